@@ -1,0 +1,66 @@
+"""Cross-entropy plus soft Dice, in float32, finite on any batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch.nn.functional as F
+
+from nailseg.types import IGNORE_INDEX
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean cross-entropy over the pixels that count.
+
+    The usual mean divides by the number of counted pixels and is nan when there are none; here such a batch has
+    loss 0 and gradient 0.
+
+    Args:
+        logits: (N, C, H, W).
+        target: int64 (N, H, W), class index or 255.
+
+    Returns:
+        float32 scalar.
+    """
+    total = F.cross_entropy(logits.float(), target, ignore_index=IGNORE_INDEX, reduction="sum")
+    return total / (target != IGNORE_INDEX).sum().clamp(min=1)
+
+
+def soft_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """One minus the Dice of the softmax probabilities, over all pixels of the batch (Milletari et al. 2016).
+
+    Mean over the foreground classes that occur in the batch's truth; a batch without any has loss 0 (false
+    positives there are the cross-entropy's business: the Dice of an absent class is 0 whatever is predicted).
+
+    Args:
+        logits: (N, C, H, W), the first class is the background.
+        target: int64 (N, H, W), class index or 255.
+
+    Returns:
+        float32 scalar in 0..1.
+    """
+    n_classes = logits.shape[1]
+    counted = target != IGNORE_INDEX
+    # per class rather than one-hot: a one-hot tensor of the batch costs C times the memory
+    probability = logits.float().softmax(1) * counted[:, None]
+    loss = n_present = probability.new_zeros(())
+    for c in range(1, n_classes):
+        truth = target == c
+        p = probability[:, c]
+        size = truth.sum()
+        ratio = 2 * (p * truth).sum() / (p.sum() + size).clamp(min=1e-6)
+        present = (size > 0).to(ratio.dtype)  # stays on the device: no synchronisation per class
+        loss, n_present = loss + present * (1 - ratio), n_present + present
+    return loss / n_present.clamp(min=1)
+
+
+def segmentation_loss(
+    logits: Tensor, target: Tensor, cross_entropy_weight: float = 1.0, dice_weight: float = 1.0
+) -> dict[str, Tensor]:
+    """The weighted sum `loss` and its parts `cross_entropy` and `dice_loss`, float32 scalars."""
+    parts = {"cross_entropy": cross_entropy(logits, target), "dice_loss": soft_dice_loss(logits, target)}
+    total = cross_entropy_weight * parts["cross_entropy"] + dice_weight * parts["dice_loss"]
+    return {"loss": total, **parts}

@@ -1,0 +1,101 @@
+"""The paper's recipe: AdamW in four parameter groups, linear warm-up, polynomial decay.
+
+Xie et al. 2021, "SegFormer", section 4.1, and the configs of the paper's code: no weight decay on norms and biases,
+the head's learning rate ten times the encoder's.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from torch.optim.lr_scheduler import LambdaLR
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
+MAX_WARMUP_STEPS = 1500  # the paper's, of 160,000; a share of the run when that is shorter
+
+
+def parameter_groups(
+    network: nn.Module, lr: float, weight_decay: float, head_lr_multiplier: float
+) -> list[dict[str, object]]:
+    """Sorts the parameters into encoder and head, with and without weight decay.
+
+    Args:
+        network: whose parameters' names contain "decode_head" where they belong to the head.
+        lr: of the encoder.
+        weight_decay: of matrices and kernels; vectors (norms, biases) have none.
+        head_lr_multiplier: the head's learning rate over the encoder's.
+
+    Returns:
+        Four groups for torch.optim, each with a `name`; every trainable parameter in exactly one of them.
+
+    Raises:
+        ValueError: if a group is empty, that is, if the names are not the expected ones.
+    """
+    groups: dict[str, list[nn.Parameter]] = {
+        "encoder": [],
+        "encoder_no_decay": [],
+        "head": [],
+        "head_no_decay": [],
+    }
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            part = "head" if "decode_head" in name else "encoder"
+            groups[part if parameter.ndim > 1 else f"{part}_no_decay"].append(parameter)
+    if empty := [name for name, members in groups.items() if not members]:
+        raise ValueError(f"no parameter falls into the groups {empty}: unexpected parameter names")
+    return [
+        {
+            "name": name,
+            "params": members,
+            "lr": lr * (head_lr_multiplier if name.startswith("head") else 1.0),
+            "weight_decay": 0.0 if name.endswith("no_decay") else weight_decay,
+        }
+        for name, members in groups.items()
+    ]
+
+
+def warmup_poly(step: int, total: int, warmup: int, power: float, frozen: int = 0) -> float:
+    """The factor on the learning rate at a step: 0 while frozen, linear up, polynomial down to 0 at `total`.
+
+    Args:
+        step: optimizer steps done, 0-based.
+        total: optimizer steps of the whole run.
+        warmup: steps of the linear rise.
+        power: of the decay; 1.0 is linear.
+        frozen: steps at the beginning with factor 0.
+
+    Returns:
+        float in 0..1.
+    """
+    if step < frozen:
+        return 0.0
+    rise = (step + 1) / warmup if step < warmup else 1.0
+    return rise * max(0.0, 1 - step / total) ** power
+
+
+def warmup_steps(total: int, share: float) -> int:
+    """Length of the warm-up: a share of the run, at most the paper's 1500 steps, at least 1."""
+    return max(1, min(MAX_WARMUP_STEPS, round(share * total)))
+
+
+def warmup_poly_schedule(
+    optimizer: Optimizer, total: int, warmup: float, power: float, frozen_encoder: int = 0
+) -> LambdaLR:
+    """A per-step scheduler for the groups of `parameter_groups`.
+
+    Args:
+        optimizer: over groups that have a `name`.
+        total: optimizer steps of the whole run.
+        warmup: share of the run, 0..1.
+        power: of the polynomial decay.
+        frozen_encoder: steps at the beginning in which the encoder does not move.
+    """
+    factor = partial(warmup_poly, total=total, warmup=warmup_steps(total, warmup), power=power)
+    names = [str(group["name"]) for group in optimizer.param_groups]
+    return LambdaLR(
+        optimizer, [partial(factor, frozen=frozen_encoder if n.startswith("encoder") else 0) for n in names]
+    )
