@@ -1,0 +1,189 @@
+"""Where a SegFormer's weights lie and what the files say: hub names, the Hugging Face cache, local folders.
+
+Everything is read as data: safetensors or `torch.load(weights_only=True)`, JSON, and only the files named here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nailseg.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+logger = logging.getLogger("nailseg")
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+NON_COMMERCIAL = "non-commercial (NVIDIA Source Code License for SegFormer)"
+UNKNOWN_LICENCE = "unknown: the folder does not say"
+NO_LICENCE = "random initialisation, no licence attached"
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+HUB_TIMEOUT = 5.0
+"""Seconds to wait for the hub's first answer before saying that there is no network."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of one set of weights, read and checked for form.
+
+    Attributes:
+        folder: where they lie.
+        config: config.json as it is.
+        mean: per RGB channel, for images in 0..1.
+        std: as `mean`.
+        origin: `weights` (what they came from) and `licence`.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    origin: dict[str, str]
+
+
+def find(weights: str) -> Source:
+    """Finds weights by folder or hub name and reads everything but the tensors.
+
+    Args:
+        weights: a local folder, or a hub name such as `nvidia/mit-b0`.
+
+    Raises:
+        WeightsError: nothing of that name, no network, or files that are no SegFormer's.
+    """
+    local = Path(weights).expanduser()
+    is_local = local.is_dir()
+    folder = local if is_local else _hub_folder(weights)
+    config = _read_json(folder / "config.json")
+    if config is None:
+        raise WeightsError(
+            f"{folder}: expected config.json beside {' or '.join(WEIGHT_FILES)}, as save_pretrained writes them; "
+            f"found no config.json. Give the folder that has it."
+        )
+    if config.get("model_type") != "segformer":
+        raise WeightsError(
+            f"{folder / 'config.json'}: expected model_type 'segformer', found {config.get('model_type')!r}. "
+            f"Give a SegFormer's weights."
+        )
+    mean, std = _normalisation(_read_json(folder / "preprocessor_config.json") or {}, folder)
+    return Source(folder, config, mean, std, _origin(weights, config, folder if is_local else None))
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """Reads a folder's state dict, on the CPU, as float32.
+
+    Raises:
+        WeightsError: no weights in the folder, or a file that cannot be read as plain tensors.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    path = _weight_file(folder)
+    if path is None:
+        raise WeightsError(f"{folder}: expected {' or '.join(WEIGHT_FILES)}, found neither. Give the folder that has one.")
+    try:
+        if path.suffix == ".safetensors":
+            tensors = load_file(path)
+        else:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+    # the readers raise whatever a broken or hostile file makes of them
+    except Exception as error:
+        raise WeightsError(f"{path}: cannot be read as weights ({error}). Fetch or save it again.") from error
+    if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
+        raise WeightsError(f"{path}: expected a plain state dict (names to tensors), found something else.")
+    return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+
+
+def warn_if_non_commercial(origin: dict[str, str]) -> None:
+    """Says so, in one line, where weights of a non-commercial licence are chosen."""
+    if origin.get("licence", "").startswith("non-commercial"):
+        logger.warning(
+            "%s: non-commercial licence (NVIDIA); what is trained from these weights inherits it.", origin["weights"]
+        )
+
+
+def _weight_file(folder: Path) -> Path | None:
+    return next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+
+
+def _hub_folder(name: str) -> Path:
+    """The hub's files of that name in the Hugging Face cache, downloaded first if they are not there."""
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
+        raise WeightsError(
+            f"weights {name!r}: expected a folder, a hub name such as 'nvidia/mit-b0', or one of b0 b1 b2 b3 b4 b5; "
+            f"there is no such folder (looked from {Path.cwd()})."
+        )
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+
+    cached = try_to_load_from_cache(name, "config.json")
+    if isinstance(cached, str) and _weight_file(Path(cached).parent):
+        return Path(cached).parent
+
+    try:
+        folder = Path(hf_hub_download(name, "config.json", etag_timeout=HUB_TIMEOUT)).parent
+        for candidates in (("preprocessor_config.json",), WEIGHT_FILES):
+            for file in candidates:
+                try:
+                    hf_hub_download(name, file, etag_timeout=HUB_TIMEOUT)
+                    break
+                except EntryNotFoundError:
+                    continue
+        return folder
+    except RepositoryNotFoundError as error:
+        raise WeightsError(
+            f"weights {name!r}: neither a folder here (looked from {Path.cwd()}) nor a public model on the hub. "
+            f"Check the spelling; b0 to b5 start from random weights."
+        ) from error
+    except Exception as error:
+        raise WeightsError(
+            f"weights {name!r}: not in the Hugging Face cache ({os.environ.get('HF_HOME', '~/.cache/huggingface')}) and "
+            f"the hub cannot be reached ({type(error).__name__}). Without network, either download the model elsewhere "
+            f"and give its folder, or copy a filled cache here, or use 'b0' to 'b5' to start from random weights."
+        ) from error
+
+
+def _origin(weights: str, config: dict[str, Any], folder: Path | None) -> dict[str, str]:
+    if folder is None:
+        source = weights
+    else:
+        said = _read_json(folder / "nailseg.json") or {}
+        if isinstance(said.get("origin"), dict):
+            return {str(key): str(value) for key, value in said["origin"].items()}
+        source = str(config.get("_name_or_path") or "")
+    if source.startswith("nvidia/"):
+        return {"weights": source, "licence": NON_COMMERCIAL}
+    return {"weights": weights, "licence": UNKNOWN_LICENCE}
+
+
+def _normalisation(preprocessor: dict[str, Any], folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    mean = tuple(preprocessor.get("image_mean") or IMAGENET_MEAN)
+    std = tuple(preprocessor.get("image_std") or IMAGENET_STD)
+    if not preprocessor.get("do_normalize", True):
+        mean, std = (0.0,) * 3, (1.0,) * 3
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise WeightsError(
+            f"{folder / 'preprocessor_config.json'}: expected three means and three positive standard deviations, "
+            f"found {list(mean)} and {list(std)}."
+        )
+    return mean, std
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise WeightsError(f"{path}: expected JSON, found something else ({error}). Fetch or save it again.") from error
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path}: expected a JSON object, found a {type(content).__name__}.")
+    return content
