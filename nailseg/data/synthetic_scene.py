@@ -1,0 +1,139 @@
+"""What surrounds the drawn hands: backgrounds, objects that resemble nails, shadows, the camera."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from nailseg.data.synthetic_paint import Light, polish_color
+
+
+def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """A table, cloth, wall or blurred room without a hand. float32 (height, width, 3), 0..255."""
+    kind = rng.choice(["plain", "cloth", "wood", "lights", "print", "tiles"], p=[0.25, 0.22, 0.16, 0.17, 0.1, 0.1])
+    picture = _gradient(rng, height, width)
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    angle = rng.uniform(0, np.pi)
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    if kind == "cloth":
+        folds = sum(smooth_noise(rng, (height, width), grain) * gain for grain, gain in ((60, 16), (25, 8), (2, 6)))
+        thread = rng.uniform(1.0, 2.2)
+        weave = np.sin(along * thread) * np.sin(across * thread) * rng.uniform(0, 9)
+        picture += (folds + weave)[..., None]
+    elif kind == "wood":
+        picture = picture * 0.35 + np.float32((150, 108, 72)) * np.float32(rng.uniform(0.35, 0.9))
+        warp = smooth_noise(rng, (height, width), 70) * 14 + along * 0.06
+        picture *= (1 + 0.16 * np.sin((across + warp) * rng.uniform(0.1, 0.4)))[..., None]
+        picture += smooth_noise(rng, (height, width), 3)[..., None] * 4
+    elif kind == "lights":
+        for _ in range(int(rng.integers(8, 40))):
+            center = (int(rng.integers(width)), int(rng.integers(height)))
+            color = polish_color(rng) if rng.random() < 0.6 else picture[center[1], center[0]] * 1.3
+            cv2.circle(picture, center, int(rng.integers(4, 40)), tuple(float(c) for c in color), -1, cv2.LINE_AA)
+        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(2, 12))
+    elif kind == "print":
+        step = rng.uniform(7, 16)
+        lines = (across % step < step * 0.4) & (smooth_noise(rng, (height, width), 4) > -0.3)
+        picture = picture * 0.2 + 190 - lines[..., None] * np.float32(rng.uniform(40, 150))
+    elif kind == "tiles":
+        step = rng.uniform(18, 70)
+        checks = ((along // step + across // step) % 2) * (rng.random() < 0.5)
+        seams = (along % step < 2) | (across % step < 2)
+        picture += (checks * rng.uniform(-50, 50) - seams * rng.uniform(10, 60))[..., None]
+    return np.clip(picture, 0, 255).astype(np.float32)
+
+
+def scatter_objects(rng: np.random.Generator, picture: np.ndarray, lures: list[np.ndarray], light: Light) -> None:
+    """Puts sweets, petals, buttons and bottles about, many in the colours of skin and polish. In place."""
+    height, width = picture.shape[:2]
+    size = min(height, width)
+    for _ in range(int(rng.choice([0, 3, 8], p=[0.25, 0.4, 0.35]) + rng.integers(0, 4))):
+        color = lures[rng.integers(len(lures))] if rng.random() < 0.6 else polish_color(rng)
+        center = rng.uniform(0, 1, 2) * (width, height)
+        radius = size * rng.uniform(0.02, 0.09)
+        stretch = rng.choice([1.0, rng.uniform(0.35, 0.9)])
+        kind = rng.choice(["oval", "box", "petal"], p=[0.5, 0.3, 0.2])
+        if rng.random() < 0.12:  # a bottle, a book, a cushion
+            radius, kind = size * rng.uniform(0.15, 0.35), "box"
+        _object(picture, kind, center, radius, stretch, rng.uniform(0, np.pi), color * rng.normal(1, 0.08), light, rng)
+
+
+def _object(picture, kind: str, center, radius: float, stretch: float, angle: float, color, light: Light, rng) -> None:
+    """One shaded thing with a shadow and perhaps a highlight."""
+    height, width = picture.shape[:2]
+    t = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    power = {"oval": 1.0, "box": rng.uniform(0.15, 0.45), "petal": 1.0}[kind]
+    x = np.sign(np.cos(t)) * np.abs(np.cos(t)) ** power * radius
+    y = np.sign(np.sin(t)) * np.abs(np.sin(t)) ** power * radius * stretch
+    if kind == "petal":
+        y *= 1 - 0.6 * (x / radius)
+    points = np.stack([x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)], 1)
+    reach = int(radius * 1.8) + 4
+    left, top = (int(c) - reach for c in center)
+    right, bottom = left + 2 * reach, top + 2 * reach
+    low_x, low_y, high_x, high_y = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+    if low_x >= high_x or low_y >= high_y:
+        return
+    alpha = np.zeros((high_y - low_y, high_x - low_x), np.uint8)
+    shifted = points + center - (low_x, low_y)
+    cv2.fillPoly(alpha, [np.round(shifted * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    alpha = alpha.astype(np.float32) / 255
+    body = cv2.GaussianBlur(alpha, (0, 0), max(radius * stretch * 0.4, 1.0))
+    dx, dy = (cv2.Sobel(body, cv2.CV_32F, *order, ksize=3, scale=radius * stretch / 8) for order in ((1, 0), (0, 1)))
+    lx, ly, lz = (float(v) for v in light.direction)
+    facing = (lz - dx * lx - dy * ly) / np.sqrt(dx * dx + dy * dy + 1)
+    shade = light.ambient + (1 - light.ambient) * np.clip(facing, 0, 1) / max(lz, 0.3)
+    offset = np.float32([[1, 0, -lx * radius * 0.35], [0, 1, -ly * radius * 0.35]])
+    shadow = cv2.warpAffine(cv2.GaussianBlur(alpha, (0, 0), radius * 0.2 + 0.5), offset, alpha.shape[::-1])
+    target = picture[low_y:high_y, low_x:high_x]
+    target *= (1 - 0.4 * shadow * (1 - alpha))[..., None]
+    shiny = np.clip((facing - 0.93) / 0.07, 0, 1) * rng.choice([0, 60, 120])
+    target += alpha[..., None] * (np.clip(color, 0, 255) * shade[..., None] + shiny[..., None] - target)
+
+
+def cast_shadow(rng: np.random.Generator, picture: np.ndarray, cover: np.ndarray, light: Light) -> None:
+    """Darkens the picture where a hand of this cover keeps the light away. In place."""
+    size = min(cover.shape)
+    far = size * rng.uniform(0.02, 0.12)
+    offset = np.float32([[1, 0, -light.direction[0] * far], [0, 1, -light.direction[1] * far]])
+    soft = cv2.GaussianBlur(cover, (0, 0), size * rng.uniform(0.008, 0.04))
+    shadow = cv2.warpAffine(soft, offset, cover.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
+    picture *= (1 - shadow * np.float32(rng.uniform(0.1, 0.65)))[..., None]
+
+
+def photograph(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
+    """Uneven light, exposure, colour cast, blur and noise of a camera. uint8 (H, W, 3)."""
+    height, width = picture.shape[:2]
+    y, x = np.mgrid[-0.5 : 0.5 : height * 1j, -0.5 : 0.5 : width * 1j].astype(np.float32)
+    slope = rng.normal(0, 0.22, 2)
+    field = 1 + slope[0] * x + slope[1] * y - rng.uniform(0, 0.5) * (x * x + y * y)
+    if rng.random() < 0.15:  # the shadow of a window frame or a leaf across everything
+        angle = rng.uniform(0, np.pi)
+        edge = (x * np.cos(angle) + y * np.sin(angle) - rng.uniform(-0.3, 0.3)) * rng.uniform(8, 60)
+        field *= 1 - rng.uniform(0.2, 0.45) * np.clip(edge + 0.5, 0, 1)
+    gain = rng.normal(1, 0.12) * rng.normal(1, 0.05, 3)
+    picture = picture * field[..., None] * np.float32(gain)
+    if rng.random() < 0.6:
+        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 1.1))
+    grain = rng.standard_normal((height, width, 3), np.float32)
+    picture += grain * np.float32(rng.gamma(2.0, 1.8))
+    contrast = rng.uniform(0.85, 1.15)
+    picture = (picture - 118) * contrast + 118
+    if rng.random() < 0.03:
+        picture[:] = picture.mean(axis=2, keepdims=True)
+    return np.clip(np.round(picture), 0, 255).astype(np.uint8)
+
+
+def smooth_noise(rng: np.random.Generator, size: tuple[int, int], grain: float) -> np.ndarray:
+    """Smooth noise of about unit variance, float32 (H, W), with features `grain` pixels wide."""
+    rows, columns = (max(2, int(np.ceil(side / grain)) + 1) for side in size)
+    coarse = rng.standard_normal((rows, columns)).astype(np.float32)
+    return cv2.resize(coarse, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
+
+
+def _gradient(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Four corner colours, near each other, blended; float32 (H, W, 3)."""
+    grey = rng.uniform(25, 240)
+    base = grey * rng.normal(1, 0.05, 3) if rng.random() < 0.55 else rng.uniform(20, 235, 3)
+    corners = (base + rng.normal(0, 16, (2, 2, 1)) + rng.normal(0, 8, (2, 2, 3))).astype(np.float32)
+    return cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR)
