@@ -1,0 +1,300 @@
+"""SegmentationDataModule: from a CSV to checked, reproducible batches, with or without a Trainer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import cv2
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, default_collate
+
+from nailseg.data.checks import DataSummary, check_rows
+from nailseg.data.dataset import Mode, SegmentationDataset
+from nailseg.data.manifest import Manifest, Row, load_manifest
+from nailseg.data.reading import MaskValues, image_size
+from nailseg.data.samplers import EpochSampler, EqualSizeSampler
+from nailseg.data.transforms import DEFAULT_AUGMENTATION, Augmentation, training_transform
+from nailseg.errors import ConfigError, NailsegError
+from nailseg.geometry import MULTIPLE, Resize
+from nailseg.types import IGNORE_INDEX, Batch, Sample
+
+Stage = Literal["fit", "validate", "test"]
+
+# what each stage reads, and how; fit validates at the network's size, because it does so every epoch
+STAGES: dict[str, dict[str, Mode]] = {
+    "fit": {"train": "train", "val": "val"},
+    "validate": {"val": "test"},
+    "test": {"test": "test"},
+}
+
+
+class SegmentationDataModule(LightningDataModule):
+    """Images and masks listed in a CSV, split into train, val and test."""
+
+    def __init__(
+        self,
+        csv: str,
+        root: str | None = None,
+        classes: tuple[str, ...] | list[str] = ("background", "nail"),
+        mask_values: dict[str, str] | None = None,
+        size: int = 512,
+        resize: Resize = "keep",
+        batch_size: int = 8,
+        eval_batch_size: int | None = None,
+        workers: int | None = None,
+        start_method: Literal["fork", "spawn", "forkserver"] | None = None,
+        seed: int = 0,
+        augmentation: Augmentation = DEFAULT_AUGMENTATION,
+    ) -> None:
+        """Checks the options; files are read by `setup`.
+
+        Args:
+            csv: The data set's CSV: image,mask,split,group, or image,mask, or images. `nailseg index DIR` writes one.
+            root: Folder the CSV's paths start from; the CSV's own folder when not given.
+            classes: Names of the classes in the order of their indices; the first is the background.
+            mask_values: What the values in mask files mean, value (or colour, #rrggbb) to class name, with 'ignore'
+                for what must not count; found out from the whole set when not given.
+            size: Pixels of the network's input: the longer side of evaluation pictures, both sides of training ones.
+                A multiple of 32.
+            resize: Keep the aspect ratio and pad, or squash into a square.
+            batch_size: Training pictures per step and process.
+            eval_batch_size: Most evaluation pictures per step and process; as batch_size when not given.
+            workers: Processes that read files, per training process; 0 reads in the training process, by default
+                one less than the processor has cores, at most 8.
+            start_method: How those processes start; the system's own way when not given.
+            seed: Seed of the order and of the augmentation.
+            augmentation: How strongly training pictures are varied.
+
+        Raises:
+            ConfigError: An option is out of range or contradicts another.
+        """
+        super().__init__()
+        # rank 0 alone checks the data, its finding is sent to the others: see setup
+        self.prepare_data_per_node = False
+        self.csv = str(csv)
+        self.root = root
+        self._class_names = _valid_class_names(classes)
+        self.size = _valid_size(size)
+        self.resize: Resize = resize
+        self.batch_size = _at_least("batch_size", batch_size, 1)
+        self.eval_batch_size = (
+            batch_size if eval_batch_size is None else _at_least("eval_batch_size", eval_batch_size, 1)
+        )
+        self.workers = None if workers is None else _at_least("workers", workers, 0)
+        self.start_method = start_method
+        self.seed = _at_least("seed", seed, 0)
+        self.augmentation = augmentation
+        self._given_values = mask_values
+        self._manifest: Manifest | None = None
+        self._mask_values: MaskValues | None = None
+        self._checked: dict[str, DataSummary | NailsegError] = {}
+        self._datasets: dict[str, SegmentationDataset] = {}
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes in the order of their indices; known before `setup`."""
+        return list(self._class_names)
+
+    @property
+    def manifest(self) -> Manifest:
+        """The CSV's rows, read on first use."""
+        if self._manifest is None:
+            self._manifest = load_manifest(self.csv, self.root)
+        return self._manifest
+
+    @property
+    def mask_values(self) -> MaskValues:
+        """How mask files' values become classes; known after `setup`."""
+        if self._mask_values is None:
+            raise ConfigError("SegmentationDataModule.mask_values: known after setup only. Call setup first.")
+        return self._mask_values
+
+    def rows(self, split: str) -> list[Row]:
+        """The rows of one split; a batch's `row` counts through this list.
+
+        Args:
+            split: train, val or test.
+        """
+        return self.manifest.select(split)
+
+    def prepare_data(self) -> None:
+        """Checks every needed file, in one process; called by the Trainer.
+
+        A fault is kept for `setup` to raise in all processes alike: raised here, the others would wait for this one.
+        """
+        self._check(self.trainer.state.fn.value)
+
+    def setup(self, stage: Stage = "fit") -> None:
+        """Checks the data (once) and builds the data sets of a stage; called by the Trainer, or by hand in a notebook.
+
+        Args:
+            stage: fit (train and val), validate (val at the masks' own size) or test.
+
+        Raises:
+            DataError: The CSV or any file in it cannot be trusted; the message lists every fault.
+        """
+        stage = getattr(stage, "value", stage)
+        if stage not in STAGES:
+            raise ConfigError(f"setup: expected a stage of {list(STAGES)}, found {stage!r}.")
+        world_size, rank = self._place()
+        finding = self._check(stage) if rank == 0 else None
+        if world_size > 1:
+            finding = self.trainer.strategy.broadcast(finding)
+        if isinstance(finding, NailsegError):
+            raise finding
+        self._mask_values = finding.mask_values
+        for split, mode in STAGES[stage].items():
+            self._datasets[split] = SegmentationDataset(
+                self.rows(split),
+                self.manifest.root,
+                finding.mask_values,
+                size=self.size,
+                resize=self.resize,
+                mode=mode,
+                seed=self.seed,
+                transform=training_transform(self.size, self.resize, self.augmentation)
+                if mode == "train"
+                else None,
+            )
+
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled, varied batches of `size` x `size`; a last batch that is not full is left to another epoch."""
+        world_size, rank = self._place()
+        dataset = self._dataset("train")
+        sampler = EpochSampler(len(dataset), self.seed, world_size, rank)
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            # batch norm cannot learn from a last batch of one
+            drop_last=len(sampler) >= self.batch_size,
+            **self._loading(persistent=True),
+        )
+
+    def val_dataloader(self) -> DataLoader:
+        """Batches of equal picture size, in the order of the CSV."""
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> DataLoader:
+        """Batches of equal picture size, in the order of the CSV, with masks at their own size."""
+        return self._evaluation_loader("test")
+
+    def _evaluation_loader(self, split: str) -> DataLoader:
+        world_size, rank = self._place()
+        dataset = self._dataset(split)
+        sizes = [image_size(dataset.root / row.image) for row in dataset.rows]
+        return DataLoader(
+            dataset,
+            batch_size=None,  # the sampler yields whole batches
+            sampler=EqualSizeSampler(sizes, self.eval_batch_size, world_size, rank),
+            collate_fn=collate,
+            **self._loading(persistent=dataset.mode == "val"),
+        )
+
+    def _loading(self, persistent: bool) -> dict[str, Any]:
+        """What all loaders share."""
+        processes = self.trainer.num_devices if self.trainer else 1
+        workers = self.workers
+        if workers is None:
+            workers = min(8, max(1, (_cpu_count() - 1) // processes))
+        on_gpu = (
+            self.trainer.strategy.root_device.type == "cuda" if self.trainer else torch.cuda.is_available()
+        )
+        return {
+            "num_workers": workers,
+            "persistent_workers": persistent and workers > 0,
+            "multiprocessing_context": self.start_method if workers > 0 else None,
+            "worker_init_fn": start_worker,
+            "pin_memory": on_gpu,
+        }
+
+    def _place(self) -> tuple[int, int]:
+        """Number of training processes, and which one this is."""
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+
+    def _check(self, stage: str) -> DataSummary | NailsegError:
+        """Decodes every file a stage needs, once per stage, and returns what was found instead of raising it."""
+        if stage not in self._checked:
+            try:
+                self._checked[stage] = check_rows(
+                    self.manifest, self.class_names, self._given_values, splits_needed=tuple(STAGES[stage])
+                )
+            except NailsegError as error:
+                self._checked[stage] = error
+        return self._checked[stage]
+
+    def _dataset(self, split: str) -> SegmentationDataset:
+        """The data set of a split that `setup` has built."""
+        if split not in self._datasets:
+            stages = [stage for stage, splits in STAGES.items() if split in splits]
+            raise ConfigError(
+                f"SegmentationDataModule: the {split} split was asked for before setup. "
+                f"Call setup({stages[0]!r}) first; a Trainer does."
+            )
+        return self._datasets[split]
+
+
+def start_worker(worker: int) -> None:
+    """Keeps OpenCV from starting a thread per core in each of many worker processes.
+
+    Args:
+        worker: The worker's number, which nothing may depend on.
+    """
+    cv2.setNumThreads(0)
+
+
+def collate(samples: list[Sample] | Sample) -> Batch:
+    """Stacks the samples of an evaluation batch.
+
+    Args:
+        samples: Samples of one size; or a single one, when Trainer(overfit_batches=...) has replaced the sampler.
+
+    Returns:
+        The batch.
+    """
+    return default_collate(samples if isinstance(samples, list) else [samples])
+
+
+def _cpu_count() -> int:
+    """Cores this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _at_least(name: str, value: int, smallest: int) -> int:
+    """The value, if it is in range."""
+    if value < smallest:
+        raise ConfigError(f"--data.{name}: expected a whole number from {smallest} on, found {value}.")
+    return value
+
+
+def _valid_size(size: int) -> int:
+    """The size, if the network can halve it five times."""
+    if size < MULTIPLE or size % MULTIPLE:
+        nearest = max(MULTIPLE, round(size / MULTIPLE) * MULTIPLE)
+        raise ConfigError(
+            f"--data.size: expected a multiple of {MULTIPLE}, found {size}. The nearest is {nearest}."
+        )
+    return size
+
+
+def _valid_class_names(classes: Sequence[str]) -> tuple[str, ...]:
+    """The names, if there are two or more different ones and the background is the first."""
+    names = tuple(classes)
+    problem = None
+    if isinstance(classes, str) or not all(isinstance(name, str) and name.strip() for name in names):
+        problem = "a list of names"
+    elif not 2 <= len(names) <= IGNORE_INDEX:
+        problem = f"2 to {IGNORE_INDEX} names (one foreground class is background and that class)"
+    elif len(set(names)) < len(names):
+        problem = "names that differ"
+    elif "background" in names[1:]:
+        problem = "background as the first name"
+    if problem:
+        raise ConfigError(
+            f"--data.classes: expected {problem}, found {classes!r}. "
+            "Give for example [background, nail]: the order is the class index."
+        )
+    return names

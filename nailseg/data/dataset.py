@@ -1,0 +1,138 @@
+"""Row -> Sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from nailseg.data.manifest import Row
+from nailseg.data.reading import MaskValues, read_image, read_mask
+from nailseg.errors import ConfigError, DataError
+from nailseg.geometry import Resize, fit_image
+from nailseg.types import Sample
+
+Mode = Literal["train", "val", "test"]
+"""`train` varies the picture; `val` compares at the network's size (cheap), `test` at the mask's own (the truth)."""
+
+Transform = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+
+
+class SegmentationDataset(Dataset):
+    """The rows of one split, decoded and brought to the network's size.
+
+    A training sample is a function of (seed, epoch, row): never of the worker, the process or the order.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        root: str | Path,
+        mask_values: MaskValues,
+        size: int,
+        resize: Resize = "keep",
+        mode: Mode = "train",
+        seed: int = 0,
+        transform: Transform | None = None,
+    ) -> None:
+        """Remembers where everything is; nothing is read yet.
+
+        Args:
+            rows: The split's rows; each must have a mask.
+            root: Folder the rows' paths start from.
+            mask_values: How a mask file's values become classes.
+            size: Pixels of the longer side (`keep`) or of both (`squash`).
+            resize: How evaluation gets to that size; in training the transform decides.
+            mode: What a sample looks like, see `Mode`.
+            seed: Seed of the augmentation.
+            transform: `transform(image, mask, seed) -> (image, mask)`, for `train` only.
+
+        Raises:
+            ConfigError: `train` without a transform, or a transform elsewhere.
+        """
+        if (transform is not None) != (mode == "train"):
+            raise ConfigError(
+                f"SegmentationDataset: expected a transform for mode 'train' and none for any other, found mode "
+                f"{mode!r} and transform {transform!r}. Use data.transforms.training_transform(size) for training."
+            )
+        self.rows = list(rows)
+        self.root = Path(root)
+        self.mask_values = mask_values
+        self.size = size
+        self.resize: Resize = resize
+        self.mode: Mode = mode
+        self.seed = seed
+        self.transform = transform
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.rows)
+
+    def __getitem__(self, key: int | tuple[int, int] | list[int]) -> Sample | list[Sample]:
+        """Reads one row, or a list of them.
+
+        Args:
+            key: A row, an (epoch, row) pair from `EpochSampler` (a bare row means epoch 0), or a list of rows.
+
+        Returns:
+            One sample, or a list of samples for a list.
+
+        Raises:
+            DataError: A file cannot be read, or mask and image differ in size.
+        """
+        if isinstance(key, list):
+            return [self[row] for row in key]
+        epoch, row = key if isinstance(key, tuple) else (0, int(key))
+        image, mask = self.read(row)
+        if self.mode == "train":
+            return self._training_sample(image, mask, epoch, row)
+        fitted, (height, width) = fit_image(
+            torch.from_numpy(image).permute(2, 0, 1)[None], self.size, self.resize
+        )
+        if self.mode == "val":
+            # the exact variant: plain INTER_NEAREST shifts masks by up to half a pixel of the result
+            mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        return Sample(
+            image=fitted[0],
+            mask=torch.from_numpy(mask).long(),
+            valid_size=torch.tensor([height, width]),
+            row=torch.tensor(row),
+        )
+
+    def read(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """Decodes one row at its original size.
+
+        Args:
+            row: Position in `rows`.
+
+        Returns:
+            Image uint8 (H, W, 3), RGB, and mask uint8 (H, W), class index or 255.
+
+        Raises:
+            DataError: A file cannot be read, or mask and image differ in size.
+        """
+        entry = self.rows[row]
+        image = read_image(self.root / entry.image)
+        mask = read_mask(self.root / entry.mask, self.mask_values)
+        if mask.shape != image.shape[:2]:
+            raise DataError(
+                f"{entry.mask}: expected the size of its image {entry.image}, {image.shape[1]}x{image.shape[0]}, "
+                f"found {mask.shape[1]}x{mask.shape[0]} (width x height). Export the mask again at the image's size."
+            )
+        return image, mask
+
+    def _training_sample(self, image: np.ndarray, mask: np.ndarray, epoch: int, row: int) -> Sample:
+        """Varies one picture by its own seed."""
+        seed = int(np.random.SeedSequence((self.seed, epoch, row)).generate_state(1)[0])
+        image, mask = self.transform(image, mask, seed)
+        return Sample(
+            image=torch.from_numpy(image).permute(2, 0, 1).contiguous(),
+            mask=torch.from_numpy(mask).long(),
+            valid_size=torch.tensor(mask.shape),
+            row=torch.tensor(row),
+        )

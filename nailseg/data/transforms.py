@@ -1,0 +1,257 @@
+"""Training augmentation; the only door to albumentations.
+
+Geometry is one resize and one warp in OpenCV (albumentations takes three passes for the same); colour, blur and
+noise are albumentations', on the small result. Both draw from one seed per sample, because albumentations left to
+itself repeats its draws in every worker and every epoch.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+
+# must stand before the import: albumentations otherwise asks the network for newer versions
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import albumentations as A
+import cv2
+import numpy as np
+
+from nailseg.errors import ConfigError
+from nailseg.geometry import PAD_VALUE, Resize, network_size
+from nailseg.types import IGNORE_INDEX
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How strongly training pictures are varied. Zero turns a variation off.
+
+    Attributes:
+        scale: Smallest and largest factor on the size that evaluation would use (longer side = `size`).
+        stretch: Largest relative change of width against height.
+        rotate: Largest rotation to either side, in degrees.
+        flip: Probability of mirroring left to right.
+        vertical_flip: Probability of mirroring top to bottom.
+        light: Strength of brightness, contrast and gamma changes, 0..1.
+        color: Strength of hue, saturation and white balance changes, 0..1.
+        blur: Probability of blur (out of focus or motion).
+        noise: Probability of sensor noise.
+        compression: Probability of JPEG artefacts.
+        shadow: Probability of a cast shadow.
+        clahe: Probability of local contrast equalisation.
+        recolor: Probability of painting the foreground in a random nail polish; its light and shade stay.
+    """
+
+    scale: tuple[float, float] = (0.5, 1.6)
+    stretch: float = 0.1
+    rotate: float = 30.0
+    flip: float = 0.5
+    vertical_flip: float = 0.0
+    light: float = 0.5
+    color: float = 0.5
+    blur: float = 0.15
+    noise: float = 0.15
+    compression: float = 0.15
+    shadow: float = 0.05
+    clahe: float = 0.03
+    recolor: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuses values that mean nothing, by name.
+
+        Raises:
+            ConfigError: A field lies outside its range.
+        """
+        low, high = self.scale
+        if not 0 < low <= high:
+            raise ConfigError(
+                f"augmentation.scale: expected two factors, 0 < smallest <= largest, found {list(self.scale)}. "
+                "Give for example [0.5, 1.6], or [1, 1] for none."
+            )
+        limits = {"rotate": 180.0, "stretch": 0.9}
+        for name, value in vars(self).items():
+            if name != "scale" and not 0 <= value <= limits.get(name, 1.0):
+                raise ConfigError(
+                    f"augmentation.{name}: expected a number from 0 to {limits.get(name, 1.0):g}, found {value}. "
+                    "0 turns it off."
+                )
+
+
+DEFAULT_AUGMENTATION = Augmentation()
+
+
+def training_transform(
+    size: int, resize: Resize = "keep", augmentation: Augmentation = DEFAULT_AUGMENTATION
+) -> TrainingTransform:
+    """The augmentation of training pictures.
+
+    Args:
+        size: Height and width of the result in pixels.
+        resize: What scale 1 means: `keep` (longer side = `size`) or `squash` (both sides = `size`).
+        augmentation: How strong each variation is.
+
+    Returns:
+        A picklable `transform(image, mask, seed) -> (image, mask)`.
+    """
+    return TrainingTransform(size, resize, augmentation)
+
+
+class TrainingTransform:
+    """Random scale, rotation, crop, flips, colour, blur and noise; the same seed gives the same bytes."""
+
+    def __init__(self, size: int, resize: Resize, augmentation: Augmentation) -> None:
+        self.size = size
+        self.resize: Resize = resize
+        self.augmentation = augmentation
+        self.appearance = appearance_transform(augmentation)
+
+    def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Varies one picture.
+
+        Args:
+            image: uint8 (H, W, 3), RGB. Not changed.
+            mask: uint8 (H, W), class index or 255. Not changed.
+            seed: 0 .. 2**32 - 1; the only source of chance.
+
+        Returns:
+            Image uint8 (size, size, 3), padded with 114, and mask uint8 (size, size), padded with 255.
+        """
+        rng = np.random.default_rng(seed)
+        image, mask = random_view(image, mask, self.size, self.resize, self.augmentation, rng)
+        if rng.random() < self.augmentation.recolor:
+            image = recolor(image, mask, rng)
+        self.appearance.set_random_seed(seed)
+        return np.ascontiguousarray(self.appearance(image=image)["image"]), mask
+
+
+def random_view(
+    image: np.ndarray,
+    mask: np.ndarray,
+    size: int,
+    resize: Resize,
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A randomly scaled, rotated, flipped and placed window of the picture.
+
+    Args:
+        image: uint8 (H, W, 3).
+        mask: uint8 (H, W).
+        size: Height and width of the window in pixels.
+        resize: What scale 1 means.
+        augmentation: Ranges and probabilities.
+        rng: Source of chance.
+
+    Returns:
+        Image uint8 (size, size, 3), 114 outside the picture; mask uint8 (size, size), 255 outside.
+    """
+    height, width = image.shape[:2]
+    base_height, base_width = network_size(height, width, size, resize)
+    # uniform in the logarithm: halving is as likely as doubling
+    factor = math.exp(rng.uniform(math.log(augmentation.scale[0]), math.log(augmentation.scale[1])))
+    stretch = math.exp(rng.uniform(-1, 1) * math.log1p(augmentation.stretch) / 2)
+    new_height = max(1, round(base_height * factor / stretch))
+    new_width = max(1, round(base_width * factor * stretch))
+    angle = math.radians(rng.uniform(-1, 1) * augmentation.rotate)
+    mirror_x = -1.0 if rng.random() < augmentation.flip else 1.0
+    mirror_y = -1.0 if rng.random() < augmentation.vertical_flip else 1.0
+    # where the picture's middle lands: anywhere that wastes neither picture nor window without need
+    middle_x = size / 2 + rng.uniform(-1, 1) * abs(new_width - size) / 2
+    middle_y = size / 2 + rng.uniform(-1, 1) * abs(new_height - size) / 2
+
+    # the resize first and by area: the warp reads four pixels and would alias when it reduces
+    smaller = new_height * new_width < height * width
+    interpolation = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    small = cv2.resize(image, (new_width, new_height), interpolation=interpolation)
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    turn = turn @ np.diag([mirror_x, mirror_y])
+    middle = np.array([middle_x, middle_y])
+    view = cv2.warpAffine(
+        small,
+        _about_middles(turn, (new_width, new_height), middle),
+        (size, size),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(PAD_VALUE,) * 3,
+    )
+    # the mask is read once, at its full resolution: two nearest-neighbour passes would fray its edges
+    zoom = np.diag([new_width / width, new_height / height])
+    labels = cv2.warpAffine(
+        mask,
+        _about_middles(turn @ zoom, (width, height), middle),
+        (size, size),
+        flags=cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=IGNORE_INDEX,
+    )
+    return view, labels
+
+
+def _about_middles(linear: np.ndarray, source_size: tuple[int, int], middle: np.ndarray) -> np.ndarray:
+    """The 2x3 matrix that applies `linear` and takes the source's middle to `middle`.
+
+    OpenCV counts pixel centres as whole numbers, so the middle of n pixels lies at (n - 1) / 2.
+    """
+    source_middle = (np.array(source_size, dtype=np.float64) - 1) / 2
+    shift = (middle - 0.5) - linear @ source_middle
+    return np.concatenate([linear, shift[:, None]], axis=1)
+
+
+def appearance_transform(augmentation: Augmentation) -> A.Compose:
+    """Colour, light, blur, noise and compression: everything that leaves the mask alone.
+
+    Args:
+        augmentation: Strengths and probabilities.
+
+    Returns:
+        An albumentations pipeline for `image=` alone.
+    """
+    light, color = augmentation.light, augmentation.color
+    steps: list[A.BasicTransform] = []
+    if light > 0:
+        steps.append(A.RandomBrightnessContrast(0.5 * light, 0.5 * light, p=0.6))
+        steps.append(A.RandomGamma((100 - 50 * light, 100 + 70 * light), p=0.3))
+    if color > 0:
+        # skin and polish differ in hue by little, and lamps shift it by more
+        steps.append(A.HueSaturationValue(24 * color, 70 * color, 40 * color, p=0.5))
+        steps.append(A.RGBShift(30 * color, 30 * color, 30 * color, p=0.3))
+        steps.append(A.ToGray(p=0.05 * color))
+    if augmentation.shadow > 0:
+        steps.append(A.RandomShadow(p=augmentation.shadow))
+    if augmentation.clahe > 0:
+        steps.append(A.CLAHE(clip_limit=(1, 3), p=augmentation.clahe))
+    if augmentation.blur > 0:
+        kinds = [A.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 1.5)), A.MotionBlur(blur_limit=(3, 7))]
+        steps.append(A.OneOf(kinds, p=augmentation.blur))
+    if augmentation.noise > 0:
+        steps.append(A.GaussNoise(std_range=(0.01, 0.06), p=augmentation.noise))
+    if augmentation.compression > 0:
+        steps.append(A.ImageCompression(quality_range=(35, 90), p=augmentation.compression))
+    return A.Compose(steps)
+
+
+def recolor(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Paints the foreground in one random colour and keeps its light and shade.
+
+    Args:
+        image: uint8 (H, W, 3), RGB.
+        mask: uint8 (H, W), class index or 255; every class but 0 is painted.
+        rng: Source of chance.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    foreground = (mask != 0) & (mask != IGNORE_INDEX)
+    if not foreground.any():
+        return image
+    polish = np.array([[[rng.uniform(0, 180), rng.uniform(60, 255), rng.uniform(40, 255)]]]).astype(np.uint8)
+    target = cv2.cvtColor(cv2.cvtColor(polish, cv2.COLOR_HSV2RGB), cv2.COLOR_RGB2LAB)[0, 0].astype(np.float32)
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
+    shading = lab - lab[foreground].mean(axis=0)
+    # lightness keeps its relief; of the old hue only a trace shines through
+    painted = np.clip(target + shading * np.array([1.0, 0.2, 0.2], dtype=np.float32), 0, 255)
+    # a soft brush: a mask's hard edge must not become something to learn
+    cover = cv2.GaussianBlur(foreground.astype(np.float32), (3, 3), 0)[..., None] * rng.uniform(0.7, 1.0)
+    mixed = np.clip(lab + (painted - lab) * cover, 0, 255).astype(np.uint8)
+    return cv2.cvtColor(mixed, cv2.COLOR_LAB2RGB)
