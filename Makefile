@@ -1,0 +1,54 @@
+# Every target does its own set-up: git, make and Python 3.11 or newer are all it needs.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint format bench nails wheel clean
+
+# the first of these that is new enough
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+NAILS ?= ../shared/nails
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "nailseg needs Python 3.11 or newer; none was found on PATH. Install it, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.installed ## make .venv with the pinned packages
+
+demo: setup ## draw data, train, test, predict: minutes on a laptop, ends with a table and a picture
+	$(BIN)/python -m nailseg.demo
+
+test: lint ## the test suite, as CI runs it
+	$(BIN)/python -m pytest
+
+test-slow: setup ## the long checks
+	$(BIN)/python -m pytest -m slow
+
+lint: setup ## style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup ## mend style and formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## side-by-side timings against transformers and torchmetrics
+	$(BIN)/python benchmarks/forward.py
+	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/metric_update.py
+
+nails: setup ## index real photographs (NAILS=folder with Images/ and Masks/), train and test scratch_b0 on them
+	test -f runs/nails.csv || { mkdir -p runs && $(BIN)/nailseg index $(NAILS) --out runs/nails.csv; }
+	$(BIN)/python -m nailseg.train --config scratch_b0.yaml --data.csv runs/nails.csv --data.root $(NAILS)
+
+wheel: setup ## build the package into dist/
+	$(BIN)/python -m build --outdir dist
+
+clean: ## remove what the targets made, but for .venv, runs/ and demo/
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,315 @@
+"""The model folder: one folder that holds everything needed to use a model, on this machine or another.
+
+`config.json` and `model.safetensors` are transformers' own, so plain transformers loads the folder; `nailseg.json`
+adds what transformers does not know. A training checkpoint carries the same facts and is opened the same way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nailseg import __version__
+from nailseg.errors import OutputError, WeightsError
+from nailseg.models.segformer import SegFormer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+INFO_FILE = "nailseg.json"
+CHECKPOINT_KEY = "nailseg"
+RESAMPLE_BILINEAR = 2  # Pillow's number, as preprocessor_config.json wants it
+
+
+@dataclass
+class ModelInfo:
+    """What is known of a model besides its weights; the content of nailseg.json.
+
+    Attributes:
+        class_names: in index order, the first is the background.
+        image_size: pixels of the longer side the network was trained at.
+        resize: `keep` or `squash`, as in `geometry.network_size`.
+        mean: RGB mean of images in 0..1, applied inside the network.
+        std: as `mean`, standard deviation.
+        origin: `weights` (what the training started from) and `licence` (of those weights).
+        threshold: foreground probability from which on a pixel is foreground; None is the largest class.
+        mask_values: how the training masks' file values were read.
+        metrics: content of metrics.json of the held-out test, empty if there was none.
+        data: fingerprint of the training data, empty if unknown.
+        version: of nailseg, that wrote it.
+    """
+
+    class_names: list[str]
+    image_size: int = 512
+    resize: str = "keep"
+    mean: list[float] = field(default_factory=list)
+    std: list[float] = field(default_factory=list)
+    origin: dict[str, str] = field(default_factory=dict)
+    threshold: float | None = None
+    mask_values: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    version: str = __version__
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> ModelInfo:
+        """Reads a nailseg.json's content; fields of later versions are passed over."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        return cls(**{key: value for key, value in content.items() if key in known})
+
+
+def describe(network: SegFormer, **facts: Any) -> ModelInfo:
+    """The facts that a network knows about itself, completed by `facts` (fields of ModelInfo)."""
+    return ModelInfo(
+        class_names=list(network.class_names),
+        mean=[round(v, 6) for v in network.mean.flatten().tolist()],
+        std=[round(v, 6) for v in network.std.flatten().tolist()],
+        origin=dict(network.origin),
+        **facts,
+    )
+
+
+def free_path(path: Path) -> Path:
+    """The path itself, or `path-2`, `path-3`, … where it is taken: nothing is overwritten."""
+    candidate, number = path, 2
+    while candidate.exists():
+        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
+    return candidate
+
+
+def write_model_folder(folder: str | Path, network: SegFormer, info: ModelInfo) -> Path:
+    """Writes a model folder, all of it or nothing, and reads it back before it takes its name.
+
+    Args:
+        folder: must not exist yet.
+        network: whose weights are written in float32.
+        info: for nailseg.json and the model card.
+
+    Returns:
+        The folder.
+
+    Raises:
+        OutputError: the folder exists.
+        WeightsError: the written folder gives other logits than the network.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise OutputError(f"{folder} exists and is not overwritten. Choose another folder or move it away.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        network.hf.save_pretrained(scratch)
+        (scratch / "preprocessor_config.json").write_text(_json(_preprocessor(info)))
+        (scratch / INFO_FILE).write_text(_json(dataclasses.asdict(info)))
+        (scratch / "README.md").write_text(model_card(folder.name, info))
+        _verify(scratch, network)
+        scratch.chmod(0o755)  # mkdtemp's 0700 would keep colleagues out
+        os.rename(scratch, folder)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    return folder
+
+
+def _verify(folder: Path, network: SegFormer) -> None:
+    """Compares the folder with the network it was written from, through plain transformers."""
+    from transformers import SegformerForSemanticSegmentation
+
+    was_training, device = network.training, network.mean.device
+    network.eval().cpu()
+    pixels = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.no_grad():
+            expected = network.hf(pixel_values=pixels).logits
+            found = SegformerForSemanticSegmentation.from_pretrained(folder).eval()(pixel_values=pixels).logits
+    finally:
+        network.train(was_training).to(device)
+    difference = ((expected - found).abs().max() / expected.abs().max().clamp(min=1e-6)).item()
+    if not difference < 1e-4:
+        raise WeightsError(
+            f"{folder}: read back, the model's logits differ by {difference:.1e} of the largest (expected below 1e-4). "
+            "The folder was not kept; the checkpoint of the run still holds the weights."
+        )
+
+
+def read_info(folder: str | Path) -> ModelInfo | None:
+    """The nailseg.json of a model folder; None if the folder has none (one that transformers wrote)."""
+    path = Path(folder) / INFO_FILE
+    if not path.is_file():
+        return None
+    try:
+        return ModelInfo.from_dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"{path}: expected what nailseg writes, found {error}.") from error
+
+
+def is_checkpoint(source: str | Path) -> bool:
+    """Whether a model source names a training checkpoint."""
+    return str(source).endswith(".ckpt")
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A training checkpoint's content, loaded without executing anything in it.
+
+    Raises:
+        WeightsError: no such file, not a checkpoint, or not one that nailseg wrote.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such checkpoint. A run keeps its own in runs/NAME/checkpoints/.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
+        raise WeightsError(f"{path}: cannot be read as a checkpoint ({type(error).__name__}: {error})") from error
+    if not isinstance(content, dict) or CHECKPOINT_KEY not in content:
+        raise WeightsError(f"{path}: not written by nailseg: it lacks the network's config and class names.")
+    return content
+
+
+def checkpoint_facts(network: SegFormer, info: ModelInfo) -> dict[str, Any]:
+    """What a checkpoint needs besides its tensors so that it opens without the hub; plain values only."""
+    config = json.loads(network.hf.config.to_json_string(use_diff=False))
+    return {"config": config, "info": dataclasses.asdict(info)}
+
+
+def info_of(source: str | Path) -> ModelInfo | None:
+    """What a checkpoint or model folder says of itself; None for hub names, `b0` … and folders without nailseg.json."""
+    if is_checkpoint(source):
+        return ModelInfo.from_dict(read_checkpoint(source)[CHECKPOINT_KEY]["info"])
+    return read_info(source) if Path(source).is_dir() else None
+
+
+def open_network(
+    source: str | Path, class_names: Sequence[str] | None = None, drop_path: float = 0.1
+) -> SegFormer:
+    """The network of a checkpoint, or of whatever `SegFormer(weights)` takes.
+
+    Args:
+        source: a checkpoint, a model folder, a hub name, or `b0` … `b5`.
+        class_names: None keeps the source's own; other names than a source's own give it a new classifier, but
+            a nailseg model must agree, because it would silently forget what it was trained for.
+        drop_path: stochastic depth for further training.
+
+    Raises:
+        WeightsError: not found, does not fit, or has other class names.
+    """
+    info = info_of(source)
+    if info and class_names and list(class_names) != info.class_names:
+        raise WeightsError(
+            f"{source} was trained for the classes {info.class_names}, but {list(class_names)} are asked for. "
+            f"Give the model's own classes (--data.classes), or start from other weights."
+        )
+    if not is_checkpoint(source):
+        return SegFormer(str(source), class_names, drop_path=drop_path)
+    content = read_checkpoint(source)
+    assert info is not None
+    network = SegFormer.from_config(
+        content[CHECKPOINT_KEY]["config"],
+        info.class_names,
+        drop_path=drop_path,
+        mean=info.mean,
+        std=info.std,
+        origin=info.origin,
+    )
+    load_checkpoint_weights(network, content, source)
+    return network
+
+
+def load_checkpoint_weights(network: SegFormer, content: dict[str, Any], source: str | Path) -> None:
+    """Puts a checkpoint's weights (the averaged ones, if it has an average) into a network.
+
+    Raises:
+        WeightsError: a key is missing, unexpected or of another size.
+    """
+    prefix = "network."
+    state = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise WeightsError(f"{source}: its weights do not fit its own config. {error}") from error
+    network.new_head = False
+
+
+def model_name(source: str | Path) -> str:
+    """What a model is called in file names: the run's name where it lies in a run, else its own."""
+    path = Path(source).absolute()
+    if path.parent.name == "checkpoints":
+        return path.parent.parent.name
+    return path.parent.name if path.name == "model" else path.name.removesuffix(".ckpt")
+
+
+def _preprocessor(info: ModelInfo) -> dict[str, Any]:
+    return {
+        # `pipeline` in plain transformers looks the class up by this name
+        "image_processor_type": "SegformerImageProcessor",
+        "do_resize": True,
+        "size": {"height": info.image_size, "width": info.image_size},
+        "resample": RESAMPLE_BILINEAR,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": info.mean,
+        "image_std": info.std,
+        "do_reduce_labels": False,
+    }
+
+
+def model_card(name: str, info: ModelInfo) -> str:
+    """The model folder's README.md: what the model is, how good, and under which licence its weights came."""
+    licence = info.origin.get("licence", "unknown")
+    numbers = [
+        f"| {key} | {value:.4f} |" for key, value in info.metrics.items() if isinstance(value, float)
+    ]
+    measured = (
+        f"On {info.metrics['n_images']} held-out test images, at the masks' original size:\n\n"
+        "| number | value |\n| --- | --- |\n" + "\n".join(numbers)
+        if info.metrics
+        else "Not tested: run `nailseg test` on held-out images before you rely on it."
+    )
+    data = "\n".join(f"- {key}: {value}" for key, value in info.data.items()) or "- not recorded"
+    return f"""---
+library_name: transformers
+pipeline_tag: image-segmentation
+tags: [segformer, nailseg]
+---
+# {name}
+
+A SegFormer that segments {", ".join(info.class_names[1:])} from {info.class_names[0]}, fine-tuned with nailseg \
+{info.version}.
+
+## Use
+
+```python
+import nailseg
+result = nailseg.load("{name}")("photo.jpg")   # result.mask, result.probability, result.overlay()
+```
+
+Plain transformers loads the folder too: `SegformerForSemanticSegmentation.from_pretrained("{name}")`. Trained with the
+longer side at {info.image_size} pixels (resize rule: {info.resize}); transformers' own image processor squashes
+instead, which changes the result for pictures that are not square.
+
+## How good
+
+{measured}
+
+## Data
+
+{data}
+
+## Licence
+
+Started from: {info.origin.get("weights", "unknown")}. Licence of those weights: **{licence}**. What is fine-tuned from \
+non-commercial weights is non-commercial too.
+"""
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,168 @@
+"""What happens around a training: averaged weights, pictures, the curves as a table."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from lightning.pytorch.callbacks import Callback, WeightAveraging
+from lightning.pytorch.loggers import WandbLogger
+from torch.nn.parallel import DistributedDataParallel
+
+from nailseg import geometry, overlay
+from nailseg.metrics import class_index
+from nailseg.types import IGNORE_INDEX
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lightning.pytorch import LightningModule, Trainer
+    from torch import Tensor
+
+    from nailseg.task import SegmentationTask
+    from nailseg.types import Batch
+
+
+class AveragedWeights(WeightAveraging):
+    """Exponential moving average of weights and buffers; validation, checkpoints and the model folder use it.
+
+    The decay is warmed up as min(decay, (1 + n) / (10 + n)) after n updates (as in TensorFlow's
+    ExponentialMovingAverage), so that the random start is forgotten within a short run too.
+
+    Args:
+        decay: its final value, 0..1.
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        self.decay = decay
+        super().__init__(use_buffers=True, avg_fn=self._average)
+
+    def _average(self, average: Tensor, current: Tensor, n_averaged: Tensor) -> Tensor:
+        if not average.is_floating_point():
+            return current  # counters are copied, not averaged
+        n = n_averaged.to(average.device)
+        decay = torch.clamp((1 + n) / (10 + n), max=self.decay).to(average.dtype)
+        return torch.lerp(current, average, decay)
+
+
+class UnevenEvaluation(Callback):
+    """Lets processes validate different numbers of batches.
+
+    DistributedDataParallel broadcasts buffers (batch norm's statistics) before every forward pass, evaluation
+    included, and a process that has run out of images would leave the others waiting. The buffers are sent once
+    before the validation instead.
+    """
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Sends rank 0's buffers and turns the per-pass broadcast off."""
+        if isinstance(trainer.strategy.model, DistributedDataParallel):
+            for buffer in pl_module.buffers():
+                dist.broadcast(buffer, src=0)
+            trainer.strategy.model.require_forward_param_sync = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Turns it on again."""
+        if isinstance(trainer.strategy.model, DistributedDataParallel):
+            trainer.strategy.model.require_forward_param_sync = True
+
+
+class ValidationImages(Callback):
+    """Draws the same validation images after every epoch: picture, truth, prediction.
+
+    Args:
+        folder: where `epoch_000.png`, … go.
+        count: how many images, spread over the validation set.
+        to_wandb: also log them to W&B with masks and class names; photographs leave the machine then.
+    """
+
+    def __init__(self, folder: Path, count: int = 6, to_wandb: bool = False) -> None:
+        self.folder, self.count, self.to_wandb = folder, count, to_wandb
+        self._seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: SegmentationTask,
+        outputs: object,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Predicts the first image of every chosen batch; the averaged weights are still in place here."""
+        if trainer.sanity_checking or not trainer.is_global_zero or len(self._seen) == self.count:
+            return
+        n_batches = int(trainer.num_val_batches[0])
+        if batch_idx % max(1, n_batches // self.count):
+            return
+        height, width = batch["valid_size"][0].tolist()
+        logits = geometry.restore_logits(pl_module(batch["image"][:1]), (height, width), (height, width))
+        image = batch["image"][0, :, :height, :width].permute(1, 2, 0).cpu().numpy()
+        prediction = class_index(logits)[0].cpu().numpy()
+        self._seen.append((image, batch["mask"][0].byte().cpu().numpy(), prediction))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: SegmentationTask) -> None:
+        """Writes the picture of this epoch."""
+        if not self._seen:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        rows = [
+            overlay.side_by_side([image, overlay.overlay(image, truth), overlay.overlay(image, prediction)])
+            for image, truth, prediction in self._seen
+        ]
+        overlay.write_png(self.folder / f"epoch_{trainer.current_epoch:03d}.png", overlay.contact_sheet(rows))
+        if self.to_wandb:
+            for logger in trainer.loggers:
+                if isinstance(logger, WandbLogger):
+                    self._log(logger, pl_module.class_names)
+        self._seen = []
+
+    def _log(self, logger: WandbLogger, class_names: Sequence[str]) -> None:
+        labels = dict(enumerate(class_names)) | {IGNORE_INDEX: "ignored"}
+
+        def layer(mask: np.ndarray) -> dict[str, Any]:
+            return {"mask_data": mask.astype(np.int64), "class_labels": labels}
+
+        images, truths, predictions = zip(*self._seen, strict=True)
+        masks = [
+            {"truth": layer(truth), "prediction": layer(prediction)}
+            for truth, prediction in zip(truths, predictions, strict=True)
+        ]
+        logger.log_image("val/images", list(images), masks=masks)
+
+
+class MetricsTable(Callback):
+    """One row per epoch in metrics.csv; a resumed run goes on in the same file.
+
+    Lightning's CSVLogger deletes an existing file and scatters an epoch over several half-empty rows.
+
+    Args:
+        path: the CSV file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Adds the epoch's row; validation has run by now."""
+        if not trainer.is_global_zero:
+            return
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        row |= {name: value.item() for name, value in sorted(trainer.callback_metrics.items())}
+        rows: list[dict[str, Any]] = []
+        if self.path.exists():
+            with self.path.open(newline="") as file:
+                # an epoch that is trained again after a resume replaces its old row
+                rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < trainer.current_epoch]
+        rows.append(row)
+        columns = list(dict.fromkeys(name for each in rows for name in each))
+        scratch = self.path.with_name(f".{self.path.name}")
+        with scratch.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(scratch, self.path)

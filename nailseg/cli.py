@@ -1,0 +1,145 @@
+"""The verbs of `nailseg`; `main(args)` is the whole command line in one call.
+
+Each verb imports what it needs when it runs, so that `nailseg --help` answers at once. fit, validate and test are
+Lightning's command line (train.py); the others are plain argparse.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from nailseg import __version__
+from nailseg.errors import NailsegError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+LIGHTNING_VERBS = {
+    "fit": "train a model on a CSV of image/mask pairs",
+    "validate": "measure a model on the CSV's val rows",
+    "test": "measure a model on the CSV's test rows",
+}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs one verb.
+
+    Args:
+        args: the command line without the program's name; None takes the process's own.
+
+    Returns:
+        0 done, 1 the input is at fault. The argument parsers exit with 2 by themselves.
+    """
+    args = list(sys.argv[1:] if args is None else args)
+    if args and args[0] in LIGHTNING_VERBS:
+
+        def verb() -> object:
+            from nailseg import train
+
+            return train.run(args[0], args[1:])
+
+        return guarded(verb)
+    options = _parser().parse_args(args)
+    return guarded(lambda: options.run(options))
+
+
+def guarded(action: Callable[[], object]) -> int:
+    """Runs an action and turns faults of the input into one message and exit code 1, without a traceback."""
+    _log_to_stderr()
+    try:
+        result = action()
+    except NailsegError as error:
+        print(f"nailseg: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("nailseg: interrupted", file=sys.stderr)
+        return 130
+    return result if isinstance(result, int) else 0
+
+
+def _log_to_stderr() -> None:
+    """Shows the package's own lines; on rank 0 only, the others would repeat them."""
+    logger = logging.getLogger("nailseg")
+    logger.setLevel(logging.INFO if int(os.environ.get("LOCAL_RANK", 0)) == 0 else logging.ERROR)
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+        logger.propagate = False
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nailseg", description="Fine-tune SegFormer on your own image/mask folders."
+    )
+    parser.add_argument("--version", action="version", version=f"nailseg {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    sample = verbs.add_parser("sample", help="draw a sample data set: Images/1..4 and Masks/1..4")
+    sample.add_argument("folder", metavar="DIR", help="a folder that has no Images/ or Masks/ yet")
+    sample.add_argument("--count", type=int, default=240, help="how many pictures (default %(default)s)")
+    sample.add_argument("--size", type=int, default=256, help="about how many pixels a side (default %(default)s)")
+    sample.add_argument("--seed", type=int, default=0, help="same seed, same pictures (default %(default)s)")
+    sample.set_defaults(run=_sample)
+
+    index = verbs.add_parser("index", help="pair images with masks, split them, write the CSV")
+    index.add_argument("folder", metavar="DIR", help="has Images/ and Masks/, or train|valid/{images,masks}")
+    index.add_argument("--out", metavar="CSV", help="default DIR/nails.csv")
+    index.add_argument("--val", type=float, default=0.1, help="share of the pairs for validation (default %(default)s)")
+    index.add_argument("--test", type=float, default=0.1, help="share of the pairs for the test (default %(default)s)")
+    index.add_argument(
+        "--group", metavar="REGEX", help="what its first group matches in a path is kept on one side of the split"
+    )
+    index.add_argument("--seed", type=int, default=0, help="same seed, same split (default %(default)s)")
+    index.set_defaults(run=_index)
+
+    predict = verbs.add_parser("predict", help="write masks at the pictures' original size")
+    predict.add_argument("paths", nargs="+", metavar="PATH", help="files, folders and globs")
+    predict.add_argument("--model", required=True, help="a model folder, a checkpoint or a run folder")
+    predict.add_argument("--out", required=True, metavar="DIR", help="masks go here under the pictures' names")
+    predict.add_argument("--overlay", action="store_true", help="also write NAME.overlay.jpg")
+    predict.add_argument("--index", action="store_true", help="write class indices, not 0/255, for two classes too")
+    predict.add_argument("--device", help="cpu, cuda, …; default a GPU if there is one")
+    predict.set_defaults(run=_predict)
+
+    for name, text in LIGHTNING_VERBS.items():
+        verbs.add_parser(name, help=text)
+    return parser
+
+
+def _sample(options: argparse.Namespace) -> None:
+    from nailseg.data.synthetic import write_sample
+
+    files = write_sample(options.folder, options.count, options.size, options.seed)
+    print(f"{len(files)} pictures with masks in {options.folder}. Next: nailseg index {options.folder}")
+
+
+def _index(options: argparse.Namespace) -> None:
+    from nailseg.data.splits import index_folder
+
+    report = index_folder(
+        options.folder,
+        out=options.out,
+        val=options.val,
+        test=options.test,
+        group=options.group,
+        seed=options.seed,
+    )
+    print(report)
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from nailseg.predict import predict_files
+
+    return predict_files(
+        options.paths,
+        options.model,
+        options.out,
+        overlays=options.overlay,
+        as_index=options.index,
+        device=options.device,
+    )

@@ -1,0 +1,219 @@
+"""SegmentationTask: loss, counts and optimizer around a network. It never imports data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
+from torchmetrics import MeanMetric
+
+from nailseg import artifact, geometry
+from nailseg.errors import ConfigError
+from nailseg.losses import segmentation_loss
+from nailseg.metrics import (
+    ConfusionMatrix,
+    ImageCounts,
+    boundary_counts,
+    class_index,
+    confusion_matrix,
+    dice,
+    iou,
+    mean_defined,
+    summarise,
+)
+from nailseg.optim import parameter_groups, warmup_poly_schedule
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nailseg.types import Batch
+
+MONITOR = "val/iou_foreground"
+"""What checkpoints and early stopping follow: IoU over all validation pixels, mean over the foreground classes."""
+
+
+class SegmentationTask(LightningModule):
+    """Fine-tunes a segmentation network.
+
+    Logged: `train/loss` and its parts, `lr`; `val/iou_NAME`, `val/dice_NAME` (over all pixels of the validation set,
+    at network size during fit), `val/miou`, `val/iou_foreground`, `val/loss`; the test's are those of metrics.json,
+    at the masks' original size.
+
+    Args:
+        weights: what to start from: a hub name (nvidia/mit-b0 … b5, nvidia/segformer-b*-…: non-commercial), a
+            local folder in transformers' format, a model folder, a checkpoint, or b0 … b5 for random weights.
+        class_names: in index order, the first is the background; linked from data.classes on the command line.
+        image_size: pixels of the longer side; linked from data.size. Recorded in the model folder.
+        resize: keep or squash; linked from data.resize. Recorded in the model folder.
+        lr: learning rate of the encoder at its peak; 6e-5 is the paper's for batches of 16.
+        head_lr_multiplier: the decode head's learning rate over the encoder's.
+        weight_decay: of AdamW, on matrices and kernels only.
+        warmup: share of the run in which the learning rate rises (at most 1500 steps).
+        power: of the polynomial decay to zero at the end of the run; 1.0 is linear.
+        drop_path: stochastic depth of the last encoder block, rising linearly from the first.
+        cross_entropy_weight: weight of the cross-entropy in the loss.
+        dice_weight: weight of the soft Dice loss in the loss.
+        freeze_encoder_epochs: epochs at the beginning in which only the head learns.
+
+    Attributes:
+        network: images uint8 (N, 3, H, W) to logits (N, C, H, W).
+        summary: content of metrics.json, after a test or validate.
+        image_counts: what that was computed from, one row per image.
+    """
+
+    summary: dict[str, Any]
+    image_counts: ImageCounts
+
+    def __init__(
+        self,
+        weights: str = "b0",
+        class_names: list[str] | None = None,
+        image_size: int = 512,
+        resize: Literal["keep", "squash"] = "keep",
+        lr: float = 6e-5,
+        head_lr_multiplier: float = 10.0,
+        weight_decay: float = 0.01,
+        warmup: float = 0.05,
+        power: float = 1.0,
+        drop_path: float = 0.1,
+        cross_entropy_weight: float = 1.0,
+        dice_weight: float = 1.0,
+        freeze_encoder_epochs: int = 0,
+    ) -> None:
+        super().__init__()
+        self.network = artifact.open_network(weights, class_names, drop_path)
+        self.image_size, self.resize = image_size, resize
+        self.lr, self.head_lr_multiplier, self.weight_decay = lr, head_lr_multiplier, weight_decay
+        self.warmup, self.power = warmup, power
+        self.cross_entropy_weight, self.dice_weight = cross_entropy_weight, dice_weight
+        self.freeze_encoder_epochs = freeze_encoder_epochs
+        self.val_counts = ConfusionMatrix(len(self.class_names))
+        self.val_loss = MeanMetric()
+        self.data_facts: dict[str, Any] = {}
+        self._image_counts: list[ImageCounts] = []
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names in index order; the first is the background."""
+        return self.network.class_names
+
+    def info(self, **facts: Any) -> artifact.ModelInfo:
+        """The model's nailseg.json; `facts` are further fields of `ModelInfo`."""
+        return artifact.describe(
+            self.network, image_size=self.image_size, resize=self.resize, **self.data_facts | facts
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Images uint8 (N, 3, H, W) to logits float (N, C, H, W)."""
+        return self.network(image)
+
+    def _step(self, batch: Batch, restore: bool) -> tuple[dict[str, Tensor], Tensor]:
+        """Losses and logits (N, C, H', W') at the mask's size; the one step of training, validation and test."""
+        logits = self(batch["image"]).float()
+        if restore:
+            height, width = batch["valid_size"][0].tolist()  # equal throughout a batch
+            logits = geometry.restore_logits(logits, (height, width), batch["mask"].shape[-2:])
+        return segmentation_loss(logits, batch["mask"], self.cross_entropy_weight, self.dice_weight), logits
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a batch, float32 scalar."""
+        losses, _ = self._step(batch, restore=False)
+        self.log_dict({f"train/{name}": loss for name, loss in losses.items()})
+        self.log("lr", self.lr_schedulers().get_last_lr()[0])
+        return losses["loss"]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Counts at the masks' size: the network's during fit, the file's own in `validate`."""
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            self.test_step(batch, batch_idx)
+            return
+        losses, logits = self._step(batch, restore=True)
+        # Metric objects and not self.log: a process without a single batch must still take part in the reduction
+        self.val_loss.update(losses["loss"], len(batch["mask"]))
+        self.val_counts.update(class_index(logits), batch["mask"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the ratios of the counts, foreground first; in `validate` the numbers of the report."""
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            self._log_summary("val")
+            return
+        matrix = self.val_counts.compute()
+        ious, dices = iou(matrix), dice(matrix)
+        for c, name in enumerate(self.class_names):
+            if c > 0 and not ious[c].isnan():
+                self.log(f"val/iou_{name}", ious[c].item(), prog_bar=True, sync_dist=True)
+                self.log(f"val/dice_{name}", dices[c].item(), prog_bar=True, sync_dist=True)
+        self.log("val/miou", mean_defined(ious), sync_dist=True)
+        self.log(MONITOR, mean_defined(ious[1:]), sync_dist=True)
+        self.log("val/loss", self.val_loss.compute(), sync_dist=True)
+        self.val_counts.reset()
+        self.val_loss.reset()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Counts on each image at its mask's original size, in float32."""
+        with torch.autocast(self.device.type, enabled=False):
+            _, logits = self._step(batch, restore=True)
+        prediction, n_classes = class_index(logits), len(self.class_names)
+        self._image_counts.append(
+            ImageCounts(
+                batch["row"].cpu(),
+                confusion_matrix(prediction, batch["mask"], n_classes).cpu(),
+                boundary_counts(prediction, batch["mask"], n_classes),
+            )
+        )
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the numbers of the report."""
+        self._log_summary("test")
+
+    def _log_summary(self, stage: str) -> None:
+        self.image_counts = gather(self._image_counts)
+        self._image_counts = []
+        self.summary = summarise(self.image_counts, self.class_names)
+        for name, value in self.summary.items():
+            if isinstance(value, float):
+                self.log(f"{stage}/{name}", value, sync_dist=True)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forgets the images of a pass that was broken off."""
+        self._image_counts = []
+
+    def on_test_epoch_start(self) -> None:
+        """Forgets the images of a pass that was broken off."""
+        self._image_counts = []
+
+    def on_fit_start(self) -> None:
+        """Takes down what the data module knows and the model folder must record; it is asked, not imported."""
+        facts = getattr(self.trainer.datamodule, "facts", None)
+        self.data_facts = facts() if facts else {}
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with the paper's groups and a per-step schedule over the whole run."""
+        groups = parameter_groups(self.network, self.lr, self.weight_decay, self.head_lr_multiplier)
+        optimizer = torch.optim.AdamW(groups, lr=self.lr)
+        total = self.trainer.estimated_stepping_batches
+        if total == float("inf"):
+            raise ConfigError(
+                "the learning rate decays over the run, so the run needs an end: give --trainer.max_epochs or "
+                "--trainer.max_steps (found neither)."
+            )
+        frozen = round(total * self.freeze_encoder_epochs / max(1, self.trainer.max_epochs or 1))
+        # a learning rate of 0 and not requires_grad=False: DDP decides once which gradients it exchanges
+        scheduler = warmup_poly_schedule(optimizer, int(total), self.warmup, self.power, frozen)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Makes the checkpoint complete: network config, class names, preprocessing."""
+        checkpoint[artifact.CHECKPOINT_KEY] = artifact.checkpoint_facts(self.network, self.info())
+
+
+def gather(parts: list[ImageCounts]) -> ImageCounts:
+    """Joins every process's counts, in the manifest's order; processes may have different numbers of images."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        everyone: list[list[ImageCounts]] = [[] for _ in range(dist.get_world_size())]
+        dist.all_gather_object(everyone, parts)
+        parts = [part for process in everyone for part in process]
+    return ImageCounts.concatenate(parts)

@@ -1,0 +1,253 @@
+"""`python -m nailseg.train --config b4.yaml`: fit, test the best checkpoint, write the model folder.
+
+`nailseg fit`, `validate` and `test` are the same class without the steps that do not belong to them.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from nailseg import artifact, report, runs
+from nailseg.callbacks import AveragedWeights, MetricsTable, UnevenEvaluation, ValidationImages
+from nailseg.data.datamodule import SegmentationDataModule
+from nailseg.task import MONITOR, SegmentationTask
+
+log = logging.getLogger("nailseg")
+
+NOT_SAVED = ("config", "ckpt_path", "weights_only", "verbose", "name", "resume")
+"""Options of one call, which a run's config.yaml must not repeat."""
+
+
+class NailsegCLI(LightningCLI):
+    """Lightning's command line over our task and data, with a run folder for all that is written.
+
+    Args:
+        args: a verb (fit, validate, test) and its options.
+        run_name: name of the run folder, unless `--name` gives one.
+        test_after_fit: whether `fit` ends with the test of the best checkpoint.
+    """
+
+    def __init__(self, args: list[str], run_name: str, test_after_fit: bool = False) -> None:
+        self.run_name, self.test_after_fit = run_name, test_after_fit
+        self.folder = Path()
+        with warnings.catch_warnings():
+            # arguments are rewritten (config names, --resume), so they cannot be read from sys.argv again
+            warnings.filterwarnings("ignore", "LightningCLI's args parameter")
+            super().__init__(
+                SegmentationTask,
+                SegmentationDataModule,
+                args=args,
+                save_config_callback=None,
+                seed_everything_default=0,
+                trainer_defaults={
+                    "max_epochs": 50,
+                    "gradient_clip_val": 5.0,  # the tutorial's; without it early steps from random weights blow up
+                    "log_every_n_steps": 10,
+                    "use_distributed_sampler": False,  # the data module deals rows out itself, without repeats
+                },
+            )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The verbs that Lightning runs; its own `predict` is not ours."""
+        verbs = LightningCLI.subcommands()
+        return {verb: verbs[verb] for verb in ("fit", "validate", "test")}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the run's options and states which facts of the data reach the model."""
+        parser.add_argument("--name", type=str | None, help="Name of the run folder under runs/.")
+        parser.add_argument(
+            "--resume", type=str | None, help="A run folder to continue from its last checkpoint."
+        )
+        parser.add_argument(
+            "--log_images",
+            action="store_true",
+            help="Send the validation images to W&B too. Photographs leave this machine then.",
+        )
+        parser.add_argument(
+            "--patience",
+            type=int | None,
+            help="Stop after so many epochs without a better foreground IoU; null trains to the end.",
+        )
+        parser.add_argument(
+            "--ema_decay",
+            type=float,
+            default=0.999,
+            help="Decay of the averaged weights that are validated and saved; 0 turns the average off.",
+        )
+        parser.link_arguments("data.classes", "model.class_names")
+        parser.link_arguments("data.size", "model.image_size")
+        parser.link_arguments("data.resize", "model.resize")
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+    @property
+    def options(self) -> Any:
+        """The parsed options of the verb."""
+        return self.config[self.subcommand]
+
+    def before_instantiate_classes(self) -> None:
+        """Chooses the run folder: everything that could refuse the options has spoken by now."""
+        options = self.options
+        rank = rank_zero_only.rank or 0
+        if options.resume:
+            self.folder = Path(options.resume)
+        elif self.subcommand == "fit":
+            self.folder = runs.choose_folder(options.name or self.run_name, rank)
+            if rank == 0:
+                self._save_config()
+                log.info("run folder: %s", self.folder)
+        else:
+            self.folder = runs.RUNS / (options.name or self.run_name)
+
+    def _save_config(self) -> None:
+        parser = self._parser(self.subcommand)
+        content = yaml.safe_load(parser.dump(self.options, skip_validation=True))
+        content = {key: value for key, value in content.items() if key not in NOT_SAVED}
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Adds what every run has to what the options ask for."""
+        options = self.options
+        trainer = options.trainer
+        on_gpu = torch.cuda.is_available() and trainer.accelerator in ("auto", "gpu", "cuda")
+        if trainer.precision is None:
+            kwargs["precision"] = "bf16-mixed" if _has_bf16(on_gpu) else "32-true"
+        # torch's SyncBatchNorm refuses CPU tensors
+        kwargs["sync_batchnorm"] = trainer.sync_batchnorm or on_gpu
+        kwargs["default_root_dir"] = str(self.folder)
+        callbacks: list[Callback] = [TQDMProgressBar(), UnevenEvaluation()]
+        if self.subcommand == "fit":
+            callbacks += self._fit_callbacks()
+            if trainer.logger is None or trainer.logger is True:
+                kwargs["logger"] = runs.wandb_loggers(self.folder, rank_zero_only.rank or 0) or False
+        else:
+            kwargs["logger"] = False if trainer.logger is None else trainer.logger
+        given = trainer.callbacks or []
+        kwargs["callbacks"] = callbacks + (given if isinstance(given, list) else [given])
+        if trainer.enable_progress_bar is False:
+            kwargs["callbacks"].remove(callbacks[0])
+        return super().instantiate_trainer(**kwargs)
+
+    def _fit_callbacks(self) -> list[Callback]:
+        options = self.options
+        callbacks: list[Callback] = [
+            ValidationImages(self.folder / "images", to_wandb=options.log_images),
+            MetricsTable(self.folder / "metrics.csv"),
+            ModelCheckpoint(
+                dirpath=self.folder / "checkpoints",
+                filename="best",
+                monitor=MONITOR,
+                mode="max",
+                save_last=True,
+                enable_version_counter=False,
+            ),
+        ]
+        if options.ema_decay:
+            callbacks.append(AveragedWeights(options.ema_decay))
+        if options.patience is not None:
+            callbacks.append(EarlyStopping(MONITOR, mode="max", patience=options.patience))
+        return callbacks
+
+    def before_fit(self) -> None:
+        """Puts the configuration beside the curves."""
+        for logger in self.trainer.loggers:
+            logger.log_hyperparams(yaml.safe_load(self._parser("fit").dump(self.options, skip_validation=True)))
+
+    def after_fit(self) -> None:
+        """Takes the best weights, tests them if asked, and writes the model folder."""
+        best = self.trainer.checkpoint_callback.best_model_path if self.trainer.checkpoint_callback else ""
+        if not best:  # --trainer.fast_dev_run keeps nothing
+            log.info("no checkpoint was written, so there is no model folder")
+            return
+        artifact.load_checkpoint_weights(self.model.network, artifact.read_checkpoint(best), best)
+        metrics: dict[str, Any] = {}
+        if self.test_after_fit:
+            if self.datamodule.has_split("test"):
+                self.trainer.test(self.model, self.datamodule, verbose=False)
+                metrics = self._report("test")
+            else:
+                log.info("no row of the CSV has the split 'test': the model is not tested")
+        if self.trainer.is_global_zero:
+            target = artifact.free_path(self.folder / "model")
+            artifact.write_model_folder(target, self.model.network, self.model.info(metrics=metrics))
+            log.info("model folder: %s", target)
+
+    def after_validate(self) -> None:
+        """Writes the report of the validation part."""
+        self._report("val")
+
+    def after_test(self) -> None:
+        """Writes the report of the test part."""
+        self._report("test")
+
+    def _report(self, split: str) -> dict[str, Any]:
+        if self.trainer.is_global_zero:
+            target = artifact.free_path(self.folder / split)
+            report.write_report(target, self.model, self.datamodule, split)
+            log.info("%s\nreport: %s", report.summary_table(self.model.summary), target / "report.html")
+        return self.model.summary
+
+
+def _has_bf16(on_gpu: bool) -> bool:
+    """Whether the device computes in bfloat16 itself; emulation would be slower than float32."""
+    if on_gpu:
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    flags = Path("/proc/cpuinfo")
+    return flags.is_file() and any(name in flags.read_text() for name in ("avx512_bf16", "amx_bf16"))
+
+
+def run(verb: str, args: list[str], test_after_fit: bool = False) -> NailsegCLI:
+    """Runs fit, validate or test.
+
+    Args:
+        verb: `fit`, `validate` or `test`.
+        args: its options, as typed.
+        test_after_fit: whether `fit` ends with the test of the best checkpoint.
+    """
+    args = runs.with_config_paths(args)
+    config = runs.option(args, "--config", "-c")
+    name = verb
+    if config:
+        path = Path(config)
+        # a run's own config.yaml is named after its run
+        name = path.absolute().parent.name if path.name == "config.yaml" else path.stem
+    if not {"-h", "--help"} & set(args):
+        if verb == "fit" and (resumed := runs.option(args, "--resume")):
+            args = runs.resume_arguments(args, resumed) + [f"--resume={resumed}"]
+        elif verb != "fit":
+            args, source = runs.evaluation_arguments(args)
+            name = artifact.model_name(source)
+    try:
+        return NailsegCLI([verb, *args], name, test_after_fit)
+    finally:
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish()
+
+
+def main(args: list[str] | None = None) -> int:
+    """Runs `python -m nailseg.train`.
+
+    Args:
+        args: command line options; None takes those of the process.
+
+    Returns:
+        The exit code: 0 done, 1 the input is at fault (2 comes from the argument parser).
+    """
+    from nailseg.cli import guarded
+
+    return guarded(lambda: run("fit", list(sys.argv[1:] if args is None else args), test_after_fit=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

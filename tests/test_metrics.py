@@ -1,0 +1,182 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
+from torchmetrics.classification import MulticlassJaccardIndex
+
+from nailseg.metrics import (
+    ConfusionMatrix,
+    ImageCounts,
+    boundary_band,
+    boundary_counts,
+    class_index,
+    confusion_matrix,
+    dice,
+    iou,
+    mean_defined,
+    summarise,
+)
+
+
+def random_masks(n_classes: int, seed: int = 0, shape=(3, 17, 23)) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    prediction = torch.randint(0, n_classes, shape, generator=generator)
+    target = torch.randint(0, n_classes, shape, generator=generator)
+    target[torch.rand(shape, generator=generator) < 0.2] = 255
+    return prediction, target
+
+
+ADVERSARIAL = {
+    "empty": (torch.zeros(1, 4, 4), torch.zeros(1, 4, 4)),
+    "full": (torch.ones(1, 4, 4), torch.ones(1, 4, 4)),
+    "all ignored": (torch.ones(1, 4, 4), torch.full((1, 4, 4), 255)),
+    "one pixel": (torch.eye(4)[None], torch.nn.functional.one_hot(torch.tensor([[0, 0, 0, 0]]), 4).float()),
+}
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 7])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_confusion_matrix_counts_as_sklearn(n_classes: int, dtype: torch.dtype) -> None:
+    prediction, target = random_masks(n_classes)
+    found = confusion_matrix(prediction.to(dtype), target, n_classes)
+    assert found.dtype == torch.int64
+    for n in range(len(target)):
+        counted = target[n] != 255
+        expected = sklearn_confusion_matrix(target[n][counted], prediction[n][counted], labels=range(n_classes))
+        assert found[n].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("case", ADVERSARIAL)
+def test_confusion_matrix_of_extreme_masks(case: str) -> None:
+    prediction, target = (mask.long() for mask in ADVERSARIAL[case])
+    matrix = confusion_matrix(prediction, target, 2)[0]
+    for true in range(2):
+        for predicted in range(2):
+            by_hand = int(((target == true) & (prediction == predicted)).sum())
+            assert matrix[true, predicted] == by_hand
+
+
+def test_two_classes_and_many_classes_count_alike() -> None:
+    prediction, target = random_masks(2)
+    assert torch.equal(confusion_matrix(prediction, target, 2), confusion_matrix(prediction, target, 3)[:, :2, :2])
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_iou_is_torchmetrics_over_pixels(n_classes: int) -> None:
+    prediction, target = random_masks(n_classes)
+    reference = MulticlassJaccardIndex(n_classes, average=None, ignore_index=255)
+    metric = ConfusionMatrix(n_classes)
+    for one_prediction, one_target in zip(prediction, target, strict=True):
+        reference.update(one_prediction, one_target)
+        metric.update(one_prediction[None], one_target[None])
+    torch.testing.assert_close(iou(metric.compute()).float(), reference.compute())
+
+
+def test_dice_follows_from_iou() -> None:
+    matrix = confusion_matrix(*random_masks(3), 3).sum(0)
+    j = iou(matrix)
+    torch.testing.assert_close(dice(matrix), 2 * j / (1 + j))
+
+
+def test_counts_stay_exact_where_float32_would_not() -> None:
+    metric = ConfusionMatrix(2)
+    metric.matrix += torch.tensor([[2**24, 0], [0, 0]])
+    metric.update(torch.zeros(1, 1, 1, dtype=torch.long), torch.zeros(1, 1, 1, dtype=torch.long))
+    assert metric.compute()[0, 0] == 2**24 + 1
+
+
+def test_absent_class_is_nan_and_left_out() -> None:
+    matrix = torch.tensor([[5, 0, 0], [0, 3, 0], [0, 0, 0]])
+    assert iou(matrix).isnan().tolist() == [False, False, True]
+    assert mean_defined(iou(matrix)) == 1.0
+    assert mean_defined(torch.tensor([torch.nan])) == 0.0
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 5])
+def test_class_index_is_argmax_ties_included(n_classes: int) -> None:
+    logits = torch.randint(-2, 3, (2, n_classes, 9, 11), generator=torch.Generator().manual_seed(1)).float()
+    assert torch.equal(class_index(logits).long(), logits.argmax(1))
+
+
+def erode_by_steps(mask: np.ndarray, width: int) -> np.ndarray:
+    """Erosion written out: a pixel stays if all its neighbours in the square belong to the region."""
+    height, length = mask.shape
+    out = np.zeros_like(mask)
+    for y in range(height):
+        for x in range(length):
+            window = [
+                mask[v, u] if 0 <= v < height and 0 <= u < length else 0
+                for v in range(y - width, y + width + 1)
+                for u in range(x - width, x + width + 1)
+            ]
+            out[y, x] = min(window)
+    return out
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_boundary_band_is_the_region_minus_its_erosion(width: int) -> None:
+    rng = np.random.default_rng(0)
+    mask = np.zeros((14, 18), np.uint8)
+    mask[:9, 5:] = 1  # touches two borders of the image
+    mask[rng.integers(0, 14, 6), rng.integers(0, 18, 6)] = 0
+    assert (boundary_band(mask, width) == mask - erode_by_steps(mask, width)).all()
+
+
+def test_boundary_iou_is_one_for_equal_masks_and_sees_a_shift() -> None:
+    target = torch.zeros(1, 200, 200, dtype=torch.long)
+    target[:, 50:150, 50:150] = 1
+    same = boundary_counts(target, target, 2)[0, 1]
+    shifted = boundary_counts(target.roll(3, 1), target, 2)[0, 1]
+    assert same[0] == same[1] > 0
+    region = confusion_matrix(target.roll(3, 1), target, 2)[0]
+    assert shifted[0] / shifted[1] < iou(region)[1]
+
+
+def test_boundary_counts_leave_ignored_pixels_out() -> None:
+    target = torch.zeros(1, 60, 60, dtype=torch.long)
+    target[:, 20:40, 20:40] = 1
+    ignored = target.clone()
+    ignored[:, :, :30] = 255
+    counts = boundary_counts(target, ignored, 2)[0, 1]
+    assert counts[0] <= counts[1] < boundary_counts(target, target, 2)[0, 1, 1]
+
+
+def counts_of(prediction: torch.Tensor, target: torch.Tensor, n_classes: int = 2) -> ImageCounts:
+    return ImageCounts(
+        torch.arange(len(target)),
+        confusion_matrix(prediction, target, n_classes),
+        boundary_counts(prediction, target, n_classes),
+    )
+
+
+def test_summary_averages_as_its_names_say() -> None:
+    target = torch.zeros(3, 8, 8, dtype=torch.long)
+    target[0, :2] = 1  # 16 pixels
+    target[1, :1] = 1  # 8 pixels, and the third image has none
+    prediction = target.clone()
+    prediction[1, 0, 4:] = 0  # half of the second image's found
+    prediction[2, 0, 0] = 1  # a false alarm in the third
+    summary = summarise(counts_of(prediction, target), ["background", "nail"])
+    assert summary["n_images"] == 3
+    assert summary["iou_nail"] == pytest.approx(20 / 25)
+    assert summary["dice_nail"] == pytest.approx(40 / 45)
+    assert summary["dice_per_image_nail"] == pytest.approx((1 + 2 * 4 / 12) / 2)
+    assert summary["n_images_with_nail"] == 2
+    assert summary["n_false_alarms_nail"] == 1
+    assert summary["miou"] == pytest.approx((20 / 25 + (3 * 64 - 25) / (3 * 64 - 20)) / 2)
+
+
+def test_summary_says_none_where_a_class_is_absent() -> None:
+    empty = torch.zeros(2, 6, 6, dtype=torch.long)
+    summary = summarise(counts_of(empty, empty), ["background", "nail"])
+    assert summary["iou_nail"] is summary["dice_per_image_nail"] is summary["boundary_iou_nail"] is None
+    assert summary["miou"] == 1.0
+
+
+def test_parts_of_several_processes_join_in_the_order_of_rows() -> None:
+    prediction, target = random_masks(2, shape=(5, 8, 8))
+    whole = counts_of(prediction, target)
+    parts = [ImageCounts(whole.row[i::2], whole.matrix[i::2], whole.boundary[i::2]) for i in range(2)]
+    joined = ImageCounts.concatenate(parts)
+    assert torch.equal(joined.matrix, whole.matrix)
+    assert torch.equal(joined.row, whole.row)
