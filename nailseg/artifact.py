@@ -223,6 +223,19 @@ def open_network(
     return network
 
 
+def require_trained(network: SegFormer, source: str | Path) -> None:
+    """Refuses a network whose classifier is freshly initialised.
+
+    Raises:
+        WeightsError: nobody has trained it.
+    """
+    if network.new_head:
+        raise WeightsError(
+            f"{source}: these weights have a classifier that nobody has trained for {network.class_names}, so there is "
+            f"nothing to measure or predict with. Fine-tune them first (nailseg fit), then give runs/NAME/model."
+        )
+
+
 def load_checkpoint_weights(network: SegFormer, content: dict[str, Any], source: str | Path) -> None:
     """Puts a checkpoint's weights (the averaged ones, if it has an average) into a network.
 

@@ -25,6 +25,26 @@ if TYPE_CHECKING:
 BOUNDARY_SHARE = 0.02  # width of the boundary band as a share of the image diagonal, Cheng et al. 2021
 
 
+def class_index(logits: Tensor) -> Tensor:
+    """The class with the largest logit, the first one on a tie: `logits.argmax(1)`, many times faster on a CPU.
+
+    Args:
+        logits: (N, C, H, W), C at most 255.
+
+    Returns:
+        uint8 (N, H, W).
+    """
+    if logits.shape[1] == 2:
+        return (logits[:, 1] > logits[:, 0]).byte()
+    best = logits[:, 0]
+    index = torch.zeros_like(best, dtype=torch.uint8)
+    for c in range(1, logits.shape[1]):
+        better = logits[:, c] > best
+        index.masked_fill_(better, c)
+        best = torch.where(better, logits[:, c], best)
+    return index
+
+
 def confusion_matrix(prediction: Tensor, target: Tensor, n_classes: int) -> Tensor:
     """Counts pixels by (true class, predicted class), each image by itself.
 
@@ -38,12 +58,13 @@ def confusion_matrix(prediction: Tensor, target: Tensor, n_classes: int) -> Tens
     """
     n = len(target)
     if n_classes == 2:
-        # three counts per image give all four cells; booleans are several times faster than a histogram
-        predicted = prediction.flatten(1).bool()
-        negative, positive = target.flatten(1) == 0, target.flatten(1) == 1
-        count = lambda mask: mask.sum(1, dtype=torch.int32).long()  # noqa: E731
-        n_negative, n_positive = count(negative), count(positive)
-        false_positive, true_positive = count(negative & predicted), count(positive & predicted)
+        # four counts of booleans per image give all four cells, several times faster than a histogram
+        predicted, target = prediction == 1, target.byte()
+        negative, positive = target == 0, target == 1
+        n_negative, false_positive, n_positive, true_positive = (
+            torch.stack([image.count_nonzero() for image in mask])
+            for mask in (negative, negative & predicted, positive, positive & predicted)
+        )
         cells = [n_negative - false_positive, false_positive, n_positive - true_positive, true_positive]
         return torch.stack(cells, 1).view(n, 2, 2)
     # one code per pair of classes, the last one for ignored pixels

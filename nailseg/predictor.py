@@ -12,7 +12,7 @@ import torch
 from nailseg import artifact, geometry
 from nailseg import overlay as drawing
 from nailseg.data.reading import read_image
-from nailseg.errors import DataError, WeightsError
+from nailseg.errors import DataError
 from nailseg.metrics import class_index
 
 if TYPE_CHECKING:
@@ -112,10 +112,6 @@ def load(model: str | Path, device: str | None = None) -> Segmenter:
         source = source / "model"
     name = str(source) if source.exists() or artifact.is_checkpoint(model) else str(model)
     network = artifact.open_network(name)
-    if network.new_head:
-        raise WeightsError(
-            f"{model}: these weights have no trained classifier, so there is nothing to predict with. "
-            f"Fine-tune them first (nailseg fit), then give runs/NAME/model."
-        )
+    artifact.require_trained(network, model)
     info = artifact.info_of(name) or artifact.describe(network, image_size=DEFAULT_SIZE)
     return Segmenter(network, info, device)

@@ -27,6 +27,8 @@ from nailseg.metrics import (
 from nailseg.optim import parameter_groups, warmup_poly_schedule
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from nailseg.types import Batch
@@ -204,6 +206,14 @@ class SegmentationTask(LightningModule):
         # a learning rate of 0 and not requires_grad=False: DDP decides once which gradients it exchanges
         scheduler = warmup_poly_schedule(optimizer, int(total), self.warmup, self.power, frozen)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def save(self, folder: str | Path, **facts: Any) -> Path:
+        """Writes the model folder; `facts` are further fields of `ModelInfo`. The command line does it by itself.
+
+        Raises:
+            OutputError: the folder exists.
+        """
+        return artifact.write_model_folder(folder, self.network, self.info(**facts))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Makes the checkpoint complete: network config, class names, preprocessing."""

@@ -180,8 +180,14 @@ class NailsegCLI(LightningCLI):
                 log.info("no row of the CSV has the split 'test': the model is not tested")
         if self.trainer.is_global_zero:
             target = artifact.free_path(self.folder / "model")
-            artifact.write_model_folder(target, self.model.network, self.model.info(metrics=metrics))
+            self.model.save(target, metrics=metrics)
             log.info("model folder: %s", target)
+
+    def before_validate(self) -> None:
+        """Refuses to measure a classifier of random numbers."""
+        artifact.require_trained(self.model.network, self.options.model.weights)
+
+    before_test = before_validate
 
     def after_validate(self) -> None:
         """Writes the report of the validation part."""

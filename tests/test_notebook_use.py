@@ -1,0 +1,28 @@
+"""What the README shows for notebooks: no command line, no run folder."""
+
+from lightning.pytorch import Trainer
+
+import nailseg
+from nailseg.data.datamodule import SegmentationDataModule
+from nailseg.task import SegmentationTask
+
+
+def test_fit_test_save_and_load(drawn, tiny_folder, tmp_path) -> None:
+    data = SegmentationDataModule(csv=drawn / "nails.csv", root=None, size=64, batch_size=4, workers=0)
+    task = SegmentationTask(weights=str(tiny_folder), class_names=data.class_names, image_size=64)
+    trainer = Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(task, data)
+    trainer.test(task, data, verbose=False)
+    assert task.summary["n_images"] == len(data.rows("test"))
+    folder = task.save(tmp_path / "model")
+    result = nailseg.load(folder, device="cpu")(drawn / data.rows("test")[0].image)
+    assert result.probability.shape == (2, *result.mask.shape)
+    assert abs(result.probability.sum(0) - 1).max() < 1e-5
+    assert result.overlay().shape == (*result.mask.shape, 3)

@@ -1,0 +1,238 @@
+"""The main job through the real command line: fit, validate, test, predict, resume, two processes."""
+
+import csv
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from nailseg import artifact, train
+from nailseg.cli import main
+
+
+def options(drawn, tiny_folder) -> list[str]:
+    return [
+        f"--data.csv={drawn / 'nails.csv'}",
+        f"--model.weights={tiny_folder}",
+        "--data.size=64",
+        "--data.batch_size=4",
+        "--data.workers=0",
+        "--trainer.max_epochs=2",
+        "--trainer.accelerator=cpu",
+        "--trainer.enable_progress_bar=false",
+        "--trainer.enable_model_summary=false",
+    ]
+
+
+@pytest.fixture(scope="module")
+def run(drawn, tiny_folder, tmp_path_factory):
+    """A finished run of nailseg.train, in a folder of its own."""
+    here = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(here)
+        patch.setenv("WANDB_MODE", "disabled")
+        patch.delenv("NAILSEG_RUN_FOLDER", raising=False)
+        assert train.main([*options(drawn, tiny_folder), "--name=tiny"]) == 0
+    return here / "runs" / "tiny"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.delenv("NAILSEG_RUN_FOLDER", raising=False)
+
+
+def test_run_folder_keeps_its_promises(run, drawn) -> None:
+    for name in (
+        "config.yaml",
+        "metrics.csv",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "model/config.json",
+        "model/model.safetensors",
+        "model/preprocessor_config.json",
+        "model/nailseg.json",
+        "model/README.md",
+        "test/metrics.json",
+        "test/per_image.csv",
+        "test/report.html",
+        "images/epoch_000.png",
+        "images/epoch_001.png",
+    ):
+        assert (run / name).stat().st_size > 0, name
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_metrics_json_has_the_promised_keys(run, drawn) -> None:
+    metrics = json.loads((run / "test" / "metrics.json").read_text())
+    with (drawn / "nails.csv").open() as file:
+        n_test = sum(row["split"] == "test" for row in csv.DictReader(file))
+    assert metrics["n_images"] == n_test
+    assert metrics["classes"] == ["background", "nail"]
+    for key in ("iou_nail", "dice_nail", "dice_per_image_nail", "boundary_iou_nail", "miou"):
+        assert 0 <= metrics[key] <= 1
+    info = artifact.read_info(run / "model")
+    assert info.metrics == metrics
+    assert info.mask_values
+    assert info.image_size == 64
+
+
+def test_metrics_csv_has_one_row_per_epoch(run) -> None:
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    assert {"val/iou_nail", "val/dice_nail", "val/miou", "val/loss", "train/loss", "lr"} <= set(rows[0])
+
+
+def test_metrics_are_those_of_the_model_folder_counted_by_hand(run, drawn) -> None:
+    import nailseg
+
+    segment = nailseg.load(run / "model", device="cpu")
+    hit = truth = found = 0
+    with (drawn / "nails.csv").open() as file:
+        for row in csv.DictReader(file):
+            if row["split"] == "test":
+                mask = cv2.imread(str(drawn / row["mask"]), cv2.IMREAD_UNCHANGED) > 0
+                predicted = segment(drawn / row["image"]).mask == 1
+                hit, truth, found = hit + (mask & predicted).sum(), truth + mask.sum(), found + predicted.sum()
+    metrics = json.loads((run / "test" / "metrics.json").read_text())
+    assert metrics["dice_nail"] == pytest.approx(2 * hit / (truth + found), abs=1e-6)
+
+
+@pytest.mark.parametrize("verb", ["validate", "test"])
+def test_a_runs_config_evaluates_its_best(run, verb: str, tmp_path) -> None:
+    assert main([verb, f"--config={run / 'config.yaml'}"]) == 0
+    split = {"validate": "val", "test": "test"}[verb]
+    found = json.loads((tmp_path / "runs" / "tiny" / split / "metrics.json").read_text())
+    if verb == "test":
+        assert found == pytest.approx(json.loads((run / "test" / "metrics.json").read_text()))
+
+
+@pytest.mark.parametrize("start", [lambda args: main(["fit", *args]), train.main], ids=["fit", "train"])
+def test_a_runs_config_trains_again(run, start, tmp_path) -> None:
+    assert start([f"--config={run / 'config.yaml'}", "--trainer.max_epochs=1"]) == 0
+    again = tmp_path / "runs" / "tiny"
+    assert (again / "model" / "model.safetensors").exists()
+    saved = yaml.safe_load((again / "config.yaml").read_text())
+    assert saved["trainer"]["max_epochs"] == 1
+
+
+def test_checkpoint_and_model_folder_test_alike_without_config(run, drawn, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    data = [f"--data.csv={drawn / 'nails.csv'}", "--trainer.accelerator=cpu", "--data.workers=0"]
+    assert main(["test", f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}", *data, "--name=a"]) == 0
+    assert main(["test", f"--model.weights={run / 'model'}", *data, "--name=b"]) == 0
+    expected = json.loads((run / "test" / "metrics.json").read_text())
+    for name in "ab":
+        found = json.loads((tmp_path / "runs" / name / "test" / "metrics.json").read_text())
+        assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_second_test_writes_beside_the_first(run, drawn, tmp_path) -> None:
+    args = ["test", f"--model.weights={run / 'model'}", f"--data.csv={drawn / 'nails.csv'}", "--trainer.accelerator=cpu"]
+    assert main(args) == main(args) == 0
+    assert sorted(p.name for p in (tmp_path / "runs" / "tiny").iterdir()) == ["test", "test-2"]
+
+
+def test_resume_goes_on_in_the_same_folder(run, tmp_path) -> None:
+    copy = tmp_path / "runs" / "tiny"
+    shutil.copytree(run, copy)
+    weights = yaml.safe_load((copy / "config.yaml").read_text())["model"]["weights"]
+    assert weights
+    assert train.main([f"--resume={copy}", "--trainer.max_epochs=3"]) == 0
+    with (copy / "metrics.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2"]
+    assert (copy / "test-2" / "metrics.json").exists()
+    assert (copy / "model-2").is_dir()
+    assert (copy / "model" / "model.safetensors").read_bytes() == (run / "model" / "model.safetensors").read_bytes()
+
+
+def test_checkpoints_hold_the_averaged_weights(run) -> None:
+    content = artifact.read_checkpoint(run / "checkpoints" / "last.ckpt")
+    name = "network.hf.decode_head.classifier.weight"
+    assert not torch.equal(content["state_dict"][name], content["current_model_state"][name])
+    assert torch.equal(
+        artifact.open_network(run / "checkpoints" / "last.ckpt").state_dict()["hf.decode_head.classifier.weight"],
+        content["state_dict"][name],
+    )
+
+
+def test_predict_writes_masks_at_the_original_size(run, drawn, tmp_path) -> None:
+    out = tmp_path / "masks"
+    assert main(["predict", str(drawn / "Images"), "--model", str(run), "--out", str(out), "--overlay"]) == 0
+    pictures = [p for p in (drawn / "Images").rglob("*") if p.is_file()]
+    for picture in pictures:
+        relative = picture.relative_to(drawn / "Images").with_suffix(".png")
+        mask = cv2.imread(str(out / relative), cv2.IMREAD_UNCHANGED)
+        assert mask.shape == cv2.imread(str(picture)).shape[:2]
+        assert mask.dtype == np.uint8
+        assert set(np.unique(mask)) <= {0, 255}
+    assert len(list(out.rglob("*.png"))) == len(pictures) == len(list(out.rglob("*.overlay.jpg")))
+
+
+def test_log_images_and_patience_are_options(drawn, tiny_folder, tmp_path) -> None:
+    args = ["fit", *options(drawn, tiny_folder), "--trainer.max_epochs=5", "--patience=1", "--model.lr=0", "--log_images"]
+    assert main(args) == 0
+    with (tmp_path / "runs" / "fit" / "metrics.csv").open() as file:
+        assert len(list(csv.DictReader(file))) < 5
+
+
+def test_wandb_run_is_offline_and_in_the_run_folder(drawn, tiny_folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    args = [*options(drawn, tiny_folder), "--trainer.max_epochs=1", "--log_images", "--name=w"]
+    assert main(["fit", *args]) == 0
+    files = list((tmp_path / "runs" / "w" / "wandb").glob("offline-run-*/*.wandb"))
+    assert len(files) == 1
+    assert files[0].stat().st_size > 0
+    assert list((tmp_path / "runs" / "w" / "wandb").glob("offline-run-*/files/media/images/mask/*/*.json")) or list(
+        (tmp_path / "runs" / "w" / "wandb").rglob("*.mask.png")
+    )
+
+
+def test_no_logger_and_a_frozen_encoder(drawn, tiny_folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    args = [*options(drawn, tiny_folder), "--trainer.logger=false", "--model.freeze_encoder_epochs=2", "--ema_decay=0"]
+    assert main(["fit", *args, "--name=f"]) == 0
+    assert not (tmp_path / "runs" / "f" / "wandb").exists()
+    assert (tmp_path / "runs" / "f" / "metrics.csv").exists()
+    start = artifact.open_network(tiny_folder, ["background", "nail"]).state_dict()
+    end = artifact.open_network(tmp_path / "runs" / "f" / "model").state_dict()
+    encoder = [name for name in start if "segformer." in name]
+    assert encoder
+    assert all(torch.equal(start[name], end[name]) for name in encoder)
+    assert any(not torch.equal(start[name], end[name]) for name in start if "decode_head" in name)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["fit", "--config", "nowhere.yaml"], 1, "no config 'nowhere.yaml'"),
+        (["fit", "--data.csv", "nowhere.csv", "--model.weights", "b0"], 1, "nowhere.csv"),
+        (["test", "--data.csv", "x.csv"], 1, "nothing to evaluate"),
+        (["fit", "--resume", "runs/none"], 1, "expected runs/none/config.yaml, found none"),
+        (["predict", "nothing.jpg", "--model", "b0", "--out", "o"], 1, "nothing.jpg: expected a picture"),
+    ],
+)
+def test_bad_input_meets_one_message(args, code: int, message: str, capsys) -> None:
+    assert main(args) == code
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("args", [["fit", "--data.size", "many"], ["nonsense"], ["fit", "--no.such.option", "1"]])
+def test_the_parser_exits_with_2(args) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(args)
+    assert stop.value.code == 2
+
+
+def test_untrained_weights_are_not_tested(drawn, tiny_folder, capsys) -> None:
+    args = ["test", f"--data.csv={drawn / 'nails.csv'}", "--model.weights=b0", "--trainer.accelerator=cpu"]
+    assert main(args) == 1
+    assert "nobody has trained" in capsys.readouterr().err
