@@ -1,7 +1,7 @@
 """Hands and nails drawn by code: the demo's data and the tests'.
 
-`write_sample` lays out Images/1..4 and Masks/1..4 as the tutorials' data set does: 1 up to two nails, 2 three or
-four, 3 five, 4 six and more.
+`write_sample` lays out Images/1..4 and Masks/1..4 as the tutorials' data set does: 1 up to two nails, 2 three
+or four, 3 five, 4 six and more.
 """
 
 from __future__ import annotations
@@ -13,8 +13,16 @@ import numpy as np
 from tqdm import tqdm
 
 from nailseg.data.synthetic_hand import make_hand, place
-from nailseg.data.synthetic_paint import Layer, Light, paint_hand, polish_color, skin_tone
-from nailseg.data.synthetic_scene import background, cast_shadow, photograph, scatter_objects
+from nailseg.data.synthetic_paint import Layer, paint_hand
+from nailseg.data.synthetic_scene import (
+    Light,
+    background,
+    cast_shadow,
+    photograph,
+    polish_color,
+    scatter_objects,
+    skin_tone,
+)
 from nailseg.errors import OutputError
 
 # how many nails the images show, in turn; 6 stands for six to ten
@@ -99,7 +107,9 @@ def _write(path: Path, pixels: np.ndarray, options: list[int]) -> None:
     path.write_bytes(data.tobytes())
 
 
-def _draw(rng: np.random.Generator, height: int, width: int, fingers: int) -> tuple[np.ndarray, np.ndarray, int]:
+def _draw(
+    rng: np.random.Generator, height: int, width: int, fingers: int
+) -> tuple[np.ndarray, np.ndarray, int]:
     """Image, mask and the number of nails to be seen, which is `fingers` unless hands hide each other."""
     if not 0 <= fingers <= 10:
         raise ValueError(f"expected 0 to 10 fingers, found {fingers}")
@@ -148,7 +158,9 @@ def _hands(rng, height: int, width: int, fingers: int, skin, polish, light: Ligh
     for number, box in shares:
         pose = "palm" if number == 0 else str(rng.choice(["back", "folded"], p=[0.7, 0.3]))
         shown = _shown(rng, number)
-        limbs = place(rng, make_hand(rng, pose, shown), box, 0.36 * min(height, width))
+        limbs = place(
+            rng, make_hand(rng, pose, shown), box, 0.36 * min(height, width), 4.5 if len(shares) == 1 else 1.8
+        )
         layers.append(paint_hand(rng, limbs, (height, width), skin, polish, cloth, light))
     return layers
 

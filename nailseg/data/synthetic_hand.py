@@ -7,6 +7,7 @@ finger tips, z towards the camera. `place` turns that into pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -67,12 +68,12 @@ def make_hand(rng: np.random.Generator, pose: Pose, shown: tuple[int, ...]) -> l
 
     Args:
         rng: Source of every choice.
-        pose: "back": stretched or slightly bent; "folded": the palm faces the camera and the fingers are folded
-            over it, nails to the camera; "palm": stretched, no nail to be seen.
+        pose: "back": stretched or slightly bent; "folded": the palm faces the camera and the fingers are
+            folded over it, nails to the camera; "palm": stretched, no nail to be seen.
         shown: Fingers that show their nail, 0 (index) to 3 (little) and 4 (thumb). The others are bent away.
 
     Returns:
-        Limbs, units of palms, far to near does not matter because all have a height.
+        Limbs in units of palms, in any order: their heights say what hides what.
     """
     slim = rng.uniform(0.88, 1.12)
     style = _nail_style(rng)
@@ -93,12 +94,16 @@ def make_hand(rng: np.random.Generator, pose: Pose, shown: tuple[int, ...]) -> l
     sleeve = rng.uniform(-0.9, 0.05) if rng.random() < 0.5 else -1.2
     limbs.append(_tube([(0, 0.15), (0, -0.2), (0, -4.0)], [0, 0, 0], [0.31, 0.27 * slim, 0.42], "palm"))
     if sleeve > -1.2:
-        limbs.append(_tube([(0, sleeve - 0.3), (0, -4.5)], [0.1, 0.1], [0.38, 0.55], "sleeve"))
+        limbs.append(_tube([(0, sleeve - 0.3), (0, -4.5)], [0.05, 0.05], [0.36, 0.55], "sleeve"))
     return limbs
 
 
 def place(
-    rng: np.random.Generator, limbs: list[Limb], box: tuple[float, float, float, float], smallest: float
+    rng: np.random.Generator,
+    limbs: list[Limb],
+    box: tuple[float, float, float, float],
+    smallest: float,
+    zoom: float,
 ) -> list[Limb]:
     """Turns, scales and moves a hand so that every nail lies within `box`.
 
@@ -107,6 +112,8 @@ def place(
         limbs: Units of palms.
         box: Left, top, right, bottom in pixels.
         smallest: Pixels of a palm's length below which no hand is drawn unless the box is too small for it.
+        zoom: How many times `smallest` a palm may be. A single finger could fill any box, and two hands
+            should match each other.
 
     Returns:
         The limbs in pixels, y downwards, perhaps mirrored (a left hand).
@@ -123,8 +130,7 @@ def place(
     low, high = np.min(corners, axis=0), np.max(corners, axis=0)
     room = np.array([right - left, bottom - top])
     largest = float(np.min(room / (high - low)))
-    # a single finger may fill the picture, but is then only a patch of skin
-    largest = min(largest, 4.5 * smallest)
+    largest = min(largest, zoom * smallest)
     scale = max(min(smallest, largest), largest * rng.uniform(0.55, 1.0))
     slack = room - scale * (high - low)
     offset = np.array([left, top]) + slack * rng.uniform(0.0, 1.0, 2) - scale * low
@@ -133,7 +139,9 @@ def place(
         nail = limb.nail
         if nail is not None:
             roll = -nail.roll * float(np.sign(np.linalg.det(matrix)))
-            nail = replace(nail, width=nail.width * scale, bed=nail.bed * scale, free=nail.free * scale, roll=roll)
+            nail = replace(
+                nail, width=nail.width * scale, bed=nail.bed * scale, free=nail.free * scale, roll=roll
+            )
         points = limb.points @ matrix.T * scale + offset
         placed.append(replace(limb, points=points, z=limb.z * scale, radii=limb.radii * scale, nail=nail))
     return placed
@@ -176,7 +184,7 @@ def _palm(rng: np.random.Generator, slim: float, folded: bool) -> list[Limb]:
     limbs = []
     for x, y in _KNUCKLES:
         limbs.append(_tube([(x * 0.5, 0.1), (x, y)], [0.0, 0.03], [0.2, 0.135 * slim], "palm"))
-    for a, b in zip(_KNUCKLES[:-1], _KNUCKLES[1:], strict=True):
+    for a, b in pairwise(_KNUCKLES):
         limbs.append(_tube([(a + b) * 0.35, (a + b) / 2 + (0, 0.05)], [0, -0.02], [0.2, 0.12], "palm"))
     if folded:
         limbs.append(_tube([(-0.2, 0.25), (-0.3, 0.5)], [0.08, 0.06], [0.2, 0.16], "palm"))

@@ -1,22 +1,90 @@
-"""What surrounds the drawn hands: backgrounds, objects that resemble nails, shadows, the camera."""
+"""What surrounds the drawn hands: light, colours, backgrounds, objects like nails, shadows, the camera."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from nailseg.data.synthetic_paint import Light, polish_color
+_SKIN = np.array(
+    [
+        (247, 219, 200),
+        (238, 196, 168),
+        (226, 172, 138),
+        (204, 146, 110),
+        (172, 116, 84),
+        (134, 88, 62),
+        (98, 64, 47),
+        (68, 45, 36),
+    ],
+    float,
+)
+_POLISH = np.array(
+    [
+        (176, 16, 32),
+        (206, 30, 48),
+        (120, 12, 32),
+        (226, 92, 120),
+        (244, 170, 182),
+        (232, 190, 172),
+        (196, 140, 120),
+        (60, 16, 36),
+        (18, 18, 22),
+        (245, 243, 238),
+        (34, 60, 130),
+        (120, 170, 220),
+        (130, 206, 186),
+        (40, 96, 72),
+        (246, 214, 90),
+        (240, 130, 70),
+        (170, 130, 190),
+        (110, 76, 62),
+        (150, 150, 156),
+    ],
+    float,
+)
+
+
+@dataclass(frozen=True)
+class Light:
+    """One lamp or window, and the rest of the room.
+
+    Attributes:
+        direction: float (3,), unit length, towards the light; x right, y down, z to the camera.
+        ambient: Share of the light that comes from everywhere, 0..1.
+    """
+
+    direction: np.ndarray
+    ambient: float
+
+
+def skin_tone(rng: np.random.Generator) -> np.ndarray:
+    """A skin colour, float (3,) RGB 0..255, light to dark equally often."""
+    position = rng.uniform(0, len(_SKIN) - 1.001)
+    low = int(position)
+    tone = _SKIN[low] + (position - low) * (_SKIN[low + 1] - _SKIN[low])
+    return tone * rng.normal(1.0, 0.02, 3)
+
+
+def polish_color(rng: np.random.Generator) -> np.ndarray:
+    """A colour nails are painted in, float (3,) RGB 0..255."""
+    return np.clip(_POLISH[rng.integers(len(_POLISH))] * rng.normal(1, 0.08) + rng.normal(0, 8, 3), 5, 250)
 
 
 def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """A table, cloth, wall or blurred room without a hand. float32 (height, width, 3), 0..255."""
-    kind = rng.choice(["plain", "cloth", "wood", "lights", "print", "tiles"], p=[0.25, 0.22, 0.16, 0.17, 0.1, 0.1])
+    kind = rng.choice(
+        ["plain", "cloth", "wood", "lights", "print", "tiles"], p=[0.25, 0.22, 0.16, 0.17, 0.1, 0.1]
+    )
     picture = _gradient(rng, height, width)
     y, x = np.mgrid[:height, :width].astype(np.float32)
     angle = rng.uniform(0, np.pi)
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     if kind == "cloth":
-        folds = sum(smooth_noise(rng, (height, width), grain) * gain for grain, gain in ((60, 16), (25, 8), (2, 6)))
+        folds = sum(
+            smooth_noise(rng, (height, width), grain) * gain for grain, gain in ((60, 16), (25, 8), (2, 6))
+        )
         thread = rng.uniform(1.0, 2.2)
         weave = np.sin(along * thread) * np.sin(across * thread) * rng.uniform(0, 9)
         picture += (folds + weave)[..., None]
@@ -29,7 +97,9 @@ def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
         for _ in range(int(rng.integers(8, 40))):
             center = (int(rng.integers(width)), int(rng.integers(height)))
             color = polish_color(rng) if rng.random() < 0.6 else picture[center[1], center[0]] * 1.3
-            cv2.circle(picture, center, int(rng.integers(4, 40)), tuple(float(c) for c in color), -1, cv2.LINE_AA)
+            cv2.circle(
+                picture, center, int(rng.integers(4, 40)), tuple(float(c) for c in color), -1, cv2.LINE_AA
+            )
         picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(2, 12))
     elif kind == "print":
         step = rng.uniform(7, 16)
@@ -43,7 +113,9 @@ def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return np.clip(picture, 0, 255).astype(np.float32)
 
 
-def scatter_objects(rng: np.random.Generator, picture: np.ndarray, lures: list[np.ndarray], light: Light) -> None:
+def scatter_objects(
+    rng: np.random.Generator, picture: np.ndarray, lures: list[np.ndarray], light: Light
+) -> None:
     """Puts sweets, petals, buttons and bottles about, many in the colours of skin and polish. In place."""
     height, width = picture.shape[:2]
     size = min(height, width)
@@ -55,10 +127,22 @@ def scatter_objects(rng: np.random.Generator, picture: np.ndarray, lures: list[n
         kind = rng.choice(["oval", "box", "petal"], p=[0.5, 0.3, 0.2])
         if rng.random() < 0.12:  # a bottle, a book, a cushion
             radius, kind = size * rng.uniform(0.15, 0.35), "box"
-        _object(picture, kind, center, radius, stretch, rng.uniform(0, np.pi), color * rng.normal(1, 0.08), light, rng)
+        _object(
+            picture,
+            kind,
+            center,
+            radius,
+            stretch,
+            rng.uniform(0, np.pi),
+            color * rng.normal(1, 0.08),
+            light,
+            rng,
+        )
 
 
-def _object(picture, kind: str, center, radius: float, stretch: float, angle: float, color, light: Light, rng) -> None:
+def _object(
+    picture, kind: str, center, radius: float, stretch: float, angle: float, color, light: Light, rng
+) -> None:
     """One shaded thing with a shadow and perhaps a highlight."""
     height, width = picture.shape[:2]
     t = np.linspace(0, 2 * np.pi, 40, endpoint=False)
@@ -79,10 +163,12 @@ def _object(picture, kind: str, center, radius: float, stretch: float, angle: fl
     cv2.fillPoly(alpha, [np.round(shifted * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
     alpha = alpha.astype(np.float32) / 255
     body = cv2.GaussianBlur(alpha, (0, 0), max(radius * stretch * 0.4, 1.0))
-    dx, dy = (cv2.Sobel(body, cv2.CV_32F, *order, ksize=3, scale=radius * stretch / 8) for order in ((1, 0), (0, 1)))
+    dx, dy = (
+        cv2.Sobel(body, cv2.CV_32F, *order, ksize=3, scale=radius * stretch / 8) for order in ((1, 0), (0, 1))
+    )
     lx, ly, lz = (float(v) for v in light.direction)
     facing = (lz - dx * lx - dy * ly) / np.sqrt(dx * dx + dy * dy + 1)
-    shade = light.ambient + (1 - light.ambient) * np.clip(facing, 0, 1) / max(lz, 0.3)
+    shade = light.ambient + (1 - light.ambient) * np.clip(facing, 0, 1) / max(lz, 0.6)
     offset = np.float32([[1, 0, -lx * radius * 0.35], [0, 1, -ly * radius * 0.35]])
     shadow = cv2.warpAffine(cv2.GaussianBlur(alpha, (0, 0), radius * 0.2 + 0.5), offset, alpha.shape[::-1])
     target = picture[low_y:high_y, low_x:high_x]
@@ -111,7 +197,7 @@ def photograph(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
         angle = rng.uniform(0, np.pi)
         edge = (x * np.cos(angle) + y * np.sin(angle) - rng.uniform(-0.3, 0.3)) * rng.uniform(8, 60)
         field *= 1 - rng.uniform(0.2, 0.45) * np.clip(edge + 0.5, 0, 1)
-    gain = rng.normal(1, 0.12) * rng.normal(1, 0.05, 3)
+    gain = np.clip(rng.normal(0.95, 0.12), 0.6, 1.2) * rng.normal(1, 0.04, 3)
     picture = picture * field[..., None] * np.float32(gain)
     if rng.random() < 0.6:
         picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 1.1))
@@ -119,6 +205,8 @@ def photograph(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     picture += grain * np.float32(rng.gamma(2.0, 1.8))
     contrast = rng.uniform(0.85, 1.15)
     picture = (picture - 118) * contrast + 118
+    # highlights are compressed rather than cut off, as in every camera
+    picture = np.where(picture > 200, 255 - 55 * np.exp((200 - picture) / 55), picture)
     if rng.random() < 0.03:
         picture[:] = picture.mean(axis=2, keepdims=True)
     return np.clip(np.round(picture), 0, 255).astype(np.uint8)
