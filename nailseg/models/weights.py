@@ -1,13 +1,13 @@
 """Where a SegFormer's weights lie and what the files say: hub names, the Hugging Face cache, local folders.
 
-Everything is read as data: safetensors or `torch.load(weights_only=True)`, JSON, and only the files named here.
+Everything is read as data: safetensors or `torch.load(weights_only=True)`, JSON, and only the files named
+here.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,8 +65,8 @@ def find(weights: str) -> Source:
     config = _read_json(folder / "config.json")
     if config is None:
         raise WeightsError(
-            f"{folder}: expected config.json beside {' or '.join(WEIGHT_FILES)}, as save_pretrained writes them; "
-            f"found no config.json. Give the folder that has it."
+            f"{folder}: expected config.json beside {' or '.join(WEIGHT_FILES)}, as save_pretrained "
+            f"writes them; found no config.json. Give the folder that has it."
         )
     if config.get("model_type") != "segformer":
         raise WeightsError(
@@ -88,7 +88,9 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
 
     path = _weight_file(folder)
     if path is None:
-        raise WeightsError(f"{folder}: expected {' or '.join(WEIGHT_FILES)}, found neither. Give the folder that has one.")
+        raise WeightsError(
+            f"{folder}: expected {' or '.join(WEIGHT_FILES)}, found neither. Give the folder that has one."
+        )
     try:
         if path.suffix == ".safetensors":
             tensors = load_file(path)
@@ -106,7 +108,8 @@ def warn_if_non_commercial(origin: dict[str, str]) -> None:
     """Says so, in one line, where weights of a non-commercial licence are chosen."""
     if origin.get("licence", "").startswith("non-commercial"):
         logger.warning(
-            "%s: non-commercial licence (NVIDIA); what is trained from these weights inherits it.", origin["weights"]
+            "%s: non-commercial licence (NVIDIA); what is trained from these weights inherits it.",
+            origin["weights"],
         )
 
 
@@ -118,37 +121,43 @@ def _hub_folder(name: str) -> Path:
     """The hub's files of that name in the Hugging Face cache, downloaded first if they are not there."""
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
         raise WeightsError(
-            f"weights {name!r}: expected a folder, a hub name such as 'nvidia/mit-b0', or one of b0 b1 b2 b3 b4 b5; "
-            f"there is no such folder (looked from {Path.cwd()})."
+            f"weights {name!r}: expected a folder, a hub name such as 'nvidia/mit-b0', or one of b0 b1 b2 b3 "
+            f"b4 b5; found no such folder (looked from {Path.cwd()})."
         )
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import RepositoryNotFoundError
 
-    cached = try_to_load_from_cache(name, "config.json")
+    cached = try_to_load_from_cache(name, "config.json", cache_dir=constants.HF_HUB_CACHE)
     if isinstance(cached, str) and _weight_file(Path(cached).parent):
         return Path(cached).parent
 
     try:
-        folder = Path(hf_hub_download(name, "config.json", etag_timeout=HUB_TIMEOUT)).parent
-        for candidates in (("preprocessor_config.json",), WEIGHT_FILES):
-            for file in candidates:
-                try:
-                    hf_hub_download(name, file, etag_timeout=HUB_TIMEOUT)
-                    break
-                except EntryNotFoundError:
-                    continue
-        return folder
+        # asked first because it is tried once and gives up: downloads retry for half a minute
+        there = {
+            sibling.rfilename for sibling in HfApi().model_info(name, timeout=HUB_TIMEOUT).siblings or ()
+        }
+        weights = [file for file in WEIGHT_FILES if file in there][
+            :1
+        ]  # the hub keeps the same tensors in both
+        wanted = [*sorted(there & {"config.json", "preprocessor_config.json"}), *weights]
+        paths = [hf_hub_download(name, file, cache_dir=constants.HF_HUB_CACHE) for file in wanted]
     except RepositoryNotFoundError as error:
         raise WeightsError(
-            f"weights {name!r}: neither a folder here (looked from {Path.cwd()}) nor a public model on the hub. "
-            f"Check the spelling; b0 to b5 start from random weights."
+            f"weights {name!r}: neither a folder here (looked from {Path.cwd()}) nor a public model on the "
+            f"hub. Check the spelling; b0 to b5 start from random weights."
         ) from error
-    except Exception as error:
+    except Exception as error:  # which errors mean "no network" changes with the hub library's HTTP client
         raise WeightsError(
-            f"weights {name!r}: not in the Hugging Face cache ({os.environ.get('HF_HOME', '~/.cache/huggingface')}) and "
-            f"the hub cannot be reached ({type(error).__name__}). Without network, either download the model elsewhere "
-            f"and give its folder, or copy a filled cache here, or use 'b0' to 'b5' to start from random weights."
+            f"weights {name!r}: not a folder here, not in the Hugging Face cache ({constants.HF_HUB_CACHE}), "
+            f"and the hub cannot be reached ({type(error).__name__}: {str(error).strip().partition(chr(10))[0]}). "
+            f"Without network: download the model elsewhere (`hf download {name}`) and give its folder, or bring "
+            f"a filled cache and point HF_HOME at it, or use 'b0' to 'b5', which start from random weights."
         ) from error
+    if not paths:
+        raise WeightsError(
+            f"weights {name!r}: that model on the hub has none of config.json, {', '.join(WEIGHT_FILES)}."
+        )
+    return Path(paths[0]).parent
 
 
 def _origin(weights: str, config: dict[str, Any], folder: Path | None) -> dict[str, str]:
@@ -165,16 +174,21 @@ def _origin(weights: str, config: dict[str, Any], folder: Path | None) -> dict[s
 
 
 def _normalisation(preprocessor: dict[str, Any], folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    mean = tuple(preprocessor.get("image_mean") or IMAGENET_MEAN)
-    std = tuple(preprocessor.get("image_std") or IMAGENET_STD)
+    mean = preprocessor.get("image_mean") or IMAGENET_MEAN
+    std = preprocessor.get("image_std") or IMAGENET_STD
     if not preprocessor.get("do_normalize", True):
         mean, std = (0.0,) * 3, (1.0,) * 3
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+    numbers = all(
+        isinstance(v, list | tuple) and all(isinstance(x, int | float) for x in v) for v in (mean, std)
+    )
+    if not numbers or len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise WeightsError(
-            f"{folder / 'preprocessor_config.json'}: expected three means and three positive standard deviations, "
-            f"found {list(mean)} and {list(std)}."
+            f"{folder / 'preprocessor_config.json'}: expected three means and three positive standard "
+            f"deviations, found image_mean {mean} and image_std {std}. Correct the file."
         )
-    return mean, std
+    # a processor that scales otherwise than by 1/255 states its mean in those units; here images are 0..1
+    scale = preprocessor.get("rescale_factor", 1 / 255) if preprocessor.get("do_rescale", True) else 1.0
+    return tuple(x / (255 * scale) for x in mean), tuple(x / (255 * scale) for x in std)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
@@ -183,7 +197,9 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise WeightsError(f"{path}: expected JSON, found something else ({error}). Fetch or save it again.") from error
+        raise WeightsError(
+            f"{path}: expected JSON, found something else ({error}). Fetch or save it again."
+        ) from error
     if not isinstance(content, dict):
         raise WeightsError(f"{path}: expected a JSON object, found a {type(content).__name__}.")
     return content
