@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,8 +13,6 @@ from transformers.utils import logging as hf_logging
 
 from nailseg.errors import ConfigError, WeightsError
 from nailseg.models.weights import Source, read_tensors
-
-logger = logging.getLogger("nailseg")
 
 DEFAULT_CLASSES = ("background", "nail")
 
@@ -30,24 +27,12 @@ ARCHITECTURES: dict[str, tuple[tuple[int, ...], tuple[int, ...], int]] = {
     "b5": ((3, 6, 40, 3), _WIDE, 768),
 }
 # a config.json can ask transformers for much more than an architecture (kernels, quantisation, patches): only
-# this counts
+# these fields count
 _FIELDS = (
     *("num_channels", "num_encoder_blocks", "depths", "sr_ratios", "hidden_sizes", "patch_sizes", "strides"),
-    *(
-        "num_attention_heads",
-        "mlp_ratios",
-        "hidden_act",
-        "hidden_dropout_prob",
-        "attention_probs_dropout_prob",
-    ),
-    *(
-        "classifier_dropout_prob",
-        "initializer_range",
-        "layer_norm_eps",
-        "decoder_hidden_size",
-        "reshape_last_stage",
-    ),
-    *("semantic_loss_ignore_index", "output_hidden_states"),
+    *("num_attention_heads", "mlp_ratios", "hidden_act", "decoder_hidden_size", "reshape_last_stage"),
+    *("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout_prob"),
+    *("initializer_range", "layer_norm_eps", "semantic_loss_ignore_index", "output_hidden_states"),
 )
 _CLASSIFIER = ("decode_head.classifier.weight", "decode_head.classifier.bias")
 
@@ -76,6 +61,7 @@ def _initialise_classifier(classifier: nn.Conv2d) -> None:
 def build(
     config: dict[str, Any], class_names: Sequence[str], drop_path: float
 ) -> SegformerForSemanticSegmentation:
+    """A network with the paper's initialisation; fields that the config leaves out are SegFormer-B0's."""
     hf = SegformerForSemanticSegmentation(_config(config, _checked(class_names), drop_path))
     initialise_as_paper(hf)
     _initialise_classifier(hf.decode_head.classifier)
@@ -149,28 +135,23 @@ def load(
         found = "; ".join(f"{kind}: {_some(keys)}" for kind, keys in faults.items() if keys)
         raise WeightsError(
             f"{source.folder}: expected exactly the tensors of the network in its config.json, found "
-            f"{found}{info.get('error_msgs') or ''}. Give the config.json that belongs to these weights, or fetch both."
+            f"{found}{info.get('error_msgs') or ''}. Fetch both again, from one place."
         )
     if not has_head:
         initialise_as_paper(hf.decode_head)
     if new_head:
         _initialise_classifier(hf.decode_head.classifier)
-    hf.config.name_or_path = source.origin["weights"]
     return hf, new_head
 
 
 def _names(source: Source, has_head: bool, class_names: Sequence[str] | None) -> tuple[list[str], bool]:
     """The class names, and whether the classifier must be new for them."""
-    labels = source.config.get("id2label") or {
-        i: f"LABEL_{i}" for i in range(source.config.get("num_labels", 2))
-    }
-    own = [str(labels[key]) for key in sorted(labels, key=int)]
+    own = source.labels
     if not has_head:
         return _checked(DEFAULT_CLASSES if class_names is None else class_names), True
     if class_names is not None:
         names = _checked(class_names)
-        # LABEL_0, LABEL_1, … is what transformers writes where nobody gave names: as many names fit those
-        # outputs
+        # LABEL_0, LABEL_1, … is what transformers writes where nobody gave names: as many names fit as well
         unnamed = len(names) == len(own) and own == [f"LABEL_{i}" for i in range(len(own))]
         return names, names != own and not unnamed
     if len(own) < 2:

@@ -74,8 +74,7 @@ class SegFormer(nn.Module):
         std: Sequence[float] = files.IMAGENET_STD,
         origin: dict[str, str] | None = None,
     ) -> Self:
-        """Builds the network of a config.json's content with the paper's initialisation; it never looks at a
-        file.
+        """Builds the network of a config.json's content with the paper's initialisation, without any file.
 
         For checkpoints, whose state dict is loaded afterwards, and for tiny networks in tests.
 
@@ -108,6 +107,8 @@ class SegFormer(nn.Module):
             if isinstance(module, nn.Conv2d) and module.groups == 1:
                 module.to(memory_format=torch.channels_last)
         self.hf = hf
+        # from_pretrained leaves eval mode behind, and Lightning trains a module in the mode it finds
+        self.train()
         self.origin = origin
         self.new_head = new_head
         # not in the state dict: it stays transformers' own
@@ -116,14 +117,14 @@ class SegFormer(nn.Module):
 
     @property
     def class_names(self) -> list[str]:
+        """The classes' names, in index order."""
         return [self.hf.config.id2label[index] for index in range(self.hf.config.num_labels)]
 
     def forward(self, image: Tensor) -> Tensor:
         """Segments a batch.
 
         Args:
-            image: (N, 3, H, W), RGB, uint8 or float, 0..255. Any size; multiples of 32 are worth 0.5-1.0
-                mIoU.
+            image: (N, 3, H, W), RGB, uint8 or float, 0..255, of any size (best a multiple of 32).
 
         Returns:
             float (N, C, H, W): logits at the images' size.

@@ -38,6 +38,7 @@ class Source:
     Attributes:
         folder: where they lie.
         config: config.json as it is.
+        labels: the classes it names, in index order.
         mean: per RGB channel, for images in 0..1.
         std: as `mean`.
         origin: `weights` (what they came from) and `licence`.
@@ -45,6 +46,7 @@ class Source:
 
     folder: Path
     config: dict[str, Any]
+    labels: list[str]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     origin: dict[str, str]
@@ -73,8 +75,11 @@ def find(weights: str) -> Source:
             f"{folder / 'config.json'}: expected model_type 'segformer', found {config.get('model_type')!r}. "
             f"Give a SegFormer's weights."
         )
+    if config.get("num_channels", 3) != 3:
+        raise WeightsError(f"{folder / 'config.json'}: expected 3 channels, found {config['num_channels']}.")
     mean, std = _normalisation(_read_json(folder / "preprocessor_config.json") or {}, folder)
-    return Source(folder, config, mean, std, _origin(weights, config, folder if is_local else None))
+    origin = _origin(weights, config, folder if is_local else None)
+    return Source(folder, config, _labels(config, folder), mean, std, origin)
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -147,11 +152,12 @@ def _hub_folder(name: str) -> Path:
             f"hub. Check the spelling; b0 to b5 start from random weights."
         ) from error
     except Exception as error:  # which errors mean "no network" changes with the hub library's HTTP client
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise WeightsError(
             f"weights {name!r}: not a folder here, not in the Hugging Face cache ({constants.HF_HUB_CACHE}), "
-            f"and the hub cannot be reached ({type(error).__name__}: {str(error).strip().partition(chr(10))[0]}). "
-            f"Without network: download the model elsewhere (`hf download {name}`) and give its folder, or bring "
-            f"a filled cache and point HF_HOME at it, or use 'b0' to 'b5', which start from random weights."
+            f"and the hub cannot be reached ({reason}). Without network: download the model elsewhere "
+            f"(`hf download {name} --local-dir FOLDER`) and give the folder, or bring a filled cache and "
+            f"point HF_HOME at it, or use 'b0' to 'b5', which start from random weights."
         ) from error
     if not paths:
         raise WeightsError(
@@ -171,6 +177,16 @@ def _origin(weights: str, config: dict[str, Any], folder: Path | None) -> dict[s
     if source.startswith("nvidia/"):
         return {"weights": source, "licence": NON_COMMERCIAL}
     return {"weights": weights, "licence": UNKNOWN_LICENCE}
+
+
+def _labels(config: dict[str, Any], folder: Path) -> list[str]:
+    labels = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(2)}  # transformers' default
+    keys = [str(index) for index in range(len(labels))]
+    if not isinstance(labels, dict) or set(labels) != set(keys):
+        raise WeightsError(
+            f"{folder / 'config.json'}: expected id2label to name classes 0, 1, 2 …, found {labels}."
+        )
+    return [str(labels[key]) for key in keys]
 
 
 def _normalisation(preprocessor: dict[str, Any], folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
