@@ -75,8 +75,8 @@ def pad(image: Tensor, multiple: int = MULTIPLE) -> Tensor:
 def fit_image(image: Tensor, size: int, resize: Resize = "keep") -> tuple[Tensor, tuple[int, int]]:
     """Turns pictures into the network's input: resized, then padded to a multiple of 32.
 
-    The padding depends on the picture's own size alone, never on its neighbours in a batch: 64 pixels more of it
-    move logits by half their scale.
+    The padding depends on the picture's own size alone, never on its neighbours in a batch: 64 pixels more of
+    it move logits by half their scale.
 
     Args:
         image: uint8 (N, 3, H, W), RGB, 0..255.

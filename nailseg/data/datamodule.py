@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from pathlib import Path
+from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader
 
 from nailseg.data.checks import DataSummary, check_rows
-from nailseg.data.dataset import Mode, SegmentationDataset
+from nailseg.data.dataset import Mode, SegmentationDataset, collate, start_worker
 from nailseg.data.manifest import Manifest, Row, load_manifest
+from nailseg.data.options import at_least, valid_class_names, valid_size
 from nailseg.data.reading import MaskValues, image_size
 from nailseg.data.samplers import EpochSampler, EqualSizeSampler
-from nailseg.data.transforms import DEFAULT_AUGMENTATION, Augmentation, training_transform
+from nailseg.data.transforms import (
+    DEFAULT_AUGMENTATION,
+    Augmentation,
+    TrainingTransform,
+    training_transform,
+)
 from nailseg.errors import ConfigError, NailsegError
-from nailseg.geometry import MULTIPLE, Resize
-from nailseg.types import IGNORE_INDEX, Batch, Sample
+from nailseg.geometry import Resize
 
 Stage = Literal["fit", "validate", "test"]
 
@@ -52,18 +57,18 @@ class SegmentationDataModule(LightningDataModule):
         """Checks the options; files are read by `setup`.
 
         Args:
-            csv: The data set's CSV: image,mask,split,group, or image,mask, or images. `nailseg index DIR` writes one.
+            csv: The data set's CSV: image,mask,split,group, or image,mask, or images. `nailseg index` writes it.
             root: Folder the CSV's paths start from; the CSV's own folder when not given.
             classes: Names of the classes in the order of their indices; the first is the background.
-            mask_values: What the values in mask files mean, value (or colour, #rrggbb) to class name, with 'ignore'
-                for what must not count; found out from the whole set when not given.
-            size: Pixels of the network's input: the longer side of evaluation pictures, both sides of training ones.
+            mask_values: What the values in mask files mean: value (or colour, '#rrggbb') to class name, or to
+                'ignore' for what must not count; found out from the whole set when not given.
+            size: Pixels of the network's input: both sides of training pictures, the longer side of others.
                 A multiple of 32.
             resize: Keep the aspect ratio and pad, or squash into a square.
             batch_size: Training pictures per step and process.
             eval_batch_size: Most evaluation pictures per step and process; as batch_size when not given.
-            workers: Processes that read files, per training process; 0 reads in the training process, by default
-                one less than the processor has cores, at most 8.
+            workers: Processes that read files, per training process; 0 reads in the training process itself. By
+                default one less than there are cores, shared among the training processes, at most 8.
             start_method: How those processes start; the system's own way when not given.
             seed: Seed of the order and of the augmentation.
             augmentation: How strongly training pictures are varied.
@@ -76,16 +81,16 @@ class SegmentationDataModule(LightningDataModule):
         self.prepare_data_per_node = False
         self.csv = str(csv)
         self.root = root
-        self._class_names = _valid_class_names(classes)
-        self.size = _valid_size(size)
+        self._class_names = valid_class_names(classes)
+        self.size = valid_size(size)
         self.resize: Resize = resize
-        self.batch_size = _at_least("batch_size", batch_size, 1)
+        self.batch_size = at_least("batch_size", batch_size, 1)
         self.eval_batch_size = (
-            batch_size if eval_batch_size is None else _at_least("eval_batch_size", eval_batch_size, 1)
+            batch_size if eval_batch_size is None else at_least("eval_batch_size", eval_batch_size, 1)
         )
-        self.workers = None if workers is None else _at_least("workers", workers, 0)
+        self.workers = None if workers is None else at_least("workers", workers, 0)
         self.start_method = start_method
-        self.seed = _at_least("seed", seed, 0)
+        self.seed = at_least("seed", seed, 0)
         self.augmentation = augmentation
         self._given_values = mask_values
         self._manifest: Manifest | None = None
@@ -120,15 +125,34 @@ class SegmentationDataModule(LightningDataModule):
         """
         return self.manifest.select(split)
 
+    def has_split(self, split: str) -> bool:
+        """Whether the CSV has rows of a split.
+
+        Args:
+            split: train, val or test.
+        """
+        return bool(self.rows(split))
+
+    def facts(self) -> dict[str, Any]:
+        """What a model folder records of its training data, in plain values; known after `setup`."""
+        rows = {split: len(self.rows(split)) for split in ("train", "val", "test")}
+        return {
+            "mask_values": self.mask_values.to_dict(),
+            "data": {
+                "csv": Path(self.csv).name,
+                **{f"{split} images": count for split, count in rows.items()},
+            },
+        }
+
     def prepare_data(self) -> None:
         """Checks every needed file, in one process; called by the Trainer.
 
-        A fault is kept for `setup` to raise in all processes alike: raised here, the others would wait for this one.
+        A fault is kept for `setup` to raise in all processes alike: here, the others would wait for it.
         """
         self._check(self.trainer.state.fn.value)
 
     def setup(self, stage: Stage = "fit") -> None:
-        """Checks the data (once) and builds the data sets of a stage; called by the Trainer, or by hand in a notebook.
+        """Checks the data (once) and builds a stage's data sets; by the Trainer, or by hand in a notebook.
 
         Args:
             stage: fit (train and val), validate (val at the masks' own size) or test.
@@ -155,15 +179,13 @@ class SegmentationDataModule(LightningDataModule):
                 resize=self.resize,
                 mode=mode,
                 seed=self.seed,
-                transform=training_transform(self.size, self.resize, self.augmentation)
-                if mode == "train"
-                else None,
+                transform=self._transform() if mode == "train" else None,
             )
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled, varied batches of `size` x `size`; a last batch that is not full is left to another epoch."""
+        """Shuffled, varied batches of `size` x `size`; a last batch that is not full is left out."""
         world_size, rank = self._place()
-        dataset = self._dataset("train")
+        dataset = self.dataset("train")
         sampler = EpochSampler(len(dataset), self.seed, world_size, rank)
         return DataLoader(
             dataset,
@@ -184,7 +206,7 @@ class SegmentationDataModule(LightningDataModule):
 
     def _evaluation_loader(self, split: str) -> DataLoader:
         world_size, rank = self._place()
-        dataset = self._dataset(split)
+        dataset = self.dataset(split)
         sizes = [image_size(dataset.root / row.image) for row in dataset.rows]
         return DataLoader(
             dataset,
@@ -211,12 +233,16 @@ class SegmentationDataModule(LightningDataModule):
             "pin_memory": on_gpu,
         }
 
+    def _transform(self) -> TrainingTransform:
+        """The augmentation the options describe."""
+        return training_transform(self.size, self.resize, self.augmentation)
+
     def _place(self) -> tuple[int, int]:
         """Number of training processes, and which one this is."""
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
     def _check(self, stage: str) -> DataSummary | NailsegError:
-        """Decodes every file a stage needs, once per stage, and returns what was found instead of raising it."""
+        """Decodes every file a stage needs, once, and returns what was found instead of raising it."""
         if stage not in self._checked:
             try:
                 self._checked[stage] = check_rows(
@@ -226,8 +252,12 @@ class SegmentationDataModule(LightningDataModule):
                 self._checked[stage] = error
         return self._checked[stage]
 
-    def _dataset(self, split: str) -> SegmentationDataset:
-        """The data set of a split that `setup` has built."""
+    def dataset(self, split: str) -> SegmentationDataset:
+        """The data set of a split that `setup` has built.
+
+        Args:
+            split: train, val or test.
+        """
         if split not in self._datasets:
             stages = [stage for stage, splits in STAGES.items() if split in splits]
             raise ConfigError(
@@ -237,64 +267,6 @@ class SegmentationDataModule(LightningDataModule):
         return self._datasets[split]
 
 
-def start_worker(worker: int) -> None:
-    """Keeps OpenCV from starting a thread per core in each of many worker processes.
-
-    Args:
-        worker: The worker's number, which nothing may depend on.
-    """
-    cv2.setNumThreads(0)
-
-
-def collate(samples: list[Sample] | Sample) -> Batch:
-    """Stacks the samples of an evaluation batch.
-
-    Args:
-        samples: Samples of one size; or a single one, when Trainer(overfit_batches=...) has replaced the sampler.
-
-    Returns:
-        The batch.
-    """
-    return default_collate(samples if isinstance(samples, list) else [samples])
-
-
 def _cpu_count() -> int:
     """Cores this process may use, which in a container are fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _at_least(name: str, value: int, smallest: int) -> int:
-    """The value, if it is in range."""
-    if value < smallest:
-        raise ConfigError(f"--data.{name}: expected a whole number from {smallest} on, found {value}.")
-    return value
-
-
-def _valid_size(size: int) -> int:
-    """The size, if the network can halve it five times."""
-    if size < MULTIPLE or size % MULTIPLE:
-        nearest = max(MULTIPLE, round(size / MULTIPLE) * MULTIPLE)
-        raise ConfigError(
-            f"--data.size: expected a multiple of {MULTIPLE}, found {size}. The nearest is {nearest}."
-        )
-    return size
-
-
-def _valid_class_names(classes: Sequence[str]) -> tuple[str, ...]:
-    """The names, if there are two or more different ones and the background is the first."""
-    names = tuple(classes)
-    problem = None
-    if isinstance(classes, str) or not all(isinstance(name, str) and name.strip() for name in names):
-        problem = "a list of names"
-    elif not 2 <= len(names) <= IGNORE_INDEX:
-        problem = f"2 to {IGNORE_INDEX} names (one foreground class is background and that class)"
-    elif len(set(names)) < len(names):
-        problem = "names that differ"
-    elif "background" in names[1:]:
-        problem = "background as the first name"
-    if problem:
-        raise ConfigError(
-            f"--data.classes: expected {problem}, found {classes!r}. "
-            "Give for example [background, nail]: the order is the class index."
-        )
-    return names

@@ -9,16 +9,16 @@ from typing import Literal
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from nailseg.data.manifest import Row
 from nailseg.data.reading import MaskValues, read_image, read_mask
 from nailseg.errors import ConfigError, DataError
 from nailseg.geometry import Resize, fit_image
-from nailseg.types import Sample
+from nailseg.types import Batch, Sample
 
 Mode = Literal["train", "val", "test"]
-"""`train` varies the picture; `val` compares at the network's size (cheap), `test` at the mask's own (the truth)."""
+"""`train` varies the picture; `val` compares at the network's size (cheap), `test` at the mask's own."""
 
 Transform = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 
@@ -57,8 +57,8 @@ class SegmentationDataset(Dataset):
         """
         if (transform is not None) != (mode == "train"):
             raise ConfigError(
-                f"SegmentationDataset: expected a transform for mode 'train' and none for any other, found mode "
-                f"{mode!r} and transform {transform!r}. Use data.transforms.training_transform(size) for training."
+                f"SegmentationDataset: expected a transform for mode 'train' and none for any other, found "
+                f"mode {mode!r} and transform {transform!r}. data.transforms.training_transform makes one."
             )
         self.rows = list(rows)
         self.root = Path(root)
@@ -77,7 +77,7 @@ class SegmentationDataset(Dataset):
         """Reads one row, or a list of them.
 
         Args:
-            key: A row, an (epoch, row) pair from `EpochSampler` (a bare row means epoch 0), or a list of rows.
+            key: A row, an (epoch, row) pair from `EpochSampler` (a row alone means epoch 0), or rows.
 
         Returns:
             One sample, or a list of samples for a list.
@@ -121,8 +121,9 @@ class SegmentationDataset(Dataset):
         mask = read_mask(self.root / entry.mask, self.mask_values)
         if mask.shape != image.shape[:2]:
             raise DataError(
-                f"{entry.mask}: expected the size of its image {entry.image}, {image.shape[1]}x{image.shape[0]}, "
-                f"found {mask.shape[1]}x{mask.shape[0]} (width x height). Export the mask again at the image's size."
+                f"{entry.mask}: expected the width x height of its image {entry.image}, "
+                f"{image.shape[1]}x{image.shape[0]}, found {mask.shape[1]}x{mask.shape[0]}. "
+                "Export the mask again at the image's size."
             )
         return image, mask
 
@@ -136,3 +137,24 @@ class SegmentationDataset(Dataset):
             valid_size=torch.tensor(mask.shape),
             row=torch.tensor(row),
         )
+
+
+def start_worker(worker: int) -> None:
+    """Keeps OpenCV from starting a thread per core in each of many worker processes.
+
+    Args:
+        worker: The worker's number, which nothing may depend on.
+    """
+    cv2.setNumThreads(0)
+
+
+def collate(samples: list[Sample] | Sample) -> Batch:
+    """Stacks the samples of an evaluation batch.
+
+    Args:
+        samples: Samples of one size; or a single one, when Trainer(overfit_batches=...) replaced the sampler.
+
+    Returns:
+        The batch.
+    """
+    return default_collate(samples if isinstance(samples, list) else [samples])

@@ -1,7 +1,7 @@
 """In which order, and by which process, the rows of a split are read.
 
-Both samplers derive from torch's `DistributedSampler` because that is how Lightning recognises a sampler that has
-already divided the rows among the processes; any other it would replace or wrap, and evaluate some rows twice.
+Both samplers derive from torch's `DistributedSampler` because that is how Lightning recognises a sampler that
+has already divided the rows among the processes; any other it would wrap, and evaluate some rows twice.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ MAX_BATCH_PIXELS = 2**24
 class EpochSampler(DistributedSampler):
     """Every row once per epoch, in an order that depends on (seed, epoch) alone.
 
-    Yields (epoch, row): the epoch has to travel with the row, because persistent workers hold a copy of the data
-    set that never hears of a new epoch.
+    Yields (epoch, row): the epoch has to travel with the row, because persistent workers hold a copy of the
+    data set that never hears of a new epoch.
     """
 
     def __init__(self, length: int, seed: int, world_size: int = 1, rank: int = 0) -> None:
@@ -34,7 +34,7 @@ class EpochSampler(DistributedSampler):
             rank: Number of this process, from 0.
         """
         super().__init__(range(length), num_replicas=world_size, rank=rank, seed=seed)
-        # equal shares, or the faster process waits for ever; the up to world_size - 1 rows left out differ by epoch
+        # equal shares, or one process waits for ever; the few rows left out are others in each epoch
         self.num_samples = max(1, length // world_size)
         self.total_size = self.num_samples * world_size
 
@@ -47,9 +47,9 @@ class EpochSampler(DistributedSampler):
 
 
 class EqualSizeSampler(DistributedSampler):
-    """Lists of rows whose pictures have one size, dealt out to the processes; no row padded, left out or repeated.
+    """Batches of rows whose pictures have one size, dealt out to the processes; none left out or repeated.
 
-    Yields whole batches, for a `DataLoader(batch_size=None)`.
+    Yields lists of rows, for a `DataLoader(batch_size=None)`.
     """
 
     def __init__(

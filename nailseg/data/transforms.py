@@ -1,8 +1,8 @@
 """Training augmentation; the only door to albumentations.
 
-Geometry is one resize and one warp in OpenCV (albumentations takes three passes for the same); colour, blur and
-noise are albumentations', on the small result. Both draw from one seed per sample, because albumentations left to
-itself repeats its draws in every worker and every epoch.
+Geometry is one resize and one warp in OpenCV (albumentations takes three passes for the same); colour, blur
+and noise are albumentations', on the small result. Both draw from one seed per sample, because albumentations
+left to itself repeats its draws in every worker and every epoch.
 """
 
 from __future__ import annotations
@@ -66,14 +66,15 @@ class Augmentation:
         low, high = self.scale
         if not 0 < low <= high:
             raise ConfigError(
-                f"augmentation.scale: expected two factors, 0 < smallest <= largest, found {list(self.scale)}. "
-                "Give for example [0.5, 1.6], or [1, 1] for none."
+                f"--data.augmentation.scale: expected two factors, 0 < smallest <= largest, found "
+                f"{list(self.scale)}. Give for example [0.5, 1.6], or [1, 1] for none."
             )
         limits = {"rotate": 180.0, "stretch": 0.9}
         for name, value in vars(self).items():
-            if name != "scale" and not 0 <= value <= limits.get(name, 1.0):
+            limit = limits.get(name, 1.0)
+            if name != "scale" and not 0 <= value <= limit:
                 raise ConfigError(
-                    f"augmentation.{name}: expected a number from 0 to {limits.get(name, 1.0):g}, found {value}. "
+                    f"--data.augmentation.{name}: expected a number from 0 to {limit:g}, found {value}. "
                     "0 turns it off."
                 )
 
@@ -98,7 +99,7 @@ def training_transform(
 
 
 class TrainingTransform:
-    """Random scale, rotation, crop, flips, colour, blur and noise; the same seed gives the same bytes."""
+    """Random scale, rotation, crop, flips, colour, blur and noise; one seed gives the same bytes always."""
 
     def __init__(self, size: int, resize: Resize, augmentation: Augmentation) -> None:
         self.size = size

@@ -1,0 +1,46 @@
+"""What the data module's options may be, and what to say when they are not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nailseg.errors import ConfigError
+from nailseg.geometry import MULTIPLE
+from nailseg.types import IGNORE_INDEX
+
+
+def at_least(name: str, value: int, smallest: int) -> int:
+    """The value, if it is in range."""
+    if value < smallest:
+        raise ConfigError(f"--data.{name}: expected a whole number from {smallest} on, found {value}.")
+    return value
+
+
+def valid_size(size: int) -> int:
+    """The size, if the network can halve it five times."""
+    if size < MULTIPLE or size % MULTIPLE:
+        nearest = max(MULTIPLE, round(size / MULTIPLE) * MULTIPLE)
+        raise ConfigError(
+            f"--data.size: expected a multiple of {MULTIPLE}, found {size}. The nearest is {nearest}."
+        )
+    return size
+
+
+def valid_class_names(classes: Sequence[str]) -> tuple[str, ...]:
+    """The names, if there are two or more different ones and the background is the first."""
+    names = tuple(classes)
+    problem = None
+    if isinstance(classes, str) or not all(isinstance(name, str) and name.strip() for name in names):
+        problem = "a list of names"
+    elif not 2 <= len(names) <= IGNORE_INDEX:
+        problem = f"2 to {IGNORE_INDEX} names (one foreground class is background and that class)"
+    elif len(set(names)) < len(names):
+        problem = "names that differ"
+    elif "background" in names[1:]:
+        problem = "background as the first name"
+    if problem:
+        raise ConfigError(
+            f"--data.classes: expected {problem}, found {classes!r}. "
+            "Give for example [background, nail]: the order is the class index."
+        )
+    return names
