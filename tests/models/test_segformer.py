@@ -7,10 +7,10 @@ import logging
 import re
 import shutil
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -58,12 +58,9 @@ def edit_config(folder: Path, **changes: object) -> None:
 
 @pytest.fixture
 def folder(tiny_folder: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny network that a test may spoil; its tensors under the names transformers 5 uses inside."""
+    """A copy of the tiny network that a test may spoil, its tensors under transformers 5's names."""
     copy = tmp_path / "model"
     shutil.copytree(tiny_folder, copy)
-    save_file(
-        SegFormer(str(tiny_folder)).hf.state_dict_contiguous(), copy / "model.safetensors"
-    ) if False else None
     network = SegformerForSemanticSegmentation.from_pretrained(tiny_folder)
     save_file({name: t.contiguous() for name, t in network.state_dict().items()}, copy / "model.safetensors")
     return copy
@@ -195,9 +192,10 @@ def test_trains_after_inference_mode(tiny_folder: Path) -> None:
 def test_compiles(tiny_folder: Path) -> None:
     """Traced whole, without a graph break; the code generator is left to torch's own tests."""
     network = SegFormer(str(tiny_folder)).eval()
-    compiled = torch.compile(network, backend="eager", fullgraph=True)
     with torch.no_grad():
-        assert torch.equal(compiled(images()), network(images()))
+        expected = network(images())  # transformers hooks itself in at the first call, which cannot be traced
+        compiled = torch.compile(network, backend="eager", fullgraph=True)
+        assert torch.equal(compiled(images()), expected)
 
 
 def test_exports_with_free_sizes(tiny_folder: Path) -> None:
@@ -237,7 +235,7 @@ def test_legacy_encoder() -> None:
     assert all(torch.equal(loaded[name], stored[name]) for name in encoder)
 
 
-def test_old_names_are_told_apart(tiny_folder: Path, folder: Path, edit: Callable) -> None:
+def test_old_and_new_names(tiny_folder: Path, folder: Path, edit: Callable) -> None:
     """The tiny folder under the old names and under the new ones: the same logits as plain transformers."""
     stock = SegformerForSemanticSegmentation.from_pretrained(tiny_folder)
     assert any("segformer.stages.0" in name for name in load_file(folder / "model.safetensors"))
@@ -245,9 +243,7 @@ def test_old_names_are_told_apart(tiny_folder: Path, folder: Path, edit: Callabl
     edit(lambda tensors: {old_name(name): tensor for name, tensor in tensors.items()})
     names = set(load_file(folder / "model.safetensors"))
     assert "segformer.encoder.block.0.0.attention.self.query.weight" in names
-    assert not any(
-        "stages" in name or "proj." in name.replace("linear_c", "").replace(".proj.", "") for name in names
-    )
+    assert not any("stages" in name or "linear_projections" in name for name in names)
     assert same_logits(SegFormer(str(folder)).hf, stock)
 
 
@@ -265,15 +261,11 @@ def test_new_classes_change_the_classifier_alone(tiny_folder: Path) -> None:
     assert network.new_head
     assert network.class_names == ["background", "thumb", "finger"]
     assert network.hf.config.label2id == {"background": 0, "thumb": 1, "finger": 2}
-    changed = (
-        {name for name, tensor in network.hf.state_dict().items() if not torch.equal(tensor, before[name])}
-        if (False)
-        else {
-            name
-            for name, tensor in network.hf.state_dict().items()
-            if tensor.shape != before[name].shape or not torch.equal(tensor, before[name])
-        }
-    )
+    changed = {
+        name
+        for name, tensor in network.hf.state_dict().items()
+        if tensor.shape != before[name].shape or not torch.equal(tensor, before[name])
+    }
     assert changed == {"decode_head.classifier.weight", "decode_head.classifier.bias"}
     assert network.hf.decode_head.classifier.weight.abs().max() <= 16**-0.5
 
@@ -321,7 +313,7 @@ def test_saves_for_plain_transformers(tiny_folder: Path, tmp_path: Path) -> None
     network(images()).mean().backward()
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter -= 0.1 * parameter.grad
+            parameter.sub_(0.1 * parameter.grad)
     network.hf.save_pretrained(tmp_path)
     stock, info = SegformerForSemanticSegmentation.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info.values())
@@ -450,11 +442,10 @@ def test_class_names_that_cannot_be(tiny_folder: Path, classes: object) -> None:
             SegFormer(weights, classes)
 
 
-@pytest.mark.parametrize("weights", ["b7", "./nothing/here", "runs/demo/model", "", "a b/c", "../x"])
-def test_no_such_weights(weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path / "..")
+@pytest.mark.parametrize("weights", ["b7", "./nothing/here", "runs/demo/model", "a b/c", "../x"])
+def test_no_such_weights(weights: str) -> None:
     with pytest.raises(WeightsError, match="expected a folder, a hub name such as"):
-        SegFormer(weights or "./") if weights else SegFormer("./no")
+        SegFormer(weights)
 
 
 # hub, cache, licence
@@ -505,13 +496,12 @@ def test_cache_under_the_real_names(
     )
 
 
-def test_no_network(cache: Path) -> None:
-    started = time.monotonic()
-    with pytest.raises(
-        WeightsError, match=r"hub cannot be reached .*Without network: download .* filled cache .* 'b0'"
-    ):
+def test_no_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # a download retries for half a minute before it gives up, so none may be begun
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: pytest.fail("began a download"))
+    message = r"hub cannot be reached .*Without network: download .* filled cache .* 'b0'"
+    with pytest.raises(WeightsError, match=message):
         SegFormer("nvidia/mit-b0")
-    assert time.monotonic() - started < 20  # not half a minute of retries
 
 
 def test_a_network_that_swallows_everything(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,89 @@
+"""One forward pass: our decode head against transformers' own, on the same weights in the same run.
+
+    python benchmarks/forward.py [--models b0 b2] [--size 512] [--batch 1] [--repeats 15] [--json FILE]
+
+Eager torch, fp32, transformers with sdpa. Both take turns, so that a drifting machine slows both, and the
+median of each is compared. Only the ratio means anything on another machine. Asked for: B0 at least 2.0x, B2
+at least 2.5x.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from transformers import SegformerForSemanticSegmentation
+
+from nailseg.models.segformer import SegFormer
+
+FLOORS = {"b0": 2.0, "b2": 2.5}
+
+
+def compare(name: str, size: int, batch: int, repeats: int) -> dict[str, float | str]:
+    """Times both networks in turn, and checks that they say the same.
+
+    Returns:
+        The model, milliseconds of each, their ratio, and the largest difference of the logits, relative to
+        the largest absolute logit.
+    """
+    torch.manual_seed(0)
+    ours = SegFormer(name).eval().hf
+    stock = SegformerForSemanticSegmentation(copy.deepcopy(ours.config)).eval()
+    stock.load_state_dict(ours.state_dict())
+    assert stock.config._attn_implementation == "sdpa"
+    pixels = torch.randn(batch, 3, size, size)
+    times: dict[str, list[float]] = {"transformers": [], "nailseg": []}
+    logits = {}
+    with torch.inference_mode():
+        for repeat in range(repeats + 2):
+            for label, network in (("transformers", stock), ("nailseg", ours)):
+                start = time.perf_counter()
+                logits[label] = network(pixel_values=pixels).logits
+                if repeat >= 2:  # the first two warm up
+                    times[label].append(1e3 * (time.perf_counter() - start))
+    theirs, mine = (statistics.median(times[label]) for label in ("transformers", "nailseg"))
+    expected = logits["transformers"]
+    error = (logits["nailseg"] - expected).abs().max() / expected.abs().max()
+    return {
+        "model": name,
+        "transformers_ms": theirs,
+        "nailseg_ms": mine,
+        "ratio": theirs / mine,
+        "difference": error.item(),
+    }
+
+
+def main() -> None:
+    """Prints a row per model."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=list(FLOORS))
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    options = parser.parse_args()
+
+    print(
+        f"forward, {options.size}x{options.size}, batch {options.batch}, fp32, {torch.get_num_threads()} threads"
+    )
+    print(f"{'model':6}{'transformers':>14}{'nailseg':>12}{'ratio':>8}{'asked':>8}{'difference':>12}")
+    rows = []
+    for name in options.models:
+        row = compare(name, options.size, options.batch, options.repeats)
+        rows.append(row)
+        print(
+            f"{name:6}{row['transformers_ms']:11.1f} ms{row['nailseg_ms']:9.1f} ms{row['ratio']:7.2f}x"
+            f"{FLOORS.get(name, '-'):>8}{row['difference']:12.1e}",
+            flush=True,
+        )
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
