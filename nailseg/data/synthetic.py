@@ -116,7 +116,7 @@ def _draw(
     azimuth, elevation = rng.uniform(-np.pi, np.pi), rng.uniform(0.5, 1.3)
     direction = (np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation))
     light = Light(np.array(direction), rng.uniform(0.35, 0.65))
-    polish = None if rng.random() < 0.35 else polish_color(rng)
+    polish = None if rng.random() < 0.25 else polish_color(rng)
     skin = skin_tone(rng)
     lures = [skin * 1.05] if polish is None else [polish, skin]
     picture = background(rng, height, width)
@@ -159,7 +159,7 @@ def _hands(rng, height: int, width: int, fingers: int, skin, polish, light: Ligh
         pose = "palm" if number == 0 else str(rng.choice(["back", "folded"], p=[0.7, 0.3]))
         shown = _shown(rng, number)
         limbs = place(
-            rng, make_hand(rng, pose, shown), box, 0.36 * min(height, width), 4.5 if len(shares) == 1 else 1.8
+            rng, make_hand(rng, pose, shown), box, 0.42 * min(height, width), 4.5 if len(shares) == 1 else 1.8
         )
         layers.append(paint_hand(rng, limbs, (height, width), skin, polish, cloth, light))
     return layers

@@ -131,7 +131,7 @@ def place(
     room = np.array([right - left, bottom - top])
     largest = float(np.min(room / (high - low)))
     largest = min(largest, zoom * smallest)
-    scale = max(min(smallest, largest), largest * rng.uniform(0.55, 1.0))
+    scale = max(min(smallest, largest), largest * rng.uniform(0.7, 1.0))
     slack = room - scale * (high - low)
     offset = np.array([left, top]) + slack * rng.uniform(0.0, 1.0, 2) - scale * low
     placed = []

@@ -119,8 +119,8 @@ def scatter_objects(
     """Puts sweets, petals, buttons and bottles about, many in the colours of skin and polish. In place."""
     height, width = picture.shape[:2]
     size = min(height, width)
-    for _ in range(int(rng.choice([0, 3, 8], p=[0.25, 0.4, 0.35]) + rng.integers(0, 4))):
-        color = lures[rng.integers(len(lures))] if rng.random() < 0.6 else polish_color(rng)
+    for _ in range(int(rng.choice([0, 2, 6], p=[0.35, 0.4, 0.25]) + rng.integers(0, 3))):
+        color = lures[rng.integers(len(lures))] if rng.random() < 0.5 else polish_color(rng)
         center = rng.uniform(0, 1, 2) * (width, height)
         radius = size * rng.uniform(0.02, 0.09)
         stretch = rng.choice([1.0, rng.uniform(0.35, 0.9)])
