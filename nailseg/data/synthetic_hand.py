@@ -92,7 +92,8 @@ def make_hand(rng: np.random.Generator, pose: Pose, shown: tuple[int, ...]) -> l
     if 4 in shown or rng.random() < 0.6 or pose == "palm":
         limbs += _thumb(rng, pose, 4 in shown, _RADII[4] * slim, style)
     sleeve = rng.uniform(-0.9, 0.05) if rng.random() < 0.5 else -1.2
-    limbs.append(_tube([(0, 0.12), (0, -0.25), (0, -4.0)], [-0.08, -0.04, 0], [0.26, 0.25 * slim, 0.42], "palm"))
+    arm = [(0, 0.12), (0, -0.25), (0, -4.0)]
+    limbs.append(_tube(arm, [-0.08, -0.04, 0], [0.26, 0.25 * slim, 0.42], "palm"))
     if sleeve > -1.2:
         limbs.append(_tube([(0, sleeve - 0.3), (0, -4.5)], [0.05, 0.05], [0.36, 0.55], "sleeve"))
     return limbs
