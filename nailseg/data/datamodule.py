@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,15 +12,10 @@ from torch.utils.data import DataLoader
 from nailseg.data.checks import DataSummary, check_rows
 from nailseg.data.dataset import Mode, SegmentationDataset, collate, start_worker
 from nailseg.data.manifest import Manifest, Row, load_manifest
-from nailseg.data.options import at_least, valid_class_names, valid_size
+from nailseg.data.options import at_least, reading_processes, valid_class_names, valid_size
 from nailseg.data.reading import MaskValues, image_size
 from nailseg.data.samplers import EpochSampler, EqualSizeSampler
-from nailseg.data.transforms import (
-    DEFAULT_AUGMENTATION,
-    Augmentation,
-    TrainingTransform,
-    training_transform,
-)
+from nailseg.data.transforms import DEFAULT_AUGMENTATION, Augmentation, TrainingTransform
 from nailseg.errors import ConfigError, NailsegError
 from nailseg.geometry import Resize
 
@@ -57,7 +50,7 @@ class SegmentationDataModule(LightningDataModule):
         """Checks the options; files are read by `setup`.
 
         Args:
-            csv: The data set's CSV: image,mask,split,group, or image,mask, or images. `nailseg index` writes it.
+            csv: The data set's CSV: image,mask,split,group, or image,mask, or images (`nailseg index`).
             root: Folder the CSV's paths start from; the CSV's own folder when not given.
             classes: Names of the classes in the order of their indices; the first is the background.
             mask_values: What the values in mask files mean: value (or colour, '#rrggbb') to class name, or to
@@ -67,8 +60,8 @@ class SegmentationDataModule(LightningDataModule):
             resize: Keep the aspect ratio and pad, or squash into a square.
             batch_size: Training pictures per step and process.
             eval_batch_size: Most evaluation pictures per step and process; as batch_size when not given.
-            workers: Processes that read files, per training process; 0 reads in the training process itself. By
-                default one less than there are cores, shared among the training processes, at most 8.
+            workers: Processes that read files, per training process; 0 reads in the training process. By
+                default the cores left over, shared among the training processes, at most 8.
             start_method: How those processes start; the system's own way when not given.
             seed: Seed of the order and of the augmentation.
             augmentation: How strongly training pictures are varied.
@@ -179,7 +172,9 @@ class SegmentationDataModule(LightningDataModule):
                 resize=self.resize,
                 mode=mode,
                 seed=self.seed,
-                transform=self._transform() if mode == "train" else None,
+                transform=TrainingTransform(self.size, self.resize, self.augmentation)
+                if mode == "train"
+                else None,
             )
 
     def train_dataloader(self) -> DataLoader:
@@ -219,9 +214,7 @@ class SegmentationDataModule(LightningDataModule):
     def _loading(self, persistent: bool) -> dict[str, Any]:
         """What all loaders share."""
         processes = self.trainer.num_devices if self.trainer else 1
-        workers = self.workers
-        if workers is None:
-            workers = min(8, max(1, (_cpu_count() - 1) // processes))
+        workers = reading_processes(processes) if self.workers is None else self.workers
         on_gpu = (
             self.trainer.strategy.root_device.type == "cuda" if self.trainer else torch.cuda.is_available()
         )
@@ -232,10 +225,6 @@ class SegmentationDataModule(LightningDataModule):
             "worker_init_fn": start_worker,
             "pin_memory": on_gpu,
         }
-
-    def _transform(self) -> TrainingTransform:
-        """The augmentation the options describe."""
-        return training_transform(self.size, self.resize, self.augmentation)
 
     def _place(self) -> tuple[int, int]:
         """Number of training processes, and which one this is."""
@@ -265,8 +254,3 @@ class SegmentationDataModule(LightningDataModule):
                 f"Call setup({stages[0]!r}) first; a Trainer does."
             )
         return self._datasets[split]
-
-
-def _cpu_count() -> int:
-    """Cores this process may use, which in a container are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

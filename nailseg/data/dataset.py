@@ -58,7 +58,7 @@ class SegmentationDataset(Dataset):
         if (transform is not None) != (mode == "train"):
             raise ConfigError(
                 f"SegmentationDataset: expected a transform for mode 'train' and none for any other, found "
-                f"mode {mode!r} and transform {transform!r}. data.transforms.training_transform makes one."
+                f"mode {mode!r} and transform {transform!r}. data.transforms.TrainingTransform is one."
             )
         self.rows = list(rows)
         self.root = Path(root)

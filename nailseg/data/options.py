@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from nailseg.errors import ConfigError
 from nailseg.geometry import MULTIPLE
 from nailseg.types import IGNORE_INDEX
+
+
+def reading_processes(training_processes: int) -> int:
+    """How many workers read files for each training process: the cores left over, at least 1 and at most 8.
+
+    Args:
+        training_processes: Number of training processes on this machine.
+    """
+    # in a container the cores this process may use are fewer than the machine has
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, max(1, (cores - training_processes) // training_processes))
 
 
 def at_least(name: str, value: int, smallest: int) -> int:

@@ -69,9 +69,8 @@ class Augmentation:
                 f"--data.augmentation.scale: expected two factors, 0 < smallest <= largest, found "
                 f"{list(self.scale)}. Give for example [0.5, 1.6], or [1, 1] for none."
             )
-        limits = {"rotate": 180.0, "stretch": 0.9}
         for name, value in vars(self).items():
-            limit = limits.get(name, 1.0)
+            limit = 180.0 if name == "rotate" else 1.0
             if name != "scale" and not 0 <= value <= limit:
                 raise ConfigError(
                     f"--data.augmentation.{name}: expected a number from 0 to {limit:g}, found {value}. "
@@ -82,26 +81,19 @@ class Augmentation:
 DEFAULT_AUGMENTATION = Augmentation()
 
 
-def training_transform(
-    size: int, resize: Resize = "keep", augmentation: Augmentation = DEFAULT_AUGMENTATION
-) -> TrainingTransform:
-    """The augmentation of training pictures.
-
-    Args:
-        size: Height and width of the result in pixels.
-        resize: What scale 1 means: `keep` (longer side = `size`) or `squash` (both sides = `size`).
-        augmentation: How strong each variation is.
-
-    Returns:
-        A picklable `transform(image, mask, seed) -> (image, mask)`.
-    """
-    return TrainingTransform(size, resize, augmentation)
-
-
 class TrainingTransform:
     """Random scale, rotation, crop, flips, colour, blur and noise; one seed gives the same bytes always."""
 
-    def __init__(self, size: int, resize: Resize, augmentation: Augmentation) -> None:
+    def __init__(
+        self, size: int, resize: Resize = "keep", augmentation: Augmentation = DEFAULT_AUGMENTATION
+    ) -> None:
+        """Sets up a picklable `transform(image, mask, seed) -> (image, mask)`.
+
+        Args:
+            size: Height and width of the result in pixels.
+            resize: What scale 1 means: `keep` (longer side = `size`) or `squash` (both sides = `size`).
+            augmentation: How strong each variation is.
+        """
         self.size = size
         self.resize: Resize = resize
         self.augmentation = augmentation
