@@ -1,0 +1,1 @@
+"""From a CSV of image and mask files to batches: reading, checking, splitting, augmenting."""

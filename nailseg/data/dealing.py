@@ -1,0 +1,68 @@
+"""Deals groups out to train, val and test: whole, in proportion within every folder, the same on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+
+SPLITS = ("train", "val", "test")
+SLACK = 1e-9
+"""Shares are floats: 0.1 * 30 owes three rows, not 2.9999."""
+
+
+def deal(groups: Sequence[str], folders: Sequence[str], val: float, test: float, seed: int = 0) -> list[str]:
+    """Chooses a split for every row.
+
+    The order within a folder comes from SHA-256 of seed and group name: no `hash()`, no order of the disk. Test takes
+    its share from the front of that order, val the next: a row more or less in the data moves one or two others. What a
+    folder cannot give exactly is carried to the next one. A group counts for the folder most of its rows lie in.
+
+    Args:
+        groups: of each row; one group never lies in two splits.
+        folders: of each row; each is split in proportion.
+        val: share of val, 0 to 1.
+        test: share of test, 0 to 1.
+        seed: another seed, another split.
+
+    Returns:
+        train, val or test for each row, in the order given.
+    """
+    folders_of: dict[str, Counter[str]] = {}
+    for group, folder in zip(groups, folders, strict=True):
+        folders_of.setdefault(group, Counter())[folder] += 1
+    sizes = {group: counts.total() for group, counts in folders_of.items()}
+    strata: dict[str, list[str]] = {}
+    for group, counts in folders_of.items():
+        strata.setdefault(min(counts, key=lambda folder: (-counts[folder], folder)), []).append(group)
+    owed = {"test": 0.0, "val": 0.0}
+    dealt: dict[str, str] = {}
+    for folder in sorted(strata):
+        rows = sum(sizes[group] for group in strata[folder])
+        owed["test"] += test * rows
+        owed["val"] += val * rows
+        for group in sorted(strata[folder], key=lambda group: _rank(seed, group)):
+            # half a group's rows: taking it leaves the share nearer to what was asked than passing it on
+            split = next(
+                (s for s in owed if owed[s] + SLACK >= sizes[group] / 2 and owed[s] > SLACK), "train"
+            )
+            dealt[group] = split
+            if split != "train":
+                owed[split] -= sizes[group]
+    _fill_empty(dealt, sizes, {"test": test, "val": val, "train": 1 - val - test}, seed)
+    return [dealt[group] for group in groups]
+
+
+def _fill_empty(dealt: dict[str, str], sizes: dict[str, int], shares: dict[str, float], seed: int) -> None:
+    """A split that was asked for gets at least the smallest group, where another split has one to spare."""
+    for split, share in shares.items():
+        if share <= SLACK or split in dealt.values():
+            continue
+        counts = Counter(dealt.values())
+        spare = [group for group, own in dealt.items() if counts[own] > 1]
+        if spare:
+            dealt[min(spare, key=lambda group: (sizes[group], _rank(seed, group)))] = split
+
+
+def _rank(seed: int, group: str) -> tuple[bytes, str]:
+    return hashlib.sha256(f"{seed}:{group}".encode()).digest(), group

@@ -1,0 +1,233 @@
+"""The CSV: image, mask, split, group; checked rows out of it, and what was derived said."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from nailseg.data.dealing import SPLITS, deal
+from nailseg.data.faults import Fault, list_faults
+from nailseg.data.pairing import find_mask
+from nailseg.errors import DataError
+
+COLUMNS = ("image", "mask", "split", "group")
+# what other people's CSVs call the same columns
+ALIASES = {"images": "image", "masks": "mask"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the CSV.
+
+    Attributes:
+        image: path relative to the data root, forward slashes.
+        mask: the same for the mask; None where the row has none.
+        split: train, val or test.
+        group: rows of one group are never divided by a split.
+        extra: further columns, as text, in the CSV's order.
+    """
+
+    image: str
+    mask: str | None
+    split: str
+    group: str
+    extra: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All rows of a CSV, in its order.
+
+    Attributes:
+        rows: the rows.
+        root: folder their paths are relative to.
+        csv: the file they come from.
+        notes: one line for everything that was derived instead of read.
+    """
+
+    rows: tuple[Row, ...]
+    root: Path
+    csv: Path
+    notes: tuple[str, ...] = field(default=())
+
+    def select(self, split: str) -> list[Row]:
+        """The rows of one split, in the CSV's order."""
+        return [row for row in self.rows if row.split == split]
+
+    def path(self, relative: str) -> Path:
+        """Where a row's image or mask lies."""
+        return self.root / relative
+
+
+def load_manifest(csv_path: str | Path, root: str | Path | None = None) -> Manifest:
+    """Reads a CSV and checks its paths and splits; no picture is opened.
+
+    Accepted are `image,mask,split,group` in any order with further columns, and fewer: without `group` every row is its
+    own group, without `split` a seeded split is derived, without `mask` (the tutorial's `index,images`) masks are
+    looked for by `Images` -> `Masks`, `images` -> `masks` and stem.
+
+    Args:
+        csv_path: the CSV, UTF-8.
+        root: the folder the paths are relative to; the CSV's own folder by default. May itself be a symlink.
+
+    Raises:
+        DataError: no such file, no image column, paths that are absolute or leave the root, unknown splits, doubled
+            images; all of them at once.
+    """
+    csv_path = Path(csv_path)
+    folder = Path(root) if root is not None else csv_path.parent
+    header, lines = _read_csv(csv_path)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: expected the data root, found no such folder. Give it with --data.root.")
+    notes: list[str] = []
+    faults: list[Fault] = []
+    _check_paths(lines, folder, csv_path, faults)
+    if not faults and "mask" not in header:
+        notes.append(_derive_masks(lines, folder, faults))
+    if "split" in header:
+        _check_splits(lines, csv_path, faults)
+    if faults:
+        raise DataError(f"{csv_path}: {len(faults)} fault(s).\n{list_faults(faults)}")
+    if "split" not in header:
+        notes.append(_derive_splits(lines))
+    rows = tuple(_row(line) for line in lines)
+    return Manifest(rows, folder, csv_path, tuple(notes))
+
+
+def write_manifest(csv_path: str | Path, rows: Sequence[Row]) -> None:
+    """Writes rows as `image,mask,split,group` and their further columns. The caller has asked whether it may."""
+    extra = list(dict.fromkeys(name for row in rows for name, _ in row.extra))
+    with open(csv_path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*COLUMNS, *extra])
+        for row in rows:
+            more = dict(row.extra)
+            writer.writerow(
+                [row.image, row.mask or "", row.split, row.group, *(more.get(n, "") for n in extra)]
+            )
+
+
+def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    try:
+        # utf-8-sig: spreadsheets put a byte order mark in front of the first column's name
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            names = [(name or "").strip() for name in reader.fieldnames or []]
+            header = [
+                ALIASES.get(name.lower(), name.lower() if name.lower() in COLUMNS else name) for name in names
+            ]
+            reader.fieldnames = header
+            lines = [dict(line) for line in reader]
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: expected a CSV with the columns image,mask,split,group; found nothing. "
+            f"Make it with: nailseg index {path.parent}"
+        ) from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"{path}: expected a CSV in UTF-8, found something else ({error}). Save it as CSV."
+        ) from None
+    if "image" not in header:
+        raise DataError(
+            f"{path}: expected a column image (or images), found {', '.join(filter(None, header)) or 'an empty file'}. "
+            "Make the CSV with: nailseg index DIR"
+        )
+    if len(set(header)) < len(header):
+        raise DataError(f"{path}: expected each column once, found {','.join(header)}. Rename one of them.")
+    if not lines:
+        raise DataError(
+            f"{path}: expected at least one row, found only the header. Make it with: nailseg index DIR"
+        )
+    for number, line in enumerate(lines, start=2):
+        if None in line or None in line.values():
+            raise DataError(
+                f"{path} line {number}: expected {len(header)} columns, found another number. "
+                "Quote values that hold commas."
+            )
+    return header, [{key: value.strip() for key, value in line.items()} for line in lines]
+
+
+def _check_paths(lines: list[dict[str, str]], root: Path, csv_path: Path, faults: list[Fault]) -> None:
+    real_root = root.resolve()
+    inside: dict[
+        Path, bool
+    ] = {}  # parent folder -> lies within the root; resolving every file would cost seconds
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, start=2):
+        where = f"{csv_path.name} line {number}"
+        for column in ("image", "mask"):
+            value = line.get(column, "")
+            if not value:
+                if column == "image":
+                    faults.append(
+                        Fault("missing-path", where, "expected an image, found nothing", "Name it.")
+                    )
+                continue
+            fix = "Give paths relative to the data root (--data.root), and keep the files inside it."
+            if PurePosixPath(value).is_absolute() or PureWindowsPath(value).drive or value.startswith("\\"):
+                faults.append(Fault("path-outside", where, f"expected a relative path, found {value}", fix))
+                continue
+            value = PurePosixPath(value.replace("\\", "/")).as_posix()
+            line[column] = value
+            if ".." in value.split("/"):
+                faults.append(
+                    Fault("path-outside", where, f"expected a path inside the root, found {value}", fix)
+                )
+                continue
+            path = root / value
+            if path.parent not in inside:
+                inside[path.parent] = path.parent.resolve().is_relative_to(real_root)
+            if not inside[path.parent] or (
+                path.is_symlink() and not path.resolve().is_relative_to(real_root)
+            ):
+                faults.append(Fault("path-outside", where, f"{value} is a link out of the root", fix))
+        image = line["image"]
+        if image and image in seen:
+            faults.append(
+                Fault("doubled-row", where, f"{image} stands in line {seen[image]} already", "Delete one.")
+            )
+        seen.setdefault(image, number)
+
+
+def _derive_masks(lines: list[dict[str, str]], root: Path, faults: list[Fault]) -> str:
+    listings: dict[PurePosixPath, dict[str, list[str]]] = {}
+    for line in lines:
+        image = line["image"]
+        matches = find_mask(root, image, listings)
+        if len(matches) == 1:
+            line["mask"] = matches[0]
+            continue
+        found = " and ".join(matches) or "none"
+        message = f"expected one mask of the same name in the folder Masks that mirrors Images, found {found}"
+        faults.append(Fault("missing-file", image, message, "Put it there, or add a column mask to the CSV."))
+    return "mask: no such column; taken from the folder Masks that mirrors Images, by name"
+
+
+def _check_splits(lines: list[dict[str, str]], csv_path: Path, faults: list[Fault]) -> None:
+    for number, line in enumerate(lines, start=2):
+        line["split"] = {"valid": "val", "validation": "val"}.get(line["split"], line["split"])
+        if line["split"] not in SPLITS:
+            message = f"expected split train, val or test; found {line['split'] or 'nothing'!s}"
+            where = f"{csv_path.name} line {number}"
+            faults.append(Fault("unknown-split", where, message, "Correct it, or drop the column split."))
+
+
+def _derive_splits(lines: list[dict[str, str]]) -> str:
+    val, test, seed = 0.1, 0.1, 0
+    groups = [line.get("group") or line["image"] for line in lines]
+    folders = [str(PurePosixPath(line["image"]).parent) for line in lines]
+    for line, split in zip(lines, deal(groups, folders, val, test, seed), strict=True):
+        line["split"] = split
+    return (
+        f"split: no such column; derived ({val:.0%} val, {test:.0%} test, seed {seed}, the same every time). "
+        "nailseg index writes a CSV that states it"
+    )
+
+
+def _row(line: dict[str, str]) -> Row:
+    extra = tuple((key, value) for key, value in line.items() if key and key not in COLUMNS)
+    return Row(
+        line["image"], line.get("mask") or None, line["split"], line.get("group") or line["image"], extra
+    )

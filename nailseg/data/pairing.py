@@ -1,0 +1,124 @@
+"""Finds the mask of every image: by relative path and stem, never by two sorted lists."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from nailseg.data.reading import IMAGE_SUFFIXES
+from nailseg.errors import DataError
+
+FOLDERS = {"images": "images", "image": "images", "masks": "masks", "mask": "masks"}
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Images with their masks, and what found no partner.
+
+    Attributes:
+        pairs: (image, mask), relative to the root, sorted by image.
+        images_alone: images without a mask.
+        masks_alone: masks without an image.
+        doubled: files of one side that share folder and stem, so that pairing would be a guess.
+    """
+
+    pairs: tuple[tuple[str, str], ...]
+    images_alone: tuple[str, ...] = ()
+    masks_alone: tuple[str, ...] = ()
+    doubled: tuple[tuple[str, ...], ...] = ()
+
+
+def pair_folders(root: str | Path) -> Pairs:
+    """Pairs every picture below a folder `images` with the one of the same relative path and stem below `masks`.
+
+    The two folders may lie at the root (`Images/1/a.jpg`, `Masks/1/a.png`) or deeper (`train/images/a.jpg`,
+    `train/masks/a.png`), in upper or lower case. Two images, or two masks, of one stem in one folder are left out and
+    reported: which belongs to which would be a guess. Hidden files are passed over.
+
+    Args:
+        root: folder to search; links to folders are followed where they stay inside it.
+
+    Raises:
+        DataError: no such folder.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(
+            f"{root}: expected a folder with Images/ and Masks/, found no folder. Check the path."
+        )
+    sides: dict[str, dict[tuple[str, ...], list[str]]] = {"images": {}, "masks": {}}
+    for relative in list_pictures(root):
+        found = _side(relative.parent.parts)
+        if found is not None:
+            side, rest = found
+            sides[side].setdefault((*rest, relative.stem), []).append(relative.as_posix())
+    images, masks = sides["images"], sides["masks"]
+    unsure = {key for side in sides.values() for key, files in side.items() if len(files) > 1}
+    return Pairs(
+        tuple(sorted((images[key][0], masks[key][0]) for key in (images.keys() & masks.keys()) - unsure)),
+        tuple(sorted(images[key][0] for key in images.keys() - masks.keys() - unsure)),
+        tuple(sorted(masks[key][0] for key in masks.keys() - images.keys() - unsure)),
+        tuple(
+            sorted(
+                tuple(sorted(files)) for side in sides.values() for files in side.values() if len(files) > 1
+            )
+        ),
+    )
+
+
+def list_pictures(root: Path) -> list[PurePosixPath]:
+    """Every file with a picture's ending below a folder, relative to it, sorted; hidden ones are passed over."""
+    found: list[PurePosixPath] = []
+    for folder, subfolders, files in os.walk(root):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        relative = PurePosixPath(Path(folder).relative_to(root).as_posix())
+        found.extend(
+            relative / name for name in files
+            if not name.startswith(".") and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+        )  # fmt: skip
+    return sorted(found)
+
+
+def find_mask(root: Path, image: str, listings: dict[PurePosixPath, dict[str, list[str]]]) -> list[str]:
+    """The masks (one, if all is well) that belong to an image by its folder and stem.
+
+    Args:
+        root: data root.
+        image: path relative to it.
+        listings: what folders were found to hold; filled as needed, so that each is listed once.
+    """
+    path = PurePosixPath(image)
+    folder = mask_folder(root, path.parent)
+    if folder is None:
+        return []
+    if folder not in listings:
+        by_stem = listings[folder] = {}
+        for name in sorted(os.listdir(root / folder)):
+            candidate = folder / name
+            if candidate.suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+                by_stem.setdefault(candidate.stem, []).append(candidate.as_posix())
+    return listings[folder].get(path.stem, [])
+
+
+def mask_folder(root: Path, folder: PurePosixPath) -> PurePosixPath | None:
+    """The folder of masks that mirrors a folder of images, None where there is none."""
+    found = _side(folder.parts)
+    if found is None or found[0] != "images":
+        return None
+    place = next(index for index, part in enumerate(folder.parts) if part.lower() in FOLDERS)
+    before, after = folder.parts[:place], folder.parts[place + 1 :]
+    parent = root.joinpath(*before)
+    for name in sorted(os.listdir(parent)) if parent.is_dir() else []:
+        if FOLDERS.get(name.lower()) == "masks" and parent.joinpath(name, *after).is_dir():
+            return PurePosixPath(*before, name, *after)
+    return None
+
+
+def _side(parts: tuple[str, ...]) -> tuple[str, tuple[str, ...]] | None:
+    """`images` or `masks`, and the path without that part."""
+    for index, part in enumerate(parts):
+        side = FOLDERS.get(part.lower())
+        if side is not None:
+            return side, (*parts[:index], "", *parts[index + 1 :])
+    return None
