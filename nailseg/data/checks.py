@@ -89,8 +89,8 @@ def check_rows(
 ) -> DataSummary:
     """Decodes both files of every row in the needed splits, and resolves the mask values from the whole set.
 
-    Masks of the other splits are read for their values alone: what is wrong with those files does not matter here, what
-    their values mean must not differ.
+    Masks of the other splits are read for their values alone: what is wrong with those files does not matter
+    here, what their values mean must not differ.
 
     Args:
         manifest: the rows.
@@ -146,9 +146,13 @@ def _given(
 
 
 def _look(
-    manifest: Manifest, jobs: Sequence[tuple[Row, bool]], colours: bool, progress: bool, workers: int | None,
+    manifest: Manifest,
+    jobs: Sequence[tuple[Row, bool]],
+    colours: bool,
+    progress: bool,
+    workers: int | None,
     max_pixels: int,
-) -> Iterator[_Finding]:  # fmt: skip
+) -> Iterator[_Finding]:
     def look(job: tuple[Row, bool]) -> _Finding:
         return _look_at(manifest, *job, colours, max_pixels)
 
@@ -156,9 +160,14 @@ def _look(
     with ThreadPoolExecutor(workers) as pool:
         # map keeps the CSV's order, so that two runs say the same
         yield from tqdm(
-            pool.map(look, jobs), total=len(jobs), desc="checking data", unit=" rows", file=sys.stderr,
-            disable=not progress, leave=False,
-        )  # fmt: skip
+            pool.map(look, jobs),
+            total=len(jobs),
+            desc="checking data",
+            unit=" rows",
+            file=sys.stderr,
+            disable=not progress,
+            leave=False,
+        )
 
 
 def _look_at(manifest: Manifest, row: Row, needed: bool, colours: bool, max_pixels: int) -> _Finding:
@@ -195,21 +204,31 @@ def _relative(fault: Fault, file: str) -> Fault:
 def _size_mismatch(row: Row, size: tuple[int, int], mask_size: tuple[int, int]) -> Fault:
     turned = size == mask_size[::-1]
     return Fault(
-        "size-mismatch", row.mask or "",
+        "size-mismatch",
+        row.mask or "",
         f"expected {size[1]} x {size[0]} (width x height) like {row.image}, found {mask_size[1]} x {mask_size[0]}",
         "One of the two is turned: their EXIF orientation tags differ; remove the tag or turn the mask."
-        if turned else "Pair it with the right image, or export the mask at the image's size.",
-    )  # fmt: skip
+        if turned
+        else "Pair it with the right image, or export the mask at the image's size.",
+    )
 
 
 def _empty_split(split: str) -> Fault:
-    return Fault("split-empty", split, f"expected rows with split {split}, found none",
-                 "Set the split column, or split anew with nailseg index (--val, --test).")  # fmt: skip
+    return Fault(
+        "split-empty",
+        split,
+        f"expected rows with split {split}, found none",
+        "Set the split column, or split anew with nailseg index (--val, --test).",
+    )
 
 
 def _no_foreground(split: str) -> Fault:
-    return Fault("no-foreground", split, "expected masks with something but background, found none",
-                 "Check the masks and --data.mask_values.")  # fmt: skip
+    return Fault(
+        "no-foreground",
+        split,
+        "expected masks with something but background, found none",
+        "Check the masks and --data.mask_values.",
+    )
 
 
 def _foreground(

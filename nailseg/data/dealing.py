@@ -14,9 +14,10 @@ SLACK = 1e-9
 def deal(groups: Sequence[str], folders: Sequence[str], val: float, test: float, seed: int = 0) -> list[str]:
     """Chooses a split for every row.
 
-    The order within a folder comes from SHA-256 of seed and group name: no `hash()`, no order of the disk. Test takes
-    its share from the front of that order, val the next: a row more or less in the data moves one or two others. What a
-    folder cannot give exactly is carried to the next one. A group counts for the folder most of its rows lie in.
+    The order within a folder comes from SHA-256 of seed and group name: no `hash()`, no order of the disk.
+    Test takes its share from the front of that order, val the next: a row more or less in the data moves one
+    or two others. What a folder cannot give exactly is carried to the next one. A group counts for the folder
+    most of its rows lie in.
 
     Args:
         groups: of each row; one group never lies in two splits.

@@ -1,7 +1,7 @@
 """Size, form and EXIF orientation of a picture from its header: nothing is decoded here.
 
-The format is told by the first bytes, never by the file's name. JPEG and PNG, which nearly every data set consists
-of, are walked by hand: microseconds, no warnings on odd EXIF blocks, and PNG's checksums come along.
+The format is told by the first bytes, never by the file's name. JPEG and PNG, which nearly every data set
+consists of, are walked by hand: microseconds, no warnings on odd EXIF blocks, and PNG's checksums come along.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Header:
         height: stored rows, before the orientation is applied.
         width: stored columns.
         orientation: EXIF orientation 1..8 that is still to be applied after decoding.
-        channels: form of the pixels: grey, colour, palette, with or without alpha, or `other` (CMYK, float, ...).
+        channels: form of the pixels: grey, colour, palette, with or without alpha, or `other` (CMYK, float,
+            ...).
         bits: bits per channel.
         lossy: the stored values are approximate (JPEG, lossy WebP).
         frames: pictures in the file.
@@ -89,16 +90,18 @@ def damaged(name: str, error: object) -> FaultError:
     """The fault of a file that breaks off or does not decode."""
     text = str(error).strip().rstrip(".") or type(error).__name__
     return refuse(
-        "unreadable", name, f"expected a whole picture, found a truncated or damaged file ({text})",
+        "unreadable",
+        name,
+        f"expected a whole picture, found a truncated or damaged file ({text})",
         "Copy or export it again, or take its row out of the CSV.",
-    )  # fmt: skip
+    )
 
 
 def open_by_pillow(data: bytes) -> ImageFile:
     """Opens WebP, BMP or TIFF bytes lazily.
 
-    The plugin's class and not `PIL.Image.open`: that one guesses among fifty formats and has its own pixel limit,
-    lower than ours, which can only be moved for the whole process.
+    The plugin's class and not `PIL.Image.open`: that one guesses among fifty formats and has its own pixel
+    limit, lower than ours, which can only be moved for the whole process.
     """
     factory = _pillow_class(data)
     if factory is None:
@@ -159,8 +162,12 @@ def _jpeg(data: bytes) -> Header:
 
 
 PNG_CHANNELS: dict[int, Literal["grey", "colour", "palette", "grey+alpha", "colour+alpha"]] = {
-    0: "grey", 2: "colour", 3: "palette", 4: "grey+alpha", 6: "colour+alpha"
-}  # fmt: skip
+    0: "grey",
+    2: "colour",
+    3: "palette",
+    4: "grey+alpha",
+    6: "colour+alpha",
+}
 
 
 def _png(data: bytes, verify: bool) -> Header:
@@ -210,9 +217,16 @@ def exif_orientation(exif: bytes) -> int | None:
 
 def _by_pillow(picture: ImageFile, data: bytes) -> Header:
     channels: dict[str, Literal["grey", "colour", "palette", "grey+alpha", "colour+alpha"]] = {
-        "1": "grey", "L": "grey", "I;16": "grey", "I;16B": "grey", "I;16L": "grey", "RGB": "colour",
-        "P": "palette", "LA": "grey+alpha", "RGBA": "colour+alpha",
-    }  # fmt: skip
+        "1": "grey",
+        "L": "grey",
+        "I;16": "grey",
+        "I;16B": "grey",
+        "I;16L": "grey",
+        "RGB": "colour",
+        "P": "palette",
+        "LA": "grey+alpha",
+        "RGBA": "colour+alpha",
+    }
     kind: Literal["webp", "bmp", "tiff"]
     height, width = picture.height, picture.width
     orientation, lossy, bits = 1, False, 8
@@ -232,9 +246,15 @@ def _by_pillow(picture: ImageFile, data: bytes) -> Header:
             orientation = picture.tag_v2.get(ORIENTATION_TAG, 1)
             height, width = (width, height) if orientation >= 5 else (height, width)
     return Header(
-        kind, height, width, orientation, channels.get(picture.mode, "other"), bits, lossy,
+        kind,
+        height,
+        width,
+        orientation,
+        channels.get(picture.mode, "other"),
+        bits,
+        lossy,
         getattr(picture, "n_frames", 1),
-    )  # fmt: skip
+    )
 
 
 def _webp_lossy(data: bytes) -> bool:

@@ -64,17 +64,17 @@ class Manifest:
 def load_manifest(csv_path: str | Path, root: str | Path | None = None) -> Manifest:
     """Reads a CSV and checks its paths and splits; no picture is opened.
 
-    Accepted are `image,mask,split,group` in any order with further columns, and fewer: without `group` every row is its
-    own group, without `split` a seeded split is derived, without `mask` (the tutorial's `index,images`) masks are
-    looked for by `Images` -> `Masks`, `images` -> `masks` and stem.
+    Accepted are `image,mask,split,group` in any order with further columns, and fewer: without `group` every
+    row is its own group, without `split` a seeded split is derived, without `mask` (the tutorial's
+    `index,images`) masks are looked for by `Images` -> `Masks`, `images` -> `masks` and stem.
 
     Args:
         csv_path: the CSV, UTF-8.
         root: the folder the paths are relative to; the CSV's own folder by default. May itself be a symlink.
 
     Raises:
-        DataError: no such file, no image column, paths that are absolute or leave the root, unknown splits, doubled
-            images; all of them at once.
+        DataError: no such file, no image column, paths that are absolute or leave the root, unknown splits,
+            doubled images; all of them at once.
     """
     csv_path = Path(csv_path)
     folder = Path(root) if root is not None else csv_path.parent

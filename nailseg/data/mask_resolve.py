@@ -55,9 +55,9 @@ def resolve(
 ) -> tuple[MaskValues | None, list[Fault]]:
     """Finds the reading of a set.
 
-    Two classes: 0/255 (JPEG masks and soft edges at `> 127`), 0/65535, or 0/1 with 255 as ignore. More classes:
-    0..C-1 with 255 as ignore. A set in which some masks read as 0/255 and others as 0/1 is refused, and so is every
-    value without a class; `MaskValues.from_mapping` (`--data.mask_values`) is the way out.
+    Two classes: 0/255 (JPEG masks and soft edges at `> 127`), 0/65535, or 0/1 with 255 as ignore. More
+    classes: 0..C-1 with 255 as ignore. A set in which some masks read as 0/255 and others as 0/1 is refused,
+    and so is every value without a class; `MaskValues.from_mapping` (`--data.mask_values`) is the way out.
 
     Args:
         contents: of every mask of the set.
@@ -121,9 +121,12 @@ def _style(content: MaskContent, classes: int) -> str | Fault:
         return "empty"
     if content.lossy:
         if classes > 2:
-            return Fault("mask-values", content.file,
-                         f"expected class indices 0..{classes - 1}, found a lossy file (JPEG), whose values are approximate",
-                         "Export the masks as PNG.")  # fmt: skip
+            return Fault(
+                "mask-values",
+                content.file,
+                f"expected class indices 0..{classes - 1}, found a lossy file (JPEG), whose values are approximate",
+                "Export the masks as PNG.",
+            )
         return _check_greys(content) or "255"
     if classes == 2 and values <= {0, 255}:
         return "255"
@@ -151,36 +154,58 @@ def _check_greys(content: MaskContent) -> Fault | None:
     middle = sum(count for value, count in greys.items() if 64 <= value <= 191) / max(total, 1)
     if brightest > 255 or middle > MAX_MIDDLE:
         found = f"up to {brightest}" if brightest > 255 else f"{middle:.0%} of the pixels between 64 and 191"
-        return Fault("mask-values", content.file, f"expected a 0/255 mask, black or white nearly everywhere; found {found}",
-                     "Check that it is a mask and no photograph or soft matte; cut it at the grey you mean.")  # fmt: skip
+        return Fault(
+            "mask-values",
+            content.file,
+            f"expected a 0/255 mask, black or white nearly everywhere; found {found}",
+            "Check that it is a mask and no photograph or soft matte; cut it at the grey you mean.",
+        )
     if 0 < brightest <= THRESHOLD:
-        return Fault("mask-values", content.file,
-                     f"expected 0/255 with compression noise, found {brightest} as the brightest value",
-                     "Export the mask as PNG: a lossy file cannot carry 0/1 or dark greys.")  # fmt: skip
+        return Fault(
+            "mask-values",
+            content.file,
+            f"expected 0/255 with compression noise, found {brightest} as the brightest value",
+            "Export the mask as PNG: a lossy file cannot carry 0/1 or dark greys.",
+        )
     return None
 
 
 def _coloured(content: MaskContent) -> Fault:
     colours = [value for value in content.counts if isinstance(value, tuple)]
     if len(colours) > MAX_COLOURS:
-        return Fault("mask-form", content.file, f"expected a mask, found a picture of more than {MAX_COLOURS} colours",
-                     "Check that it is no photograph or overlay.")  # fmt: skip
+        return Fault(
+            "mask-form",
+            content.file,
+            f"expected a mask, found a picture of more than {MAX_COLOURS} colours",
+            "Check that it is no photograph or overlay.",
+        )
     shown = list_some(sorted(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in colours))
-    return Fault("mask-values", content.file, f"expected one channel of class values, found colours {shown}",
-                 'Say what each colour means, e.g. --data.mask_values \'{"#000000": "background", "#ff0000": "nail"}\'.')  # fmt: skip
+    return Fault(
+        "mask-values",
+        content.file,
+        f"expected one channel of class values, found colours {shown}",
+        'Say what each colour means, e.g. --data.mask_values \'{"#000000": "background", "#ff0000": "nail"}\'.',
+    )
 
 
 def _unknown(content: MaskContent, strange: dict[Value, int], expected: str) -> Fault:
     share = sum(strange.values()) / max(sum(content.counts.values()), 1)
     found = list_some(sorted(strange, key=str))
-    return Fault("mask-values", content.file, f"expected {expected}; found also {found} in {share:.2%} of the pixels",
-                 NAME_THEM)  # fmt: skip
+    return Fault(
+        "mask-values",
+        content.file,
+        f"expected {expected}; found also {found} in {share:.2%} of the pixels",
+        NAME_THEM,
+    )
 
 
 def _mixed(styles: dict[str, list[MaskContent]], readings: Sequence[str]) -> list[Fault]:
     """Two readings: the files of the rarer one are listed, as the likelier culprits."""
-    groups = {"255": styles.get("255", []) + styles.get("smooth", []), "65535": styles.get("65535", []),
-              "index": styles.get("index", [])}  # fmt: skip
+    groups = {
+        "255": styles.get("255", []) + styles.get("smooth", []),
+        "65535": styles.get("65535", []),
+        "index": styles.get("index", []),
+    }
     spoken = {"255": "0/255", "65535": "0/65535", "index": "0/1"}
     order = sorted(readings, key=lambda reading: (-len(groups[reading]), reading))
     counts = ", ".join(f"{len(groups[reading])} as {spoken[reading]}" for reading in order)
@@ -189,7 +214,12 @@ def _mixed(styles: dict[str, list[MaskContent]], readings: Sequence[str]) -> lis
         '--data.mask_values \'{"0": "background", "1": "nail", "255": "ignore"}\'.'
     )
     return [
-        Fault("mask-mixed", content.file,
-              f"expected one reading for the whole set ({counts}), found this one as {spoken[reading]}", fix)
-        for reading in order[1:] for content in groups[reading]
-    ]  # fmt: skip
+        Fault(
+            "mask-mixed",
+            content.file,
+            f"expected one reading for the whole set ({counts}), found this one as {spoken[reading]}",
+            fix,
+        )
+        for reading in order[1:]
+        for content in groups[reading]
+    ]

@@ -1,7 +1,8 @@
 """How the values in mask files become class indices: resolved once, from the whole set, and stored with the model.
 
-0/255 and 0/1 masks look alike and mean the same; 255 means "ignore" beside class indices. One file alone cannot tell
-(an all-background mask is 0 in every reading), so `mask_resolve` looks at all of them, and refuses what has two readings.
+0/255 and 0/1 masks look alike and mean the same; 255 means "ignore" beside class indices. One file alone
+cannot tell (an all-background mask is 0 in every reading), so `mask_resolve` looks at all of them, and
+refuses what has two readings.
 """
 
 from __future__ import annotations
@@ -126,8 +127,8 @@ class MaskValues:
         """Reads what a person writes as `--data.mask_values`.
 
         Args:
-            mapping: value (`255`, `"255"`), colour (`"255,0,0"`, `"#ff0000"`, a sequence of three) -> class name, class
-                index, or `"ignore"` (also 255).
+            mapping: value (`255`, `"255"`), colour (`"255,0,0"`, `"#ff0000"`, a sequence of three) -> class
+                name, class index, or `"ignore"` (also 255).
             class_names: names by class index.
 
         Raises:

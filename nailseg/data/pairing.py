@@ -33,8 +33,8 @@ def pair_folders(root: str | Path) -> Pairs:
     """Pairs every picture below a folder `images` with the one of the same relative path and stem below `masks`.
 
     The two folders may lie at the root (`Images/1/a.jpg`, `Masks/1/a.png`) or deeper (`train/images/a.jpg`,
-    `train/masks/a.png`), in upper or lower case. Two images, or two masks, of one stem in one folder are left out and
-    reported: which belongs to which would be a guess. Hidden files are passed over.
+    `train/masks/a.png`), in upper or lower case. Two images, or two masks, of one stem in one folder are left
+    out and reported: which belongs to which would be a guess. Hidden files are passed over.
 
     Args:
         root: folder to search; links to folders are followed where they stay inside it.
@@ -74,9 +74,10 @@ def list_pictures(root: Path) -> list[PurePosixPath]:
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         relative = PurePosixPath(Path(folder).relative_to(root).as_posix())
         found.extend(
-            relative / name for name in files
+            relative / name
+            for name in files
             if not name.startswith(".") and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
-        )  # fmt: skip
+        )
     return sorted(found)
 
 

@@ -2,30 +2,38 @@
 
 Rules, the same for both files of a pair:
 
-- Bytes are read, then decoded: `cv2.imread` of a truncated JPEG gives an array of rubbish, `imdecode` gives none.
+- Bytes are read, then decoded: `cv2.imread` of a truncated JPEG gives an array of rubbish, `imdecode` gives
+  none.
 - The header comes first; more than `MAX_PIXELS` is refused before anything is decoded.
 - Pictures are turned upright by their own EXIF tag (JPEG, PNG, WebP, TIFF); `cv2` is told to leave it alone.
-- Images: grey becomes RGB; 16 bits are scaled by 1/257; CMYK JPEG is converted; transparent parts are laid over white,
-  as nearly every viewer shows them. Colour profiles are not applied. Of a JPEG that carries more pictures (MPO, motion
-  photos) the first one is taken.
-- Masks: values stay what the file says. 1-bit is 0/255; a palette gives its indices unless it is a grey ramp (then it
-  stands for the greys); three equal channels are one; opaque alpha is dropped; where alpha alone varies, alpha is the mask.
+- Images: grey becomes RGB; 16 bits are scaled by 1/257; CMYK JPEG is converted; transparent parts are laid
+  over white, as nearly every viewer shows them. Colour profiles are not applied. Of a JPEG that carries more
+  pictures (MPO, motion photos) the first one is taken.
+- Masks: values stay what the file says. 1-bit is 0/255; a palette gives its indices unless it is a grey ramp
+  (then it stands for the greys); three equal channels are one; opaque alpha is dropped; where alpha alone
+  varies, alpha is the mask.
 """
 
 from __future__ import annotations
 
-import io
 import mmap
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
 
+from nailseg.data.decoding import (
+    decode_by_cv2,
+    decode_deep,
+    load_by_pillow,
+    odd_form,
+    over_white,
+    scale_to_8_bits,
+    to_rgb,
+    upright,
+)
 from nailseg.data.faults import refuse
-from nailseg.data.headers import Header, damaged, open_by_pillow, read_header
+from nailseg.data.headers import Header, damaged, read_header
 from nailseg.data.mask_values import MaskValues
 
 MAX_PIXELS = 200_000_000
@@ -33,8 +41,6 @@ MAX_PIXELS = 200_000_000
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 """Lower-case endings that are taken for pictures when a folder is searched; what a file is, its bytes say."""
-
-OPAQUE = 255
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -57,10 +63,12 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.nda
     """`read_image` for bytes at hand; `name` is what errors call them."""
     header = _header(data, name, max_pixels, verify=True)
     if header.bits > 8:
-        return _upright(_scale(_decode_deep(data, header, name), name), header)
-    if header.kind == "jpeg" and header.channels != "other" or _plain_png(header):
-        return _upright(_by_cv2(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, name), header)
-    return _upright(_image_by_pillow(data, header, name), header)
+        return upright(scale_to_8_bits(decode_deep(data, header, name), name), header)
+    if (header.kind == "jpeg" and header.channels != "other") or _plain_png(header):
+        return upright(
+            decode_by_cv2(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, name), header
+        )
+    return upright(_image_by_pillow(data, header, name), header)
 
 
 def read_mask_values(path: str | Path, max_pixels: int = MAX_PIXELS, colours: bool = False) -> np.ndarray:
@@ -72,8 +80,8 @@ def read_mask_values(path: str | Path, max_pixels: int = MAX_PIXELS, colours: bo
         colours: expand palettes to their colours instead of their indices.
 
     Returns:
-        uint8 (H, W) values, greys or palette indices; uint16 (H, W) where a 16-bit file needs more than 255; or uint8
-        (H, W, 3) for colour masks. Upright.
+        uint8 (H, W) values, greys or palette indices; uint16 (H, W) where a 16-bit file needs more than 255;
+        or uint8 (H, W, 3) for colour masks. Upright.
 
     Raises:
         FaultError: for whatever cannot be trusted.
@@ -119,16 +127,16 @@ def decode_mask_values(
     """`read_mask_values` for bytes at hand, and whether the file is lossy."""
     header = _header(data, name, max_pixels, verify=True)
     if header.bits > 8:
-        raw = _decode_deep(data, header, name)
+        raw = decode_deep(data, header, name)
     elif header.channels == "palette":
         raw = _palette(data, header, name, colours)
     elif header.kind == "png" or (header.kind == "jpeg" and header.channels != "other"):
         # GRAYSCALE for grey: it expands 1, 2 and 4 bits to 0..255 and ignores tRNS; UNCHANGED keeps alpha
         flag = cv2.IMREAD_GRAYSCALE if header.channels == "grey" else cv2.IMREAD_UNCHANGED
-        raw = _to_rgb(_by_cv2(data, flag | cv2.IMREAD_IGNORE_ORIENTATION, name))
+        raw = to_rgb(decode_by_cv2(data, flag | cv2.IMREAD_IGNORE_ORIENTATION, name))
     else:
         raw = _mask_by_pillow(data, header, name)
-    return _upright(_one_channel(raw, header, name), header), header.lossy
+    return upright(_one_channel(raw, header, name), header), header.lossy
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -140,23 +148,39 @@ def read_bytes(path: str | Path) -> bytes:
             "not-a-file", path, "expected a file, found a folder", "Name the file inside it."
         ) from None
     except FileNotFoundError:
-        raise refuse("missing-file", path, "expected a file, found nothing",
-                     "Put it there, or correct the CSV or the data root.") from None  # fmt: skip
+        raise refuse(
+            "missing-file",
+            path,
+            "expected a file, found nothing",
+            "Put it there, or correct the CSV or the data root.",
+        ) from None
     except OSError as error:
-        raise refuse("missing-file", path, f"expected a file that opens, found {error.strerror or error}",
-                     "Check its permissions and the disk.") from None  # fmt: skip
+        raise refuse(
+            "missing-file",
+            path,
+            f"expected a file that opens, found {error.strerror or error}",
+            "Check its permissions and the disk.",
+        ) from None
 
 
 def _header(data: bytes | mmap.mmap, name: str, max_pixels: int, verify: bool) -> Header:
     header = read_header(data, name, verify)  # type: ignore[arg-type]  # a memory map slices like bytes
     if header.height * header.width > max_pixels:
-        raise refuse("too-large", name, f"expected at most {max_pixels:,} pixels, found {header.width} x {header.height}",
-                     "Make it smaller, or raise the limit if you trust the file.")  # fmt: skip
+        raise refuse(
+            "too-large",
+            name,
+            f"expected at most {max_pixels:,} pixels, found {header.width} x {header.height}",
+            "Make it smaller, or raise the limit if you trust the file.",
+        )
     if header.height * header.width == 0:
         raise damaged(name, f"{header.width} x {header.height} pixels")
     if header.frames > 1:
-        raise refuse("many-frames", name, f"expected one picture, found {header.frames} frames or pages",
-                     "Save the one you mean as PNG or JPEG.")  # fmt: skip
+        raise refuse(
+            "many-frames",
+            name,
+            f"expected one picture, found {header.frames} frames or pages",
+            "Save the one you mean as PNG or JPEG.",
+        )
     return header
 
 
@@ -164,61 +188,19 @@ def _plain_png(header: Header) -> bool:
     return header.kind == "png" and header.channels in ("grey", "colour") and not header.transparent
 
 
-def _by_cv2(data: bytes, flags: int, name: str) -> np.ndarray:
-    try:
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        raise damaged(name, error.err) from error
-    if decoded is None:
-        raise damaged(name, "it breaks off, or its content is damaged")
-    return decoded
-
-
-def _decode_deep(data: bytes, header: Header, name: str) -> np.ndarray:
-    """16-bit PNG and TIFF -> uint16 (H, W) or (H, W, 3 or 4) RGB as stored; Pillow would halve the bits of colour."""
-    if header.bits != 16 or header.channels == "other":
-        raise _odd_form(header, name)
-    if header.kind == "tiff" and header.channels == "grey":
-        return np.asarray(_load(data, name)).astype(np.uint16)
-    raw = _by_cv2(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION, name)
-    if raw.dtype != np.uint16:
-        raise _odd_form(header, name)
-    return _to_rgb(raw)
-
-
-def _scale(raw: np.ndarray, name: str) -> np.ndarray:
-    """uint16 (H, W[, C]) -> uint8 (H, W, 3)."""
-    if 0 < raw[..., :3].max() < 4096 if raw.ndim == 3 else 0 < raw.max() < 4096:
-        # 10- and 12-bit camera data in a 16-bit file would come out all but black, and nobody would see why
-        raise refuse("image-form", name, f"expected 16-bit values up to 65535, found {int(raw.max())} as the brightest",
-                     "Stretch it to 8 bits the way you want it seen, and save that.")  # fmt: skip
-    scaled = ((raw.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if scaled.ndim == 2:
-        return np.repeat(scaled[:, :, None], 3, axis=2)
-    return _over_white(scaled) if scaled.shape[2] == 4 else scaled
-
-
 def _image_by_pillow(data: bytes, header: Header, name: str) -> np.ndarray:
-    picture = _load(data, name)
+    picture = load_by_pillow(data, name)
     if picture.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa"):
-        raise _odd_form(header, name)
+        raise odd_form(header, name)
     if picture.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info:
-        return _over_white(np.array(picture.convert("RGBA")))
+        return over_white(np.array(picture.convert("RGBA")))
     return np.array(picture.convert("RGB"))
 
 
-def _over_white(image: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 4) -> (H, W, 3): the colours beneath transparent pixels are arbitrary, often black."""
-    alpha = image[..., 3:].astype(np.uint16)
-    if alpha.min() == OPAQUE:
-        return np.ascontiguousarray(image[..., :3])
-    return ((image[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-
-
 def _palette(data: bytes, header: Header, name: str, colours: bool) -> np.ndarray:
-    picture = _load(data, name)
+    picture = load_by_pillow(data, name)
     if picture.mode != "P":
-        raise _odd_form(header, name)
+        raise odd_form(header, name)
     indices = np.array(picture)
     table = np.zeros((256, 3), np.uint8)
     entries = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
@@ -229,13 +211,17 @@ def _palette(data: bytes, header: Header, name: str, colours: bool) -> np.ndarra
 
 
 def _mask_by_pillow(data: bytes, header: Header, name: str) -> np.ndarray:
-    picture = _load(data, name)
+    picture = load_by_pillow(data, name)
     if picture.mode == "1":
         return np.array(picture.convert("L"))
     if picture.mode in ("L", "LA", "RGB", "RGBA"):
         return np.array(picture)
-    raise refuse("mask-form", name, f"expected whole-number class values, found a {header.kind} file of form {picture.mode}",
-                 "Save the mask as 8-bit PNG.")  # fmt: skip
+    raise refuse(
+        "mask-form",
+        name,
+        f"expected whole-number class values, found a {header.kind} file of form {picture.mode}",
+        "Save the mask as 8-bit PNG.",
+    )
 
 
 def _one_channel(raw: np.ndarray, header: Header, name: str) -> np.ndarray:
@@ -252,8 +238,12 @@ def _one_channel(raw: np.ndarray, header: Header, name: str) -> np.ndarray:
             if header.lossy
             else "16-bit colours"
         )
-        raise refuse("mask-form", name, f"expected one channel of class values, found {found}",
-                     "Check that it is no photograph, and export the mask as 8-bit PNG.")  # fmt: skip
+        raise refuse(
+            "mask-form",
+            name,
+            f"expected one channel of class values, found {found}",
+            "Check that it is no photograph, and export the mask as 8-bit PNG.",
+        )
     return raw
 
 
@@ -264,47 +254,9 @@ def _without_alpha(raw: np.ndarray, name: str) -> np.ndarray:
     flat = (colour == colour[:1, :1]).all()
     if flat or (colour == alpha[..., None]).all():  # alpha alone draws the mask, or both say the same
         return alpha
-    raise refuse("mask-form", name, "expected colour or transparency to carry the classes, found both, and they differ",
-                 "Save the mask without transparency.")  # fmt: skip
-
-
-def _load(data: bytes, name: str) -> Image.Image:
-    try:
-        if data[:4] == b"\x89PNG":
-            picture: Image.Image = PngImageFile(io.BytesIO(data))
-        elif data[:2] == b"\xff\xd8":
-            picture = JpegImageFile(io.BytesIO(data))
-        else:
-            picture = open_by_pillow(data)
-        picture.load()
-    except (
-        Exception
-    ) as error:  # decoders break in many ways on damaged bytes; all of it means the same to the user
-        raise damaged(name, error) from error
-    return picture
-
-
-def _odd_form(header: Header, name: str) -> Exception:
-    return refuse(
-        "image-form", name,
-        f"expected 8- or 16-bit grey or colour, found a {header.kind} file with {header.bits} bits in another form",
-        "Save it as 8-bit PNG.",
-    )  # fmt: skip
-
-
-def _to_rgb(raw: np.ndarray) -> np.ndarray:
-    """cv2's channel order -> ours, alpha last."""
-    if raw.ndim == 2:
-        return raw
-    return cv2.cvtColor(raw, cv2.COLOR_BGRA2RGBA if raw.shape[2] == 4 else cv2.COLOR_BGR2RGB)
-
-
-def _upright(array: np.ndarray, header: Header) -> np.ndarray:
-    """Applies EXIF orientation 1..8 to (H, W[, C])."""
-    if header.orientation == 1:
-        return array
-    turned = array.swapaxes(0, 1) if header.orientation >= 5 else array
-    # after the transposition, 5..8 differ by flips alone
-    rows = -1 if header.orientation in (3, 4, 7, 8) else 1
-    columns = -1 if header.orientation in (2, 3, 6, 7) else 1
-    return np.ascontiguousarray(turned[::rows, ::columns])
+    raise refuse(
+        "mask-form",
+        name,
+        "expected colour or transparency to carry the classes, found both, and they differ",
+        "Save the mask without transparency.",
+    )

@@ -13,8 +13,15 @@ from nailseg.data.manifest import Row, write_manifest
 from nailseg.data.pairing import Pairs, pair_folders
 from nailseg.errors import ConfigError, DataError, OutputError
 
-SPLIT_FOLDERS = {"train": "train", "training": "train", "valid": "val", "val": "val", "validation": "val",
-                 "test": "test", "testing": "test"}  # fmt: skip
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "valid": "val",
+    "val": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
 SHOWN = 20
 
 
@@ -69,13 +76,13 @@ def index_folder(
     """Pairs a folder's images with its masks, splits them, and writes the CSV.
 
     Args:
-        root: folder with `Images/` and `Masks/` (any depth below them), or `train|valid|test/{images,masks}`, whose
-            splits are kept (and what is missing among them is not made up from the others).
+        root: folder with `Images/` and `Masks/` (any depth below them), or `train|valid|test/{images,masks}`,
+            whose splits are kept (and what is missing among them is not made up from the others).
         out: the CSV, `nails.csv` in the root by default; never overwritten.
         val: share of val, 0 to 1.
         test: share of test, 0 to 1.
-        group: regular expression, searched for in the image's path without its ending; its first group (or all it
-            matches) names what must not be divided. An image it does not match is its own group.
+        group: regular expression, searched for in the image's path without its ending; its first group (or
+            all it matches) names what must not be divided. An image it does not match is its own group.
         seed: another seed, another split.
 
     Raises:
@@ -110,9 +117,13 @@ def index_folder(
     counts = Counter(row.split for row in rows)
     groups = Counter(split for split, _ in {(row.split, row.group) for row in rows})
     return IndexReport(
-        out, {s: counts[s] for s in SPLITS}, {s: groups[s] for s in SPLITS}, found, kept,
+        out,
+        {s: counts[s] for s in SPLITS},
+        {s: groups[s] for s in SPLITS},
+        found,
+        kept,
         _notes(rows, root, out, said, {"train": 1 - val - test, "val": val, "test": test}, pattern),
-    )  # fmt: skip
+    )
 
 
 def split_rows(rows: Sequence[Row], val: float, test: float, seed: int = 0) -> list[Row]:
@@ -149,9 +160,13 @@ def _split_of_folder(image: str) -> str | None:
 
 
 def _notes(
-    rows: Sequence[Row], root: Path, out: Path, said: Sequence[str | None], shares: dict[str, float],
+    rows: Sequence[Row],
+    root: Path,
+    out: Path,
+    said: Sequence[str | None],
+    shares: dict[str, float],
     pattern: re.Pattern[str] | None,
-) -> tuple[str, ...]:  # fmt: skip
+) -> tuple[str, ...]:
     notes = []
     if out.resolve().parent != root.resolve():
         notes.append(f"paths are relative to {root}: give it with --data.root")
@@ -175,8 +190,9 @@ def _notes(
     else:
         notes.extend(
             f"{split} got nothing: too few {'groups' if pattern else 'pairs'}"
-            for split in SPLITS if shares[split] > 1e-9 and split not in present
-        )  # fmt: skip
+            for split in SPLITS
+            if shares[split] > 1e-9 and split not in present
+        )
     return tuple(notes)
 
 
