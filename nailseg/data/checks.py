@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from nailseg.data.faults import Fault, FaultError, list_faults
 from nailseg.data.manifest import Manifest, Row
-from nailseg.data.mask_resolve import MaskContent, check_values, count_values, resolve
+from nailseg.data.mask_resolve import MaskContent, check_values, classes_of, count_values, resolve
 from nailseg.data.mask_values import MaskValues
 from nailseg.data.reading import MAX_PIXELS, decode_mask_values, read_bytes, read_image
 from nailseg.errors import DataError
@@ -32,7 +32,8 @@ class DataFaults(DataError):
     def __init__(self, csv: str, faults: Sequence[Fault]) -> None:
         files = len({fault.file for fault in faults})
         super().__init__(
-            f"{csv}: expected data without faults, found {len(faults)} in {files} places:\n{list_faults(faults)}"
+            f"{csv}: expected data without faults, found {len(faults)} in {files} places:\n"
+            f"{list_faults(faults)}"
         )
         self.csv, self.faults = csv, tuple(faults)
 
@@ -206,7 +207,8 @@ def _size_mismatch(row: Row, size: tuple[int, int], mask_size: tuple[int, int]) 
     return Fault(
         "size-mismatch",
         row.mask or "",
-        f"expected {size[1]} x {size[0]} (width x height) like {row.image}, found {mask_size[1]} x {mask_size[0]}",
+        f"expected {size[1]} x {size[0]} (width x height) like {row.image}, "
+        f"found {mask_size[1]} x {mask_size[0]}",
         "One of the two is turned: their EXIF orientation tags differ; remove the tag or turn the mask."
         if turned
         else "Pair it with the right image, or export the mask at the image's size.",
@@ -245,13 +247,3 @@ def _foreground(
         counted[finding.row.split] += foreground + by_class[0]
         empty[finding.row.split] += not foreground
     return {s: pixels[s] / max(counted[s], 1) for s in splits}, {s: empty[s] for s in splits}
-
-
-def classes_of(content: MaskContent, values: MaskValues) -> Counter[int]:
-    """Pixels by class index, as `values` reads them; values without a class are left out."""
-    by_class: Counter[int] = Counter()
-    for value, count in content.counts.items():
-        index = values.class_of(value, content.lossy)
-        if index is not None:
-            by_class[index] += count
-    return by_class

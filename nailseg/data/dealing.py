@@ -1,4 +1,4 @@
-"""Deals groups out to train, val and test: whole, in proportion within every folder, the same on every machine."""
+"""Deals groups out to train, val and test: whole, each folder in proportion, the same on every machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From bytes to an array as stored: cv2 where it is faster and right, Pillow where it alone knows the form."""
+"""From bytes to an array as stored: cv2 where it is fast and right, Pillow where it alone knows the form."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def odd_form(header: Header, name: str) -> Exception:
     return refuse(
         "image-form",
         name,
-        f"expected 8- or 16-bit grey or colour, found a {header.kind} file with {header.bits} bits in another form",
+        f"expected 8- or 16-bit grey or colour, found {header.bits}-bit {header.kind} in another form",
         "Save it as 8-bit PNG.",
     )
 
@@ -93,14 +93,3 @@ def to_rgb(raw: np.ndarray) -> np.ndarray:
     if raw.ndim == 2:
         return raw
     return cv2.cvtColor(raw, cv2.COLOR_BGRA2RGBA if raw.shape[2] == 4 else cv2.COLOR_BGR2RGB)
-
-
-def upright(array: np.ndarray, header: Header) -> np.ndarray:
-    """Applies EXIF orientation 1..8 to (H, W[, C])."""
-    if header.orientation == 1:
-        return array
-    turned = array.swapaxes(0, 1) if header.orientation >= 5 else array
-    # after the transposition, 5..8 differ by flips alone
-    rows = -1 if header.orientation in (3, 4, 7, 8) else 1
-    columns = -1 if header.orientation in (2, 3, 6, 7) else 1
-    return np.ascontiguousarray(turned[::rows, ::columns])

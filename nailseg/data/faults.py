@@ -74,7 +74,7 @@ def refuse(code: str, file: object, message: str, fix: str) -> FaultError:
 
 
 def list_faults(faults: Iterable[Fault], lines_per_code: int = LINES_PER_CODE) -> str:
-    """Writes faults grouped by code, at most `lines_per_code` of each kind, the number of the rest beside them."""
+    """Writes faults grouped by code, at most `lines_per_code` of each kind, and how many more there are."""
     by_code: dict[str, list[Fault]] = {}
     for fault in faults:
         by_code.setdefault(fault.code, []).append(fault)

@@ -17,10 +17,10 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from nailseg.data.exif import ORIENTATION_TAG, exif_orientation
 from nailseg.data.faults import FaultError, refuse
 
 FORMATS = "JPEG, PNG, WebP, BMP or TIFF"
-ORIENTATION_TAG = 0x0112
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _guess(data: bytes) -> str:
 
 
 def _jpeg(data: bytes) -> Header:
-    """Walks the segments up to the frame header. What follows the first picture (MPO, motion photos) is left alone."""
+    """Walks the segments up to the frame header; what follows (MPO, motion photos) is left alone."""
     position, orientation = 2, 1
     while True:
         if data[position] != 0xFF:
@@ -171,7 +171,7 @@ PNG_CHANNELS: dict[int, Literal["grey", "colour", "palette", "grey+alpha", "colo
 
 
 def _png(data: bytes, verify: bool) -> Header:
-    """Walks all chunks: the EXIF chunk may stand behind the pixels, and a file without its end is truncated."""
+    """Walks all chunks: EXIF may stand behind the pixels, and a file without its end is truncated."""
     width, height, bits, colour = struct.unpack(">IIBB", data[16:26])
     position, orientation, frames, transparent = 8, 1, 1, False
     while True:
@@ -194,25 +194,6 @@ def _png(data: bytes, verify: bool) -> Header:
     return Header(
         "png", height, width, orientation, PNG_CHANNELS[colour], bits, False, max(frames, 1), transparent
     )
-
-
-def exif_orientation(exif: bytes) -> int | None:
-    """Orientation 1..8 from an EXIF block (a small TIFF file), None where it says nothing valid."""
-    order = {b"II": "<", b"MM": ">"}.get(bytes(exif[:2]))
-    try:
-        if order is None:
-            return None
-        (start,) = struct.unpack(order + "I", exif[4:8])
-        (count,) = struct.unpack(order + "H", exif[start : start + 2])
-        for entry in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind = struct.unpack(order + "HH", exif[entry : entry + 4])
-            if tag == ORIENTATION_TAG:
-                form = {1: "B", 3: "H", 4: "I"}[kind]
-                (value,) = struct.unpack_from(order + form, exif, entry + 8)
-                return value if 1 <= value <= 8 else None
-    except (struct.error, KeyError):
-        return None
-    return None
 
 
 def _by_pillow(picture: ImageFile, data: bytes) -> Header:
@@ -240,9 +221,8 @@ def _by_pillow(picture: ImageFile, data: bytes) -> Header:
         kind = "tiff"  # its orientation is applied by Pillow while loading, and its size says so already
         bits = max(picture.tag_v2.get(258, (8,)))
         lossy = picture.info.get("compression") == "jpeg"
-        if (
-            bits == 16 and picture.mode != "I;16"
-        ):  # cv2 decodes these (Pillow would halve the bits): as stored
+        if bits == 16 and picture.mode != "I;16":
+            # cv2 decodes these, because Pillow would halve the bits: as stored
             orientation = picture.tag_v2.get(ORIENTATION_TAG, 1)
             height, width = (width, height) if orientation >= 5 else (height, width)
     return Header(

@@ -97,7 +97,7 @@ def load_manifest(csv_path: str | Path, root: str | Path | None = None) -> Manif
 
 
 def write_manifest(csv_path: str | Path, rows: Sequence[Row]) -> None:
-    """Writes rows as `image,mask,split,group` and their further columns. The caller has asked whether it may."""
+    """Writes rows as `image,mask,split,group` and their further columns; the caller made sure that it may."""
     extra = list(dict.fromkeys(name for row in rows for name, _ in row.extra))
     with open(csv_path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -131,7 +131,8 @@ def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         ) from None
     if "image" not in header:
         raise DataError(
-            f"{path}: expected a column image (or images), found {', '.join(filter(None, header)) or 'an empty file'}. "
+            f"{path}: expected a column image (or images), "
+            f"found {', '.join(filter(None, header)) or 'an empty file'}. "
             "Make the CSV with: nailseg index DIR"
         )
     if len(set(header)) < len(header):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ from nailseg.data.mask_values import (
 from nailseg.types import IGNORE_INDEX
 
 MAX_MIDDLE = 0.1
-"""More than this share of pixels between 64 and 191: a photograph or a soft matte, no compressed 0/255 mask."""
+"""More than this share of pixels between 64 and 191: a photograph or a soft matte, no compressed mask."""
 MAX_COLOURS = 256
 """No colour-coded mask has more; what has is a photograph or an overlay."""
 
@@ -41,7 +42,7 @@ class MaskContent:
 
 
 def count_values(raw: np.ndarray) -> dict[Value, int]:
-    """Pixels by value: raw is uint8 or uint16 (H, W), or uint8 (H, W, 3) RGB (the most frequent 257 colours)."""
+    """Pixels by value: raw is uint8 or uint16 (H, W), or uint8 (H, W, 3) RGB (its 257 commonest colours)."""
     if raw.ndim == 3:
         codes, counts = np.unique(pack_colours(raw), return_counts=True)
         most = np.argsort(-counts, kind="stable")[: MAX_COLOURS + 1]
@@ -112,6 +113,16 @@ def check_values(content: MaskContent, values: MaskValues) -> Fault | None:
     )
 
 
+def classes_of(content: MaskContent, values: MaskValues) -> Counter[int]:
+    """Pixels by class index, as `values` reads them; values without a class are left out."""
+    by_class: Counter[int] = Counter()
+    for value, count in content.counts.items():
+        index = values.class_of(value, content.lossy)
+        if index is not None:
+            by_class[index] += count
+    return by_class
+
+
 def _style(content: MaskContent, classes: int) -> str | Fault:
     """`empty` (all 0), `255`, `smooth` (0/255 with grey edges), `65535`, `index`, or what is wrong."""
     values = set(content.counts)
@@ -124,7 +135,7 @@ def _style(content: MaskContent, classes: int) -> str | Fault:
             return Fault(
                 "mask-values",
                 content.file,
-                f"expected class indices 0..{classes - 1}, found a lossy file (JPEG), whose values are approximate",
+                f"expected class indices 0..{classes - 1}, found a lossy file (JPEG) of approximate values",
                 "Export the masks as PNG.",
             )
         return _check_greys(content) or "255"
@@ -146,7 +157,7 @@ def _style(content: MaskContent, classes: int) -> str | Fault:
 
 
 def _check_greys(content: MaskContent) -> Fault | None:
-    """A compressed or soft-edged 0/255 mask is dark or bright nearly everywhere, and bright somewhere or black."""
+    """A compressed or soft-edged mask: black or white nearly everywhere, white somewhere or all black."""
     greys = {value: count for value, count in content.counts.items() if isinstance(value, int)}
     if len(greys) < len(content.counts):
         return _coloured(content)
@@ -184,7 +195,8 @@ def _coloured(content: MaskContent) -> Fault:
         "mask-values",
         content.file,
         f"expected one channel of class values, found colours {shown}",
-        'Say what each colour means, e.g. --data.mask_values \'{"#000000": "background", "#ff0000": "nail"}\'.',
+        "Say what each colour means, e.g. --data.mask_values "
+        '\'{"#000000": "background", "#ff0000": "nail"}\'.',
     )
 
 

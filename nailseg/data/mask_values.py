@@ -1,4 +1,4 @@
-"""How the values in mask files become class indices: resolved once, from the whole set, and stored with the model.
+"""How values in mask files become class indices: resolved once, from the whole set, stored with the model.
 
 0/255 and 0/1 masks look alike and mean the same; 255 means "ignore" beside class indices. One file alone
 cannot tell (an all-background mask is 0 in every reading), so `mask_resolve` looks at all of them, and
@@ -139,14 +139,16 @@ class MaskValues:
         lacking = [name for index, name in enumerate(class_names) if index not in known and index > 0]
         if lacking or not pairs:
             raise ConfigError(
-                f"mask_values: expected a value for every class, found none for {', '.join(lacking) or 'any'} in "
+                "mask_values: expected a value for every class, "
+                f"found none for {', '.join(lacking) or 'any'} in "
                 f"{dict(mapping)}. Add it, or take the class out of --data.classes."
             )
         return cls(pairs, tuple(class_names))
 
 
 NAME_THEM = (
-    'Name what each value means, e.g. --data.mask_values \'{"0": "background", "128": "ignore", "255": "nail"}\', '
+    "Name what each value means, e.g. --data.mask_values "
+    '\'{"0": "background", "128": "ignore", "255": "nail"}\', '
     "or redraw the masks."
 )
 

@@ -30,7 +30,7 @@ class Pairs:
 
 
 def pair_folders(root: str | Path) -> Pairs:
-    """Pairs every picture below a folder `images` with the one of the same relative path and stem below `masks`.
+    """Pairs pictures below a folder `images` with those of the same relative path and stem below `masks`.
 
     The two folders may lie at the root (`Images/1/a.jpg`, `Masks/1/a.png`) or deeper (`train/images/a.jpg`,
     `train/masks/a.png`), in upper or lower case. Two images, or two masks, of one stem in one folder are left
@@ -68,7 +68,7 @@ def pair_folders(root: str | Path) -> Pairs:
 
 
 def list_pictures(root: Path) -> list[PurePosixPath]:
-    """Every file with a picture's ending below a folder, relative to it, sorted; hidden ones are passed over."""
+    """Every file with a picture's ending below a folder, relative to it, sorted; hidden ones are left out."""
     found: list[PurePosixPath] = []
     for folder, subfolders, files in os.walk(root):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]

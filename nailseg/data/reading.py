@@ -30,10 +30,11 @@ from nailseg.data.decoding import (
     over_white,
     scale_to_8_bits,
     to_rgb,
-    upright,
 )
+from nailseg.data.exif import upright
 from nailseg.data.faults import refuse
 from nailseg.data.headers import Header, damaged, read_header
+from nailseg.data.mask_forms import one_channel, palette_values, values_by_pillow
 from nailseg.data.mask_values import MaskValues
 
 MAX_PIXELS = 200_000_000
@@ -63,12 +64,11 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.nda
     """`read_image` for bytes at hand; `name` is what errors call them."""
     header = _header(data, name, max_pixels, verify=True)
     if header.bits > 8:
-        return upright(scale_to_8_bits(decode_deep(data, header, name), name), header)
+        return upright(scale_to_8_bits(decode_deep(data, header, name), name), header.orientation)
     if (header.kind == "jpeg" and header.channels != "other") or _plain_png(header):
-        return upright(
-            decode_by_cv2(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, name), header
-        )
-    return upright(_image_by_pillow(data, header, name), header)
+        image = decode_by_cv2(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, name)
+        return upright(image, header.orientation)
+    return upright(_image_by_pillow(data, header, name), header.orientation)
 
 
 def read_mask_values(path: str | Path, max_pixels: int = MAX_PIXELS, colours: bool = False) -> np.ndarray:
@@ -129,14 +129,14 @@ def decode_mask_values(
     if header.bits > 8:
         raw = decode_deep(data, header, name)
     elif header.channels == "palette":
-        raw = _palette(data, header, name, colours)
+        raw = palette_values(data, header, name, colours)
     elif header.kind == "png" or (header.kind == "jpeg" and header.channels != "other"):
         # GRAYSCALE for grey: it expands 1, 2 and 4 bits to 0..255 and ignores tRNS; UNCHANGED keeps alpha
         flag = cv2.IMREAD_GRAYSCALE if header.channels == "grey" else cv2.IMREAD_UNCHANGED
         raw = to_rgb(decode_by_cv2(data, flag | cv2.IMREAD_IGNORE_ORIENTATION, name))
     else:
-        raw = _mask_by_pillow(data, header, name)
-    return upright(_one_channel(raw, header, name), header), header.lossy
+        raw = values_by_pillow(data, header, name)
+    return upright(one_channel(raw, header, name), header.orientation), header.lossy
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -195,68 +195,3 @@ def _image_by_pillow(data: bytes, header: Header, name: str) -> np.ndarray:
     if picture.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info:
         return over_white(np.array(picture.convert("RGBA")))
     return np.array(picture.convert("RGB"))
-
-
-def _palette(data: bytes, header: Header, name: str, colours: bool) -> np.ndarray:
-    picture = load_by_pillow(data, name)
-    if picture.mode != "P":
-        raise odd_form(header, name)
-    indices = np.array(picture)
-    table = np.zeros((256, 3), np.uint8)
-    entries = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
-    table[: len(entries)] = entries
-    grey = (table[:, :1] == table).all()
-    # a grey palette stands for the greys (optimised 0/255 masks, their order is the optimiser's); a coloured one labels
-    return table[indices][..., 0] if grey else table[indices] if colours else indices
-
-
-def _mask_by_pillow(data: bytes, header: Header, name: str) -> np.ndarray:
-    picture = load_by_pillow(data, name)
-    if picture.mode == "1":
-        return np.array(picture.convert("L"))
-    if picture.mode in ("L", "LA", "RGB", "RGBA"):
-        return np.array(picture)
-    raise refuse(
-        "mask-form",
-        name,
-        f"expected whole-number class values, found a {header.kind} file of form {picture.mode}",
-        "Save the mask as 8-bit PNG.",
-    )
-
-
-def _one_channel(raw: np.ndarray, header: Header, name: str) -> np.ndarray:
-    """Reduces (H, W, 2..4) to (H, W) where nothing is lost, or to (H, W, 3) for colours."""
-    if raw.ndim == 3 and raw.shape[2] in (2, 4):
-        raw = _without_alpha(raw, name)
-    if raw.ndim == 3 and (raw[..., 0] == raw[..., 1]).all() and (raw[..., 0] == raw[..., 2]).all():
-        raw = np.ascontiguousarray(raw[..., 0])
-    if raw.dtype == np.uint16 and raw.max() <= 255:
-        raw = raw.astype(np.uint8)
-    if raw.ndim == 3 and (header.lossy or raw.dtype != np.uint8):
-        found = (
-            "colours in a lossy file (JPEG), whose values are approximate"
-            if header.lossy
-            else "16-bit colours"
-        )
-        raise refuse(
-            "mask-form",
-            name,
-            f"expected one channel of class values, found {found}",
-            "Check that it is no photograph, and export the mask as 8-bit PNG.",
-        )
-    return raw
-
-
-def _without_alpha(raw: np.ndarray, name: str) -> np.ndarray:
-    colour, alpha = raw[..., :-1], raw[..., -1]
-    if alpha.min() == alpha.max() == np.iinfo(raw.dtype).max:
-        return colour[..., 0] if colour.shape[2] == 1 else colour
-    flat = (colour == colour[:1, :1]).all()
-    if flat or (colour == alpha[..., None]).all():  # alpha alone draws the mask, or both say the same
-        return alpha
-    raise refuse(
-        "mask-form",
-        name,
-        "expected colour or transparency to carry the classes, found both, and they differ",
-        "Save the mask without transparency.",
-    )

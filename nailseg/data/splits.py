@@ -127,7 +127,7 @@ def index_folder(
 
 
 def split_rows(rows: Sequence[Row], val: float, test: float, seed: int = 0) -> list[Row]:
-    """Gives rows a split, groups whole, every image folder in proportion (see `dealing.deal`), in the order given."""
+    """Gives rows a split: groups whole, every folder of images in proportion, as `dealing.deal` says."""
     folders = [str(PurePosixPath(row.image).parent) for row in rows]
     splits = deal([row.group for row in rows], folders, val, test, seed)
     return [replace(row, split=split) for row, split in zip(rows, splits, strict=True)]
@@ -199,7 +199,8 @@ def _notes(
 def _nothing_paired(root: Path, found: Pairs) -> DataError:
     some = [*found.images_alone[:2], *found.masks_alone[:2], *(names[0] for names in found.doubled[:2])]
     return DataError(
-        f"{root}: expected pairs like Images/1/a.jpg with Masks/1/a.png, or train/images/a.jpg with train/masks/a.png; "
+        f"{root}: expected pairs like Images/1/a.jpg with Masks/1/a.png, or train/images/a.jpg with "
+        "train/masks/a.png; "
         f"found {len(found.images_alone)} images and {len(found.masks_alone)} masks without a partner"
         + (f", such as {', '.join(some)}" if some else "")
         + ". Name the two folders Images and Masks, and give each mask its image's name."
