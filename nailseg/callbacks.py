@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from lightning.pytorch.callbacks import Callback, WeightAveraging
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import WandbLogger
 from torch.nn.parallel import DistributedDataParallel
 
@@ -48,6 +48,39 @@ class AveragedWeights(WeightAveraging):
         n = n_averaged.to(average.device)
         decay = torch.clamp((1 + n) / (10 + n), max=self.decay).to(average.dtype)
         return torch.lerp(current, average, decay)
+
+
+class BestAndLast(ModelCheckpoint):
+    """Keeps best.ckpt and last.ckpt of a run, also after the run's folder was moved.
+
+    Lightning forgets the best score when the folder has another name than at the time of saving; a resumed run
+    would then overwrite its best checkpoint with the first worse one.
+
+    Args:
+        folder: the run's checkpoints.
+        monitor: the logged number to follow, larger is better.
+    """
+
+    def __init__(self, folder: Path, monitor: str) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename="best",
+            monitor=monitor,
+            mode="max",
+            save_last=True,
+            enable_version_counter=False,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores the scores, with paths as they are now."""
+
+        def moved(path: str) -> str:
+            return os.path.join(self.dirpath, os.path.basename(path)) if path else path
+
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        state_dict |= {name: moved(state_dict[name]) for name in paths}
+        state_dict["best_k_models"] = {moved(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict(state_dict | {"dirpath": self.dirpath})
 
 
 class UnevenEvaluation(Callback):
@@ -146,13 +179,24 @@ class MetricsTable(Callback):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._validated = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Notes that the validation's numbers belong to this epoch."""
+        self._validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Adds the epoch's row; validation has run by now."""
         if not trainer.is_global_zero:
             return
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-        row |= {name: value.item() for name, value in sorted(trainer.callback_metrics.items())}
+        # between validations Lightning keeps the last one's numbers; here such an epoch has none
+        row |= {
+            name: value.item()
+            for name, value in sorted(trainer.callback_metrics.items())
+            if self._validated or not name.startswith("val/")
+        }
+        self._validated = False
         rows: list[dict[str, Any]] = []
         if self.path.exists():
             with self.path.open(newline="") as file:

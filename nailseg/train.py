@@ -15,11 +15,11 @@ import torch
 import yaml
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from nailseg import artifact, report, runs
-from nailseg.callbacks import AveragedWeights, MetricsTable, UnevenEvaluation, ValidationImages
+from nailseg.callbacks import AveragedWeights, BestAndLast, MetricsTable, UnevenEvaluation, ValidationImages
 from nailseg.data.datamodule import SegmentationDataModule
 from nailseg.task import MONITOR, SegmentationTask
 
@@ -27,6 +27,22 @@ log = logging.getLogger("nailseg")
 
 NOT_SAVED = ("config", "ckpt_path", "weights_only", "verbose", "name", "resume")
 """Options of one call, which a run's config.yaml must not repeat."""
+
+
+HARMLESS = (
+    # arguments are rewritten (config names, --resume), so they cannot be read from sys.argv again
+    "LightningCLI's args parameter",
+    # Lightning 2.6.6 calls what jsonargparse and torch have renamed; nothing that our users could mend
+    r"(?s).*(was deprecated in v4\..* will be removed in v5|JSONARGPARSE_DEPRECATION_WARNINGS)",
+    r".*isinstance\(treespec, LeafSpec\)",
+    # the number of worker processes is chosen from the machine's cores, or by hand
+    ".*does not have many workers",
+    # an epoch of a small set may be shorter than log_every_n_steps
+    ".*The number of training batches",
+    # --resume means it
+    ".*Checkpoint directory .* exists and is not empty",
+)
+"""Starts of warnings that are not shown."""
 
 
 class NailsegCLI(LightningCLI):
@@ -42,8 +58,8 @@ class NailsegCLI(LightningCLI):
         self.run_name, self.test_after_fit = run_name, test_after_fit
         self.folder = Path()
         with warnings.catch_warnings():
-            # arguments are rewritten (config names, --resume), so they cannot be read from sys.argv again
-            warnings.filterwarnings("ignore", "LightningCLI's args parameter")
+            for message in HARMLESS:
+                warnings.filterwarnings("ignore", message)
             super().__init__(
                 SegmentationTask,
                 SegmentationDataModule,
@@ -54,6 +70,7 @@ class NailsegCLI(LightningCLI):
                     "max_epochs": 50,
                     "gradient_clip_val": 5.0,  # the tutorial's; without it early steps from random weights blow up
                     "log_every_n_steps": 10,
+                    "enable_model_summary": False,  # one line of ours says it
                     "use_distributed_sampler": False,  # the data module deals rows out itself, without repeats
                 },
             )
@@ -144,14 +161,7 @@ class NailsegCLI(LightningCLI):
         callbacks: list[Callback] = [
             ValidationImages(self.folder / "images", to_wandb=options.log_images),
             MetricsTable(self.folder / "metrics.csv"),
-            ModelCheckpoint(
-                dirpath=self.folder / "checkpoints",
-                filename="best",
-                monitor=MONITOR,
-                mode="max",
-                save_last=True,
-                enable_version_counter=False,
-            ),
+            BestAndLast(self.folder / "checkpoints", MONITOR),
         ]
         if options.ema_decay:
             callbacks.append(AveragedWeights(options.ema_decay))
@@ -160,7 +170,10 @@ class NailsegCLI(LightningCLI):
         return callbacks
 
     def before_fit(self) -> None:
-        """Puts the configuration beside the curves."""
+        """Says what will be trained and puts the configuration beside the curves."""
+        network = self.model.network
+        count = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+        log.info("network: %.1f M parameters, weights: %s", count, network.origin["weights"])
         for logger in self.trainer.loggers:
             logger.log_hyperparams(yaml.safe_load(self._parser("fit").dump(self.options, skip_validation=True)))
 
@@ -188,6 +201,14 @@ class NailsegCLI(LightningCLI):
         artifact.require_trained(self.model.network, self.options.model.weights)
 
     before_test = before_validate
+
+    def validate(self, model: SegmentationTask, **kwargs: Any) -> None:
+        """Runs Lightning's validate without its table; ours follows."""
+        self.trainer.validate(model, **kwargs | {"verbose": False})
+
+    def test(self, model: SegmentationTask, **kwargs: Any) -> None:
+        """Runs Lightning's test without its table; ours follows."""
+        self.trainer.test(model, **kwargs | {"verbose": False})
 
     def after_validate(self) -> None:
         """Writes the report of the validation part."""
@@ -221,6 +242,8 @@ def run(verb: str, args: list[str], test_after_fit: bool = False) -> NailsegCLI:
         args: its options, as typed.
         test_after_fit: whether `fit` ends with the test of the best checkpoint.
     """
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # device lists and tips bury the lines that matter
     args = runs.with_config_paths(args)
     config = runs.option(args, "--config", "-c")
     name = verb

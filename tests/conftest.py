@@ -17,7 +17,7 @@ TINY = {
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as `save_pretrained` writes it: the tiny network, background and nail, fixed random weights."""
+    """A folder as `save_pretrained` writes it: the tiny network, two classes, fixed random weights."""
     import torch
 
     from nailseg.models.segformer import SegFormer
@@ -28,3 +28,23 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         network = SegFormer.from_config(TINY, ["background", "nail"])
     network.hf.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small drawn data set with its nails.csv: 12 train, 6 val, 6 test pictures of about 96 pixels."""
+    from nailseg.data.splits import index_folder
+    from nailseg.data.synthetic import write_sample
+
+    folder = tmp_path_factory.mktemp("drawn")
+    write_sample(folder, count=24, size=96)
+    index_folder(folder, val=0.25, test=0.25)
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Tiny networks gain nothing from threads, and on a busy machine their barriers cost more than the work."""
+    import torch
+
+    torch.set_num_threads(1)
