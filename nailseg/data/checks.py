@@ -32,7 +32,7 @@ class DataFaults(DataError):
     def __init__(self, csv: str, faults: Sequence[Fault]) -> None:
         files = len({fault.file for fault in faults})
         super().__init__(
-            f"{csv}: expected data without faults, found {len(faults)} in {files} places:\n"
+            f"{csv}: expected data without faults, found {len(faults)} in {files} files or splits:\n"
             f"{list_faults(faults)}"
         )
         self.csv, self.faults = csv, tuple(faults)

@@ -1,4 +1,7 @@
-"""EXIF orientation: read from the block, applied to the array. One rule for images and masks."""
+"""EXIF orientation: read from the block, applied to the array. One rule for images and masks.
+
+TIFF is the exception: both decoders turn it themselves, whatever they are told (a test holds them to it).
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from nailseg.data.exif import ORIENTATION_TAG, exif_orientation
+from nailseg.data.exif import exif_orientation
 from nailseg.data.faults import FaultError, refuse
 
 FORMATS = "JPEG, PNG, WebP, BMP or TIFF"
@@ -209,7 +209,6 @@ def _by_pillow(picture: ImageFile, data: bytes) -> Header:
         "RGBA": "colour+alpha",
     }
     kind: Literal["webp", "bmp", "tiff"]
-    height, width = picture.height, picture.width
     orientation, lossy, bits = 1, False, 8
     if isinstance(picture, WebPImageFile):
         kind, lossy = "webp", _webp_lossy(data)
@@ -218,17 +217,13 @@ def _by_pillow(picture: ImageFile, data: bytes) -> Header:
     elif isinstance(picture, BmpImageFile):
         kind = "bmp"
     else:
-        kind = "tiff"  # its orientation is applied by Pillow while loading, and its size says so already
+        kind = "tiff"  # Pillow and cv2 turn it while they decode, and the size here says so already
         bits = max(picture.tag_v2.get(258, (8,)))
         lossy = picture.info.get("compression") == "jpeg"
-        if bits == 16 and picture.mode != "I;16":
-            # cv2 decodes these, because Pillow would halve the bits: as stored
-            orientation = picture.tag_v2.get(ORIENTATION_TAG, 1)
-            height, width = (width, height) if orientation >= 5 else (height, width)
     return Header(
         kind,
-        height,
-        width,
+        picture.height,
+        picture.width,
         orientation,
         channels.get(picture.mode, "other"),
         bits,

@@ -1,0 +1,148 @@
+"""CSV -> rows: the promised form, the shorter ones, and every way a CSV can be wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+from PIL import Image
+
+from nailseg.data.manifest import Row, load_manifest, write_manifest
+from nailseg.errors import DataError
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def draw(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(root / name)
+
+
+def test_the_promised_form(tmp_path: Path) -> None:
+    path = write(tmp_path / "n.csv", "image,mask,split,group,camera", "a/1.jpg,m/1.png,train,anna,x",
+                 "a/2.jpg,m/2.png,val,,y", "a/3.jpg,,test,bea,")  # fmt: skip
+    manifest = load_manifest(path)
+    assert manifest.rows == (
+        Row("a/1.jpg", "m/1.png", "train", "anna", (("camera", "x"),)),
+        Row("a/2.jpg", "m/2.png", "val", "a/2.jpg", (("camera", "y"),)),
+        Row("a/3.jpg", None, "test", "bea", (("camera", ""),)),
+    )
+    assert manifest.root == tmp_path
+    assert manifest.path("a/1.jpg") == tmp_path / "a" / "1.jpg"
+    assert manifest.select("val") == [manifest.rows[1]]
+    assert manifest.notes == ()
+
+
+def test_columns_in_any_order_with_spaces_and_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "n.csv"
+    path.write_bytes(b"\xef\xbb\xbfsplit, Mask ,image\r\nvalid, m/a.png ,a.jpg\r\n")
+    assert load_manifest(path).rows == (Row("a.jpg", "m/a.png", "val", "a.jpg"),)
+
+
+def test_rows_survive_writing_and_reading(tmp_path: Path) -> None:
+    rows = (
+        Row("ä,b.jpg", "m.png", "train", "g 1", (("x", '"q"'),)),
+        Row("c.jpg", None, "val", "c.jpg", (("x", ""),)),
+    )
+    write_manifest(tmp_path / "n.csv", rows)
+    assert load_manifest(tmp_path / "n.csv").rows == rows
+
+
+def test_the_root_can_be_elsewhere_and_a_link(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    path = write(tmp_path / "n.csv", "image,mask,split", "a.jpg,a.png,train")
+    assert load_manifest(path, tmp_path / "link").root == tmp_path / "link"
+    with pytest.raises(DataError, match=r"nowhere: expected the data root.*--data\.root"):
+        load_manifest(path, tmp_path / "nowhere")
+
+
+def test_the_tutorials_form(tmp_path: Path) -> None:
+    names = [f"{folder}/{k}" for folder in (1, 2) for k in range(10)]
+    draw(tmp_path, *(f"Images/{name}.png" for name in names), *(f"Masks/{name}.png" for name in names))
+    pandas.DataFrame({"images": [f"Images/{name}.png" for name in names]}).to_csv(
+        tmp_path / "n.csv", index_label="index"
+    )
+    manifest = load_manifest(tmp_path / "n.csv")
+    assert [row.mask for row in manifest.rows] == [f"Masks/{name}.png" for name in names]
+    assert {split: len(manifest.select(split)) for split in ("train", "val", "test")} == {
+        "train": 16,
+        "val": 2,
+        "test": 2,
+    }
+    assert [note.split(":")[0] for note in manifest.notes] == ["mask", "split"]
+    assert "seed 0" in manifest.notes[1]
+    assert manifest.rows == load_manifest(tmp_path / "n.csv").rows
+    assert manifest.rows[3].extra == (("index", "3"),)
+
+
+def test_masks_that_cannot_be_derived_are_listed_together(tmp_path: Path) -> None:
+    draw(tmp_path, "images/a.jpg", "images/b.jpg", "masks/b.png", "masks/b.bmp", "photos/c.jpg")
+    path = write(tmp_path / "n.csv", "images", "images/a.jpg", "images/b.jpg", "photos/c.jpg")
+    with pytest.raises(
+        DataError, match=r"(?s)3 fault.*a\.jpg.*found none.*masks/b\.bmp and masks/b\.png.*c\.jpg"
+    ):
+        load_manifest(path)
+
+
+@pytest.mark.parametrize(
+    "bad", ["/etc/passwd", "../a.jpg", "x/../../a.jpg", "C:\\a.jpg", "\\\\host\\a.jpg", "x\\..\\a"]
+)
+@pytest.mark.parametrize("column", ["image", "mask"])
+def test_paths_never_leave_the_root(tmp_path: Path, bad: str, column: str) -> None:
+    values = {"image": "a.jpg", "mask": "a.png", column: bad}
+    path = write(tmp_path / "n.csv", "image,mask,split", f"{values['image']},{values['mask']},train")
+    with pytest.raises(DataError, match=r"(?s)path-outside.*n\.csv line 2: expected .*--data\.root"):
+        load_manifest(path)
+
+
+def test_links_out_of_the_root_are_refused(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    draw(tmp_path, "out/a.png")
+    (root / "folder").symlink_to(tmp_path / "out")
+    (root / "b.png").symlink_to(tmp_path / "out" / "a.png")
+    path = write(root / "n.csv", "image,mask,split", "folder/a.png,b.png,train")
+    with pytest.raises(DataError, match=r"(?s)folder/a\.png is a link out of the root.*b\.png is a link"):
+        load_manifest(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "found an empty file"),
+        ("file,label\na,b\n", "expected a column image .*found file, label"),
+        ("image,mask,split\n", "found only the header"),
+        ("image,image\na,b\n", "expected each column once"),
+        ("image,images\na,b\n", "expected each column once"),
+        ("image,mask,split\na,b\n", "line 2: expected 3 columns"),
+        ("image,mask,split\na,b,train,x\n", "line 2: expected 3 columns"),
+        (
+            "image,mask,split\na,b,dev\n",
+            r"(?s)unknown-split.*line 2: expected split train, val or test; found dev",
+        ),
+        ("image,mask,split\na,b,\n", "found nothing"),
+        ("image,mask,split\n,b,train\n", r"(?s)missing-path.*line 2"),
+        ("image,mask,split\na,b,train\na,c,val\n", r"(?s)doubled-row.*line 3: a stands in line 2"),
+    ],
+)
+def test_csvs_that_say_too_little(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "n.csv").write_text(text)
+    with pytest.raises(DataError, match=words):
+        load_manifest(tmp_path / "n.csv")
+
+
+def test_a_csv_that_is_not_there_or_no_text(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"n\.csv: expected a CSV.*nailseg index"):
+        load_manifest(tmp_path / "n.csv")
+    (tmp_path / "n.csv").write_bytes(b"image\n\xff\xfe\x80")
+    with pytest.raises(DataError, match="expected a CSV in UTF-8"):
+        load_manifest(tmp_path / "n.csv")
+    with pytest.raises(DataError, match="expected a CSV in UTF-8"):
+        load_manifest(tmp_path)
