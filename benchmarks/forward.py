@@ -68,13 +68,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     options = parser.parse_args()
 
-    print(
-        f"forward, {options.size}x{options.size}, batch {options.batch}, fp32, {torch.get_num_threads()} threads"
-    )
+    size, batch = options.size, options.batch
+    print(f"forward, {size}x{size}, batch {batch}, fp32, {torch.get_num_threads()} threads")
     print(f"{'model':6}{'transformers':>14}{'nailseg':>12}{'ratio':>8}{'asked':>8}{'difference':>12}")
     rows = []
     for name in options.models:
-        row = compare(name, options.size, options.batch, options.repeats)
+        row = compare(name, size, batch, options.repeats)
         rows.append(row)
         print(
             f"{name:6}{row['transformers_ms']:11.1f} ms{row['nailseg_ms']:9.1f} ms{row['ratio']:7.2f}x"
