@@ -7,11 +7,12 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch.utils.data import DataLoader
 
 from nailseg.data.checks import DataSummary, check_rows
 from nailseg.data.dataset import Mode, SegmentationDataset, collate, start_worker
-from nailseg.data.manifest import Manifest, Row, load_manifest
+from nailseg.data.manifest import SPLITS, Manifest, Row, load_manifest
 from nailseg.data.options import at_least, reading_processes, valid_class_names, valid_size
 from nailseg.data.reading import MaskValues, image_size
 from nailseg.data.samplers import EpochSampler, EqualSizeSampler
@@ -37,7 +38,7 @@ class SegmentationDataModule(LightningDataModule):
         csv: str,
         root: str | None = None,
         classes: tuple[str, ...] | list[str] = ("background", "nail"),
-        mask_values: dict[str, str] | None = None,
+        mask_values: dict[str | int, str] | None = None,
         size: int = 512,
         resize: Resize = "keep",
         batch_size: int = 8,
@@ -88,7 +89,8 @@ class SegmentationDataModule(LightningDataModule):
         self._given_values = mask_values
         self._manifest: Manifest | None = None
         self._mask_values: MaskValues | None = None
-        self._checked: dict[str, DataSummary | NailsegError] = {}
+        self._finding: DataSummary | NailsegError | None = None
+        self._checked: set[str] = set()
         self._datasets: dict[str, SegmentationDataset] = {}
 
     @property
@@ -128,7 +130,7 @@ class SegmentationDataModule(LightningDataModule):
 
     def facts(self) -> dict[str, Any]:
         """What a model folder records of its training data, in plain values; known after `setup`."""
-        rows = {split: len(self.rows(split)) for split in ("train", "val", "test")}
+        rows = {split: len(self.rows(split)) for split in SPLITS}
         return {
             "mask_values": self.mask_values.to_dict(),
             "data": {
@@ -142,7 +144,8 @@ class SegmentationDataModule(LightningDataModule):
 
         A fault is kept for `setup` to raise in all processes alike: here, the others would wait for it.
         """
-        self._check(self.trainer.state.fn.value)
+        if self.trainer:
+            self._check(self.trainer.state.fn.value)
 
     def setup(self, stage: Stage = "fit") -> None:
         """Checks the data (once) and builds a stage's data sets; by the Trainer, or by hand in a notebook.
@@ -161,6 +164,9 @@ class SegmentationDataModule(LightningDataModule):
         if world_size > 1:
             finding = self.trainer.strategy.broadcast(finding)
         if isinstance(finding, NailsegError):
+            # a notebook's next try shall look again
+            self._manifest = self._finding = None
+            self._checked.clear()
             raise finding
         self._mask_values = finding.mask_values
         for split, mode in STAGES[stage].items():
@@ -232,14 +238,21 @@ class SegmentationDataModule(LightningDataModule):
 
     def _check(self, stage: str) -> DataSummary | NailsegError:
         """Decodes every file a stage needs, once, and returns what was found instead of raising it."""
-        if stage not in self._checked:
-            try:
-                self._checked[stage] = check_rows(
-                    self.manifest, self.class_names, self._given_values, splits_needed=tuple(STAGES[stage])
-                )
-            except NailsegError as error:
-                self._checked[stage] = error
-        return self._checked[stage]
+        if isinstance(self._finding, NailsegError):
+            return self._finding
+        try:
+            splits = {*STAGES[stage]}
+            if stage == "fit" and self.has_split("test"):
+                splits.add("test")  # its faults should not wait until after the training
+            if not splits <= self._checked:
+                known = self._finding.mask_values if self._finding else self._given_values
+                needed = [split for split in SPLITS if split in splits]
+                self._finding = check_rows(self.manifest, self.class_names, known, splits_needed=needed)
+                self._checked |= splits
+                rank_zero_info(str(self._finding))
+        except NailsegError as error:
+            self._finding = error
+        return self._finding
 
     def dataset(self, split: str) -> SegmentationDataset:
         """The data set of a split that `setup` has built.

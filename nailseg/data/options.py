@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from nailseg.errors import ConfigError
 from nailseg.geometry import MULTIPLE
-from nailseg.types import IGNORE_INDEX
+
+MAX_CLASSES = 254
+"""Masks are 8 bits: 255 means ignore, 254 is kept for what has no class yet."""
 
 
 def reading_processes(training_processes: int) -> int:
@@ -44,8 +46,8 @@ def valid_class_names(classes: Sequence[str]) -> tuple[str, ...]:
     problem = None
     if isinstance(classes, str) or not all(isinstance(name, str) and name.strip() for name in names):
         problem = "a list of names"
-    elif not 2 <= len(names) <= IGNORE_INDEX:
-        problem = f"2 to {IGNORE_INDEX} names (one foreground class is background and that class)"
+    elif not 2 <= len(names) <= MAX_CLASSES:
+        problem = f"2 to {MAX_CLASSES} names (one foreground class is background and that class)"
     elif len(set(names)) < len(names):
         problem = "names that differ"
     elif "background" in names[1:]:

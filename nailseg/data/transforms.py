@@ -18,9 +18,13 @@ import albumentations as A
 import cv2
 import numpy as np
 
+from nailseg.data.polish import recolor
 from nailseg.errors import ConfigError
 from nailseg.geometry import PAD_VALUE, Resize, network_size
 from nailseg.types import IGNORE_INDEX
+
+OUTSIDE = 254
+"""Tells padding from pixels the annotator left open while a mask is warped; class indices end at 253."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +115,14 @@ class TrainingTransform:
             Image uint8 (size, size, 3), padded with 114, and mask uint8 (size, size), padded with 255.
         """
         rng = np.random.default_rng(seed)
-        image, mask = random_view(image, mask, self.size, self.resize, self.augmentation, rng)
+        view, labels, outside = random_view(image, mask, self.size, self.resize, self.augmentation, rng)
         if rng.random() < self.augmentation.recolor:
-            image = recolor(image, mask, rng)
+            view = recolor(view, labels, rng)
         self.appearance.set_random_seed(seed)
-        return np.ascontiguousarray(self.appearance(image=image)["image"]), mask
+        view = np.ascontiguousarray(self.appearance(image=view)["image"])
+        # padding looks in training as it does in evaluation, whatever light falls on the picture
+        view[outside] = PAD_VALUE
+        return view, labels
 
 
 def random_view(
@@ -123,9 +130,9 @@ def random_view(
     mask: np.ndarray,
     size: int,
     resize: Resize,
-    augmentation: Augmentation,
+    options: Augmentation,
     rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A randomly scaled, rotated, flipped and placed window of the picture.
 
     Args:
@@ -133,32 +140,31 @@ def random_view(
         mask: uint8 (H, W).
         size: Height and width of the window in pixels.
         resize: What scale 1 means.
-        augmentation: Ranges and probabilities.
+        options: Ranges and probabilities.
         rng: Source of chance.
 
     Returns:
-        Image uint8 (size, size, 3), 114 outside the picture; mask uint8 (size, size), 255 outside.
+        Image uint8 (size, size, 3), mask uint8 (size, size), and bool (size, size): what lies outside.
     """
     height, width = image.shape[:2]
     base_height, base_width = network_size(height, width, size, resize)
     # uniform in the logarithm: halving is as likely as doubling
-    factor = math.exp(rng.uniform(math.log(augmentation.scale[0]), math.log(augmentation.scale[1])))
-    stretch = math.exp(rng.uniform(-1, 1) * math.log1p(augmentation.stretch) / 2)
+    factor = math.exp(rng.uniform(math.log(options.scale[0]), math.log(options.scale[1])))
+    stretch = math.exp(rng.uniform(-1, 1) * math.log1p(options.stretch) / 2)
     new_height = max(1, round(base_height * factor / stretch))
     new_width = max(1, round(base_width * factor * stretch))
-    angle = math.radians(rng.uniform(-1, 1) * augmentation.rotate)
-    mirror_x = -1.0 if rng.random() < augmentation.flip else 1.0
-    mirror_y = -1.0 if rng.random() < augmentation.vertical_flip else 1.0
+    angle = math.radians(rng.uniform(-1, 1) * options.rotate)
+    mirror_x = -1.0 if rng.random() < options.flip else 1.0
+    mirror_y = -1.0 if rng.random() < options.vertical_flip else 1.0
     # where the picture's middle lands: anywhere that wastes neither picture nor window without need
     middle_x = size / 2 + rng.uniform(-1, 1) * abs(new_width - size) / 2
     middle_y = size / 2 + rng.uniform(-1, 1) * abs(new_height - size) / 2
 
     # the resize first and by area: the warp reads four pixels and would alias when it reduces
-    smaller = new_height * new_width < height * width
-    interpolation = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-    small = cv2.resize(image, (new_width, new_height), interpolation=interpolation)
-    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    turn = turn @ np.diag([mirror_x, mirror_y])
+    by = cv2.INTER_AREA if new_height * new_width < height * width else cv2.INTER_LINEAR
+    small = cv2.resize(image, (new_width, new_height), interpolation=by)
+    cosine, sine = math.cos(angle), math.sin(angle)
+    turn = np.array([[cosine * mirror_x, -sine * mirror_y], [sine * mirror_x, cosine * mirror_y]])
     middle = np.array([middle_x, middle_y])
     view = cv2.warpAffine(
         small,
@@ -176,9 +182,11 @@ def random_view(
         (size, size),
         flags=cv2.INTER_NEAREST,
         borderMode=cv2.BORDER_CONSTANT,
-        borderValue=IGNORE_INDEX,
+        borderValue=OUTSIDE,
     )
-    return view, labels
+    outside = labels == OUTSIDE
+    labels[outside] = IGNORE_INDEX
+    return view, labels, outside
 
 
 def _about_middles(linear: np.ndarray, source_size: tuple[int, int], middle: np.ndarray) -> np.ndarray:
@@ -222,29 +230,3 @@ def appearance_transform(augmentation: Augmentation) -> A.Compose:
     if augmentation.compression > 0:
         steps.append(A.ImageCompression(quality_range=(35, 90), p=augmentation.compression))
     return A.Compose(steps)
-
-
-def recolor(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Paints the foreground in one random colour and keeps its light and shade.
-
-    Args:
-        image: uint8 (H, W, 3), RGB.
-        mask: uint8 (H, W), class index or 255; every class but 0 is painted.
-        rng: Source of chance.
-
-    Returns:
-        uint8 (H, W, 3).
-    """
-    foreground = (mask != 0) & (mask != IGNORE_INDEX)
-    if not foreground.any():
-        return image
-    polish = np.array([[[rng.uniform(0, 180), rng.uniform(60, 255), rng.uniform(40, 255)]]]).astype(np.uint8)
-    target = cv2.cvtColor(cv2.cvtColor(polish, cv2.COLOR_HSV2RGB), cv2.COLOR_RGB2LAB)[0, 0].astype(np.float32)
-    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
-    shading = lab - lab[foreground].mean(axis=0)
-    # lightness keeps its relief; of the old hue only a trace shines through
-    painted = np.clip(target + shading * np.array([1.0, 0.2, 0.2], dtype=np.float32), 0, 255)
-    # a soft brush: a mask's hard edge must not become something to learn
-    cover = cv2.GaussianBlur(foreground.astype(np.float32), (3, 3), 0)[..., None] * rng.uniform(0.7, 1.0)
-    mixed = np.clip(lab + (painted - lab) * cover, 0, 255).astype(np.uint8)
-    return cv2.cvtColor(mixed, cv2.COLOR_LAB2RGB)

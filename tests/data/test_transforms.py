@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from nailseg.data.transforms import Augmentation, TrainingTransform, appearance_transform, recolor
+from nailseg.data.transforms import Augmentation, TrainingTransform, appearance_transform
 from nailseg.errors import ConfigError
 from nailseg.geometry import PAD_VALUE
 from nailseg.types import IGNORE_INDEX
@@ -126,6 +126,7 @@ def test_padding_is_never_background() -> None:
     image = np.full((80, 100, 3), 250, np.uint8)
     mask = np.zeros((80, 100), np.uint8)
     geometric = replace(NOTHING, scale=(0.4, 0.8), rotate=30)
+    lit = replace(geometric, light=1.0, color=1.0, noise=1.0)
     for seed in range(20):
         view, labels = TrainingTransform(64, augmentation=geometric)(image, mask, seed)
         outside = labels == IGNORE_INDEX
@@ -135,13 +136,17 @@ def test_padding_is_never_background() -> None:
         assert (view[deep] == PAD_VALUE).all()
         far = ~cv2.dilate(outside.astype(np.uint8), np.ones((3, 3)), borderValue=1).astype(bool)
         assert (view[far] == 250).all()
+        view, labels = TrainingTransform(64, augmentation=lit)(image, mask, seed)
+        assert (view[labels == IGNORE_INDEX] == PAD_VALUE).all()
 
 
 def test_ignored_pixels_of_the_mask_stay_ignored() -> None:
     image, _ = drawn()
     mask = np.full(image.shape[:2], IGNORE_INDEX, np.uint8)
-    _, labels = TrainingTransform(64, augmentation=EVERYTHING)(image, mask, 3)
+    view, labels = TrainingTransform(64, augmentation=EVERYTHING)(image, mask, 3)
     assert (labels == IGNORE_INDEX).all()
+    # not padding: the picture is still there
+    assert (view != PAD_VALUE).any()
 
 
 def test_reduces_by_area() -> None:
@@ -183,32 +188,6 @@ def test_every_strength_has_an_effect() -> None:
 def test_appearance_of_nothing_changes_nothing() -> None:
     image, _ = drawn()
     assert np.array_equal(appearance_transform(NOTHING)(image=image)["image"], image)
-
-
-def test_recolor_paints_the_foreground_only_and_keeps_its_shading() -> None:
-    rng = np.random.default_rng(0)
-    mask = np.zeros((80, 80), np.uint8)
-    mask[20:60, 20:60] = 1
-    mask[:10, :10] = IGNORE_INDEX
-    image = np.full((80, 80, 3), (200, 160, 140), np.uint8)
-    # a highlight on the left, shade on the right
-    image[20:60, 20:60] = np.linspace(200, 120, 40)[None, :, None] * np.array([1, 0.8, 0.7])
-    painted = recolor(image, mask, rng)
-    outside = ~cv2.dilate(mask * (mask == 1), np.ones((3, 3))).astype(bool)
-    # the way through Lab and back rounds
-    assert np.abs(painted[outside].astype(int) - image[outside]).max() <= 3
-    inside = painted[22:58, 22:58].astype(int)
-    assert np.abs(inside - image[22:58, 22:58]).mean() > 10
-    grey = cv2.cvtColor(painted, cv2.COLOR_RGB2LAB)[40, 22:58, 0].astype(int)
-    assert grey[0] > grey[-1]
-    colours = {tuple(recolor(image, mask, rng)[40, 40]) for _ in range(20)}
-    assert len(colours) > 15
-
-
-def test_recolor_without_foreground_is_harmless() -> None:
-    image, mask = drawn()
-    mask[:] = 0
-    assert np.array_equal(recolor(image, mask, np.random.default_rng(0)), image)
 
 
 @pytest.mark.parametrize(

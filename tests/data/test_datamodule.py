@@ -1,0 +1,297 @@
+"""From a CSV to batches: with a Trainer, without one, in one process and in two."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from jsonargparse import ArgumentParser
+from lightning.pytorch import LightningModule, Trainer
+from torch.utils.data import DataLoader
+
+from nailseg.data.datamodule import SegmentationDataModule
+from nailseg.data.options import reading_processes
+from nailseg.data.transforms import Augmentation
+from nailseg.errors import ConfigError, DataError
+from tests.data.test_dataset import draw_rows
+
+SPLIT = ["train"] * 9 + ["val"] * 3 + ["test"] * 5
+SIZES = [(80, 100)] * 11 + [(64, 64)] + [(80, 100), (70, 50)] * 2 + [(90, 60)]
+
+
+def write_set(root: Path) -> Path:
+    rows = draw_rows(root, SIZES)
+    lines = [f"{row.image},{row.mask},{split},{row.group}" for row, split in zip(rows, SPLIT, strict=True)]
+    (root / "nails.csv").write_text("\n".join(["image,mask,split,group", *lines]))
+    return root / "nails.csv"
+
+
+@pytest.fixture(scope="module")
+def csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_set(tmp_path_factory.mktemp("set"))
+
+
+def make(csv: Path, **options: object) -> SegmentationDataModule:
+    return SegmentationDataModule(str(csv), **{"size": 64, "batch_size": 4, "workers": 0, **options})
+
+
+class Recorder(LightningModule):
+    """Learns nothing and notes what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: dict[str, list[dict[str, torch.Tensor]]] = {"train": [], "val": [], "test": []}
+
+    def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
+        self.seen["train"].append(batch)
+        return self.weight * 0
+
+    def validation_step(self, batch: dict[str, torch.Tensor], index: int) -> None:
+        self.seen["val"].append(batch)
+
+    def test_step(self, batch: dict[str, torch.Tensor], index: int) -> None:
+        self.seen["test"].append(batch)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def trainer(**options: object) -> Trainer:
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    return Trainer(
+        accelerator="cpu", enable_model_summary=False, num_sanity_val_steps=0, **{**quiet, **options}
+    )
+
+
+few_workers = pytest.mark.filterwarnings(
+    # zero workers are the point of a quick test
+    "ignore:.*does not have many workers",
+    # and so are few batches
+    "ignore:.*is smaller than the logging interval",
+)
+
+
+def test_works_without_a_trainer(csv: Path) -> None:
+    data = make(csv)
+    assert data.class_names == ["background", "nail"]
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    assert batch["image"].shape == (4, 3, 64, 64)
+    assert batch["mask"].shape == (4, 64, 64)
+    assert data.mask_values.describe() == "0/255 read as background/nail"
+    assert [row.image for row in data.rows("val")] == ["9.jpg", "10.jpg", "11.jpg"]
+    assert data.has_split("test")
+    assert data.facts()["data"] == {"csv": "nails.csv", "train images": 9, "val images": 3, "test images": 5}
+
+
+def test_fit_validates_at_the_networks_size_and_test_at_the_masks_own(csv: Path) -> None:
+    data = make(csv)
+    data.setup("fit")
+    assert [tuple(batch["mask"].shape) for batch in data.val_dataloader()] == [(2, 51, 64), (1, 64, 64)]
+    data.setup("validate")
+    assert [tuple(batch["mask"].shape) for batch in data.val_dataloader()] == [(2, 80, 100), (1, 64, 64)]
+    data.setup("test")
+    batches = list(data.test_dataloader())
+    assert [batch["row"].tolist() for batch in batches] == [[0, 2], [1, 3], [4]]
+    assert [tuple(batch["mask"].shape[1:]) for batch in batches] == [(80, 100), (70, 50), (90, 60)]
+
+
+def test_never_a_last_batch_of_one_unless_there_is_no_other(csv: Path) -> None:
+    data = make(csv)
+    data.setup("fit")
+    assert [len(batch["row"]) for batch in data.train_dataloader()] == [4, 4]
+    assert [len(batch["row"]) for batch in _refit(csv, batch_size=16)] == [9]
+    assert [len(batch["row"]) for batch in _refit(csv, batch_size=1)] == [1] * 9
+
+
+def _refit(csv: Path, **options: object) -> DataLoader:
+    data = make(csv, **options)
+    data.setup("fit")
+    return data.train_dataloader()
+
+
+@few_workers
+def test_the_trainer_tells_the_epoch(csv: Path) -> None:
+    data, model = make(csv), Recorder()
+    trainer(max_epochs=2).fit(model, data)
+    assert len(model.seen["train"]) == 4
+    # what a hand-made epoch gives
+    loader = _refit(csv)
+    for epoch in (0, 1):
+        loader.sampler.set_epoch(epoch)
+        seen = model.seen["train"][2 * epoch : 2 * epoch + 2]
+        for wanted, batch in zip(loader, seen, strict=True):
+            assert torch.equal(wanted["image"], batch["image"])
+            assert torch.equal(wanted["row"], batch["row"])
+    assert not torch.equal(model.seen["train"][0]["image"], model.seen["train"][2]["image"])
+
+
+@few_workers
+def test_workers_that_stay_hear_of_the_epoch_too(csv: Path) -> None:
+    alone, helped = Recorder(), Recorder()
+    trainer(max_epochs=2).fit(alone, make(csv))
+    trainer(max_epochs=2).fit(helped, make(csv, workers=2, start_method="fork"))
+    for split in ("train", "val"):
+        for wanted, batch in zip(alone.seen[split], helped.seen[split], strict=True):
+            assert all(torch.equal(wanted[key], batch[key]) for key in wanted)
+
+
+@few_workers
+@pytest.mark.filterwarnings("ignore:You requested to overfit")  # Lightning's word for what is tested here
+def test_overfit_batches_repeats_the_same_batches(csv: Path) -> None:
+    model = Recorder()
+    trainer(max_epochs=2, overfit_batches=1).fit(model, make(csv))
+    first, second = model.seen["train"]
+    assert torch.equal(first["image"], second["image"])
+    assert all(batch["mask"].ndim == 3 for batch in model.seen["val"])
+
+
+@few_workers
+def test_data_are_checked_once_for_fit_and_test(csv: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    data, model = make(csv), Recorder()
+    runner = trainer(max_epochs=1)
+    runner.fit(model, data)
+    runner.test(model, data, verbose=False)
+    assert caplog.text.count("0/255 read as background/nail") == 1
+    assert sorted(int(row) for batch in model.seen["test"] for row in batch["row"]) == list(range(5))
+
+
+class Processes:
+    """What the data module asks of a Trainer, for a process that is not there."""
+
+    def __init__(self, world_size: int, rank: int, sent: object = None) -> None:
+        self.world_size, self.global_rank, self.num_devices = world_size, rank, world_size
+        self.strategy = SimpleNamespace(
+            broadcast=lambda mine: sent if rank else mine, root_device=torch.device("cpu")
+        )
+
+
+def test_processes_share_the_rows(csv: Path) -> None:
+    first = make(csv)
+    first.trainer = Processes(2, 0)
+    first.setup("fit")
+    second = make(csv)
+    second.trainer = Processes(2, 1, sent=first._finding)
+    second.setup("fit")
+    train, val = [], []
+    for data in (first, second):
+        assert len(data.train_dataloader()) == 1
+        train += [int(row) for batch in data.train_dataloader() for row in batch["row"]]
+        val += [int(row) for batch in data.val_dataloader() for row in batch["row"]]
+    assert len(set(train)) == 8
+    assert sorted(val) == [0, 1, 2]
+
+
+def test_a_fault_is_raised_in_every_process(tmp_path: Path) -> None:
+    csv = write_set(tmp_path)
+    (tmp_path / "16.png").unlink()  # of the test split: found before the training all the same
+    first = make(csv)
+    first.trainer = Processes(2, 0)
+    with pytest.raises(DataError, match=r"16.png: expected a file, found nothing") as error:
+        first.setup("fit")
+    second = make(csv)
+    second.trainer = Processes(2, 1, sent=error.value)
+    with pytest.raises(DataError, match=r"16.png: expected a file, found nothing"):
+        second.setup("fit")
+
+
+@few_workers
+def test_a_fault_stops_the_trainer_before_the_first_step(tmp_path: Path) -> None:
+    csv = write_set(tmp_path)
+    (tmp_path / "3.jpg").write_bytes((tmp_path / "3.jpg").read_bytes()[:-200])
+    model = Recorder()
+    with pytest.raises(DataError, match=r"3\.jpg"):
+        trainer(max_epochs=1).fit(model, make(csv))
+    assert not model.seen["train"]
+
+
+def test_a_repaired_set_is_looked_at_again(tmp_path: Path) -> None:
+    csv = write_set(tmp_path)
+    mask = (tmp_path / "2.png").read_bytes()
+    (tmp_path / "2.png").unlink()
+    data = make(csv)
+    with pytest.raises(DataError, match=r"2\.png"):
+        data.setup("fit")
+    (tmp_path / "2.png").write_bytes(mask)
+    data.setup("fit")
+    assert len(data.train_dataloader()) == 2
+
+
+def test_mask_values_can_be_named(tmp_path: Path) -> None:
+    csv = write_set(tmp_path)
+    for path in tmp_path.glob("*.png"):
+        mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(path), np.where(mask > 0, 10, 3).astype(np.uint8))
+    with pytest.raises(DataError, match=r"mask-values \(17\)"):
+        make(csv).setup("fit")
+    data = make(csv, mask_values={3: "background", "10": "nail"})
+    data.setup("fit")
+    assert next(iter(data.val_dataloader()))["mask"].unique().tolist() == [0, 1]
+
+
+def test_root_may_lie_elsewhere(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    root.mkdir()
+    csv = write_set(root).rename(tmp_path / "elsewhere.csv")
+    data = make(csv, root=str(root))
+    data.setup("test")
+    assert len(list(data.test_dataloader())) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 500}, r"--data.size: expected a multiple of 32, found 500. The nearest is 512"),
+        ({"size": 0}, r"--data.size: .*The nearest is 32"),
+        ({"classes": ["nail"]}, r"--data.classes: expected 2 to 254 names"),
+        ({"classes": "nail"}, "expected a list of names, found 'nail'"),
+        ({"classes": ["background", "nail", "nail"]}, "expected names that differ"),
+        ({"classes": ["nail", "background"]}, "expected background as the first name"),
+        ({"batch_size": 0}, "--data.batch_size: expected a whole number from 1 on, found 0"),
+        ({"eval_batch_size": 0}, "--data.eval_batch_size: expected a whole number from 1 on"),
+        ({"workers": -1}, "--data.workers: expected a whole number from 0 on"),
+        ({"seed": -1}, "--data.seed: expected a whole number from 0 on"),
+    ],
+)
+def test_options_out_of_range(csv: Path, options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make(csv, **options)
+
+
+def test_asking_too_early_or_for_nothing(csv: Path) -> None:
+    data = make(csv)
+    with pytest.raises(
+        ConfigError, match=r"test split was asked for before setup. Call setup\('test'\) first"
+    ):
+        data.test_dataloader()
+    with pytest.raises(ConfigError, match="known after setup only"):
+        _ = data.mask_values
+    with pytest.raises(
+        ConfigError, match=r"expected a stage of .*'fit', 'validate', 'test'.*, found 'predict'"
+    ):
+        data.setup("predict")
+
+
+def test_options_are_documented_on_the_command_line(csv: Path) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(SegmentationDataModule, "data")
+    shown = " ".join(parser.format_help().split())
+    assert "--data.augmentation.rotate ROTATE Largest rotation to either side, in degrees." in shown
+    assert "Names of the classes in the order of their indices" in shown
+    options = ["--data.csv", str(csv), "--data.augmentation.rotate=5", "--data.augmentation.scale=[0.8,1.2]"]
+    options += ["--data.mask_values={0: background, 255: nail}", "--data.size=64"]
+    data = parser.instantiate(parser.parse_args(options)).data
+    assert data.augmentation == Augmentation(rotate=5, scale=(0.8, 1.2))
+    data.setup("test")
+    assert data.mask_values.describe() == "0/255 read as background/nail"
+
+
+def test_workers_leave_cores_to_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)), raising=False)
+    assert [reading_processes(n) for n in (1, 2, 4, 16)] == [8, 7, 3, 1]
