@@ -1,4 +1,5 @@
-"""Cost of one metric update: our integer counts against torchmetrics' DiceScore, on the same masks in one run.
+"""Cost of one metric update: our integer counts against torchmetrics' DiceScore, on the same masks in one
+run.
 
     python benchmarks/metric_update.py [--batch 8] [--size 512] [--repeats 15] [--threads 1]
 

@@ -1,7 +1,8 @@
 """The model folder: one folder that holds everything needed to use a model, on this machine or another.
 
-`config.json` and `model.safetensors` are transformers' own, so plain transformers loads the folder; `nailseg.json`
-adds what transformers does not know. A training checkpoint carries the same facts and is opened the same way.
+`config.json` and `model.safetensors` are transformers' own, so plain transformers loads the folder;
+`nailseg.json` adds what transformers does not know. A training checkpoint carries the same facts and is
+opened the same way.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 
 from nailseg import __version__
 from nailseg.errors import OutputError, WeightsError
+from nailseg.models.building import quiet_transformers
 from nailseg.models.segformer import SegFormer
 
 if TYPE_CHECKING:
@@ -106,7 +108,8 @@ def write_model_folder(folder: str | Path, network: SegFormer, info: ModelInfo) 
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        network.hf.save_pretrained(scratch)
+        with quiet_transformers():
+            network.hf.save_pretrained(scratch)
         (scratch / "preprocessor_config.json").write_text(_json(_preprocessor(info)))
         (scratch / INFO_FILE).write_text(_json(dataclasses.asdict(info)))
         (scratch / "README.md").write_text(model_card(folder.name, info))
@@ -127,16 +130,18 @@ def _verify(folder: Path, network: SegFormer) -> None:
     network.eval().cpu()
     pixels = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     try:
-        with torch.no_grad():
+        with torch.no_grad(), quiet_transformers():
             expected = network.hf(pixel_values=pixels).logits
-            found = SegformerForSemanticSegmentation.from_pretrained(folder).eval()(pixel_values=pixels).logits
+            found = (
+                SegformerForSemanticSegmentation.from_pretrained(folder).eval()(pixel_values=pixels).logits
+            )
     finally:
         network.train(was_training).to(device)
     difference = ((expected - found).abs().max() / expected.abs().max().clamp(min=1e-6)).item()
     if not difference < 1e-4:
         raise WeightsError(
-            f"{folder}: read back, the model's logits differ by {difference:.1e} of the largest (expected below 1e-4). "
-            "The folder was not kept; the checkpoint of the run still holds the weights."
+            f"{folder}: read back, the model's logits differ by {difference:.1e} of the largest (expected "
+            "below 1e-4). The folder was not kept; the checkpoint of the run still holds the weights."
         )
 
 
@@ -168,7 +173,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is no checkpoint
-        raise WeightsError(f"{path}: cannot be read as a checkpoint ({type(error).__name__}: {error})") from error
+        raise WeightsError(
+            f"{path}: cannot be read as a checkpoint ({type(error).__name__}: {error})"
+        ) from error
     if not isinstance(content, dict) or CHECKPOINT_KEY not in content:
         raise WeightsError(f"{path}: not written by nailseg: it lacks the network's config and class names.")
     return content
@@ -181,7 +188,7 @@ def checkpoint_facts(network: SegFormer, info: ModelInfo) -> dict[str, Any]:
 
 
 def info_of(source: str | Path) -> ModelInfo | None:
-    """What a checkpoint or model folder says of itself; None for hub names, `b0` … and folders without nailseg.json."""
+    """What a checkpoint or model folder says of itself; None where there is no nailseg.json."""
     if is_checkpoint(source):
         return ModelInfo.from_dict(read_checkpoint(source)[CHECKPOINT_KEY]["info"])
     return read_info(source) if Path(source).is_dir() else None
@@ -194,8 +201,8 @@ def open_network(
 
     Args:
         source: a checkpoint, a model folder, a hub name, or `b0` … `b5`.
-        class_names: None keeps the source's own; other names than a source's own give it a new classifier, but
-            a nailseg model must agree, because it would silently forget what it was trained for.
+        class_names: None keeps the source's own; other names than a source's own give it a new classifier,
+            but a nailseg model must agree, because it would silently forget what it was trained for.
         drop_path: stochastic depth for further training.
 
     Raises:
@@ -204,8 +211,8 @@ def open_network(
     info = info_of(source)
     if info and class_names and list(class_names) != info.class_names:
         raise WeightsError(
-            f"{source} was trained for the classes {info.class_names}, but {list(class_names)} are asked for. "
-            f"Give the model's own classes (--data.classes), or start from other weights."
+            f"{source} was trained for the classes {info.class_names}, but {list(class_names)} are asked "
+            f"for. Give the model's own classes (--data.classes), or start from other weights."
         )
     if not is_checkpoint(source):
         return SegFormer(str(source), class_names, drop_path=drop_path)
@@ -231,8 +238,9 @@ def require_trained(network: SegFormer, source: str | Path) -> None:
     """
     if network.new_head:
         raise WeightsError(
-            f"{source}: these weights have a classifier that nobody has trained for {network.class_names}, so there is "
-            f"nothing to measure or predict with. Fine-tune them first (nailseg fit), then give runs/NAME/model."
+            f"{source}: these weights have a classifier that nobody has trained for {network.class_names}, "
+            f"so there is nothing to measure or predict with. Fine-tune them first (nailseg fit), then give "
+            f"runs/NAME/model."
         )
 
 
@@ -278,9 +286,7 @@ def _preprocessor(info: ModelInfo) -> dict[str, Any]:
 def model_card(name: str, info: ModelInfo) -> str:
     """The model folder's README.md: what the model is, how good, and under which licence its weights came."""
     licence = info.origin.get("licence", "unknown")
-    numbers = [
-        f"| {key} | {value:.4f} |" for key, value in info.metrics.items() if isinstance(value, float)
-    ]
+    numbers = [f"| {key} | {value:.4f} |" for key, value in info.metrics.items() if isinstance(value, float)]
     measured = (
         f"On {info.metrics['n_images']} held-out test images, at the masks' original size:\n\n"
         "| number | value |\n| --- | --- |\n" + "\n".join(numbers)
@@ -295,8 +301,8 @@ tags: [segformer, nailseg]
 ---
 # {name}
 
-A SegFormer that segments {", ".join(info.class_names[1:])} from {info.class_names[0]}, fine-tuned with nailseg \
-{info.version}.
+A SegFormer that segments {", ".join(info.class_names[1:])} from {info.class_names[0]}, fine-tuned with
+nailseg {info.version}.
 
 ## Use
 
@@ -305,9 +311,9 @@ import nailseg
 result = nailseg.load("{name}")("photo.jpg")   # result.mask, result.probability, result.overlay()
 ```
 
-Plain transformers loads the folder too: `SegformerForSemanticSegmentation.from_pretrained("{name}")`. Trained with the
-longer side at {info.image_size} pixels (resize rule: {info.resize}); transformers' own image processor squashes
-instead, which changes the result for pictures that are not square.
+Plain transformers loads the folder too: `SegformerForSemanticSegmentation.from_pretrained("{name}")`. Trained
+with the longer side at {info.image_size} pixels (resize rule: {info.resize}); transformers' own image
+processor squashes instead, which changes the result for pictures that are not square.
 
 ## How good
 
@@ -319,8 +325,8 @@ instead, which changes the result for pictures that are not square.
 
 ## Licence
 
-Started from: {info.origin.get("weights", "unknown")}. Licence of those weights: **{licence}**. What is fine-tuned from \
-non-commercial weights is non-commercial too.
+Started from: {info.origin.get("weights", "unknown")}. Licence of those weights: **{licence}**. What is
+fine-tuned from non-commercial weights is non-commercial too.
 """
 
 

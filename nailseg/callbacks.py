@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from lightning.pytorch.loggers import WandbLogger
 from torch.nn.parallel import DistributedDataParallel
 
@@ -53,8 +53,8 @@ class AveragedWeights(WeightAveraging):
 class BestAndLast(ModelCheckpoint):
     """Keeps best.ckpt and last.ckpt of a run, also after the run's folder was moved.
 
-    Lightning forgets the best score when the folder has another name than at the time of saving; a resumed run
-    would then overwrite its best checkpoint with the first worse one.
+    Lightning forgets the best score when the folder has another name than at the time of saving; a resumed
+    run would then overwrite its best checkpoint with the first worse one.
 
     Args:
         folder: the run's checkpoints.
@@ -79,7 +79,9 @@ class BestAndLast(ModelCheckpoint):
 
         paths = ("best_model_path", "kth_best_model_path", "last_model_path")
         state_dict |= {name: moved(state_dict[name]) for name in paths}
-        state_dict["best_k_models"] = {moved(path): score for path, score in state_dict["best_k_models"].items()}
+        state_dict["best_k_models"] = {
+            moved(path): score for path, score in state_dict["best_k_models"].items()
+        }
         super().load_state_dict(state_dict | {"dirpath": self.dirpath})
 
 
@@ -87,8 +89,8 @@ class UnevenEvaluation(Callback):
     """Lets processes validate different numbers of batches.
 
     DistributedDataParallel broadcasts buffers (batch norm's statistics) before every forward pass, evaluation
-    included, and a process that has run out of images would leave the others waiting. The buffers are sent once
-    before the validation instead.
+    included, and a process that has run out of images would leave the others waiting. The buffers are sent
+    once before the validation instead.
     """
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -102,6 +104,16 @@ class UnevenEvaluation(Callback):
         """Turns it on again."""
         if isinstance(trainer.strategy.model, DistributedDataParallel):
             trainer.strategy.model.require_forward_param_sync = True
+
+
+class Bar(TQDMProgressBar):
+    """Lightning's bar without the W&B run's id."""
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """What stands at the right of the bar."""
+        return {
+            name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"
+        }
 
 
 class ValidationImages(Callback):

@@ -1,7 +1,7 @@
 """The verbs of `nailseg`; `main(args)` is the whole command line in one call.
 
-Each verb imports what it needs when it runs, so that `nailseg --help` answers at once. fit, validate and test are
-Lightning's command line (train.py); the others are plain argparse.
+Each verb imports what it needs when it runs, so that `nailseg --help` answers at once. fit, validate and test
+are Lightning's command line (train.py); the others are plain argparse.
 """
 
 from __future__ import annotations
@@ -64,12 +64,11 @@ def guarded(action: Callable[[], object]) -> int:
 def _log_to_stderr() -> None:
     """Shows the package's own lines; on rank 0 only, the others would repeat them."""
     logger = logging.getLogger("nailseg")
-    logger.setLevel(logging.INFO if int(os.environ.get("LOCAL_RANK", 0)) == 0 else logging.ERROR)
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
-        logger.propagate = False
+    logger.setLevel(logging.INFO if os.environ.get("LOCAL_RANK", "0") == "0" else logging.ERROR)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers = [handler]  # anew each time: the process may have another stderr by now
+    logger.propagate = False
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,17 +81,25 @@ def _parser() -> argparse.ArgumentParser:
     sample = verbs.add_parser("sample", help="draw a sample data set: Images/1..4 and Masks/1..4")
     sample.add_argument("folder", metavar="DIR", help="a folder that has no Images/ or Masks/ yet")
     sample.add_argument("--count", type=int, default=240, help="how many pictures (default %(default)s)")
-    sample.add_argument("--size", type=int, default=256, help="about how many pixels a side (default %(default)s)")
+    sample.add_argument(
+        "--size", type=int, default=256, help="about how many pixels a side (default %(default)s)"
+    )
     sample.add_argument("--seed", type=int, default=0, help="same seed, same pictures (default %(default)s)")
     sample.set_defaults(run=_sample)
 
     index = verbs.add_parser("index", help="pair images with masks, split them, write the CSV")
     index.add_argument("folder", metavar="DIR", help="has Images/ and Masks/, or train|valid/{images,masks}")
     index.add_argument("--out", metavar="CSV", help="default DIR/nails.csv")
-    index.add_argument("--val", type=float, default=0.1, help="share of the pairs for validation (default %(default)s)")
-    index.add_argument("--test", type=float, default=0.1, help="share of the pairs for the test (default %(default)s)")
     index.add_argument(
-        "--group", metavar="REGEX", help="what its first group matches in a path is kept on one side of the split"
+        "--val", type=float, default=0.1, help="share of the pairs for validation (default %(default)s)"
+    )
+    index.add_argument(
+        "--test", type=float, default=0.1, help="share of the pairs for the test (default %(default)s)"
+    )
+    index.add_argument(
+        "--group",
+        metavar="REGEX",
+        help="what its first group matches in a path is kept on one side of the split",
     )
     index.add_argument("--seed", type=int, default=0, help="same seed, same split (default %(default)s)")
     index.set_defaults(run=_index)
@@ -100,9 +107,13 @@ def _parser() -> argparse.ArgumentParser:
     predict = verbs.add_parser("predict", help="write masks at the pictures' original size")
     predict.add_argument("paths", nargs="+", metavar="PATH", help="files, folders and globs")
     predict.add_argument("--model", required=True, help="a model folder, a checkpoint or a run folder")
-    predict.add_argument("--out", required=True, metavar="DIR", help="masks go here under the pictures' names")
+    predict.add_argument(
+        "--out", required=True, metavar="DIR", help="masks go here under the pictures' names"
+    )
     predict.add_argument("--overlay", action="store_true", help="also write NAME.overlay.jpg")
-    predict.add_argument("--index", action="store_true", help="write class indices, not 0/255, for two classes too")
+    predict.add_argument(
+        "--index", action="store_true", help="write class indices, not 0/255, for two classes too"
+    )
     predict.add_argument("--device", help="cpu, cuda, …; default a GPU if there is one")
     predict.set_defaults(run=_predict)
 

@@ -1,4 +1,4 @@
-"""`make demo`: from nothing to a tested model in minutes, through the same command line that everybody uses."""
+"""`make demo`: from nothing to a tested model in minutes, through the command line that everybody uses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import cv2
 
-from nailseg import overlay, runs
+from nailseg import overlay
 from nailseg.cli import guarded
 from nailseg.cli import main as nailseg
 from nailseg.data.reading import read_image
@@ -30,7 +30,9 @@ def demo() -> None:
     from nailseg import train
 
     training = time.perf_counter()
-    cli = train.run("fit", ["--config", "demo.yaml", "--data.csv", str(DATA / "nails.csv")], test_after_fit=True)
+    cli = train.run(
+        "fit", ["--config", "demo.yaml", "--data.csv", str(DATA / "nails.csv")], test_after_fit=True
+    )
     run = cli.folder
     trained = time.perf_counter()
     with (DATA / "nails.csv").open(newline="") as file:
@@ -55,7 +57,9 @@ def demo() -> None:
 
 def _run(*args: str) -> None:
     if code := nailseg(args):
-        raise NailsegError(f"`nailseg {' '.join(args)}` ended with exit code {code}; its message stands above.")
+        raise NailsegError(
+            f"`nailseg {' '.join(args)}` ended with exit code {code}; its message stands above."
+        )
 
 
 def _draw(run: Path, rows: list[dict[str, str]]) -> None:
@@ -64,7 +68,9 @@ def _draw(run: Path, rows: list[dict[str, str]]) -> None:
         image, truth = read_image(DATA / row["image"]), read_image(DATA / row["mask"])[..., 0] > 127
         name = Path(row["image"]).with_suffix(".png").name
         found = cv2.imread(os.fspath(run / "predictions" / name), cv2.IMREAD_GRAYSCALE) > 127
-        sheet.append(overlay.side_by_side([image, overlay.overlay(image, truth), overlay.overlay(image, found)]))
+        sheet.append(
+            overlay.side_by_side([image, overlay.overlay(image, truth), overlay.overlay(image, found)])
+        )
     overlay.write_png(run / "demo.png", overlay.contact_sheet(sheet))
 
 

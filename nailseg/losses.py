@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Mean cross-entropy over the pixels that count.
 
-    The usual mean divides by the number of counted pixels and is nan when there are none; here such a batch has
-    loss 0 and gradient 0.
+    The usual mean divides by the number of counted pixels and is nan when there are none; here such a batch
+    has loss 0 and gradient 0.
 
     Args:
         logits: (N, C, H, W).

@@ -1,7 +1,8 @@
 """Counts first, ratios last: every number is computed from integers counted over pixels.
 
-Averaging is said in the names. `iou` and `dice` are over all pixels of a set (as in the SegFormer paper's mIoU);
-`*_per_image` is the mean over images. A class that occurs neither in the truth nor in the prediction has no
+Averaging is said in the names. `iou` and `dice` are over all pixels of a set (as in the SegFormer paper's
+mIoU); `*_per_image` is the mean over images. A class that occurs neither in the truth nor in the prediction
+has no
 IoU: the functions return nan for it and the summary leaves it out (None), it never becomes 0 or 1.
 """
 
@@ -26,7 +27,8 @@ BOUNDARY_SHARE = 0.02  # width of the boundary band as a share of the image diag
 
 
 def class_index(logits: Tensor) -> Tensor:
-    """The class with the largest logit, the first one on a tie: `logits.argmax(1)`, many times faster on a CPU.
+    """The class with the largest logit, the first one on a tie: `logits.argmax(1)`, many times faster on a
+    CPU.
 
     Args:
         logits: (N, C, H, W), C at most 255.
@@ -74,7 +76,7 @@ def confusion_matrix(prediction: Tensor, target: Tensor, n_classes: int) -> Tens
 
 
 def iou(matrix: Tensor) -> Tensor:
-    """Intersection over union of each class, float64 (..., C) from counts int64 (..., C, C); nan where absent."""
+    """IoU of each class, float64 (..., C) from counts int64 (..., C, C); nan where absent."""
     hit = matrix.diagonal(dim1=-2, dim2=-1).double()
     return hit / (matrix.sum(-1) + matrix.sum(-2) - hit)
 
@@ -117,8 +119,8 @@ class ConfusionMatrix(Metric):
 def boundary_band(mask: np.ndarray, width: int) -> np.ndarray:
     """Pixels of a region that lie within `width` pixels of its outline.
 
-    As the reference code of Boundary IoU (Cheng et al. 2021): the region minus its erosion by `width` steps of a
-    3x3 square; what lies outside the image counts as outside the region.
+    As the reference code of Boundary IoU (Cheng et al. 2021): the region minus its erosion by `width` steps
+    of a 3x3 square; what lies outside the image counts as outside the region.
 
     Args:
         mask: bool or uint8 0/1 (H, W).
@@ -193,11 +195,11 @@ def summarise(counts: ImageCounts, class_names: Sequence[str]) -> dict[str, obje
         class_names: C names, the first is the background.
 
     Returns:
-        `n_images`, `classes`, `miou` (mean over all classes that occur, background included), `pixel_accuracy`, and for
-        every foreground class `iou_`, `dice_` (over all pixels of the set), `dice_per_image_` (mean over the images
-        that have the class in their truth), `boundary_iou_` (over all boundary pixels of the set),
-        `n_images_with_` (the class in their truth) and `n_false_alarms_` (images without it in which it was
-        predicted). None where nothing can be said because the class is absent.
+        `n_images`, `classes`, `miou` (mean over all classes that occur, background included),
+        `pixel_accuracy`, and for every foreground class `iou_`, `dice_` (over all pixels of the set),
+        `dice_per_image_` (mean over the images that have the class in their truth), `boundary_iou_` (over all
+        boundary pixels of the set), `n_images_with_` (the class in their truth) and `n_false_alarms_` (images
+        without it in which it was predicted). None where nothing can be said because the class is absent.
     """
     total = counts.matrix.sum(0)
     ious, dices, image_dice = iou(total), dice(total), dice(counts.matrix)

@@ -1,7 +1,7 @@
 """The paper's recipe: AdamW in four parameter groups, linear warm-up, polynomial decay.
 
-Xie et al. 2021, "SegFormer", section 4.1, and the configs of the paper's code: no weight decay on norms and biases,
-the head's learning rate ten times the encoder's.
+Xie et al. 2021, "SegFormer", section 4.1, and the configs of the paper's code: no weight decay on norms and
+biases, the head's learning rate ten times the encoder's.
 """
 
 from __future__ import annotations

@@ -39,7 +39,9 @@ def find_images(paths: Sequence[str], out: Path) -> dict[Path, Path]:
     for text in paths:
         path = Path(text)
         if path.is_dir():
-            members = {file: file.relative_to(path) for file in sorted(path.rglob("*")) if _is_picture(file, out)}
+            members = {
+                file: file.relative_to(path) for file in sorted(path.rglob("*")) if _is_picture(file, out)
+            }
         elif path.exists():
             members = {path: Path(path.name)}
         else:
@@ -48,15 +50,19 @@ def find_images(paths: Sequence[str], out: Path) -> dict[Path, Path]:
             members = {file: file.relative_to(base) for file in matches if _is_picture(file, out)}
         if not members:
             raise ConfigError(
-                f"{text}: expected a picture, a folder with pictures or a glob that matches some, found none. "
-                f"Pictures end in {', '.join(sorted(IMAGE_SUFFIXES))}."
+                f"{text}: expected a picture, a folder with pictures or a glob that matches some, found "
+                f"none. Pictures end in {', '.join(sorted(IMAGE_SUFFIXES))}."
             )
         found |= members
     return found
 
 
 def _is_picture(path: Path, out: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and out.resolve() not in path.resolve().parents
+    return (
+        path.suffix.lower() in IMAGE_SUFFIXES
+        and path.is_file()
+        and out.resolve() not in path.resolve().parents
+    )
 
 
 def _fixed_part(pattern: str) -> Path:
@@ -89,11 +95,13 @@ def mask_names(found: dict[Path, Path]) -> dict[Path, Path]:
         names |= {file: found[file].with_name(f"{found[file].name}.png") for file in files}
         if len({names[file] for file in files}) < len(files):
             raise ConfigError(
-                f"{' and '.join(map(str, files))} would both write {names[files[0]]}. Give the folder above them, "
-                f"so that their masks stay apart."
+                f"{' and '.join(map(str, files))} would both write {names[files[0]]}. Give the folder above "
+                f"them, so that their masks stay apart."
             )
     if shared:
-        log.info("%d stems belong to several pictures: their masks keep the suffix (a.jpg.png, a.png.png)", shared)
+        log.info(
+            "%d stems belong to several pictures: their masks keep the suffix (a.jpg.png, a.png.png)", shared
+        )
     return names
 
 

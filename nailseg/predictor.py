@@ -89,8 +89,12 @@ def as_array(picture: str | Path | np.ndarray | object) -> np.ndarray:
 
         return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
     if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
-        found = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
-        raise DataError(f"expected a path, a PIL image or a uint8 array (H, W, 3) in RGB order, found {found}.")
+        found = (
+            f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
+        )
+        raise DataError(
+            f"expected a path, a PIL image or a uint8 array (H, W, 3) in RGB order, found {found}."
+        )
     return picture
 
 

@@ -117,16 +117,22 @@ def compare_masks(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) 
         MISS: (truth > 0) & (prediction == 0),
     }
     for color, region in kinds.items():
-        region = region & counted
-        grey[region] = np.rint(0.35 * grey[region] + 0.65 * np.array(color)).astype(np.uint8)
+        painted = region & counted
+        grey[painted] = np.rint(0.35 * grey[painted] + 0.65 * np.array(color)).astype(np.uint8)
     return grey
 
 
-def _page(task: SegmentationTask, dataset: SegmentationDataset, table: list[dict[str, Any]], split: str) -> str:
+def _page(
+    task: SegmentationTask, dataset: SegmentationDataset, table: list[dict[str, Any]], split: str
+) -> str:
     segmenter = Segmenter(task.network, task.info(), task.device)
     score = [_mean_dice(entry, task.class_names) for entry in table]
     # images where nothing was to be found and nothing was found have no score; they say nothing here
-    ranked = [p for p in np.argsort([np.inf if s is None else s for s in score], kind="stable") if score[p] is not None]
+    ranked = [
+        p
+        for p in np.argsort([np.inf if s is None else s for s in score], kind="stable")
+        if score[p] is not None
+    ]
     middle = max(0, len(ranked) // 2 - GALLERY // 2)
     galleries = {
         "Worst": ranked[:GALLERY],
@@ -135,7 +141,9 @@ def _page(task: SegmentationTask, dataset: SegmentationDataset, table: list[dict
     }
     sections = []
     for title, positions in galleries.items():
-        figures = [_figure(segmenter, dataset, table[p], int(task.image_counts.row[p]), score[p]) for p in positions]
+        figures = [
+            _figure(segmenter, dataset, table[p], int(task.image_counts.row[p]), score[p]) for p in positions
+        ]
         sections.append(f"<h2>{title}</h2>\n<div class=gallery>\n{''.join(figures)}</div>")
     rows = "".join(
         f"<tr><td>{html.escape(name)}<td class=number>{_shown(value)}<td>{html.escape(_explained(name))}"
@@ -188,16 +196,18 @@ def _shown(value: Any) -> str:
 
 def _explained(name: str) -> str:
     # the longest prefix: dice_per_image before dice
-    return next((EXPLANATIONS[k] for k in sorted(EXPLANATIONS, key=len, reverse=True) if name.startswith(k)), "")
+    return next(
+        (EXPLANATIONS[k] for k in sorted(EXPLANATIONS, key=len, reverse=True) if name.startswith(k)), ""
+    )
 
 
 PAGE = """<!doctype html>
 <html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; }}
-table {{ border-collapse: collapse; }} td {{ padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #ddd; }}
-.number {{ font-variant-numeric: tabular-nums; text-align: right; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color:
+#222; }} table {{ border-collapse: collapse; }} td {{ padding: .2rem .8rem .2rem 0; border-bottom: 1px solid
+#ddd; }} .number {{ font-variant-numeric: tabular-nums; text-align: right; }}
 .gallery {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1rem; }}
 figure {{ margin: 0; }} img {{ width: 100%; border-radius: 4px; }}
 figcaption {{ font-size: .85rem; overflow-wrap: anywhere; }}

@@ -36,7 +36,8 @@ def find_config(name: str) -> Path:
             return candidate
     known = ", ".join(sorted(path.name for path in shipped.glob("*.yaml"))) or "none"
     raise ConfigError(
-        f"no config {name!r}: looked in {Path.cwd()}, ./configs and among those that come with nailseg ({known})."
+        f"no config {name!r}: looked in {Path.cwd()}, ./configs and among those that come with nailseg "
+        f"({known})."
     )
 
 
@@ -89,8 +90,8 @@ def resume_arguments(args: list[str], run: str) -> list[str]:
     for needed in (config, last):
         if not needed.is_file():
             raise ConfigError(
-                f"--resume {run}: expected {needed}, found none. Give the folder of a run that has finished at least "
-                f"one epoch (runs/NAME), or start anew without --resume."
+                f"--resume {run}: expected {needed}, found none. Give the folder of a run that has finished "
+                f"at least one epoch (runs/NAME), or start anew without --resume."
             )
     rest = without_option(args, "--resume", "--name")
     # the weights come from the checkpoint too: building the network must not need the hub
@@ -100,8 +101,8 @@ def resume_arguments(args: list[str], run: str) -> list[str]:
 def evaluation_arguments(args: list[str]) -> tuple[list[str], str]:
     """What `validate` and `test` evaluate: a checkpoint, the weights given, or the best of the config's run.
 
-    A model's own size, resize rule and classes become the defaults, so that it is tested as it is; options given
-    by hand still win.
+    A model's own size, resize rule and classes become the defaults, so that it is tested as it is; options
+    given by hand still win.
 
     Returns:
         The arguments with `--model.weights` set, and the model's source.
@@ -116,8 +117,8 @@ def evaluation_arguments(args: list[str]) -> tuple[list[str], str]:
         source = str(best)
     if source is None:
         raise ConfigError(
-            "nothing to evaluate: give --model.weights MODEL (a model folder), --ckpt_path CHECKPOINT, or the config.yaml "
-            "of a run that has checkpoints/best.ckpt beside it."
+            "nothing to evaluate: give --model.weights MODEL (a model folder), --ckpt_path CHECKPOINT, or "
+            "the config.yaml of a run that has checkpoints/best.ckpt beside it."
         )
     if (Path(source) / "model" / artifact.INFO_FILE).is_file():  # a run folder: its model is meant
         source = str(Path(source) / "model")
@@ -136,8 +137,8 @@ def evaluation_arguments(args: list[str]) -> tuple[list[str], str]:
 def choose_folder(name: str, rank: int) -> Path:
     """The folder of a new run: rank 0 makes runs/NAME, or NAME-2 … where it is taken; the others follow.
 
-    Processes that rank 0 launches read its choice from the environment. Those launched beside it (torchrun, SLURM)
-    only need a path to start with: everything that is written, is written by rank 0.
+    Processes that rank 0 launches read its choice from the environment. Those launched beside it (torchrun,
+    SLURM) only need a path to start with: everything that is written, is written by rank 0.
     """
     if rank != 0:
         return Path(os.environ.get(RUN_FOLDER_VARIABLE, RUNS / name))
@@ -169,7 +170,9 @@ def wandb_loggers(folder: Path, rank: int) -> list[Logger]:
 
     offline = mode in ("offline", "dryrun") or (mode is None and not _has_wandb_key())
     if offline and rank == 0:
-        log.info("W&B runs offline (no key found or WANDB_MODE=offline); `wandb sync` uploads %s/wandb", folder)
+        log.info(
+            "W&B runs offline (no key found or WANDB_MODE=offline); `wandb sync` uploads %s/wandb", folder
+        )
     id_file = folder / "wandb" / "run-id.txt"
     if rank == 0 and not id_file.exists():
         id_file.parent.mkdir(parents=True, exist_ok=True)

@@ -34,20 +34,21 @@ if TYPE_CHECKING:
     from nailseg.types import Batch
 
 MONITOR = "val/iou_foreground"
-"""What checkpoints and early stopping follow: IoU over all validation pixels, mean over the foreground classes."""
+"""What checkpoints and early stopping follow: IoU over all validation pixels, mean of the foreground."""
 
 
 class SegmentationTask(LightningModule):
     """Fine-tunes a segmentation network.
 
-    Logged: `train/loss` and its parts, `lr`; `val/iou_NAME`, `val/dice_NAME` (over all pixels of the validation set,
-    at network size during fit), `val/miou`, `val/iou_foreground`, `val/loss`; the test's are those of metrics.json,
-    at the masks' original size.
+    Logged: `train/loss` and its parts, `lr`; `val/iou_NAME`, `val/dice_NAME` (over all pixels of the
+    validation set, at network size during fit), `val/miou`, `val/iou_foreground`, `val/loss`; the test's are
+    those of metrics.json, at the masks' original size.
 
     Args:
         weights: what to start from: a hub name (nvidia/mit-b0 … b5, nvidia/segformer-b*-…: non-commercial), a
             local folder in transformers' format, a model folder, a checkpoint, or b0 … b5 for random weights.
-        class_names: in index order, the first is the background; linked from data.classes on the command line.
+        class_names: in index order, the first is the background; linked from data.classes on the command
+            line.
         image_size: pixels of the longer side; linked from data.size. Recorded in the model folder.
         resize: keep or squash; linked from data.resize. Recorded in the model folder.
         lr: learning rate of the encoder at its peak; 6e-5 is the paper's for batches of 16.
@@ -113,7 +114,7 @@ class SegmentationTask(LightningModule):
         return self.network(image)
 
     def _step(self, batch: Batch, restore: bool) -> tuple[dict[str, Tensor], Tensor]:
-        """Losses and logits (N, C, H', W') at the mask's size; the one step of training, validation and test."""
+        """Losses and logits (N, C, H', W') at the mask's size; one step for all stages."""
         logits = self(batch["image"]).float()
         if restore:
             height, width = batch["valid_size"][0].tolist()  # equal throughout a batch
@@ -133,7 +134,8 @@ class SegmentationTask(LightningModule):
             self.test_step(batch, batch_idx)
             return
         losses, logits = self._step(batch, restore=True)
-        # Metric objects and not self.log: a process without a single batch must still take part in the reduction
+        # Metric objects and not self.log: a process without a single batch must still take part in the
+        # reduction
         self.val_loss.update(losses["loss"], len(batch["mask"]))
         self.val_counts.update(class_index(logits), batch["mask"])
 
@@ -188,7 +190,7 @@ class SegmentationTask(LightningModule):
         self._image_counts = []
 
     def on_fit_start(self) -> None:
-        """Takes down what the data module knows and the model folder must record; it is asked, not imported."""
+        """Takes down what the data module knows for the model folder; it is asked, not imported."""
         facts = getattr(self.trainer.datamodule, "facts", None)
         self.data_facts = facts() if facts else {}
 
@@ -199,8 +201,8 @@ class SegmentationTask(LightningModule):
         total = self.trainer.estimated_stepping_batches
         if total == float("inf"):
             raise ConfigError(
-                "the learning rate decays over the run, so the run needs an end: give --trainer.max_epochs or "
-                "--trainer.max_steps (found neither)."
+                "the learning rate decays over the run, so the run needs an end: give "
+                "--trainer.max_epochs or --trainer.max_steps (found neither)."
             )
         frozen = round(total * self.freeze_encoder_epochs / max(1, self.trainer.max_epochs or 1))
         # a learning rate of 0 and not requires_grad=False: DDP decides once which gradients it exchanges
@@ -208,7 +210,7 @@ class SegmentationTask(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def save(self, folder: str | Path, **facts: Any) -> Path:
-        """Writes the model folder; `facts` are further fields of `ModelInfo`. The command line does it by itself.
+        """Writes the model folder; `facts` are further fields of `ModelInfo`.
 
         Raises:
             OutputError: the folder exists.
@@ -221,7 +223,7 @@ class SegmentationTask(LightningModule):
 
 
 def gather(parts: list[ImageCounts]) -> ImageCounts:
-    """Joins every process's counts, in the manifest's order; processes may have different numbers of images."""
+    """Joins every process's counts, in the manifest's order; processes may have unequal numbers."""
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         everyone: list[list[ImageCounts]] = [[] for _ in range(dist.get_world_size())]
         dist.all_gather_object(everyone, parts)

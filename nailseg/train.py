@@ -15,11 +15,18 @@ import torch
 import yaml
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, EarlyStopping, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from nailseg import artifact, report, runs
-from nailseg.callbacks import AveragedWeights, BestAndLast, MetricsTable, UnevenEvaluation, ValidationImages
+from nailseg.callbacks import (
+    AveragedWeights,
+    Bar,
+    BestAndLast,
+    MetricsTable,
+    UnevenEvaluation,
+    ValidationImages,
+)
 from nailseg.data.datamodule import SegmentationDataModule
 from nailseg.task import MONITOR, SegmentationTask
 
@@ -68,10 +75,10 @@ class NailsegCLI(LightningCLI):
                 seed_everything_default=0,
                 trainer_defaults={
                     "max_epochs": 50,
-                    "gradient_clip_val": 5.0,  # the tutorial's; without it early steps from random weights blow up
+                    "gradient_clip_val": 5.0,  # the tutorial's
                     "log_every_n_steps": 10,
                     "enable_model_summary": False,  # one line of ours says it
-                    "use_distributed_sampler": False,  # the data module deals rows out itself, without repeats
+                    "use_distributed_sampler": False,  # the data module deals rows out itself
                 },
             )
 
@@ -143,7 +150,7 @@ class NailsegCLI(LightningCLI):
         # torch's SyncBatchNorm refuses CPU tensors
         kwargs["sync_batchnorm"] = trainer.sync_batchnorm or on_gpu
         kwargs["default_root_dir"] = str(self.folder)
-        callbacks: list[Callback] = [TQDMProgressBar(), UnevenEvaluation()]
+        callbacks: list[Callback] = [Bar(), UnevenEvaluation()]
         if self.subcommand == "fit":
             callbacks += self._fit_callbacks()
             if trainer.logger is None or trainer.logger is True:
@@ -175,7 +182,9 @@ class NailsegCLI(LightningCLI):
         count = sum(parameter.numel() for parameter in network.parameters()) / 1e6
         log.info("network: %.1f M parameters, weights: %s", count, network.origin["weights"])
         for logger in self.trainer.loggers:
-            logger.log_hyperparams(yaml.safe_load(self._parser("fit").dump(self.options, skip_validation=True)))
+            logger.log_hyperparams(
+                yaml.safe_load(self._parser("fit").dump(self.options, skip_validation=True))
+            )
 
     def after_fit(self) -> None:
         """Takes the best weights, tests them if asked, and writes the model folder."""
@@ -253,7 +262,7 @@ def run(verb: str, args: list[str], test_after_fit: bool = False) -> NailsegCLI:
         name = path.absolute().parent.name if path.name == "config.yaml" else path.stem
     if not {"-h", "--help"} & set(args):
         if verb == "fit" and (resumed := runs.option(args, "--resume")):
-            args = runs.resume_arguments(args, resumed) + [f"--resume={resumed}"]
+            args = [*runs.resume_arguments(args, resumed), f"--resume={resumed}"]
         elif verb != "fit":
             args, source = runs.evaluation_arguments(args)
             name = artifact.model_name(source)

@@ -16,8 +16,9 @@ class Sample(TypedDict):
 
     Attributes:
         image: uint8 (3, H, W), RGB, 0..255. In evaluation resized and padded as `geometry.Resize` says.
-        mask: int64 (H', W'), class index or 255. In training H' = H and W' = W; in evaluation the mask is at the
-            picture's size inside the padding (fit's validation) or at the mask file's own size (validate and test).
+        mask: int64 (H', W'), class index or 255. In training H' = H and W' = W; in evaluation the mask is at
+            the picture's size inside the padding (fit's validation) or at the mask file's own size (validate
+            and test).
         valid_size: int64 (2,), height and width of the picture inside the padding.
         row: int64 (), the row's position in the manifest, which names it whatever rank or worker read it.
     """

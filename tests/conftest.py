@@ -44,7 +44,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
-    """Tiny networks gain nothing from threads, and on a busy machine their barriers cost more than the work."""
+    """Tiny networks gain nothing from threads; on a busy machine their barriers cost more than the work."""
     import torch
 
     torch.set_num_threads(1)

@@ -109,7 +109,9 @@ def test_checkpoint_opens_without_anything_else(network: SegFormer, checkpoint) 
 
 
 def test_other_class_names_are_refused(checkpoint) -> None:
-    with pytest.raises(WeightsError, match=r"trained for the classes \['background', 'nail'\].*--data.classes"):
+    with pytest.raises(
+        WeightsError, match=r"trained for the classes \['background', 'nail'\].*--data.classes"
+    ):
         artifact.open_network(checkpoint, ["background", "hand"])
 
 

@@ -42,7 +42,9 @@ def imports(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             children = {f"{node.module}.{alias.name}" for alias in node.names}
-            submodules = {c for c in children if (PACKAGE.parent / c.replace(".", "/")).with_suffix(".py").exists()}
+            submodules = {
+                c for c in children if (PACKAGE.parent / c.replace(".", "/")).with_suffix(".py").exists()
+            }
             found |= submodules or {node.module}
     return {name for name in found if name.split(".")[0] == "nailseg"}
 
@@ -53,7 +55,9 @@ def test_imports_go_down(path: Path) -> None:
     for imported in imports(path):
         same_room = room(imported) == room(module)
         assert level(imported) >= level(module), f"{module} imports {imported}, which lies above it"
-        assert same_room or not {room(imported), room(module)} <= STRANGERS, f"{module} and {imported} are strangers"
+        assert same_room or not {room(imported), room(module)} <= STRANGERS, (
+            f"{module} and {imported} are strangers"
+        )
 
 
 def test_the_check_sees_an_import() -> None:

@@ -16,7 +16,9 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_cross_entropy_is_torchs(batch) -> None:
     logits, target = batch
-    torch.testing.assert_close(cross_entropy(logits, target), F.cross_entropy(logits, target, ignore_index=255))
+    torch.testing.assert_close(
+        cross_entropy(logits, target), F.cross_entropy(logits, target, ignore_index=255)
+    )
 
 
 def test_cross_entropy_is_transformers_loss(tiny_folder) -> None:

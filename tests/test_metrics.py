@@ -42,7 +42,9 @@ def test_confusion_matrix_counts_as_sklearn(n_classes: int, dtype: torch.dtype) 
     assert found.dtype == torch.int64
     for n in range(len(target)):
         counted = target[n] != 255
-        expected = sklearn_confusion_matrix(target[n][counted], prediction[n][counted], labels=range(n_classes))
+        expected = sklearn_confusion_matrix(
+            target[n][counted], prediction[n][counted], labels=range(n_classes)
+        )
         assert found[n].tolist() == expected.tolist()
 
 
@@ -58,7 +60,9 @@ def test_confusion_matrix_of_extreme_masks(case: str) -> None:
 
 def test_two_classes_and_many_classes_count_alike() -> None:
     prediction, target = random_masks(2)
-    assert torch.equal(confusion_matrix(prediction, target, 2), confusion_matrix(prediction, target, 3)[:, :2, :2])
+    assert torch.equal(
+        confusion_matrix(prediction, target, 2), confusion_matrix(prediction, target, 3)[:, :2, :2]
+    )
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -43,7 +45,7 @@ def test_schedule_rises_and_falls_to_zero() -> None:
     assert max(factors) == max(factors[8:11])
     assert factors[50] == pytest.approx(0.5)
     assert factors[100] == 0
-    assert all(later < earlier for earlier, later in zip(factors[10:], factors[11:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(factors[10:]))
 
 
 @pytest.mark.parametrize(("total", "expected"), [(10, 1), (1000, 50), (160_000, 1500)])

@@ -66,7 +66,7 @@ def test_resume_needs_a_run_with_a_checkpoint(tmp_path) -> None:
 
 
 def test_evaluation_needs_something_trained() -> None:
-    with pytest.raises(ConfigError, match="nothing to evaluate: give --model.weights"):
+    with pytest.raises(ConfigError, match="nothing to evaluate: give --model"):
         runs.evaluation_arguments(["--data.csv", "x.csv"])
 
 

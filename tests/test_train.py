@@ -106,7 +106,11 @@ def test_metrics_are_those_of_the_model_folder_counted_by_hand(run, drawn) -> No
             if row["split"] == "test":
                 mask = cv2.imread(str(drawn / row["mask"]), cv2.IMREAD_UNCHANGED) > 0
                 predicted = segment(drawn / row["image"]).mask == 1
-                hit, truth, found = hit + (mask & predicted).sum(), truth + mask.sum(), found + predicted.sum()
+                hit, truth, found = (
+                    hit + (mask & predicted).sum(),
+                    truth + mask.sum(),
+                    found + predicted.sum(),
+                )
     metrics = json.loads((run / "test" / "metrics.json").read_text())
     assert metrics["dice_nail"] == pytest.approx(2 * hit / (truth + found), abs=1e-6)
 
@@ -141,7 +145,12 @@ def test_checkpoint_and_model_folder_test_alike_without_config(run, drawn, tmp_p
 
 
 def test_a_second_test_writes_beside_the_first(run, drawn, tmp_path) -> None:
-    args = ["test", f"--model.weights={run / 'model'}", f"--data.csv={drawn / 'nails.csv'}", "--trainer.accelerator=cpu"]
+    args = [
+        "test",
+        f"--model.weights={run / 'model'}",
+        f"--data.csv={drawn / 'nails.csv'}",
+        "--trainer.accelerator=cpu",
+    ]
     assert main(args) == main(args) == 0
     assert sorted(p.name for p in (tmp_path / "runs" / "tiny").iterdir()) == ["test", "test-2"]
 
@@ -156,7 +165,9 @@ def test_resume_goes_on_in_the_same_folder(run, tmp_path) -> None:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2"]
     assert (copy / "test-2" / "metrics.json").exists()
     assert (copy / "model-2").is_dir()
-    assert (copy / "model" / "model.safetensors").read_bytes() == (run / "model" / "model.safetensors").read_bytes()
+    assert (copy / "model" / "model.safetensors").read_bytes() == (
+        run / "model" / "model.safetensors"
+    ).read_bytes()
 
 
 def test_checkpoints_hold_the_averaged_weights(run) -> None:
@@ -164,7 +175,9 @@ def test_checkpoints_hold_the_averaged_weights(run) -> None:
     name = "network.hf.decode_head.classifier.weight"
     assert not torch.equal(content["state_dict"][name], content["current_model_state"][name])
     assert torch.equal(
-        artifact.open_network(run / "checkpoints" / "last.ckpt").state_dict()["hf.decode_head.classifier.weight"],
+        artifact.open_network(run / "checkpoints" / "last.ckpt").state_dict()[
+            "hf.decode_head.classifier.weight"
+        ],
         content["state_dict"][name],
     )
 
@@ -183,7 +196,14 @@ def test_predict_writes_masks_at_the_original_size(run, drawn, tmp_path) -> None
 
 
 def test_log_images_and_patience_are_options(drawn, tiny_folder, tmp_path) -> None:
-    args = ["fit", *options(drawn, tiny_folder), "--trainer.max_epochs=5", "--patience=1", "--model.lr=0", "--log_images"]
+    args = [
+        "fit",
+        *options(drawn, tiny_folder),
+        "--trainer.max_epochs=5",
+        "--patience=1",
+        "--model.lr=0",
+        "--log_images",
+    ]
     assert main(args) == 0
     with (tmp_path / "runs" / "fit" / "metrics.csv").open() as file:
         assert len(list(csv.DictReader(file))) < 5
@@ -196,14 +216,19 @@ def test_wandb_run_is_offline_and_in_the_run_folder(drawn, tiny_folder, tmp_path
     files = list((tmp_path / "runs" / "w" / "wandb").glob("offline-run-*/*.wandb"))
     assert len(files) == 1
     assert files[0].stat().st_size > 0
-    assert list((tmp_path / "runs" / "w" / "wandb").glob("offline-run-*/files/media/images/mask/*/*.json")) or list(
-        (tmp_path / "runs" / "w" / "wandb").rglob("*.mask.png")
-    )
+    assert list(
+        (tmp_path / "runs" / "w" / "wandb").glob("offline-run-*/files/media/images/mask/*/*.json")
+    ) or list((tmp_path / "runs" / "w" / "wandb").rglob("*.mask.png"))
 
 
 def test_no_logger_and_a_frozen_encoder(drawn, tiny_folder, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
-    args = [*options(drawn, tiny_folder), "--trainer.logger=false", "--model.freeze_encoder_epochs=2", "--ema_decay=0"]
+    args = [
+        *options(drawn, tiny_folder),
+        "--trainer.logger=false",
+        "--model.freeze_encoder_epochs=2",
+        "--ema_decay=0",
+    ]
     assert main(["fit", *args, "--name=f"]) == 0
     assert not (tmp_path / "runs" / "f" / "wandb").exists()
     assert (tmp_path / "runs" / "f" / "metrics.csv").exists()
@@ -232,7 +257,9 @@ def test_bad_input_meets_one_message(args, code: int, message: str, capsys) -> N
     assert "Traceback" not in errors
 
 
-@pytest.mark.parametrize("args", [["fit", "--data.size", "many"], ["nonsense"], ["fit", "--no.such.option", "1"]])
+@pytest.mark.parametrize(
+    "args", [["fit", "--data.size", "many"], ["nonsense"], ["fit", "--no.such.option", "1"]]
+)
 def test_the_parser_exits_with_2(args) -> None:
     with pytest.raises(SystemExit) as stop:
         main(args)

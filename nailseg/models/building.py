@@ -112,7 +112,7 @@ def load(
 
     config = _config(source.config, names, drop_path)
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             hf, info = SegformerForSemanticSegmentation.from_pretrained(
                 None,
                 config=config,
@@ -172,7 +172,7 @@ def _some(keys: set[str], limit: int = 8) -> str:
 
 
 @contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Holds back transformers' load report and progress bar: what matters is raised as an error here."""
     verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity_error()

@@ -1,0 +1,119 @@
+"""Two processes give what one gives. Lightning relaunches the command, so these are real subprocesses."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from nailseg import artifact
+from nailseg.models.segformer import SegFormer
+from tests.conftest import TINY
+
+
+def nailseg(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NAILSEG")}
+    environment |= {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "nailseg", *args],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """A model whose predictions are mixed: an untrained one may well predict background everywhere."""
+    torch.manual_seed(0)
+    network = SegFormer.from_config(TINY, ["background", "nail"]).eval()
+    noise = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        network.hf.decode_head.classifier.weight.mul_(20)
+        margin = network(noise)[:, 1] - network(noise)[:, 0]
+        network.hf.decode_head.classifier.bias[1] -= margin.median()
+    return artifact.write_model_folder(
+        tmp_path_factory.mktemp("ddp") / "mixed", network, artifact.describe(network, image_size=64)
+    )
+
+
+def subset(drawn: Path, target: Path, n_images: int) -> Path:
+    """A CSV with so many test rows of the drawn data."""
+    with (drawn / "nails.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))[:n_images]
+    with target.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(row | {"split": "test", "group": ""} for row in rows)
+    return target
+
+
+def test_two_processes_test_as_one(model, drawn, tmp_path) -> None:
+    table = subset(drawn, tmp_path / "seven.csv", 7)
+    args = [
+        "test",
+        f"--model.weights={model}",
+        f"--data.csv={table}",
+        f"--data.root={drawn}",
+        "--data.batch_size=2",
+        "--data.workers=0",
+        "--trainer.accelerator=cpu",
+        "--trainer.enable_progress_bar=false",
+    ]
+    nailseg(*args, "--name=one", cwd=tmp_path)
+    nailseg(*args, "--name=two", "--trainer.devices=2", "--trainer.strategy=ddp", cwd=tmp_path)
+    one, two = (
+        json.loads((tmp_path / "runs" / n / "test" / "metrics.json").read_text()) for n in ("one", "two")
+    )
+    assert one["n_images"] == two["n_images"] == 7
+    assert 0 < one["iou_nail"] < 1
+    assert two.keys() == one.keys()
+    for key, value in one.items():
+        assert two[key] == (pytest.approx(value, abs=1e-6) if isinstance(value, float) else value), key
+    tables = [
+        (tmp_path / "runs" / n / "test" / "per_image.csv").read_text().splitlines() for n in ("one", "two")
+    ]
+    assert [line.split(",")[0] for line in tables[0]] == [line.split(",")[0] for line in tables[1]]
+
+
+def test_two_processes_train_validate_unevenly_and_share_one_run(drawn, tiny_folder, tmp_path) -> None:
+    # 5 validation images in batches of 2: three batches for two processes
+    with (drawn / "nails.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    surplus = [row for row in rows if row["split"] == "val"][5:]
+    with (tmp_path / "data.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(row for row in rows if row not in surplus)
+    nailseg(
+        "fit",
+        f"--data.csv={tmp_path / 'data.csv'}",
+        f"--data.root={drawn}",
+        f"--model.weights={tiny_folder}",
+        "--data.size=64",
+        "--data.batch_size=2",
+        "--data.workers=0",
+        "--trainer.max_epochs=2",
+        "--trainer.accelerator=cpu",
+        "--trainer.devices=2",
+        "--trainer.strategy=ddp",
+        "--trainer.enable_progress_bar=false",
+        "--name=both",
+        cwd=tmp_path,
+    )
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["both"]
+    run = tmp_path / "runs" / "both"
+    assert (run / "model" / "model.safetensors").exists()
+    with (run / "metrics.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [row["epoch"] for row in table] == ["0", "1"]
+    assert all(0 <= float(row["val/miou"]) <= 1 for row in table)

@@ -1,0 +1,135 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import nailseg
+from nailseg import artifact, predict
+from nailseg.cli import main
+from nailseg.errors import ConfigError, DataError, WeightsError
+from nailseg.models.segformer import SegFormer
+
+
+@pytest.fixture(scope="module")
+def model(tiny_folder, tmp_path_factory):
+    torch.manual_seed(1)
+    network = SegFormer(str(tiny_folder), ["background", "nail"])
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    return artifact.write_model_folder(folder, network, artifact.describe(network, image_size=64))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, shape in {
+        "a.jpg": (40, 60),
+        "a.png": (33, 31),
+        "sub/b.JPG": (64, 64),
+        "sub/c.webp": (50, 20),
+    }.items():
+        Image.fromarray(rng.integers(0, 256, (*shape, 3), dtype=np.uint8)).save(folder / name)
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+def test_folders_keep_their_structure_and_shared_stems_their_suffix(model, photos, tmp_path, capsys) -> None:
+    out = tmp_path / "out"
+    assert main(["predict", str(photos), "--model", str(model), "--out", str(out)]) == 0
+    assert {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()} == {
+        "a.jpg.png",
+        "a.png.png",
+        "sub/b.png",
+        "sub/c.png",
+    }
+    assert cv2.imread(str(out / "sub" / "c.png"), cv2.IMREAD_UNCHANGED).shape == (50, 20)
+    assert capsys.readouterr().err.count("keep the suffix") == 1
+
+
+def test_globs_are_relative_to_their_fixed_part(photos, tmp_path) -> None:
+    found = predict.find_images([f"{photos}/**/*.[jJ][pP][gG]"], tmp_path / "out")
+    assert sorted(p.as_posix() for p in found.values()) == ["a.jpg", "sub/b.JPG"]
+
+
+def test_two_pictures_for_one_mask_are_refused(photos, tmp_path) -> None:
+    (photos / "b.JPG").write_bytes((photos / "sub" / "b.JPG").read_bytes())
+    with pytest.raises(ConfigError, match=r"would both write b\.JPG\.png\. Give the folder above them"):
+        predict.mask_names(
+            predict.find_images([str(photos / "b.JPG"), str(photos / "sub")], tmp_path / "out")
+        )
+
+
+def test_existing_masks_are_not_overwritten(model, photos, tmp_path, capsys) -> None:
+    args = ["predict", str(photos / "a.jpg"), "--model", str(model), "--out", str(tmp_path / "out")]
+    assert main(args) == 0
+    assert main(args) == 1
+    assert "1 of 1 masks exist already (the first: a.png)" in capsys.readouterr().err
+
+
+def test_masks_inside_the_searched_folder_are_not_searched(model, photos) -> None:
+    out = photos / "masks"
+    assert main(["predict", str(photos), "--model", str(model), "--out", str(out)]) == 0
+    assert len(predict.find_images([str(photos)], out)) == 4
+
+
+def test_a_broken_file_is_reported_and_the_rest_is_done(model, photos, tmp_path, capsys) -> None:
+    (photos / "sub" / "broken.jpg").write_bytes((photos / "a.jpg").read_bytes()[:200])
+    assert main(["predict", str(photos), "--model", str(model), "--out", str(tmp_path / "out")]) == 1
+    errors = capsys.readouterr().err
+    assert "not done: " in errors
+    assert "broken.jpg" in errors
+    assert "Traceback" not in errors
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 4
+
+
+def test_index_writes_class_indices(model, photos, tmp_path) -> None:
+    args = [
+        "predict",
+        str(photos / "a.jpg"),
+        "--model",
+        str(model),
+        "--out",
+        str(tmp_path / "out"),
+        "--index",
+    ]
+    assert main(args) == 0
+    assert set(np.unique(cv2.imread(str(tmp_path / "out" / "a.png"), cv2.IMREAD_UNCHANGED))) <= {0, 1}
+
+
+def test_path_array_and_pil_give_one_result(model, photos) -> None:
+    segment = nailseg.load(model, device="cpu")
+    with Image.open(photos / "a.png") as picture:
+        results = [segment(p) for p in (photos / "a.png", str(photos / "a.png"), picture, np.array(picture))]
+    for result in results:
+        assert (result.mask == results[0].mask).all()
+        assert (result.probability == results[0].probability).all()
+    assert results[0].mask.dtype == np.uint8
+    assert results[0].probability.dtype == np.float32
+    assert (results[0].probability.argmax(0) == results[0].mask).all()
+
+
+def test_other_inputs_are_named(model) -> None:
+    segment = nailseg.load(model, device="cpu")
+    with pytest.raises(
+        DataError, match=r"expected a path, a PIL image or a uint8 array.*found float64 \(4, 4, 3\)"
+    ):
+        segment(np.zeros((4, 4, 3)))
+    with pytest.raises(DataError, match="found NoneType"):
+        segment(None)
+
+
+def test_an_untrained_model_is_refused() -> None:
+    with pytest.raises(WeightsError, match="nobody has trained"):
+        nailseg.load("b0", device="cpu")
+
+
+def test_importing_nailseg_imports_nothing_heavy() -> None:
+    import subprocess
+    import sys
+
+    heavy = "{'torch', 'cv2', 'lightning', 'transformers'}"
+    code = f"import nailseg, nailseg.cli, sys; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
