@@ -1,0 +1,63 @@
+"""What the README tells people to type exists."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from nailseg import runs
+from nailseg.cli import _parser
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.S)
+COMMANDS = [
+    shlex.split(line, comments=True)
+    for language, block in BLOCKS
+    if language == "bash"
+    for line in block.splitlines()
+    if line.strip() and not line.startswith("#")
+]
+
+
+def test_the_two_commands_are_on_the_first_screen() -> None:
+    first_screen = README.split("\n## ")[0]
+    assert "make demo" in first_screen
+    assert "make test" in first_screen
+
+
+def test_make_targets_exist_and_help_lists_them() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = {command[1] for command in COMMANDS if command[0] == "make"} | set(
+        re.findall(r"`make ([\w-]+)`", README)
+    )
+    assert {"demo", "test", "bench"} <= targets
+    for target in targets:
+        assert re.search(rf"^{target}:.*##", makefile, re.M), target
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c[0] == "nailseg"], ids=" ".join)
+def test_verbs_parse(command: list[str]) -> None:
+    assert _parser().parse_args(command[1:]).run
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"\b(\w+\.yaml)\b", README)) - {"config.yaml"}))
+def test_named_configs_exist(name: str) -> None:
+    assert runs.find_config(name).is_file()
+
+
+@pytest.mark.parametrize("block", [b for language, b in BLOCKS if language == "python"])
+def test_python_names_exist(block: str) -> None:
+    for module, name in re.findall(r"from (nailseg[\w.]*) import (\w+)", block):
+        assert hasattr(__import__(module, fromlist=[name]), name)
+    compile(block, "README", "exec")
+
+
+def test_ci_runs_the_test_command() -> None:
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)", README):
+        assert (ROOT / target).exists(), target
