@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -28,6 +29,7 @@ from nailseg.callbacks import (
     ValidationImages,
 )
 from nailseg.data.datamodule import SegmentationDataModule
+from nailseg.errors import NailsegError
 from nailseg.task import MONITOR, SegmentationTask
 
 log = logging.getLogger("nailseg")
@@ -120,28 +122,22 @@ class NailsegCLI(LightningCLI):
         """The parsed options of the verb."""
         return self.config[self.subcommand]
 
-    def before_instantiate_classes(self) -> None:
-        """Chooses the run folder: everything that could refuse the options has spoken by now."""
+    def _choose_folder(self) -> Path:
         options = self.options
         rank = rank_zero_only.rank or 0
         if options.resume:
-            self.folder = Path(options.resume)
-        elif self.subcommand == "fit":
-            self.folder = runs.choose_folder(options.name or self.run_name, rank)
-            if rank == 0:
-                self._save_config()
-                log.info("run folder: %s", self.folder)
-        else:
-            self.folder = runs.RUNS / (options.name or self.run_name)
-
-    def _save_config(self) -> None:
-        parser = self._parser(self.subcommand)
-        content = yaml.safe_load(parser.dump(self.options, skip_validation=True))
-        content = {key: value for key, value in content.items() if key not in NOT_SAVED}
-        (self.folder / "config.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+            return Path(options.resume)
+        if self.subcommand != "fit":
+            return runs.RUNS / (options.name or self.run_name)
+        folder = runs.choose_folder(options.name or self.run_name, rank)
+        if rank == 0:
+            log.info("run folder: %s", folder)
+        return folder
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds what every run has to what the options ask for."""
+        # last of all that is instantiated: options that are refused leave no run folder behind
+        self.folder = self._choose_folder()
         options = self.options
         trainer = options.trainer
         on_gpu = torch.cuda.is_available() and trainer.accelerator in ("auto", "gpu", "cuda")
@@ -177,7 +173,9 @@ class NailsegCLI(LightningCLI):
         return callbacks
 
     def before_fit(self) -> None:
-        """Says what will be trained and puts the configuration beside the curves."""
+        """Says what will be trained and writes the configuration down."""
+        if self.trainer.is_global_zero and not self.options.resume:
+            self._save_config()
         network = self.model.network
         count = sum(parameter.numel() for parameter in network.parameters()) / 1e6
         log.info("network: %.1f M parameters, weights: %s", count, network.origin["weights"])
@@ -185,6 +183,27 @@ class NailsegCLI(LightningCLI):
             logger.log_hyperparams(
                 yaml.safe_load(self._parser("fit").dump(self.options, skip_validation=True))
             )
+
+    def _save_config(self) -> None:
+        parser = self._parser(self.subcommand)
+        content = yaml.safe_load(parser.dump(self.options, skip_validation=True))
+        content = {key: value for key, value in content.items() if key not in NOT_SAVED}
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def fit(self, model: SegmentationTask, **kwargs: Any) -> None:
+        """Runs Lightning's fit; whoever breaks it off learns how to go on."""
+        checkpoints = self.folder / "checkpoints"
+        try:
+            self.trainer.fit(model, **kwargs)
+        except NailsegError:
+            # data that is refused leaves no run folder behind either
+            if self.trainer.is_global_zero and not self.options.resume and not checkpoints.exists():
+                shutil.rmtree(self.folder)
+            raise
+        except SystemExit:
+            if self.trainer.is_global_zero and (checkpoints / "last.ckpt").exists():
+                log.info("interrupted; to continue: --resume %s", self.folder)
+            raise
 
     def after_fit(self) -> None:
         """Takes the best weights, tests them if asked, and writes the model folder."""

@@ -257,6 +257,19 @@ def test_bad_input_meets_one_message(args, code: int, message: str, capsys) -> N
     assert "Traceback" not in errors
 
 
+@pytest.mark.parametrize("start", [lambda args: main(["fit", *args]), train.main], ids=["fit", "train"])
+def test_refused_data_leaves_no_run_folder(start, drawn, tiny_folder, tmp_path, capsys) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(drawn, broken)
+    mask = sorted((broken / "Masks" / "2").glob("*.png"))[0]
+    cv2.imwrite(str(mask), np.zeros((7, 9), np.uint8))
+    assert start(options(broken, tiny_folder)) == 1
+    errors = capsys.readouterr().err
+    assert mask.name in errors
+    assert "Traceback" not in errors
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "args", [["fit", "--data.size", "many"], ["nonsense"], ["fit", "--no.such.option", "1"]]
 )

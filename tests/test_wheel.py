@@ -30,7 +30,7 @@ def test_the_wheel_finds_its_configs(tmp_path) -> None:
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
-    # -I: neither this checkout nor the current folder is on the path; the dependencies come from this environment
+    # -I: neither this checkout nor the current folder is on the path; dependencies are this environment's
     code = (
         f"import sys; sys.path.insert(0, {str(site)!r}); import nailseg.runs as r; "
         "print(r.__file__); print(r.find_config('b4.yaml')); print(r.find_config('demo.yaml'))"
