@@ -40,14 +40,15 @@ class AveragedWeights(WeightAveraging):
 
     def __init__(self, decay: float = 0.999) -> None:
         self.decay = decay
-        super().__init__(use_buffers=True, avg_fn=self._average)
+        super().__init__(use_buffers=True, multi_avg_fn=self._average)
 
-    def _average(self, average: Tensor, current: Tensor, n_averaged: Tensor) -> Tensor:
-        if not average.is_floating_point():
-            return current  # counters are copied, not averaged
-        n = n_averaged.to(average.device)
-        decay = torch.clamp((1 + n) / (10 + n), max=self.decay).to(average.dtype)
-        return torch.lerp(current, average, decay)
+    def _average(self, averages: list[Tensor], currents: list[Tensor], n_averaged: Tensor) -> None:
+        """Moves the averages in place; all tensors of a type at once, or a GPU would wait for the launches."""
+        if not averages[0].is_floating_point():
+            torch._foreach_copy_(averages, currents)  # counters are copied, not averaged
+            return
+        n = n_averaged.item()
+        torch._foreach_lerp_(averages, currents, 1 - min(self.decay, (1 + n) / (10 + n)))
 
 
 class BestAndLast(ModelCheckpoint):

@@ -74,6 +74,7 @@ class NailsegCLI(LightningCLI):
                 SegmentationDataModule,
                 args=args,
                 save_config_callback=None,
+                auto_configure_optimizers=False,  # the task brings its own
                 seed_everything_default=0,
                 trainer_defaults={
                     "max_epochs": 50,

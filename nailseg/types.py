@@ -20,7 +20,7 @@ class Sample(TypedDict):
             the picture's size inside the padding (fit's validation) or at the mask file's own size (validate
             and test).
         valid_size: int64 (2,), height and width of the picture inside the padding.
-        row: int64 (), the row's position in the manifest, which names it whatever rank or worker read it.
+        row: int64 (), position among the split's rows, which names it whatever rank or worker read it.
     """
 
     image: Tensor
