@@ -43,7 +43,7 @@ class AveragedWeights(WeightAveraging):
         super().__init__(use_buffers=True, multi_avg_fn=self._average)
 
     def _average(self, averages: list[Tensor], currents: list[Tensor], n_averaged: Tensor) -> None:
-        """Moves the averages in place; all tensors of a type at once, or a GPU would wait for the launches."""
+        """Moves the averages in place, all tensors of a type at once: a GPU would wait for the launches."""
         if not averages[0].is_floating_point():
             torch._foreach_copy_(averages, currents)  # counters are copied, not averaged
             return

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 
@@ -17,15 +18,26 @@ from nailseg.cli import main as nailseg
 from nailseg.data.reading import read_image
 from nailseg.errors import NailsegError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 DATA = Path("demo")
 PICTURES = 6  # in the final picture
 
 
-def demo() -> None:
-    """Draws, indexes, trains, tests, predicts; prints a table and the path of one picture."""
+def demo(options: Sequence[str] = (), count: int = 240) -> Path:
+    """Draws, indexes, trains, tests, predicts; prints a table and the path of one picture.
+
+    Args:
+        options: further options of the training, as typed.
+        count: how many pictures to draw, if they are not there yet.
+
+    Returns:
+        The run folder.
+    """
     start = time.perf_counter()
     if not (DATA / "nails.csv").exists():
-        _run("sample", str(DATA))
+        _run("sample", str(DATA), "--count", str(count))
         _run("index", str(DATA), "--val", "0.15", "--test", "0.15")
     from nailseg import train
 
@@ -53,6 +65,7 @@ def demo() -> None:
         f"\n\n  report        {run / 'test' / 'report.html'}"
         f"\n  picture       {run / 'demo.png'} (image, truth, prediction)"
     )
+    return run
 
 
 def _run(*args: str) -> None:
