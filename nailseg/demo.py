@@ -42,9 +42,8 @@ def demo(options: Sequence[str] = (), count: int = 240) -> Path:
     from nailseg import train
 
     training = time.perf_counter()
-    cli = train.run(
-        "fit", ["--config", "demo.yaml", "--data.csv", str(DATA / "nails.csv")], test_after_fit=True
-    )
+    fixed = ["--config", "demo.yaml", "--data.csv", str(DATA / "nails.csv"), "--trainer.logger", "false"]
+    cli = train.run("fit", [*fixed, *options], test_after_fit=True)
     run = cli.folder
     trained = time.perf_counter()
     with (DATA / "nails.csv").open(newline="") as file:

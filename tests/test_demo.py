@@ -1,4 +1,5 @@
 import cv2
+import yaml
 
 from nailseg.demo import demo
 
@@ -18,6 +19,7 @@ def test_the_demo_runs_and_runs_again(tiny_folder, tmp_path, monkeypatch, capsys
     for name in ("demo", "demo-2"):
         run = demo(options, count=24)
         assert run.name == name
+        assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["max_epochs"] == 1
         printed = capsys.readouterr().out
         assert "Dice of nail" in printed
         assert f"runs/{name}/demo.png" in printed
