@@ -20,6 +20,7 @@ import torch
 
 from nailseg import __version__
 from nailseg.errors import OutputError, WeightsError
+from nailseg.model_card import model_card
 from nailseg.models.building import quiet_transformers
 from nailseg.models.segformer import SegFormer
 
@@ -281,53 +282,6 @@ def _preprocessor(info: ModelInfo) -> dict[str, Any]:
         "image_std": info.std,
         "do_reduce_labels": False,
     }
-
-
-def model_card(name: str, info: ModelInfo) -> str:
-    """The model folder's README.md: what the model is, how good, and under which licence its weights came."""
-    licence = info.origin.get("licence", "unknown")
-    numbers = [f"| {key} | {value:.4f} |" for key, value in info.metrics.items() if isinstance(value, float)]
-    measured = (
-        f"On {info.metrics['n_images']} held-out test images, at the masks' original size:\n\n"
-        "| number | value |\n| --- | --- |\n" + "\n".join(numbers)
-        if info.metrics
-        else "Not tested: run `nailseg test` on held-out images before you rely on it."
-    )
-    data = "\n".join(f"- {key}: {value}" for key, value in info.data.items()) or "- not recorded"
-    return f"""---
-library_name: transformers
-pipeline_tag: image-segmentation
-tags: [segformer, nailseg]
----
-# {name}
-
-A SegFormer that segments {", ".join(info.class_names[1:])} from {info.class_names[0]}, fine-tuned with
-nailseg {info.version}.
-
-## Use
-
-```python
-import nailseg
-result = nailseg.load("{name}")("photo.jpg")   # result.mask, result.probability, result.overlay()
-```
-
-Plain transformers loads the folder too: `SegformerForSemanticSegmentation.from_pretrained("{name}")`. Trained
-with the longer side at {info.image_size} pixels (resize rule: {info.resize}); transformers' own image
-processor squashes instead, which changes the result for pictures that are not square.
-
-## How good
-
-{measured}
-
-## Data
-
-{data}
-
-## Licence
-
-Started from: {info.origin.get("weights", "unknown")}. Licence of those weights: **{licence}**. What is
-fine-tuned from non-commercial weights is non-commercial too.
-"""
 
 
 def _json(content: dict[str, Any]) -> str:

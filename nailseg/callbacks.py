@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from lightning.pytorch.loggers import WandbLogger
-from torch.nn.parallel import DistributedDataParallel
 
 from nailseg import geometry, overlay
 from nailseg.metrics import class_index
@@ -42,6 +40,11 @@ class AveragedWeights(WeightAveraging):
         self.decay = decay
         super().__init__(use_buffers=True, multi_avg_fn=self._average)
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Follows the network to its device: Lightning creates the average before it moves the network."""
+        assert self._average_model is not None
+        self._average_model.to(pl_module.device)
+
     def _average(self, averages: list[Tensor], currents: list[Tensor], n_averaged: Tensor) -> None:
         """Moves the averages in place, all tensors of a type at once: a GPU would wait for the launches."""
         if not averages[0].is_floating_point():
@@ -51,60 +54,46 @@ class AveragedWeights(WeightAveraging):
         torch._foreach_lerp_(averages, currents, 1 - min(self.decay, (1 + n) / (10 + n)))
 
 
-class BestAndLast(ModelCheckpoint):
-    """Keeps best.ckpt and last.ckpt of a run, also after the run's folder was moved.
+class RunCheckpoint(ModelCheckpoint):
+    """One file in the run's checkpoints, also after the run's folder was moved.
 
     Lightning forgets the best score when the folder has another name than at the time of saving; a resumed
-    run would then overwrite its best checkpoint with the first worse one.
+    run would then overwrite its best checkpoint with the first worse one. And its own last.ckpt (`save_last`)
+    is written only when the best one is: a resumed run would begin at the best epoch.
 
     Args:
         folder: the run's checkpoints.
-        monitor: the logged number to follow, larger is better.
+        name: file name without .ckpt.
+        monitor: the logged number to follow, larger is better, saved after validation; None saves each epoch.
     """
 
-    def __init__(self, folder: Path, monitor: str) -> None:
+    def __init__(self, folder: Path, name: str, monitor: str | None = None) -> None:
         super().__init__(
             dirpath=folder,
-            filename="best",
+            filename=name,
             monitor=monitor,
             mode="max",
-            save_last=True,
+            save_on_train_epoch_end=monitor is None,
             enable_version_counter=False,
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the scores, with paths as they are now."""
-
-        def moved(path: str) -> str:
-            return os.path.join(self.dirpath, os.path.basename(path)) if path else path
-
-        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
-        state_dict |= {name: moved(state_dict[name]) for name in paths}
-        state_dict["best_k_models"] = {
-            moved(path): score for path, score in state_dict["best_k_models"].items()
-        }
-        super().load_state_dict(state_dict | {"dirpath": self.dirpath})
+        """Restores the score, if its file is here; a new run that starts from a checkpoint begins afresh."""
+        path = os.path.join(self.dirpath, os.path.basename(state_dict["best_model_path"]))
+        if os.path.isfile(path):
+            moved = {"dirpath": self.dirpath, "best_model_path": path, "kth_best_model_path": path}
+            scores = list(state_dict["best_k_models"].values())
+            best = {path: scores[0]} if scores else {}
+            super().load_state_dict(state_dict | moved | {"best_k_models": best})
 
 
-class UnevenEvaluation(Callback):
-    """Lets processes validate different numbers of batches.
+class ValidateLastEpoch(Callback):
+    """Validates after the last epoch too, which `check_val_every_n_epoch` may skip: it may be the best."""
 
-    DistributedDataParallel broadcasts buffers (batch norm's statistics) before every forward pass, evaluation
-    included, and a process that has run out of images would leave the others waiting. The buffers are sent
-    once before the validation instead.
-    """
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Sends rank 0's buffers and turns the per-pass broadcast off."""
-        if isinstance(trainer.strategy.model, DistributedDataParallel):
-            for buffer in pl_module.buffers():
-                dist.broadcast(buffer, src=0)
-            trainer.strategy.model.require_forward_param_sync = False
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Turns it on again."""
-        if isinstance(trainer.strategy.model, DistributedDataParallel):
-            trainer.strategy.model.require_forward_param_sync = True
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Asks for validation if this is the last epoch."""
+        if trainer.current_epoch + 1 == trainer.max_epochs and trainer.check_val_every_n_epoch is not None:
+            trainer.check_val_every_n_epoch = 1
 
 
 class Bar(TQDMProgressBar):
@@ -207,7 +196,7 @@ class MetricsTable(Callback):
         row |= {
             name: value.item()
             for name, value in sorted(trainer.callback_metrics.items())
-            if self._validated or not name.startswith("val/")
+            if name.startswith(("train/", "lr")) or (self._validated and name.startswith("val/"))
         }
         self._validated = False
         rows: list[dict[str, Any]] = []

@@ -52,7 +52,7 @@ def guarded(action: Callable[[], object]) -> int:
     _log_to_stderr()
     try:
         result = action()
-    except NailsegError as error:
+    except (NailsegError, OSError) as error:  # OSError: a full disk, a folder without permission
         print(f"nailseg: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -36,13 +36,15 @@ def demo(options: Sequence[str] = (), count: int = 240) -> Path:
         The run folder.
     """
     start = time.perf_counter()
-    if not (DATA / "nails.csv").exists():
+    if not (DATA / "Images").exists():
         _run("sample", str(DATA), "--count", str(count))
+    if not (DATA / "nails.csv").exists():
         _run("index", str(DATA), "--val", "0.15", "--test", "0.15")
     from nailseg import train
 
     training = time.perf_counter()
     fixed = ["--config", "demo.yaml", "--data.csv", str(DATA / "nails.csv"), "--trainer.logger", "false"]
+    fixed += ["--trainer.devices", "1"]  # further processes would repeat all of this
     cli = train.run("fit", [*fixed, *options], test_after_fit=True)
     run = cli.folder
     trained = time.perf_counter()

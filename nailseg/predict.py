@@ -93,10 +93,12 @@ def mask_names(found: dict[Path, Path]) -> dict[Path, Path]:
             continue
         shared += 1
         names |= {file: found[file].with_name(f"{found[file].name}.png") for file in files}
-        if len({names[file] for file in files}) < len(files):
+    writers: dict[Path, Path] = {}
+    for file, name in names.items():
+        if (other := writers.setdefault(name, file)) != file:
             raise ConfigError(
-                f"{' and '.join(map(str, files))} would both write {names[files[0]]}. Give the folder above "
-                f"them, so that their masks stay apart."
+                f"{other} and {file} would both write {name}. Give the folder above them, or rename one, so "
+                f"that their masks stay apart."
             )
     if shared:
         log.info(
@@ -128,14 +130,15 @@ def predict_files(
 
     Raises:
         OutputError: a mask exists already; nothing is overwritten.
-        ConfigError: the paths name no picture, or two that cannot be kept apart.
+        ConfigError: no such device, or the paths name no picture, or two that cannot be kept apart.
         WeightsError: the model cannot be used.
     """
     out = Path(out)
     names = mask_names(find_images(paths, out))
-    if taken := [name for name in names.values() if (out / name).exists()]:
+    written = [*names.values(), *(name.with_suffix(".overlay.jpg") for name in names.values() if overlays)]
+    if taken := [name for name in written if (out / name).exists()]:
         raise OutputError(
-            f"{out}: {len(taken)} of {len(names)} masks exist already (the first: {taken[0]}) and are not "
+            f"{out}: {len(taken)} of {len(written)} files exist already (the first: {taken[0]}) and are not "
             f"overwritten. Choose another --out or move them away."
         )
     segment = predictor.load(model, device)

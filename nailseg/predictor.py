@@ -12,7 +12,7 @@ import torch
 from nailseg import artifact, geometry
 from nailseg import overlay as drawing
 from nailseg.data.reading import read_image
-from nailseg.errors import DataError
+from nailseg.errors import ConfigError, DataError
 from nailseg.metrics import class_index
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Segmenter:
     """
 
     def __init__(self, network: SegFormer, info: ModelInfo, device: str | torch.device | None = None) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = _usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network = network.to(self.device).eval()
         self.info = info
 
@@ -78,6 +78,15 @@ class Segmenter:
         logits = geometry.restore_logits(self.network(fitted), valid, image.shape[:2])
         mask = class_index(logits)[0].cpu().numpy()
         return Result(image, mask, logits.float().softmax(1)[0].cpu().numpy(), self.class_names)
+
+
+def _usable(device: str | torch.device) -> torch.device:
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:  # torch raises the latter for a build without CUDA
+        raise ConfigError(
+            f"--device: expected a device of this machine, found {device!r}. {error}"
+        ) from error
 
 
 def as_array(picture: str | Path | np.ndarray | object) -> np.ndarray:

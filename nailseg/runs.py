@@ -9,6 +9,9 @@ import secrets
 from importlib import import_module, resources
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import yaml
 
 from nailseg import artifact
 from nailseg.errors import ConfigError
@@ -41,16 +44,21 @@ def find_config(name: str) -> Path:
     )
 
 
-def option(args: list[str], *names: str) -> str | None:
-    """The value of the last occurrence of an option, given as `--x v` or `--x=v`."""
-    value = None
+def options(args: list[str], *names: str) -> list[str]:
+    """All values of an option, given as `--x v` or `--x=v`."""
+    values = []
     for position, argument in enumerate(args):
         for name in names:
             if argument == name and position + 1 < len(args):
-                value = args[position + 1]
+                values.append(args[position + 1])
             elif argument.startswith(f"{name}="):
-                value = argument.split("=", 1)[1]
-    return value
+                values.append(argument.split("=", 1)[1])
+    return values
+
+
+def option(args: list[str], *names: str) -> str | None:
+    """The last value of an option, which is the one that counts; None if it is not given."""
+    return next(reversed(options(args, *names)), None)
 
 
 def without_option(args: list[str], *names: str) -> list[str]:
@@ -85,6 +93,8 @@ def resume_arguments(args: list[str], run: str) -> list[str]:
     Raises:
         ConfigError: the folder is no run, or has no checkpoint yet.
     """
+    if option(args, "--name"):
+        raise ConfigError(f"--resume {run} continues in that folder: --name has no meaning beside it.")
     folder = Path(run)
     config, last = folder / "config.yaml", folder / "checkpoints" / "last.ckpt"
     for needed in (config, last):
@@ -93,7 +103,7 @@ def resume_arguments(args: list[str], run: str) -> list[str]:
                 f"--resume {run}: expected {needed}, found none. Give the folder of a run that has finished "
                 f"at least one epoch (runs/NAME), or start anew without --resume."
             )
-    rest = without_option(args, "--resume", "--name")
+    rest = without_option(args, "--resume")
     # the weights come from the checkpoint too: building the network must not need the hub
     return [f"--config={config}", *rest, f"--model.weights={last}", f"--ckpt_path={last}"]
 
@@ -110,11 +120,12 @@ def evaluation_arguments(args: list[str]) -> tuple[list[str], str]:
     Raises:
         ConfigError: there is nothing trained to evaluate.
     """
-    config = option(args, "--config", "-c")
-    best = Path(config).parent / "checkpoints" / "best.ckpt" if config else None
+    configs = [Path(path) for path in options(args, "--config", "-c")]
     source = option(args, "--ckpt_path") or option(args, "--model.weights")
-    if source is None and best is not None and best.is_file():
-        source = str(best)
+    if source is None:
+        source = next((str(best) for config in configs if (best := _best_beside(config)).is_file()), None)
+    if source is None:
+        source = next((weights for config in reversed(configs) if (weights := _weights_in(config))), None)
     if source is None:
         raise ConfigError(
             "nothing to evaluate: give --model.weights MODEL (a model folder), --ckpt_path CHECKPOINT, or "
@@ -122,16 +133,29 @@ def evaluation_arguments(args: list[str]) -> tuple[list[str], str]:
         )
     if (Path(source) / "model" / artifact.INFO_FILE).is_file():  # a run folder: its model is meant
         source = str(Path(source) / "model")
-    defaults: list[str] = []
+    own: list[str] = []
     if info := artifact.info_of(source):
-        defaults = [
+        own = [
             f"--data.size={info.image_size}",
             f"--data.resize={info.resize}",
             f"--data.classes={list(info.class_names)}",
         ]
     log.info("evaluating %s", source)
-    rest = without_option(args, "--ckpt_path")
-    return [*defaults, *rest, f"--model.weights={source}"], source
+    rest = without_option(args, "--ckpt_path", "--config", "-c")
+    # configs first, for training at another size may be what they are about
+    return [*(f"--config={path}" for path in configs), *own, *rest, f"--model.weights={source}"], source
+
+
+def _best_beside(config: Path) -> Path:
+    return config.parent / "checkpoints" / "best.ckpt"
+
+
+def _weights_in(config: Path) -> str | None:
+    try:
+        model = (yaml.safe_load(config.read_text()) or {}).get("model")
+    except (yaml.YAMLError, AttributeError, OSError):
+        return None  # the parser will say what is wrong with it
+    return model.get("weights") if isinstance(model, dict) else None
 
 
 def choose_folder(name: str, rank: int) -> Path:
@@ -180,7 +204,12 @@ def wandb_loggers(folder: Path, rank: int) -> list[Logger]:
     run_id = id_file.read_text() if id_file.exists() else None
     return [
         WandbLogger(
-            project="nailseg", name=folder.name, id=run_id, save_dir=folder, offline=offline, resume="allow"
+            project=os.environ.get("WANDB_PROJECT", "nailseg"),
+            name=folder.name,
+            id=run_id,
+            save_dir=folder,
+            offline=offline,
+            resume="allow",
         )
     ]
 
@@ -189,6 +218,7 @@ def _has_wandb_key() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:
-        return netrc.netrc().authenticators("api.wandb.ai") is not None
+        host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+        return netrc.netrc().authenticators(host or "") is not None
     except (OSError, netrc.NetrcParseError):
         return False

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.distributed as dist
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
+from torch.nn.parallel import DistributedDataParallel
 from torchmetrics import MeanMetric
 
 from nailseg import artifact, geometry
@@ -87,6 +89,11 @@ class SegmentationTask(LightningModule):
         freeze_encoder_epochs: int = 0,
     ) -> None:
         super().__init__()
+        for option, value in {"lr": lr, "head_lr_multiplier": head_lr_multiplier, "power": power}.items():
+            if not value >= 0:
+                raise ConfigError(f"--model.{option}: expected a number from 0 on, found {value}.")
+        if not 0 <= warmup <= 1:
+            raise ConfigError(f"--model.warmup: expected a share of the run from 0 to 1, found {warmup}.")
         self.network = artifact.open_network(weights, class_names, drop_path)
         self.image_size, self.resize = image_size, resize
         self.lr, self.head_lr_multiplier, self.weight_decay = lr, head_lr_multiplier, weight_decay
@@ -124,7 +131,11 @@ class SegmentationTask(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, float32 scalar."""
         losses, _ = self._step(batch, restore=False)
-        self.log_dict({f"train/{name}": loss for name, loss in losses.items()})
+        epoch_means = {f"train/{name}": loss for name, loss in losses.items()}
+        self.log_dict(
+            epoch_means, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch["mask"])
+        )
+        self.log("loss", losses["loss"], prog_bar=True)
         self.log("lr", self.lr_schedulers().get_last_lr()[0])
         return losses["loss"]
 
@@ -182,8 +193,22 @@ class SegmentationTask(LightningModule):
                 self.log(f"{stage}/{name}", value, sync_dist=True)
 
     def on_validation_epoch_start(self) -> None:
-        """Forgets the images of a pass that was broken off."""
+        """Forgets the images of a pass that was broken off, and lets processes validate unequal numbers.
+
+        DistributedDataParallel broadcasts buffers (batch norm's statistics) before every forward pass, in
+        evaluation too, and a process that has run out of images would leave the others waiting. They are
+        sent once instead; averaged weights are in place by now, so every process validates the same network.
+        """
         self._image_counts = []
+        if isinstance(self.trainer.strategy.model, DistributedDataParallel):
+            for buffer in self.buffers():
+                dist.broadcast(buffer, src=0)
+            self.trainer.strategy.model.require_forward_param_sync = False
+
+    def on_validation_end(self) -> None:
+        """Turns the broadcast of training on again."""
+        if isinstance(self.trainer.strategy.model, DistributedDataParallel):
+            self.trainer.strategy.model.require_forward_param_sync = True
 
     def on_test_epoch_start(self) -> None:
         """Forgets the images of a pass that was broken off."""
@@ -204,7 +229,9 @@ class SegmentationTask(LightningModule):
                 "the learning rate decays over the run, so the run needs an end: give "
                 "--trainer.max_epochs or --trainer.max_steps (found neither)."
             )
-        frozen = round(total * self.freeze_encoder_epochs / max(1, self.trainer.max_epochs or 1))
+        # the estimate above has set the loader up, so its length is known
+        per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        frozen = per_epoch * self.freeze_encoder_epochs
         # a learning rate of 0 and not requires_grad=False: DDP decides once which gradients it exchanges
         scheduler = warmup_poly_schedule(optimizer, int(total), self.warmup, self.power, frozen)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -6,6 +6,7 @@ from transformers import SegformerForSemanticSegmentation
 
 from nailseg import artifact
 from nailseg.errors import OutputError, WeightsError
+from nailseg.model_card import model_card
 from nailseg.models.segformer import SegFormer
 
 
@@ -49,7 +50,7 @@ def test_folder_is_complete(folder) -> None:
 
 def test_card_names_the_licence_of_the_weights(network: SegFormer) -> None:
     network.origin = {"weights": "nvidia/mit-b0", "licence": "non-commercial (NVIDIA)"}
-    card = artifact.model_card("m", artifact.describe(network))
+    card = model_card("m", artifact.describe(network))
     assert "**non-commercial (NVIDIA)**" in card
     assert "Not tested" in card
 

@@ -15,11 +15,17 @@ from nailseg.models.segformer import SegFormer
 from tests.conftest import TINY
 
 
-def nailseg(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def nailseg(module: str, *args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m nailseg VERB …`, or `python -m nailseg.train …` for the module ".train"."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NAILSEG")}
     environment |= {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "nailseg", *args],
+        [
+            sys.executable,
+            "-m",
+            *([f"nailseg{module}"] if module.startswith(".") else ["nailseg", module]),
+            *args,
+        ],
         cwd=cwd,
         env=environment,
         capture_output=True,
@@ -57,6 +63,15 @@ def subset(drawn: Path, target: Path, n_images: int) -> Path:
     return target
 
 
+def assert_same(one: Path, two: Path) -> dict:
+    """The metrics.json of two runs agree to 1e-6; returns the first."""
+    first, second = (json.loads((run / "test" / "metrics.json").read_text()) for run in (one, two))
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        assert second[key] == (pytest.approx(value, abs=1e-6) if isinstance(value, float) else value), key
+    return first
+
+
 def test_two_processes_test_as_one(model, drawn, tmp_path) -> None:
     table = subset(drawn, tmp_path / "seven.csv", 7)
     args = [
@@ -71,21 +86,16 @@ def test_two_processes_test_as_one(model, drawn, tmp_path) -> None:
     ]
     nailseg(*args, "--name=one", cwd=tmp_path)
     nailseg(*args, "--name=two", "--trainer.devices=2", "--trainer.strategy=ddp", cwd=tmp_path)
-    one, two = (
-        json.loads((tmp_path / "runs" / n / "test" / "metrics.json").read_text()) for n in ("one", "two")
-    )
-    assert one["n_images"] == two["n_images"] == 7
+    one = assert_same(tmp_path / "runs" / "one", tmp_path / "runs" / "two")
+    assert one["n_images"] == 7
     assert 0 < one["iou_nail"] < 1
-    assert two.keys() == one.keys()
-    for key, value in one.items():
-        assert two[key] == (pytest.approx(value, abs=1e-6) if isinstance(value, float) else value), key
     tables = [
         (tmp_path / "runs" / n / "test" / "per_image.csv").read_text().splitlines() for n in ("one", "two")
     ]
     assert [line.split(",")[0] for line in tables[0]] == [line.split(",")[0] for line in tables[1]]
 
 
-def test_two_processes_train_validate_unevenly_and_share_one_run(drawn, tiny_folder, tmp_path) -> None:
+def test_two_processes_do_the_main_job(drawn, tiny_folder, tmp_path) -> None:
     # 5 validation images in batches of 2: three batches for two processes
     with (drawn / "nails.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -95,7 +105,7 @@ def test_two_processes_train_validate_unevenly_and_share_one_run(drawn, tiny_fol
         writer.writeheader()
         writer.writerows(row for row in rows if row not in surplus)
     nailseg(
-        "fit",
+        ".train",
         f"--data.csv={tmp_path / 'data.csv'}",
         f"--data.root={drawn}",
         f"--model.weights={tiny_folder}",
@@ -116,4 +126,17 @@ def test_two_processes_train_validate_unevenly_and_share_one_run(drawn, tiny_fol
     with (run / "metrics.csv").open() as file:
         table = list(csv.DictReader(file))
     assert [row["epoch"] for row in table] == ["0", "1"]
-    assert all(0 <= float(row["val/miou"]) <= 1 for row in table)
+    assert all(float(row["val/loss"]) > 0 for row in table)
+    # what two processes tested, one process finds again in the model folder they wrote
+    nailseg(
+        "test",
+        f"--model.weights={run / 'model'}",
+        f"--data.csv={tmp_path / 'data.csv'}",
+        f"--data.root={drawn}",
+        "--data.workers=0",
+        "--trainer.accelerator=cpu",
+        "--trainer.devices=1",
+        "--name=again",
+        cwd=tmp_path,
+    )
+    assert_same(run, tmp_path / "runs" / "again")

@@ -61,11 +61,38 @@ def test_two_pictures_for_one_mask_are_refused(photos, tmp_path) -> None:
         )
 
 
+def test_a_kept_suffix_that_meets_another_name_is_refused(photos, tmp_path) -> None:
+    (photos / "a.jpg.png").write_bytes((photos / "a.png").read_bytes())
+    with pytest.raises(ConfigError, match=r"would both write a\.jpg\.png"):
+        predict.mask_names(predict.find_images([str(photos)], tmp_path / "out"))
+
+
+def test_an_existing_overlay_is_not_overwritten(model, photos, tmp_path, capsys) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.overlay.jpg").write_text("mine")
+    args = [
+        "predict",
+        str(photos / "a.jpg"),
+        "--model",
+        str(model),
+        "--out",
+        str(tmp_path / "out"),
+        "--overlay",
+    ]
+    assert main(args) == 1
+    assert "a.overlay.jpg" in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there_is_named(model) -> None:
+    with pytest.raises(ConfigError, match="--device: expected a device of this machine, found 'nonsense'"):
+        nailseg.load(model, device="nonsense")
+
+
 def test_existing_masks_are_not_overwritten(model, photos, tmp_path, capsys) -> None:
     args = ["predict", str(photos / "a.jpg"), "--model", str(model), "--out", str(tmp_path / "out")]
     assert main(args) == 0
     assert main(args) == 1
-    assert "1 of 1 masks exist already (the first: a.png)" in capsys.readouterr().err
+    assert "1 of 1 files exist already (the first: a.png)" in capsys.readouterr().err
 
 
 def test_masks_inside_the_searched_folder_are_not_searched(model, photos) -> None:

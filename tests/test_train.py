@@ -120,6 +120,7 @@ def test_a_runs_config_evaluates_its_best(run, verb: str, tmp_path) -> None:
     assert main([verb, f"--config={run / 'config.yaml'}"]) == 0
     split = {"validate": "val", "test": "test"}[verb]
     found = json.loads((tmp_path / "runs" / "tiny" / split / "metrics.json").read_text())
+    assert found["n_images"] == 6
     if verb == "test":
         assert_same(found, json.loads((run / "test" / "metrics.json").read_text()))
 
@@ -168,6 +169,65 @@ def test_resume_goes_on_in_the_same_folder(run, tmp_path) -> None:
     assert (copy / "model" / "model.safetensors").read_bytes() == (
         run / "model" / "model.safetensors"
     ).read_bytes()
+
+
+def test_last_is_the_last_epoch_and_resume_begins_there(drawn, tiny_folder, tmp_path) -> None:
+    # nothing improves with a learning rate of 0, so best.ckpt stays at the first epoch
+    args = [
+        *options(drawn, tiny_folder),
+        "--model.lr=0",
+        "--ema_decay=0",
+        "--trainer.max_epochs=3",
+        "--name=flat",
+    ]
+    assert main(["fit", *args]) == 0
+    run = tmp_path / "runs" / "flat"
+    read = lambda name: artifact.read_checkpoint(run / "checkpoints" / f"{name}.ckpt")  # noqa: E731
+    assert (read("best")["epoch"], read("last")["epoch"]) == (0, 2)
+    steps = read("last")["global_step"]
+    assert main(["fit", f"--resume={run}", "--trainer.max_epochs=4"]) == 0
+    assert read("last")["global_step"] == steps * 4 // 3
+    assert read("best")["epoch"] == 0, "the old best score is remembered"
+
+
+def test_the_last_epoch_is_validated_whatever_the_interval(drawn, tiny_folder, tmp_path) -> None:
+    args = [*options(drawn, tiny_folder), "--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2"]
+    assert main(["fit", *args, "--name=odd"]) == 0
+    with (tmp_path / "runs" / "odd" / "metrics.csv").open() as file:
+        assert [bool(row["val/miou"]) for row in csv.DictReader(file)] == [False, True, True]
+
+
+def test_a_run_without_validation_keeps_its_last_weights(drawn, tiny_folder, tmp_path) -> None:
+    args = [*options(drawn, tiny_folder), "--trainer.limit_val_batches=0", "--trainer.max_epochs=1"]
+    assert main(["fit", *args, "--name=blind"]) == 0
+    assert (tmp_path / "runs" / "blind" / "model" / "model.safetensors").exists()
+
+
+def test_a_new_run_from_an_old_checkpoint_has_its_own_best(run, drawn, tiny_folder, tmp_path) -> None:
+    last = run / "checkpoints" / "last.ckpt"
+    args = [*options(drawn, tiny_folder), "--trainer.max_epochs=3", "--model.lr=0", f"--ckpt_path={last}"]
+    assert main(["fit", *args, "--name=new"]) == 0
+    assert (tmp_path / "runs" / "new" / "checkpoints" / "best.ckpt").exists()
+
+
+def test_own_callbacks_and_loggers_are_taken(run, drawn, tiny_folder, tmp_path) -> None:
+    logger = ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=log"]
+    callback = "--trainer.callbacks=LearningRateMonitor"
+    args = [*options(drawn, tiny_folder), "--trainer.max_epochs=1", *logger, callback]
+    assert main(["fit", *args, "--name=own"]) == 0
+    assert list((tmp_path / "log").rglob("metrics.csv"))
+    config = tmp_path / "runs" / "own" / "config.yaml"
+    assert main(["test", f"--config={config}"]) == 0
+
+
+def test_a_models_own_size_beats_a_training_config(run, drawn, tmp_path, monkeypatch) -> None:
+    sizes = []
+    monkeypatch.setattr(
+        "nailseg.geometry.network_size", lambda h, w, size, resize: sizes.append(size) or (64, 64)
+    )
+    data = [f"--data.csv={drawn / 'nails.csv'}", "--trainer.accelerator=cpu", "--data.workers=0"]
+    assert main(["test", "--config", "b0.yaml", f"--model.weights={run / 'model'}", *data]) == 0
+    assert set(sizes) == {64}
 
 
 def test_checkpoints_hold_the_averaged_weights(run) -> None:
@@ -246,6 +306,15 @@ def test_no_logger_and_a_frozen_encoder(drawn, tiny_folder, tmp_path, monkeypatc
         (["fit", "--config", "nowhere.yaml"], 1, "no config 'nowhere.yaml'"),
         (["fit", "--data.csv", "nowhere.csv", "--model.weights", "b0"], 1, "nowhere.csv"),
         (["test", "--data.csv", "x.csv"], 1, "nothing to evaluate"),
+        (["fit", "--data.csv", "x.csv", "--name", "a/b"], 1, "--name: expected a name without folders"),
+        (["fit", "--data.csv", "x.csv", "--ema_decay", "2"], 1, "--ema_decay: expected a number from 0"),
+        (["fit", "--data.csv", "x.csv", "--model.lr", "-1"], 1, "--model.lr: expected a number from 0"),
+        (
+            ["fit", "--data.csv", "x.csv", "--trainer.enable_checkpointing", "false"],
+            1,
+            "Leave the option out",
+        ),
+        (["fit", "--resume", "runs/none", "--name", "x"], 1, "--name has no meaning"),
         (["fit", "--resume", "runs/none"], 1, "expected runs/none/config.yaml, found none"),
         (["predict", "nothing.jpg", "--model", "b0", "--out", "o"], 1, "nothing.jpg: expected a picture"),
     ],

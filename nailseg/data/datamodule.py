@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -136,8 +137,17 @@ class SegmentationDataModule(LightningDataModule):
             "data": {
                 "csv": Path(self.csv).name,
                 **{f"{split} images": count for split, count in rows.items()},
+                "fingerprint": self._fingerprint(),
             },
         }
+
+    def _fingerprint(self) -> str:
+        """SHA-256 over every row's paths, split and file sizes: another set or split has another one."""
+        digest = hashlib.sha256()
+        for row in sorted(self.manifest.rows, key=lambda row: row.image):
+            sizes = [(self.manifest.root / path).stat().st_size for path in (row.image, row.mask)]
+            digest.update(f"{row.image}|{row.mask}|{row.split}|{sizes}\n".encode())
+        return digest.hexdigest()[:16]
 
     def prepare_data(self) -> None:
         """Checks every needed file, in one process; called by the Trainer.

@@ -1,0 +1,55 @@
+"""The model folder's README.md: what the model is, how good, and under which licence its weights came."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nailseg.artifact import ModelInfo
+
+
+def model_card(name: str, info: ModelInfo) -> str:
+    """The model folder's README.md: what the model is, how good, and under which licence its weights came."""
+    licence = info.origin.get("licence", "unknown")
+    numbers = [f"| {key} | {value:.4f} |" for key, value in info.metrics.items() if isinstance(value, float)]
+    measured = (
+        f"On {info.metrics['n_images']} held-out test images, at the masks' original size:\n\n"
+        "| number | value |\n| --- | --- |\n" + "\n".join(numbers)
+        if info.metrics
+        else "Not tested: run `nailseg test` on held-out images before you rely on it."
+    )
+    data = "\n".join(f"- {key}: {value}" for key, value in info.data.items()) or "- not recorded"
+    return f"""---
+library_name: transformers
+pipeline_tag: image-segmentation
+tags: [segformer, nailseg]
+---
+# {name}
+
+A SegFormer that segments {", ".join(info.class_names[1:])} from {info.class_names[0]}, fine-tuned with
+nailseg {info.version}.
+
+## Use
+
+```python
+import nailseg
+result = nailseg.load("{name}")("photo.jpg")   # result.mask, result.probability, result.overlay()
+```
+
+Plain transformers loads the folder too: `SegformerForSemanticSegmentation.from_pretrained("{name}")`. Trained
+with the longer side at {info.image_size} pixels (resize rule: {info.resize}); transformers' own image
+processor squashes instead, which changes the result for pictures that are not square.
+
+## How good
+
+{measured}
+
+## Data
+
+{data}
+
+## Licence
+
+Started from: {info.origin.get("weights", "unknown")}. Licence of those weights: **{licence}**. What is
+fine-tuned from non-commercial weights is non-commercial too.
+"""
