@@ -116,7 +116,8 @@ class NailsegCLI(LightningCLI):
             help="Decay of the averaged weights that are validated and saved; 0 turns the average off.",
         )
         parser.link_arguments("data.classes", "model.class_names")
-        parser.link_arguments("data.size", "model.image_size")
+        sizes = ("data.size", "data.eval_size")
+        parser.link_arguments(sizes, "model.image_size", compute_fn=lambda size, eval_size: eval_size or size)
         parser.link_arguments("data.resize", "model.resize")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 

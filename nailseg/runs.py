@@ -137,6 +137,7 @@ def evaluation_arguments(args: list[str]) -> tuple[list[str], str]:
     if info := artifact.info_of(source):
         own = [
             f"--data.size={info.image_size}",
+            "--data.eval_size=null",
             f"--data.resize={info.resize}",
             f"--data.classes={list(info.class_names)}",
         ]

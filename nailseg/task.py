@@ -51,7 +51,8 @@ class SegmentationTask(LightningModule):
             local folder in transformers' format, a model folder, a checkpoint, or b0 … b5 for random weights.
         class_names: in index order, the first is the background; linked from data.classes on the command
             line.
-        image_size: pixels of the longer side; linked from data.size. Recorded in the model folder.
+        image_size: pixels of the longer side in evaluation, for the model folder; linked from data.eval_size
+            or data.size.
         resize: keep or squash; linked from data.resize. Recorded in the model folder.
         lr: learning rate of the encoder at its peak; 6e-5 is the paper's for batches of 16.
         head_lr_multiplier: the decode head's learning rate over the encoder's.

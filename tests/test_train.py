@@ -210,6 +210,16 @@ def test_a_new_run_from_an_old_checkpoint_has_its_own_best(run, drawn, tiny_fold
     assert (tmp_path / "runs" / "new" / "checkpoints" / "best.ckpt").exists()
 
 
+def test_the_model_keeps_the_size_it_was_evaluated_at(drawn, tiny_folder, tmp_path) -> None:
+    args = [*options(drawn, tiny_folder), "--trainer.max_epochs=1", "--data.eval_size=96", "--name=large"]
+    assert train.main(args) == 0
+    run = tmp_path / "runs" / "large"
+    assert artifact.read_info(run / "model").image_size == 96
+    assert main(["test", f"--config={run / 'config.yaml'}"]) == 0
+    again = tmp_path / "runs" / "large" / "test-2" / "metrics.json"
+    assert_same(json.loads(again.read_text()), json.loads((run / "test" / "metrics.json").read_text()))
+
+
 def test_own_callbacks_and_loggers_are_taken(run, drawn, tiny_folder, tmp_path) -> None:
     logger = ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=log"]
     callback = "--trainer.callbacks=LearningRateMonitor"

@@ -41,6 +41,7 @@ class SegmentationDataModule(LightningDataModule):
         classes: tuple[str, ...] | list[str] = ("background", "nail"),
         mask_values: dict[str | int, str] | None = None,
         size: int = 512,
+        eval_size: int | None = None,
         resize: Resize = "keep",
         batch_size: int = 8,
         eval_batch_size: int | None = None,
@@ -59,6 +60,9 @@ class SegmentationDataModule(LightningDataModule):
                 'ignore' for what must not count; found out from the whole set when not given.
             size: Pixels of the network's input: both sides of training pictures, the longer side of others.
                 A multiple of 32.
+            eval_size: Pixels of the longer side in evaluation and of the model that results; as size when not
+                given. Larger than in training may pay (Touvron et al. 2019, "Fixing the train-test resolution
+                discrepancy").
             resize: Keep the aspect ratio and pad, or squash into a square.
             batch_size: Training pictures per step and process.
             eval_batch_size: Most evaluation pictures per step and process; as batch_size when not given.
@@ -78,6 +82,7 @@ class SegmentationDataModule(LightningDataModule):
         self.root = root
         self._class_names = valid_class_names(classes)
         self.size = valid_size(size)
+        self.eval_size = self.size if eval_size is None else valid_size(eval_size, "eval_size")
         self.resize: Resize = resize
         self.batch_size = at_least("batch_size", batch_size, 1)
         self.eval_batch_size = (
@@ -184,7 +189,7 @@ class SegmentationDataModule(LightningDataModule):
                 self.rows(split),
                 self.manifest.root,
                 finding.mask_values,
-                size=self.size,
+                size=self.size if mode == "train" else self.eval_size,
                 resize=self.resize,
                 mode=mode,
                 seed=self.seed,

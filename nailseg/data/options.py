@@ -30,12 +30,12 @@ def at_least(name: str, value: int, smallest: int) -> int:
     return value
 
 
-def valid_size(size: int) -> int:
+def valid_size(size: int, name: str = "size") -> int:
     """The size, if the network can halve it five times."""
     if size < MULTIPLE or size % MULTIPLE:
         nearest = max(MULTIPLE, round(size / MULTIPLE) * MULTIPLE)
         raise ConfigError(
-            f"--data.size: expected a multiple of {MULTIPLE}, found {size}. The nearest is {nearest}."
+            f"--data.{name}: expected a multiple of {MULTIPLE}, found {size}. The nearest is {nearest}."
         )
     return size
 

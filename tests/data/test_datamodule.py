@@ -295,3 +295,10 @@ def test_options_are_documented_on_the_command_line(csv: Path) -> None:
 def test_workers_leave_cores_to_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)), raising=False)
     assert [reading_processes(n) for n in (1, 2, 4, 16)] == [8, 7, 3, 1]
+
+
+def test_evaluation_may_be_larger_than_training(drawn) -> None:
+    data = SegmentationDataModule(csv=drawn / "nails.csv", size=64, eval_size=96, batch_size=4, workers=0)
+    data.setup("fit")
+    assert next(iter(data.train_dataloader()))["image"].shape[-2:] == (64, 64)
+    assert max(next(iter(data.val_dataloader()))["image"].shape[-2:]) == 96
