@@ -10,6 +10,7 @@ from pycocotools import mask as coco
 from nailseg.data.rasterise import Shape, draw, ring, run_lengths
 
 SIZE = (60, 80)
+NONE = "something else"
 
 
 def paint(*rings: list[float], **more: object) -> np.ndarray:
@@ -18,7 +19,7 @@ def paint(*rings: list[float], **more: object) -> np.ndarray:
 
 
 def inside(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Even-odd rule at pixel centres, and the centres' distance to the outline: an oracle without pycocotools."""
+    """Even-odd rule at pixel centres, and their distance to the outline: an oracle without pycocotools."""
     y, x = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
     odd, near = np.zeros(SIZE, bool), np.full(SIZE, np.inf)
     for (ax, ay), (bx, by) in zip(points, np.roll(points, -1, axis=0), strict=True):
@@ -88,8 +89,8 @@ def test_what_covers_no_pixel_is_counted() -> None:
     assert draw([box(10.1, 10.1, 10.2, 10.2, "nail")], {"nail": 1}, SIZE)[1]["vanished"] == 1
 
 
-def test_run_lengths_plain_and_packed(seed: int = 0) -> None:
-    blobs = cv2.blur(np.random.default_rng(seed).integers(0, 256, SIZE, np.uint8), (9, 9)) > 127
+def test_run_lengths_plain_and_packed() -> None:
+    blobs = cv2.blur(np.random.default_rng(0).integers(0, 256, SIZE, np.uint8), (9, 9)) > 127
     packed = coco.encode(np.asfortranarray(blobs.astype(np.uint8)))["counts"]
     changes = np.flatnonzero(np.diff(np.r_[0, blobs.T.ravel().astype(int), -1]))
     plain = np.diff(np.r_[0, changes]).tolist()
@@ -100,8 +101,8 @@ def test_run_lengths_plain_and_packed(seed: int = 0) -> None:
 
 @pytest.mark.parametrize(
     ("counts", "found"),
-    [("", "found 0"), ("04", "found 4"), ("zz", "something else"), ("~~~", "something else"), (None, "something else"),
-     ([4800, -1, 1], "something else"), ([10, 2.5], "something else"), ([4801], "found 4801"), ("00000000p", "something else")],
+    [("", "found 0"), ("04", "found 4"), ("zz", NONE), ("~~~", NONE), ("00000000p", NONE), (None, NONE),
+     ([4800, -1, 1], NONE), ([10, 2.5], NONE), ([4801], "found 4801")],
 )  # fmt: skip
 def test_run_lengths_that_do_not_fill_the_picture(counts: object, found: str) -> None:
     with pytest.raises(ValueError, match=found):
