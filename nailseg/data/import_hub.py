@@ -157,7 +157,7 @@ def _load(src: str, subset: str | None) -> dict[str, Any]:
         text = " ".join(str(error).split())[:300]
         raise DataError(
             f"{src}: expected a data set that the datasets library opens, found "
-            f"{type(error).__name__}: {text}"
+            f"{type(error).__name__}: {text}. Check SRC, --subset and the network."
         ) from None
     return dict(loaded) if isinstance(loaded, dict) else {str(loaded.split or "all"): loaded}
 
