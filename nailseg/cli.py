@@ -104,6 +104,34 @@ def _parser() -> argparse.ArgumentParser:
     index.add_argument("--seed", type=int, default=0, help="same seed, same split (default %(default)s)")
     index.set_defaults(run=_index)
 
+    importer = verbs.add_parser("import", help="other people's formats -> Images/, Masks/ and nails.csv")
+    importer.add_argument("kind", choices=["yolo", "coco", "hub"], help="hub: Hugging Face datasets")
+    importer.add_argument("src", metavar="SRC", help="folder or file; for hub also owner/name")
+    importer.add_argument("out", metavar="DIR", help="a new or empty folder")
+    importer.add_argument(
+        "--classes",
+        action="append",
+        metavar="NAME[=A,B]",
+        help="keep a class, or several as one (NAME=* for all); once per class. hub: names by mask value",
+    )
+    importer.add_argument(
+        "--exif",
+        choices=["upright", "stored"],
+        default="upright",
+        help="how the labelling tool showed turned photographs, if SRC does not say (default %(default)s)",
+    )
+    importer.add_argument("--resplit", action="store_true", help="deal splits anew, groups whole")
+    importer.add_argument("--seed", type=int, default=0, help="of the splits dealt (default %(default)s)")
+    importer.add_argument(
+        "--skip-bad", action="store_true", help="leave pictures with faults out, and say which"
+    )
+    importer.add_argument("--columns", metavar="IMAGE,MASK", help="hub: which columns")
+    importer.add_argument("--subset", metavar="NAME", help="hub: which configuration of the data set")
+    importer.add_argument(
+        "--mask-values", metavar="JSON", help="hub: what mask values or colours mean, as --data.mask_values"
+    )
+    importer.set_defaults(run=_import)
+
     predict = verbs.add_parser("predict", help="write masks at the pictures' original size")
     predict.add_argument("paths", nargs="+", metavar="PATH", help="files, folders and globs")
     predict.add_argument("--model", required=True, help="a model folder, a checkpoint or a run folder")
@@ -139,6 +167,24 @@ def _index(options: argparse.Namespace) -> None:
         test=options.test,
         group=options.group,
         seed=options.seed,
+    )
+    print(report)
+
+
+def _import(options: argparse.Namespace) -> None:
+    from nailseg.data.importers import import_data
+
+    hub = {name: getattr(options, name) for name in ("columns", "subset", "mask_values")}
+    report = import_data(
+        options.kind,
+        options.src,
+        options.out,
+        classes=options.classes,
+        exif=options.exif,
+        resplit=options.resplit,
+        seed=options.seed,
+        skip_bad=options.skip_bad,
+        **{name: value for name, value in hub.items() if value is not None},
     )
     print(report)
 

@@ -17,6 +17,7 @@ Codes are stable; programs and people may rely on them.
 | `image-form` | decodes, but its values have no sure meaning as colours (float, 12 bits in 16, Lab) |
 | `mask-form` | decodes, but is no mask: colours in a lossy file, alpha and colour that contradict each other
 |
+| `label-form` | an import met a label that cannot be used: class, outline, run lengths, size, split |
 | `no-mask` | the row has an image and no mask |
 | `size-mismatch` | mask and image differ in height or width, each turned upright by its own EXIF tag |
 | `mask-values` | values or colours that belong to no class |
