@@ -25,7 +25,7 @@ DATA = Path("demo")
 PICTURES = 6  # in the final picture
 
 
-def demo(options: Sequence[str] = (), count: int = 240) -> Path:
+def demo(options: Sequence[str] = (), count: int = 400) -> Path:
     """Draws, indexes, trains, tests, predicts; prints a table and the path of one picture.
 
     Args:

@@ -116,7 +116,7 @@ def _draw(
     azimuth, elevation = rng.uniform(-np.pi, np.pi), rng.uniform(0.5, 1.3)
     direction = (np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation))
     light = Light(np.array(direction), rng.uniform(0.35, 0.65))
-    polish = None if rng.random() < 0.25 else polish_color(rng)
+    polish = None if rng.random() < 0.2 else polish_color(rng)
     skin = skin_tone(rng)
     lures = [skin * 1.05] if polish is None else [polish, skin]
     picture = background(rng, height, width)

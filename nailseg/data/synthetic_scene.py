@@ -119,7 +119,7 @@ def scatter_objects(
     """Puts sweets, petals, buttons and bottles about, many in the colours of skin and polish. In place."""
     height, width = picture.shape[:2]
     size = min(height, width)
-    for _ in range(int(rng.choice([0, 2, 6], p=[0.35, 0.4, 0.25]) + rng.integers(0, 3))):
+    for _ in range(int(rng.choice([0, 1, 4], p=[0.45, 0.35, 0.2]) + rng.integers(0, 2))):
         color = lures[rng.integers(len(lures))] if rng.random() < 0.5 else polish_color(rng)
         center = rng.uniform(0, 1, 2) * (width, height)
         radius = size * rng.uniform(0.02, 0.09)
