@@ -86,7 +86,14 @@ def test_works_without_a_trainer(csv: Path) -> None:
     assert data.mask_values.describe() == "0/255 read as background/nail"
     assert [row.image for row in data.rows("val")] == ["9.jpg", "10.jpg", "11.jpg"]
     assert data.has_split("test")
-    assert data.facts()["data"] == {"csv": "nails.csv", "train images": 9, "val images": 3, "test images": 5}
+    facts = data.facts()["data"]
+    fingerprint = facts.pop("fingerprint")
+    assert facts == {"csv": "nails.csv", "train images": 9, "val images": 3, "test images": 5}
+    changed = csv.read_text().replace(",train", ",val", 1)
+    csv.write_text(changed)
+    again = make(csv)
+    again.setup("fit")
+    assert again.facts()["data"]["fingerprint"] != fingerprint
 
 
 def test_fit_validates_at_the_networks_size_and_test_at_the_masks_own(csv: Path) -> None:
