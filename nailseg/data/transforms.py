@@ -101,6 +101,7 @@ class TrainingTransform:
         self.size = size
         self.resize: Resize = resize
         self.augmentation = augmentation
+        self.largest = augmentation.scale[1] * math.sqrt(1 + augmentation.stretch)
         self.appearance = appearance_transform(augmentation)
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
