@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import statistics
 import tempfile
 import time
@@ -202,6 +203,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     options = parser.parse_args()
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     rows = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

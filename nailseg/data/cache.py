@@ -6,7 +6,11 @@ values, the decoders' versions, our own source. Names made of the files' sizes a
 nothing is read or hashed again while a file stays as it is. Entries are written beside their place and
 renamed: any number of workers, ranks and runs may fill one cache, and a killed run's part serves the next.
 
-A file per pair rather than `datasets`' Arrow cache: FIGURES
+Why not `datasets`' Arrow cache: it reads as fast (benchmarks/loader.py at 512 px, a worker on 2 cores, ms a
+picture of a later epoch: 12 megapixels 8.8 here, 8.7 Arrow, 195 decoded; 432 x 432 pixels 6.7, 6.3, 8.1,
+where augmentation takes nearly all), but it is written as a whole before it is first read: 175 ms for each
+12-megapixel picture ahead of the first step, anew after a kill and after any change of a file. Here the first
+epoch writes as it goes.
 """
 
 from __future__ import annotations
