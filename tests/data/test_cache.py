@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from nailseg.data import cache as cache_module
-from nailseg.data.cache import PixelCache, say_bytes
+from nailseg.data.cache import PixelCache
 from nailseg.data.dataset import Mode, SegmentationDataset
 from nailseg.data.manifest import Row
 from nailseg.data.mask_values import MaskValues
@@ -25,7 +25,6 @@ from nailseg.errors import DataError
 from nailseg.geometry import Resize
 from nailseg.types import Sample
 from tests.data.test_dataset import BINARY, draw_rows, epochs
-from tests.test_layers import PACKAGE, imports
 
 # odd, long, tiny, square, and two that are large enough to be reduced first
 SIZES = [(33, 47), (50, 200), (1, 3), (64, 64), (701, 903), (900, 333)]
@@ -228,16 +227,6 @@ def test_whatever_else_decides_the_pixels_has_a_folder_of_its_own(
     assert len({*folders, folder()}) == 7
 
 
-def test_our_own_code_that_decides_the_pixels_is_known() -> None:
-    known, waiting = set(), ["nailseg.data.reading", "nailseg.data.shrink", "nailseg.geometry"]
-    while waiting:
-        name = waiting.pop().removeprefix("nailseg.").replace(".", "/")
-        if name not in known:
-            known.add(name)
-            waiting += imports((PACKAGE / name).with_suffix(".py"))
-    assert known - {"data/faults", "errors", "types"} <= set(cache_module.SOURCES)
-
-
 def test_a_full_disk_ends_the_writing_and_nothing_else(
     pairs: tuple[Path, list[Row]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,23 +241,7 @@ def test_a_full_disk_ends_the_writing_and_nothing_else(
     assert len(entries(data)) == 1
 
 
-def test_a_folder_that_vanishes_ends_the_writing_and_nothing_else(
-    pairs: tuple[Path, list[Row]], tmp_path: Path
-) -> None:
-    data = make(pairs, tmp_path)
-    shutil.rmtree(data.cache.folder)
-    with pytest.warns(UserWarning, match="takes no more pictures"):
-        assert same(data[0], make(pairs, None)[0])
-
-
 def test_faults_of_the_files_are_told_as_ever(tmp_path: Path) -> None:
     data = make((tmp_path, [Row("a.jpg", "a.png", "train", "a")]), tmp_path / "cache")
     with pytest.raises(DataError, match="expected a file, found nothing"):
         data[0]
-
-
-@pytest.mark.parametrize(
-    ("count", "said"), [(7, "7 bytes"), (1800, "1.8 kB"), (2**30, "1.07 GB"), (5e15, "5e+03 TB")]
-)
-def test_sizes_for_people(count: float, said: str) -> None:
-    assert say_bytes(count) == said

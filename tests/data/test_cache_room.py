@@ -11,13 +11,15 @@ import torch
 from jsonargparse import ArgumentParser
 
 from nailseg.data import cache as cache_module
+from nailseg.data.cache import say_bytes
 from nailseg.data.cache_room import give_caches
 from nailseg.data.datamodule import SegmentationDataModule
 from nailseg.data.manifest import Row
 from nailseg.errors import ConfigError
 from tests.data import test_datamodule
-from tests.data.test_cache import SIZES, make
+from tests.data.test_cache import SIZES, make, same
 from tests.data.test_dataset import draw_rows
+from tests.test_layers import PACKAGE, imports
 
 csv = test_datamodule.csv
 
@@ -160,3 +162,29 @@ def test_the_option_in_a_config(csv: Path, tmp_path: Path, written: str) -> None
     for arguments in (["--config", str(tmp_path / "a.yaml")], typed):
         parsed = parser.parse_args(arguments)
         assert SegmentationDataModule(str(csv), cache=parsed.data.cache).cache == written
+
+
+def test_our_own_code_that_decides_the_pixels_is_known() -> None:
+    known, waiting = set(), ["nailseg.data.reading", "nailseg.data.shrink", "nailseg.geometry"]
+    while waiting:
+        name = waiting.pop().removeprefix("nailseg.").replace(".", "/")
+        if name not in known:
+            known.add(name)
+            waiting += imports((PACKAGE / name).with_suffix(".py"))
+    assert known - {"data/faults", "errors", "types"} <= set(cache_module.SOURCES)
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(7, "7 bytes"), (1800, "1.8 kB"), (2**30, "1.07 GB"), (5e15, "5e+03 TB")]
+)
+def test_sizes_for_people(count: float, said: str) -> None:
+    assert say_bytes(count) == said
+
+
+def test_a_folder_that_vanishes_ends_the_writing_and_nothing_else(
+    pairs: tuple[Path, list[Row]], tmp_path: Path
+) -> None:
+    data = make(pairs, tmp_path)
+    shutil.rmtree(data.cache.folder)
+    with pytest.warns(UserWarning, match="takes no more pictures"):
+        assert same(data[0], make(pairs, None)[0])
