@@ -37,10 +37,11 @@ format: setup ## mend style and formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup ## side-by-side timings against transformers and torchmetrics
+bench: setup ## side-by-side timings against transformers, torchmetrics and uncached loading
 	$(BIN)/python benchmarks/forward.py
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/metric_update.py
+	$(BIN)/python benchmarks/loader.py $(if $(wildcard $(NAILS)),--nails $(NAILS))
 
 nails: setup ## index real photographs (NAILS=folder with Images/ and Masks/), train and test scratch_b0 on them
 	test -f runs/nails.csv || { mkdir -p runs && $(BIN)/nailseg index $(NAILS) --out runs/nails.csv; }

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch.utils.data import DataLoader
 
+from nailseg.data.cache_room import give_caches
 from nailseg.data.checks import DataSummary, check_rows
 from nailseg.data.dataset import Mode, SegmentationDataset, collate, start_worker
 from nailseg.data.manifest import SPLITS, Manifest, Row, load_manifest
@@ -49,6 +50,7 @@ class SegmentationDataModule(LightningDataModule):
         start_method: Literal["fork", "spawn", "forkserver"] | None = None,
         seed: int = 0,
         augmentation: Augmentation = DEFAULT_AUGMENTATION,
+        cache: str | bool = "auto",
     ) -> None:
         """Checks the options; files are read by `setup`.
 
@@ -71,6 +73,8 @@ class SegmentationDataModule(LightningDataModule):
             start_method: How those processes start; the system's own way when not given.
             seed: Seed of the order and of the augmentation.
             augmentation: How strongly training pictures are varied.
+            cache: Folder that keeps decoded pictures from epoch to epoch and run to run; it changes no pixel.
+                'auto' is the user's cache folder, if the disk has room; 'off' decodes every time.
 
         Raises:
             ConfigError: An option is out of range or contradicts another.
@@ -92,6 +96,8 @@ class SegmentationDataModule(LightningDataModule):
         self.start_method = start_method
         self.seed = at_least("seed", seed, 0)
         self.augmentation = augmentation
+        # YAML reads a bare off as false
+        self.cache = {False: "off", True: "auto"}.get(cache, cache)
         self._given_values = mask_values
         self._manifest: Manifest | None = None
         self._mask_values: MaskValues | None = None
@@ -197,6 +203,8 @@ class SegmentationDataModule(LightningDataModule):
                 if mode == "train"
                 else None,
             )
+        if stage == "fit":  # the other stages read each file once
+            rank_zero_info(give_caches(self.cache, [self._datasets[split] for split in STAGES[stage]]))
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled, varied batches of `size` x `size`; a last batch that is not full is left out."""

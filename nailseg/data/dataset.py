@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset, default_collate
 
+from nailseg.data.cache import PixelCache
 from nailseg.data.manifest import Row
-from nailseg.data.reading import MaskValues, read_image, read_mask
+from nailseg.data.reading import MaskValues, image_size, read_image, read_mask
+from nailseg.data.shrink import shrink, shrunk_size
 from nailseg.errors import ConfigError, DataError
-from nailseg.geometry import Resize, fit_image
+from nailseg.geometry import MULTIPLE, Resize, fit_image, network_size
 from nailseg.types import Batch, Sample
 
 Mode = Literal["train", "val", "test"]
 """`train` varies the picture; `val` compares at the network's size (cheap), `test` at the mask's own."""
 
-Transform = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+
+class Transform(Protocol):
+    """What varies a training picture, see `TrainingTransform`.
+
+    Attributes:
+        largest: Largest factor on the network's size by which it enlarges.
+    """
+
+    largest: float
+
+    def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image and mask of the network's size."""
 
 
 class SegmentationDataset(Dataset):
@@ -68,6 +81,8 @@ class SegmentationDataset(Dataset):
         self.mode: Mode = mode
         self.seed = seed
         self.transform = transform
+        self.cache: PixelCache | None = None
+        """Keeps what `fixed` gives; the pixels are the same with and without."""
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -88,21 +103,69 @@ class SegmentationDataset(Dataset):
         if isinstance(key, list):
             return [self[row] for row in key]
         epoch, row = key if isinstance(key, tuple) else (0, int(key))
-        image, mask = self.read(row)
+        if self.cache is None:
+            image, mask = self.fixed(row)
+        else:
+            image, mask = self.cache.get(self.files(row), lambda: self.fixed(row))
         if self.mode == "train":
             return self._training_sample(image, mask, epoch, row)
+        valid = mask.shape if self.mode == "val" else network_size(*mask.shape, self.size, self.resize)
+        return Sample(
+            image=torch.from_numpy(image),
+            mask=torch.from_numpy(mask).long(),
+            valid_size=torch.tensor(valid),
+            row=torch.tensor(row),
+        )
+
+    def fixed(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """What is the same of a sample in every epoch.
+
+        Args:
+            row: Position in `rows`.
+
+        Returns:
+            `train`: image uint8 (H, W, 3) and mask uint8 (H, W), reduced to what the transform needs.
+            Otherwise the padded image uint8 (3, H', W'), and the mask uint8 at the network's size (`val`) or
+            at its own (`test`).
+
+        Raises:
+            DataError: A file cannot be read, or mask and image differ in size.
+        """
+        image, mask = self.read(row)
+        if self.mode == "train":
+            return shrink(image, mask, self.size, self.resize, self.transform.largest)
         fitted, (height, width) = fit_image(
             torch.from_numpy(image).permute(2, 0, 1)[None], self.size, self.resize
         )
         if self.mode == "val":
             # the exact variant: plain INTER_NEAREST shifts masks by up to half a pixel of the result
             mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-        return Sample(
-            image=fitted[0],
-            mask=torch.from_numpy(mask).long(),
-            valid_size=torch.tensor([height, width]),
-            row=torch.tensor(row),
-        )
+        return fitted[0].numpy(), mask
+
+    def fixed_bytes(self, row: int) -> int:
+        """Size of what `fixed` gives, from the picture's header."""
+        height, width = image_size(self.root / self.rows[row].image)
+        if self.mode == "train":
+            height, width = shrunk_size(height, width, self.size, self.resize, self.transform.largest)
+            return 4 * height * width
+        valid_height, valid_width = network_size(height, width, self.size, self.resize)
+        padded = (valid_height + -valid_height % MULTIPLE) * (valid_width + -valid_width % MULTIPLE)
+        return 3 * padded + (valid_height * valid_width if self.mode == "val" else height * width)
+
+    def files(self, row: int) -> tuple[Path, Path]:
+        """The row's image and mask."""
+        return self.root / self.rows[row].image, self.root / self.rows[row].mask
+
+    def settings(self) -> dict[str, Any]:
+        """What decides about `fixed` besides the two files."""
+        values = self.mask_values
+        return {
+            "mode": self.mode,
+            "size": self.size,
+            "resize": self.resize,
+            "largest": self.transform.largest if self.transform else None,
+            "mask_values": [sorted(map(str, values.mapping)), values.smooth],
+        }
 
     def read(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Decodes one row at its original size.

@@ -101,6 +101,7 @@ class TrainingTransform:
         self.size = size
         self.resize: Resize = resize
         self.augmentation = augmentation
+        self.largest = augmentation.scale[1] * math.sqrt(1 + augmentation.stretch)
         self.appearance = appearance_transform(augmentation)
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -121,7 +122,7 @@ class TrainingTransform:
         self.appearance.set_random_seed(seed)
         view = np.ascontiguousarray(self.appearance(image=view)["image"])
         # padding looks in training as it does in evaluation, whatever light falls on the picture
-        view[outside] = PAD_VALUE
+        cv2.copyTo(np.full_like(view, PAD_VALUE), outside.view(np.uint8), view)
         return view, labels
 
 

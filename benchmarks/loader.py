@@ -1,0 +1,230 @@
+"""The training loader with and without its cache, and the same pixels out of `datasets`' Arrow files.
+
+    python benchmarks/loader.py [--nails DIR] [--size 512] [--photos 25] [--pictures 300] [--json FILE]
+
+Drawn photographs of 12 megapixels, and the pairs of DIR (Images/, Masks/) if it is given, go through
+`SegmentationDataModule`'s own loaders: uncached, cached in the first epoch (which writes) and in later ones.
+The loaders take turns in every round, so that a drifting machine slows all of them, and medians are compared;
+their workers are kept. The Arrow loader reads what the cache holds from an IPC file that `datasets` maps into
+memory. `stored` is the time of the stored pixels alone, without augmentation; the training step is B0's,
+eager, bf16 autocast, with batches of 8. Only ratios mean anything on another machine. Asked for: 10x on 12
+megapixels, 1.5x on nails, 3x as fast as the step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from nailseg.data.cache import SETTLED
+from nailseg.data.datamodule import SegmentationDataModule
+from nailseg.data.dataset import SegmentationDataset
+from nailseg.data.synthetic import write_sample
+from nailseg.models.segformer import SegFormer
+
+ASKED = {"12 megapixels": 10.0, "nails": 1.5}
+KINDS = ("uncached", "cached", "arrow")
+
+
+class ArrowCache:
+    """What `PixelCache` keeps, written once by `datasets` and read from its memory-mapped file."""
+
+    def __init__(self, folder: Path, source: SegmentationDataset) -> None:
+        """Writes every row of a data set."""
+        import datasets
+
+        datasets.disable_progress_bars()
+
+        def entries():
+            for row in range(len(source)):
+                image, mask = source.fixed(row)
+                yield {"shape": list(image.shape), "image": image.tobytes(), "mask": mask.tobytes()}
+
+        kinds = {
+            "shape": datasets.List(datasets.Value("int32")),
+            # 32-bit offsets end at 2 GB of pixels
+            "image": datasets.Value("large_binary"),
+            "mask": datasets.Value("large_binary"),
+        }
+        table = datasets.Dataset.from_generator(
+            entries, features=datasets.Features(kinds), cache_dir=str(folder), writer_batch_size=16
+        )
+        self.rows = {source.files(row): row for row in range(len(source))}
+        self.table = table.with_format("arrow")
+
+    def get(self, files: tuple[Path, Path], build: Callable) -> tuple[np.ndarray, np.ndarray]:
+        """The pair of arrays, without a copy."""
+        entry = self.table[self.rows[files]]
+        shape = entry["shape"][0].as_py()
+        image = np.frombuffer(entry["image"][0].as_buffer(), np.uint8).reshape(shape)
+        return image, np.frombuffer(entry["mask"][0].as_buffer(), np.uint8).reshape(shape[:2])
+
+
+def draw_photographs(folder: Path, count: int) -> Path:
+    """A CSV of drawn hands, enlarged to 4000 x 3000 and grained as a phone's camera would, with masks."""
+    write_sample(folder / "small", count=count, size=480)
+    (folder / "photos").mkdir()
+    grain = np.random.default_rng(0).normal(0, 6, (3000, 4000, 3)).astype(np.float32)
+    lines = ["image,mask,split,group"]
+    images = sorted(path for path in (folder / "small" / "Images").rglob("*") if path.is_file())
+    for number, path in enumerate(images):
+        mask = folder / "small" / "Masks" / path.relative_to(folder / "small" / "Images").with_suffix(".png")
+        large = cv2.resize(cv2.imread(str(path)), (4000, 3000), interpolation=cv2.INTER_CUBIC)
+        large = np.clip(large + np.roll(grain, 131 * number, axis=0), 0, 255).astype(np.uint8)
+        cv2.imwrite(str(folder / "photos" / f"{number}.jpg"), large, [cv2.IMWRITE_JPEG_QUALITY, 92])
+        labels = cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE)
+        labels = cv2.resize(labels, (4000, 3000), interpolation=cv2.INTER_NEAREST)
+        cv2.imwrite(str(folder / "photos" / f"{number}.png"), labels)
+        lines.append(f"photos/{number}.jpg,photos/{number}.png,{'train' if number else 'val'},{number}")
+    (folder / "photos.csv").write_text("\n".join(lines))
+    return folder / "photos.csv"
+
+
+def list_pairs(nails: Path, folder: Path, count: int) -> Path:
+    """A CSV of evenly chosen pairs of a folder with Images/ and Masks/."""
+    images = sorted(path for path in (nails / "Images").rglob("*") if path.is_file())
+    chosen = images[:: max(1, len(images) // count)][:count]
+    lines = ["image,mask,split,group"]
+    for number, path in enumerate(chosen):
+        name = path.relative_to(nails / "Images")
+        split = "train" if number % 10 else "val"
+        lines.append(f"Images/{name},Masks/{name.with_suffix('.png')},{split},{number}")
+    (folder / "nails.csv").write_text("\n".join(lines))
+    return folder / "nails.csv"
+
+
+def epoch(loaders: list[DataLoader], number: int) -> float:
+    """Milliseconds a picture of one pass over the loaders."""
+    start, count = time.perf_counter(), 0
+    for loader in loaders:
+        loader.sampler.set_epoch(number)
+        count += sum(len(batch["row"]) for batch in loader)
+    return 1e3 * (time.perf_counter() - start) / count
+
+
+def compare(name: str, csv: Path, root: Path, folder: Path, options: argparse.Namespace) -> list[dict]:
+    """Times the loaders over one data set."""
+    modules = {}
+    for kind in KINDS:
+        modules[kind] = SegmentationDataModule(
+            str(csv),
+            str(root),
+            size=options.size,
+            batch_size=8,
+            workers=options.workers,
+            cache=str(folder / f"{name} cache") if kind == "cached" else "off",
+        )
+        modules[kind].setup("fit")
+    train = {kind: module.dataset("train") for kind, module in modules.items()}
+    start = time.perf_counter()
+    train["arrow"].cache = ArrowCache(folder / f"{name} arrow", modules["uncached"].dataset("train"))
+    arrow_build = 1e3 * (time.perf_counter() - start) / len(train["arrow"])
+    loaders = {kind: (module.train_dataloader(), module.val_dataloader()) for kind, module in modules.items()}
+    first = epoch(loaders["cached"], 0)
+    print(f"{name}: first epoch, which writes: {first:.1f} ms a picture; Arrow's build {arrow_build:.1f} ms")
+    time.sleep(SETTLED)
+    for kind in KINDS:  # the last pictures of a shuffled epoch are left out: a few epochs see all of them
+        for number in range(1 if kind == "uncached" else 3):
+            epoch(loaders[kind], number)
+    rows = []
+    for parts in (("train",), ("train", "val")):
+        times: dict[str, list[float]] = {kind: [] for kind in KINDS}
+        for number in range(options.repeats):
+            for kind in KINDS:
+                times[kind].append(epoch(loaders[kind][: len(parts)], number))
+        rows.append(report(f"{name}, {' + '.join(parts)}", times, ASKED[name]))
+    for row in range(len(train["cached"])):
+        train["cached"][row]
+    rows.append(report(f"{name}, stored", stored(train, options.repeats), None))
+    return rows
+
+
+def stored(train: dict[str, SegmentationDataset], repeats: int) -> dict[str, list[float]]:
+    """Milliseconds per picture until every stored pixel has been seen, without augmentation."""
+    times: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for _ in range(repeats):
+        for kind, data in train.items():
+            start = time.perf_counter()
+            for row in range(len(data)):
+                pair = data.cache.get(data.files(row), lambda: None) if data.cache else data.fixed(row)
+                for array in pair:
+                    array.max()
+            times[kind].append(1e3 * (time.perf_counter() - start) / len(data))
+    return times
+
+
+def report(name: str, times: dict[str, list[float]], asked: float | None) -> dict:
+    """Prints and returns a row."""
+    row = {kind: statistics.median(values) for kind, values in times.items()}
+    ratio = row["uncached"] / row["cached"]
+    cells = "".join(f"{row[kind]:>10.2f} ms" for kind in KINDS)
+    print(f"{name:28}{cells}{ratio:>9.1f}x{asked or '-':>8}", flush=True)
+    return {"name": name, **row, "ratio": ratio}
+
+
+def step_time(size: int, batch: int, repeats: int) -> float:
+    """Milliseconds a picture of B0's training step, on all of the processor's threads."""
+    network = SegFormer("b0").train()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=6e-5)
+    images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8)
+    masks = torch.randint(0, 2, (batch, size, size))
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = F.cross_entropy(network(images).float(), masks)
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        times.append(1e3 * (time.perf_counter() - start) / batch)
+    return statistics.median(times[1:])
+
+
+def main() -> None:
+    """Prints a row per loader and the training step's."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--nails", type=Path, help="folder with Images/ and Masks/")
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--photos", type=int, default=25)
+    parser.add_argument("--pictures", type=int, default=300, help="pairs of --nails that are read")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    options = parser.parse_args()
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    rows = []
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        heads = "".join(f"{kind:>13}" for kind in KINDS)
+        print(f"per picture, {options.size} px, {options.workers} workers")
+        print(f"{'':28}{heads}{'ratio':>10}{'asked':>8}")
+        if options.nails:
+            csv = list_pairs(options.nails, folder, options.pictures)
+            rows += compare("nails", csv, options.nails, folder, options)
+        if options.photos:
+            csv = draw_photographs(folder, options.photos)
+            rows += compare("12 megapixels", csv, folder, folder, options)
+    step = step_time(options.size, 8, options.repeats)
+    print(f"B0's training step: {step:.1f} ms a picture")
+    for row in rows:
+        if row["name"].endswith("train"):
+            faster = step / row["cached"]
+            print(f"{row['name']}: the cached loader is {faster:.1f}x as fast as the step, asked 3")
+    if options.json:
+        options.json.write_text(json.dumps([*rows, {"name": "step", "ms": step}], indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
