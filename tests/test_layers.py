@@ -11,7 +11,7 @@ PACKAGE = Path(nailseg.__file__).parent
 LAYERS = [
     {"nailseg.__main__", "nailseg.demo"},
     {"nailseg.cli", "nailseg.train"},
-    {"nailseg.predict", "nailseg.report", "nailseg.runs", "nailseg.callbacks"},
+    {"nailseg.check", "nailseg.predict", "nailseg.report", "nailseg.runs", "nailseg.callbacks"},
     {"nailseg.predictor"},
     {"nailseg.task"},
     {"nailseg.artifact"},
