@@ -89,7 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     sample.set_defaults(run=_sample)
 
     index = verbs.add_parser("index", help="pair images with masks, split them, write the CSV")
-    index.add_argument("folder", metavar="DIR", help="has Images/ and Masks/, or train|valid/{images,masks}")
+    index.add_argument(
+        "folder", metavar="DIR", help="has Images/ and Masks/, or train|valid/{images,masks}; or a CSV"
+    )
     index.add_argument("--out", metavar="CSV", help="default DIR/nails.csv")
     index.add_argument(
         "--val", type=float, default=0.1, help="share of the pairs for validation (default %(default)s)"
@@ -100,7 +102,11 @@ def _parser() -> argparse.ArgumentParser:
     index.add_argument(
         "--group",
         metavar="REGEX",
-        help="what its first group matches in a path is kept on one side of the split",
+        help="what its first group matches in a path stays on one side of the split; or: folder, column:NAME",
+    )
+    index.add_argument("--folds", type=int, metavar="K", help="write K CSVs, each with another part as val")
+    index.add_argument(
+        "--no-twins", dest="twins", action="store_false", help="do not look for near twins (reads no file)"
     )
     index.add_argument("--seed", type=int, default=0, help="same seed, same split (default %(default)s)")
     index.set_defaults(run=_index)
@@ -160,6 +166,9 @@ def _index(options: argparse.Namespace) -> None:
         test=options.test,
         group=options.group,
         seed=options.seed,
+        folds=options.folds,
+        twins=options.twins,
+        progress=True,
     )
     print(report)
 

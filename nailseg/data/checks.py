@@ -145,7 +145,7 @@ def inspect_rows(
         mask_values: what file values or colours mean; resolved from the files by default.
         splits_needed: `fit` needs train and val, `validate` val, `test` test.
         progress: show a bar on stderr.
-        workers: threads (decoding runs outside Python's lock); the number of cores by default, 8 at most.
+        workers: threads; the number of cores by default, 8 at most.
         max_pixels: limit on a picture's height times width.
         allow: codes that pass; rows nothing can be done with are left out.
         skip_bad: leave out every row that a fault names.
@@ -156,8 +156,7 @@ def inspect_rows(
     allowed = check_codes(allow)
     if mask_values is not None and not isinstance(mask_values, MaskValues):
         mask_values = MaskValues.from_mapping(mask_values, class_names)
-    given = mask_values
-    needed = tuple(splits_needed)
+    given, needed = mask_values, tuple(splits_needed)
     rows = [row for row in manifest.rows if row.split in needed or (given is None and row.mask)]
     colours = given is not None and given.colours
     findings = list(

@@ -5,18 +5,17 @@ from __future__ import annotations
 import csv
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 
 from nailseg.data.dealing import SPLITS, deal
 from nailseg.data.faults import Fault, list_faults
 from nailseg.data.pairing import find_mask
+from nailseg.data.paths import LINE, check_paths
 from nailseg.errors import DataError
 
 COLUMNS = ("image", "mask", "split", "group")
 # what other people's CSVs call the same columns
 ALIASES = {"images": "image", "masks": "mask"}
-# key of a line's place in its file; no CSV can have a column of that name, they are stripped
-LINE = " line"
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def load_manifest(csv_path: str | Path, root: str | Path | None = None, strict: 
         raise DataError(f"{folder}: expected the data root, found no such folder. Give it with --data.root.")
     notes: list[str] = []
     faults: list[Fault] = []
-    lines = _check_paths(lines, folder, csv_path, faults)
+    lines = check_paths(lines, folder, csv_path, faults)
     if "mask" not in header and not (strict and faults):
         lines = _derive_masks(lines, folder, faults)
         notes.append("mask: no such column; taken from the folder Masks that mirrors Images, by name")
@@ -161,57 +160,6 @@ def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
                 "Quote values that hold commas."
             )
     return header, [{key: value.strip() for key, value in line.items()} for line in lines]
-
-
-def _check_paths(
-    lines: list[dict[str, str]], root: Path, csv_path: Path, faults: list[Fault]
-) -> list[dict[str, str]]:
-    """Notes what is wrong, brings paths to forward slashes, and returns the lines without fault."""
-    real_root = root.resolve()
-    # parent folder -> lies within the root; resolving every file would cost seconds
-    inside: dict[Path, bool] = {}
-    seen: dict[str, int] = {}
-    good = []
-    for number, line in enumerate(lines, start=2):
-        where = f"{csv_path.name} line {number}"
-        line[LINE] = where
-        wrong = []
-        if not line["image"]:
-            wrong.append(Fault("missing-path", where, "expected an image, found nothing", "Name it."))
-        for column in ("image", "mask"):
-            value = line.get(column, "")
-            message = _path_fault(value, root, real_root, inside)
-            if message:
-                fix = "Give paths relative to the data root (--data.root), and keep the files inside it."
-                wrong.append(Fault("path-outside", where, message, fix))
-            elif value:
-                line[column] = PurePosixPath(value.replace("\\", "/")).as_posix()
-        image = line["image"]
-        if image and image in seen:
-            message = f"{image} stands in line {seen[image]} already"
-            wrong.append(Fault("doubled-row", where, message, "Delete one."))
-        seen.setdefault(image, number)
-        faults.extend(wrong)
-        if not wrong:
-            good.append(line)
-    return good
-
-
-def _path_fault(value: str, root: Path, real_root: Path, inside: dict[Path, bool]) -> str | None:
-    """What makes a path leave the root, None if nothing does."""
-    if PurePosixPath(value).is_absolute() or PureWindowsPath(value).drive or value.startswith("\\"):
-        return f"expected a relative path, found {value}"
-    value = value.replace("\\", "/")
-    if ".." in value.split("/"):
-        return f"expected a path inside the root, found {value}"
-    path = root / value
-    if path.parent not in inside:
-        inside[path.parent] = path.parent.resolve().is_relative_to(real_root)
-    if value and (
-        not inside[path.parent] or (path.is_symlink() and not path.resolve().is_relative_to(real_root))
-    ):
-        return f"{value} is a link out of the root"
-    return None
 
 
 def _derive_masks(lines: list[dict[str, str]], root: Path, faults: list[Fault]) -> list[dict[str, str]]:

@@ -30,8 +30,9 @@ TEXTURE = 2.0
 """Grey levels of standard deviation from which a block has details to compare."""
 ALIGNED = 0.5
 """Correlation after the alignment, below which nothing fits."""
-SAME = 0.7
-"""Mean correlation of the blocks from which two thumbnails show one photograph; chosen by looking."""
+SAME = 0.75
+"""Correlation that three quarters of the blocks must reach for two thumbnails to show one photograph; chosen
+by looking. Random crops of up to 5 % a side, light, scale and JPEG 30-90 leave 0.88 in 99 of 100 cases."""
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:
@@ -49,16 +50,16 @@ def find_twins(thumbnails: np.ndarray) -> np.ndarray:
     Returns:
         int64 (P, 2), sorted, the smaller index first. Equal thumbnails are paired with the first only.
     """
-    flat = thumbnails.reshape(len(thumbnails), -1)
+    flat = thumbnails.reshape(len(thumbnails), SIDE * SIDE)
     told = np.flatnonzero(flat.std(axis=1) >= MIN_CONTRAST)
     _, first, kind = np.unique(flat[told], axis=0, return_index=True, return_inverse=True)
     repeated = [(int(told[first[k]]), int(row)) for row, k in zip(told, kind.ravel(), strict=True)]
     told = told[np.sort(first)]
-    details = [_details(one) for one in thumbnails[told]]
+    pictures = thumbnails[told].astype(np.float32)
 
     def same(proposal: list[int]) -> bool:
         one, other, turn = proposal
-        return agreement(details[one], turned(details[other], turn)) >= SAME
+        return agreement(pictures[one], turned(pictures[other], turn)) >= SAME
 
     proposals = propose(hash_bits(thumbnails[told])).tolist()
     with ThreadPoolExecutor(2) as pool:
@@ -160,21 +161,19 @@ def propose(bits: np.ndarray) -> np.ndarray:
     return rows[best, :3]
 
 
-def _details(thumbnail: np.ndarray) -> np.ndarray:
-    """uint8 (96, 96) -> float32 of the same shape without what varies slowly: light, and a plain ground."""
-    grey = thumbnail.astype(np.float32)
-    return grey - cv2.GaussianBlur(grey, (0, 0), SIDE / 8)
-
-
 def agreement(one: np.ndarray, other: np.ndarray) -> float:
-    """How well the details of two float32 (96, 96) agree after the affine alignment that suits them best.
+    """How well two float32 (96, 96) agree in their details after the affine alignment that suits them best.
 
     Returns:
-        Mean correlation of the blocks that have details in either, -1..1. Each block counts the same: a
-        strong outline that both share does not drown what differs.
+        The correlation that three quarters of the blocks with details in either reach, -1..1. Each block
+        counts the same: a strong outline that both share does not drown what differs.
     """
     half = (SIDE // 2, SIDE // 2)
-    small = [cv2.resize(each, half, interpolation=cv2.INTER_AREA) for each in (one, other)]
+    # without what varies slowly: light, and a plain ground
+    small = [
+        cv2.resize(each - cv2.GaussianBlur(each, (0, 0), SIDE / 8), half, interpolation=cv2.INTER_AREA)
+        for each in (one, other)
+    ]
     warp = np.eye(2, 3, dtype=np.float32)
     stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-4)
     try:
@@ -188,15 +187,19 @@ def agreement(one: np.ndarray, other: np.ndarray) -> float:
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     moved = cv2.warpAffine(other, warp, (SIDE, SIDE), flags=flags)
     inside = cv2.warpAffine(np.ones_like(other), warp, (SIDE, SIDE), flags=flags)
-    # both a little soft: compression and half a pixel shall not count
-    first, second, inside = (_blocks(cv2.GaussianBlur(each, (0, 0), 0.7)) for each in (one, moved, inside))
+    first, second, inside = _blocks(_fine(one)), _blocks(_fine(moved)), _blocks(inside)
     first, second = (each - each.mean(axis=1, keepdims=True) for each in (first, second))
     power = np.stack([(first**2).mean(axis=1), (second**2).mean(axis=1)])
     compared = (power.max(axis=0) >= TEXTURE**2) & (inside.min(axis=1) > 0.99)
     if compared.mean() < 0.1:
         return -1.0
     correlation = (first * second).mean(axis=1) / np.sqrt(np.maximum(power, 1e-3).prod(axis=0))
-    return float(correlation[compared].mean())
+    return float(np.quantile(correlation[compared], 0.25))
+
+
+def _fine(picture: np.ndarray) -> np.ndarray:
+    """The details alone, a little soft: compression and half a pixel shall not count."""
+    return cv2.GaussianBlur(picture, (0, 0), 0.7) - cv2.GaussianBlur(picture, (0, 0), 2)
 
 
 def _blocks(picture: np.ndarray) -> np.ndarray:
