@@ -10,7 +10,7 @@ from typing import Any
 from nailseg.data.faults import UNUSABLE, DataFaults, Fault, check_codes, list_faults, write_rest
 from nailseg.data.leaks import find_pairs, judge_groups, judge_pairs
 from nailseg.data.looking import Finding, in_threads, look_at
-from nailseg.data.manifest import Manifest
+from nailseg.data.manifest import Manifest, Row
 from nailseg.data.mask_judging import judge_forms, judge_splits
 from nailseg.data.mask_resolve import check_values, classes_of, resolve
 from nailseg.data.mask_values import MaskValues
@@ -159,15 +159,11 @@ def inspect_rows(
     given, needed = mask_values, tuple(splits_needed)
     rows = [row for row in manifest.rows if row.split in needed or (given is None and row.mask)]
     colours = given is not None and given.colours
-    findings = list(
-        in_threads(
-            lambda row: look_at(manifest, row, row.split in needed, colours, max_pixels),
-            rows,
-            "checking data",
-            progress,
-            workers,
-        )
-    )
+
+    def look(row: Row) -> Finding:
+        return look_at(manifest, row, row.split in needed, colours, max_pixels)
+
+    findings = list(in_threads(look, rows, "checking data", progress, workers))
     pairs = find_pairs(findings)
     skipped = [fault for fault in manifest.faults if skip_bad or fault.code in allowed]
     from_csv = [fault for fault in manifest.faults if not (skip_bad or fault.code in allowed)]

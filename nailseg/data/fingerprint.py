@@ -43,9 +43,9 @@ def fingerprint(findings: Sequence[Finding], values: MaskValues) -> dict[str, di
         values: how masks are read.
 
     Returns:
-        `split`, `folder` and (where any has two rows) `group`; in each, per name: `images`; `sizes`, images
-        per "width x height"; `foreground`, mean share of the pictures' areas; `nails`, a picture's mean, with
-        `nails_min` and `nails_max`.
+        `split`, `folder` and `group` (those of two rows or more); in each, per name: `images`; `sizes`,
+        images per "width x height"; `foreground`, mean share of the pictures' areas; `nails`, a picture's
+        mean, with `nails_min` and `nails_max`.
     """
     kinds: dict[str, Callable[[Row], str]] = {
         "split": lambda row: row.split,
@@ -59,7 +59,10 @@ def fingerprint(findings: Sequence[Finding], values: MaskValues) -> dict[str, di
         for finding in findings:
             if finding.size is not None and finding.content is not None:
                 members.setdefault(name_of(finding.row), []).append(finding)
-        told[kind] = {name: _describe(members[name], values) for name in sorted(members)}
+        least = 2 if kind == "group" else 1
+        told[kind] = {
+            name: _describe(members[name], values) for name in sorted(members) if len(members[name]) >= least
+        }
     return told
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from nailseg.data.faults import FaultError
 from nailseg.data.looking import in_threads
 from nailseg.data.manifest import Row
 from nailseg.data.mask_values import THRESHOLD
-from nailseg.data.reading import decode_mask_values, read_bytes, read_image
+from nailseg.data.reading import decode_image, decode_mask_values, read_bytes
 from nailseg.data.twins import clusters, find_twins, thumbnail
 from nailseg.errors import ConfigError
 
@@ -31,11 +32,13 @@ class Looks:
         pairs: images that are near twins.
         strata: folder and size of foreground, per image.
         unread: images of which a file could not be read.
+        doubled: images of the same bytes as an earlier one.
     """
 
     pairs: tuple[tuple[str, str], ...]
     strata: dict[str, str]
-    unread: tuple[str, ...]
+    unread: tuple[str, ...] = ()
+    doubled: tuple[str, ...] = ()
 
 
 def look_over(root: Path, rows: Sequence[Row], progress: bool) -> Looks:
@@ -47,23 +50,31 @@ def look_over(root: Path, rows: Sequence[Row], progress: bool) -> Looks:
         progress: show a bar on stderr.
     """
 
-    def look(row: Row) -> tuple[np.ndarray | None, str]:
+    def look(row: Row) -> tuple[np.ndarray | None, str, bytes]:
         try:
-            small = thumbnail(read_image(root / row.image))
+            data = read_bytes(root / row.image)
+            small = thumbnail(decode_image(data, row.image))
             raw, lossy = decode_mask_values(read_bytes(root / (row.mask or "")), row.mask or "")
         except FaultError:
-            return None, "unread"
+            return None, "unread", row.image.encode()
         # classes are not known here: whatever is not 0 may be foreground, compression noise is not
         share = float((raw > (THRESHOLD if lossy else 0)).mean())
-        return small, str(sum(share > limit for limit in BINS))
+        return (
+            small,
+            str(sum(share > limit for limit in BINS)),
+            hashlib.blake2b(data, digest_size=16).digest(),
+        )
 
     seen = list(in_threads(look, rows, "looking for near twins", progress, None))
-    shown = [(row.image, small) for row, (small, _) in zip(rows, seen, strict=True) if small is not None]
+    shown = [(row.image, small) for row, (small, *_) in zip(rows, seen, strict=True) if small is not None]
+    first: dict[bytes, str] = {}
+    originals = [first.setdefault(digest, row.image) for row, (*_, digest) in zip(rows, seen, strict=True)]
     pairs = find_twins(np.stack([small for _, small in shown])).tolist() if len(shown) > 1 else []
     return Looks(
         tuple((shown[one][0], shown[other][0]) for one, other in pairs),
-        {row.image: f"{folder_of(row)} {size}" for row, (_, size) in zip(rows, seen, strict=True)},
-        tuple(row.image for row, (small, _) in zip(rows, seen, strict=True) if small is None),
+        {row.image: f"{folder_of(row)} {size}" for row, (_, size, _) in zip(rows, seen, strict=True)},
+        tuple(row.image for row, (small, *_) in zip(rows, seen, strict=True) if small is None),
+        tuple(row.image for row, image in zip(rows, originals, strict=True) if row.image != image),
     )
 
 
@@ -116,7 +127,7 @@ def unite(
     """
     rows = [*old, *new]
     place = {row.image: number for number, row in enumerate(rows)}
-    twins = [(place[one], place[other]) for one, other in pairs]
+    twins = [(place[one], place[other]) for one, other in pairs if one in place and other in place]
     first: dict[str, int] = {}
     same_group = [(first.setdefault(row.group, number), number) for number, row in enumerate(rows)]
     root_of = clusters(len(rows), np.array([*twins, *same_group], np.int64).reshape(-1, 2))

@@ -56,12 +56,15 @@ class IndexReport:
         return "\n".join(lines)
 
 
-def twin_notes(looks: Looks, count: int, refused: Sequence[Row]) -> list[str]:
+def twin_notes(looks: Looks, count: int, refused: Sequence[Row], doubled: Sequence[str]) -> list[str]:
     """What was found by looking: clusters, rows that tie two splits together, and files that do not open."""
     notes = []
     if count:
         images = len({image for pair in looks.pairs for image in pair})
         notes.append(f"{count} clusters of near twins ({images} images), kept whole")
+    if doubled:
+        names = ", ".join(doubled[:SHOWN]) + (" …" if len(doubled) > SHOWN else "")
+        notes.append(f"{len(doubled)} new images equal another one byte for byte, left out: {names}")
     if refused:
         names = ", ".join(row.image for row in refused[:SHOWN])
         notes.append(f"{len(refused)} new rows tie two splits together, left out: {names}")

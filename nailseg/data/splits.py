@@ -85,9 +85,12 @@ def index_folder(
         raise _nothing_paired(root, found)
     known = {row.image for row in old}
     new = [replace(row, group=group_of(row, group, pattern)) for row in rows if row.image not in known]
-    looks = Looks((), {row.image: folder_of(row) for row in new}, ())
+    looks = Looks((), {row.image: folder_of(row) for row in new})
     if twins:
         looks = look_over(root, [*old, *new], progress)
+    # one picture under two names: the second teaches nothing, and check would refuse it
+    doubled = sorted({row.image for row in new} & set(looks.doubled))
+    new = [row for row in new if row.image not in set(doubled)]
     new, refused, twin_clusters = unite(old, new, looks.pairs)
     said = [_split_of_folder(row.image) for row in new]
     kept = all(said) and not old and not folds
@@ -99,7 +102,7 @@ def index_folder(
         written = [[replace(r, split=s) for r, s in zip(new, splits, strict=True)] for splits in dealt]
     else:
         written = [[*old, *split_rows(new, val, test, seed, strata)]]
-    notes = twin_notes(looks, twin_clusters, refused)
+    notes = twin_notes(looks, twin_clusters, refused, doubled)
     if old:
         notes.append(f"{len(old)} old rows kept as they are, {len(new)} new; before: {out.name}.bak")
     if folds:

@@ -66,6 +66,14 @@ def test_what_cannot_be_read_is_said(data: Path) -> None:
     assert "1 pairs cannot be read; nailseg check says why" in str(index_folder(data))
 
 
+def test_equal_files_are_taken_once_and_said(data: Path) -> None:
+    shutil.copy(data / "Images/3.jpg", data / "Images/9x.jpg")
+    shutil.copy(data / "Masks/3.png", data / "Masks/9x.png")
+    report = index_folder(data)
+    assert "1 new images equal another one byte for byte, left out: Images/9x.jpg" in str(report)
+    assert len(rows(report.csv)) == 30
+
+
 def test_old_rows_keep_their_split_and_new_ones_join(data: Path) -> None:
     csv = index_folder(data, val=0.3, test=0.3).csv
     before, text = rows(csv), csv.read_bytes()
