@@ -7,6 +7,7 @@ are Lightning's command line (train.py); the others are plain argparse.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import sys
@@ -88,7 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     sample.set_defaults(run=_sample)
 
     index = verbs.add_parser("index", help="pair images with masks, split them, write the CSV")
-    index.add_argument("folder", metavar="DIR", help="has Images/ and Masks/, or train|valid/{images,masks}")
+    index.add_argument(
+        "folder", metavar="DIR", help="has Images/ and Masks/, or train|valid/{images,masks}; or a CSV"
+    )
     index.add_argument("--out", metavar="CSV", help="default DIR/nails.csv")
     index.add_argument(
         "--val", type=float, default=0.1, help="share of the pairs for validation (default %(default)s)"
@@ -99,7 +102,11 @@ def _parser() -> argparse.ArgumentParser:
     index.add_argument(
         "--group",
         metavar="REGEX",
-        help="what its first group matches in a path is kept on one side of the split",
+        help="what its first group matches in a path stays on one side of the split; or: folder, column:NAME",
+    )
+    index.add_argument("--folds", type=int, metavar="K", help="write K CSVs, each with another part as val")
+    index.add_argument(
+        "--no-twins", dest="twins", action="store_false", help="do not look for near twins (reads no file)"
     )
     index.add_argument("--seed", type=int, default=0, help="same seed, same split (default %(default)s)")
     index.set_defaults(run=_index)
@@ -131,6 +138,26 @@ def _parser() -> argparse.ArgumentParser:
         "--mask-values", metavar="JSON", help="hub: what mask values or colours mean, as --data.mask_values"
     )
     importer.set_defaults(run=_import)
+
+    check = verbs.add_parser("check", help="find every fault of a data set, and say how to mend it")
+    check.add_argument("csv", metavar="CSV", help="image,mask,split,group")
+    check.add_argument("--root", metavar="DIR", help="folder the CSV's paths start from (default its own)")
+    check.add_argument("--json", action="store_true", help="faults and fingerprint as JSON")
+    check.add_argument("--allow", nargs="+", default=[], metavar="CODE", help="kinds of faults that pass")
+    check.add_argument(
+        "--for", dest="command", choices=("fit", "validate", "test"), default="fit", help="whose needs"
+    )
+    check.add_argument("--skip-bad", action="store_true", help="leave out rows that a fault names")
+    check.add_argument("--write-clean", metavar="DIR", help="copy the sound rows, masks as class indices")
+    check.add_argument("--sheet", metavar="PNG", help="thumbnails with outlines, worst suspects first")
+    check.add_argument("--classes", nargs="+", default=["background", "nail"], metavar="NAME")
+    check.add_argument(
+        "--mask-values", type=json.loads, metavar="JSON", help='e.g. \'{"0": "background", "255": "nail"}\''
+    )
+    check.add_argument(
+        "--max-pixels", type=int, default=200_000_000, help="most pixels of a picture (default %(default)s)"
+    )
+    check.set_defaults(run=_check)
 
     predict = verbs.add_parser("predict", help="write masks at the pictures' original size")
     predict.add_argument("paths", nargs="+", metavar="PATH", help="files, folders and globs")
@@ -167,6 +194,9 @@ def _index(options: argparse.Namespace) -> None:
         test=options.test,
         group=options.group,
         seed=options.seed,
+        folds=options.folds,
+        twins=options.twins,
+        progress=True,
     )
     print(report)
 
@@ -187,6 +217,24 @@ def _import(options: argparse.Namespace) -> None:
         **{name: value for name, value in hub.items() if value is not None},
     )
     print(report)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from nailseg.check import check_csv
+
+    return check_csv(
+        options.csv,
+        root=options.root,
+        classes=options.classes,
+        mask_values=options.mask_values,
+        command=options.command,
+        allow=options.allow,
+        skip_bad=options.skip_bad,
+        as_json=options.json,
+        clean=options.write_clean,
+        sheet=options.sheet,
+        max_pixels=options.max_pixels,
+    )
 
 
 def _predict(options: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ LAYERS = [
     {"nailseg.__main__", "nailseg.demo"},
     {"nailseg.cli", "nailseg.train"},
     {"nailseg.lightning_cli"},
-    {"nailseg.predict", "nailseg.report", "nailseg.runs", "nailseg.callbacks"},
+    {"nailseg.check", "nailseg.predict", "nailseg.report", "nailseg.runs", "nailseg.callbacks"},
     {"nailseg.predictor"},
     {"nailseg.task"},
     {"nailseg.artifact", "nailseg.model_card"},

@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tqdm import tqdm
-
-from nailseg.data.faults import Fault, FaultError, list_faults
+from nailseg.data.faults import UNUSABLE, DataFaults, Fault, check_codes, list_faults, write_rest
+from nailseg.data.leaks import find_pairs, judge_groups, judge_pairs
+from nailseg.data.looking import Finding, in_threads, look_at
 from nailseg.data.manifest import Manifest, Row
-from nailseg.data.mask_resolve import MaskContent, check_values, classes_of, count_values, resolve
+from nailseg.data.mask_judging import judge_forms, judge_splits
+from nailseg.data.mask_resolve import check_values, classes_of, resolve
 from nailseg.data.mask_values import MaskValues
-from nailseg.data.reading import MAX_PIXELS, decode_mask_values, read_bytes, read_image
-from nailseg.errors import DataError
+from nailseg.data.reading import MAX_PIXELS
 
 FIT_SPLITS = ("train", "val")
-
-
-class DataFaults(DataError):
-    """Everything that is wrong with a data set, said once.
-
-    Attributes:
-        faults: all of them, including those beyond the twenty per kind that the message lists.
-    """
-
-    def __init__(self, csv: str, faults: Sequence[Fault]) -> None:
-        files = len({fault.file for fault in faults})
-        super().__init__(
-            f"{csv}: expected data without faults, found {len(faults)} in {files} files or splits:\n"
-            f"{list_faults(faults)}"
-        )
-        self.csv, self.faults = csv, tuple(faults)
-
-    def __reduce__(self) -> tuple[type[DataFaults], tuple[str, tuple[Fault, ...]]]:
-        return DataFaults, (self.csv, self.faults)
 
 
 @dataclass(frozen=True)
@@ -47,11 +25,12 @@ class DataSummary:
 
     Attributes:
         mask_values: how mask files are read.
-        counts: rows per split, of the whole CSV.
+        counts: rows per split, of the whole CSV less what was left out.
         sizes: images per (height, width), upright, of the checked splits.
         foreground: share of the counted pixels that are not background, per checked split.
         empty: masks without foreground, per checked split.
-        notes: what was derived or is odd, one line each.
+        notes: what was derived, left out or is odd, one line each.
+        left_out: images of the rows that were left out because they were bad.
     """
 
     mask_values: MaskValues
@@ -60,23 +39,64 @@ class DataSummary:
     foreground: dict[str, float]
     empty: dict[str, int]
     notes: tuple[str, ...] = field(default=())
+    left_out: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"masks: {self.mask_values.describe()}"]
         for split, share in self.foreground.items():
             without = f", {self.empty[split]} without" if self.empty[split] else ""
-            lines.append(f"{split}: {self.counts[split]} images, {share:.2%} foreground{without}")
+            lines.append(f"{split}: {self.counts.get(split, 0)} images, {share:.2%} foreground{without}")
         return "\n".join([*lines, *self.notes])
 
 
 @dataclass(frozen=True)
-class _Finding:
-    """What one row's files gave."""
+class Inspection:
+    """Everything that was seen of a data set.
 
-    row: Row
-    size: tuple[int, int] | None
-    content: MaskContent | None
+    Attributes:
+        manifest: the CSV, without the rows that were left out.
+        findings: what its checked rows gave.
+        values: how mask files are read; None where no reading fits.
+        faults: what stops a command.
+        odd: what is only said.
+        left_out: why rows were left out, one fault each.
+        checked: the splits looked at.
+    """
+
+    manifest: Manifest
+    findings: tuple[Finding, ...]
+    values: MaskValues | None
     faults: tuple[Fault, ...]
+    odd: tuple[Fault, ...]
+    left_out: tuple[Fault, ...]
+    checked: tuple[str, ...]
+
+    def refuse(self) -> DataFaults:
+        """The exception that lists the faults; what it cannot list goes to a file."""
+        return DataFaults(str(self.manifest.csv), self.faults, write_rest(self.faults))
+
+    def summary(self, dropped: Iterable[str] = ()) -> DataSummary:
+        """The findings in numbers.
+
+        Args:
+            dropped: images of the rows that were left out.
+
+        Raises:
+            DataFaults: if there are any.
+        """
+        if self.faults or self.values is None:
+            raise self.refuse()
+        shares, empty = _foreground(self.findings, self.values, self.checked)
+        counts = Counter(row.split for row in self.manifest.rows)
+        sizes = Counter(finding.size for finding in self.findings if finding.size is not None)
+        notes = list(self.manifest.notes)
+        if self.left_out:
+            notes.append("left out:\n" + list_faults(self.left_out))
+        if self.odd:
+            notes.append("odd, but no fault:\n" + list_faults(self.odd))
+        return DataSummary(
+            self.values, dict(counts), dict(sizes), shares, empty, tuple(notes), tuple(dropped)
+        )
 
 
 def check_rows(
@@ -87,7 +107,33 @@ def check_rows(
     progress: bool = True,
     workers: int | None = None,
     max_pixels: int = MAX_PIXELS,
+    allow: Iterable[str] = (),
+    skip_bad: bool = False,
 ) -> DataSummary:
+    """`inspect_rows` that raises what is wrong.
+
+    Raises:
+        DataFaults: (a `DataError`) listing every fault.
+        ConfigError: `mask_values` or `allow` that cannot be read.
+    """
+    seen = inspect_rows(
+        manifest, class_names, mask_values, splits_needed, progress, workers, max_pixels, allow, skip_bad
+    )
+    kept = {row.image for row in seen.manifest.rows}
+    return seen.summary(row.image for row in manifest.rows if row.image not in kept)
+
+
+def inspect_rows(
+    manifest: Manifest,
+    class_names: Sequence[str],
+    mask_values: Mapping[Any, Any] | MaskValues | None = None,
+    splits_needed: Sequence[str] = FIT_SPLITS,
+    progress: bool = True,
+    workers: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    allow: Iterable[str] = (),
+    skip_bad: bool = False,
+) -> Inspection:
     """Decodes both files of every row in the needed splits, and resolves the mask values from the whole set.
 
     Masks of the other splits are read for their values alone: what is wrong with those files does not matter
@@ -99,120 +145,82 @@ def check_rows(
         mask_values: what file values or colours mean; resolved from the files by default.
         splits_needed: `fit` needs train and val, `validate` val, `test` test.
         progress: show a bar on stderr.
-        workers: threads (decoding runs outside Python's lock); the number of cores by default, 8 at most.
+        workers: threads; the number of cores by default, 8 at most.
         max_pixels: limit on a picture's height times width.
+        allow: codes that pass; rows nothing can be done with are left out.
+        skip_bad: leave out every row that a fault names.
 
     Raises:
-        DataFaults: (a `DataError`) listing every fault.
-        ConfigError: `mask_values` that cannot be read.
+        ConfigError: `mask_values` or `allow` that cannot be read.
     """
-    values = _given(mask_values, class_names)
-    faults = [_empty_split(split) for split in splits_needed if not manifest.select(split)]
-    rows = [row for row in manifest.rows if row.split in splits_needed or (values is None and row.mask)]
-    jobs = [(row, row.split in splits_needed) for row in rows]
-    colours = values is not None and values.colours
-    findings = list(_look(manifest, jobs, colours, progress, workers, max_pixels))
+    allowed = check_codes(allow)
+    if mask_values is not None and not isinstance(mask_values, MaskValues):
+        mask_values = MaskValues.from_mapping(mask_values, class_names)
+    given, needed = mask_values, tuple(splits_needed)
+    rows = [row for row in manifest.rows if row.split in needed or (given is None and row.mask)]
+    colours = given is not None and given.colours
+
+    def look(row: Row) -> Finding:
+        return look_at(manifest, row, row.split in needed, colours, max_pixels)
+
+    findings = list(in_threads(look, rows, "checking data", progress, workers))
+    pairs = find_pairs(findings)
+    skipped = [fault for fault in manifest.faults if skip_bad or fault.code in allowed]
+    from_csv = [fault for fault in manifest.faults if not (skip_bad or fault.code in allowed)]
+    # without a row the set may read otherwise (0/1 among 0/255) or lack a split: so again until nothing falls
+    while True:
+        faults, odd, values = _judge(manifest, findings, pairs, given, class_names, needed)
+        bad = {
+            fault.file: fault for fault in reversed(faults) if skip_bad or fault.code in allowed & UNUSABLE
+        }
+        dropped = [row for row in manifest.rows if row.image in bad or row.mask in bad]
+        if not dropped:
+            break
+        files = {file for row in dropped for file in (row.image, row.mask)}
+        skipped.extend(fault for file, fault in bad.items() if file in files)
+        manifest = manifest.without({row.image for row in dropped})
+        images = {row.image for row in manifest.rows}
+        findings = [finding for finding in findings if finding.row.image in images]
+    faults = [fault for fault in [*from_csv, *faults] if fault.code not in allowed]
+    checked = tuple(finding for finding in findings if finding.row.split in needed)
+    return Inspection(manifest, checked, values, tuple(faults), tuple(odd), tuple(skipped), needed)
+
+
+def _judge(
+    manifest: Manifest,
+    findings: Sequence[Finding],
+    pairs: Sequence[tuple[str, str, str]],
+    given: MaskValues | None,
+    class_names: Sequence[str],
+    needed: Sequence[str],
+) -> tuple[list[Fault], list[Fault], MaskValues | None]:
+    """Faults, oddities, and the reading of the masks."""
+    checked = [finding for finding in findings if finding.row.split in needed]
+    faults = [_empty_split(split) for split in needed if not manifest.select(split)]
     faults.extend(fault for finding in findings for fault in finding.faults)
     contents = [finding.content for finding in findings if finding.content is not None]
-    needed = {finding.row.mask for finding in findings if finding.row.split in splits_needed}
+    values = given
     if values is None:
         values, value_faults = resolve(contents, class_names)
     else:
         found = [check_values(content, values) for content in contents]
         value_faults = [fault for fault in found if fault is not None]
-    faults.extend(fault for fault in value_faults if fault.file in needed or fault.code == "mask-mixed")
-    checked = [finding for finding in findings if finding.row.split in splits_needed]
+    masks = {finding.row.mask for finding in checked}
+    faults.extend(fault for fault in value_faults if fault.file in masks or fault.code == "mask-mixed")
+    faults.extend(judge_pairs(pairs, {finding.row.image: finding.row.split for finding in checked}))
+    faults.extend(judge_groups(manifest.rows))
+    odd: list[Fault] = []
     if values is not None:
-        shares, empty = _foreground(checked, values, splits_needed)
-        clean = {split for split in splits_needed if manifest.select(split)} - {
-            finding.row.split for finding in checked if finding.faults
-        }
-        if not value_faults:
-            faults.extend(
-                _no_foreground(split) for split in splits_needed if split in clean and not shares[split]
-            )
-    if faults or values is None:
-        raise DataFaults(str(manifest.csv), faults)
-    counts = Counter(row.split for row in manifest.rows)
-    sizes = Counter(finding.size for finding in checked if finding.size is not None)
-    return DataSummary(values, dict(counts), dict(sizes), shares, empty, manifest.notes)
-
-
-def _given(
-    mask_values: Mapping[Any, Any] | MaskValues | None, class_names: Sequence[str]
-) -> MaskValues | None:
-    if mask_values is None or isinstance(mask_values, MaskValues):
-        return mask_values
-    return MaskValues.from_mapping(mask_values, class_names)
-
-
-def _look(
-    manifest: Manifest,
-    jobs: Sequence[tuple[Row, bool]],
-    colours: bool,
-    progress: bool,
-    workers: int | None,
-    max_pixels: int,
-) -> Iterator[_Finding]:
-    def look(job: tuple[Row, bool]) -> _Finding:
-        return _look_at(manifest, *job, colours, max_pixels)
-
-    workers = workers or min(os.cpu_count() or 1, 8)
-    with ThreadPoolExecutor(workers) as pool:
-        # map keeps the CSV's order, so that two runs say the same
-        yield from tqdm(
-            pool.map(look, jobs),
-            total=len(jobs),
-            desc="checking data",
-            unit=" rows",
-            file=sys.stderr,
-            disable=not progress,
-            leave=False,
-        )
-
-
-def _look_at(manifest: Manifest, row: Row, needed: bool, colours: bool, max_pixels: int) -> _Finding:
-    faults: list[Fault] = []
-    size = content = mask_size = None
-    if needed:
-        try:
-            height, width = read_image(manifest.path(row.image), max_pixels).shape[:2]
-            size = (height, width)
-        except FaultError as error:
-            faults.append(_relative(error.fault, row.image))
-    if row.mask is None:
-        faults.append(
-            Fault("no-mask", row.image, "expected a mask, found none in the CSV", "Name it, or drop the row.")
-        )
-        return _Finding(row, size, None, tuple(faults))
-    try:
-        data = read_bytes(manifest.path(row.mask))
-        raw, lossy = decode_mask_values(data, row.mask, max_pixels, colours)
-        mask_size = (raw.shape[0], raw.shape[1])
-        content = MaskContent(row.mask, count_values(raw), lossy)
-    except FaultError as error:
-        faults.append(_relative(error.fault, row.mask))
-    if size and mask_size and size != mask_size:
-        faults.append(_size_mismatch(row, size, mask_size))
-    return _Finding(row, size, content, tuple(faults) if needed else ())
-
-
-def _relative(fault: Fault, file: str) -> Fault:
-    """The CSV's name for the file: short, and the one a person searches for."""
-    return Fault(fault.code, file, fault.message, fault.fix)
-
-
-def _size_mismatch(row: Row, size: tuple[int, int], mask_size: tuple[int, int]) -> Fault:
-    turned = size == mask_size[::-1]
-    return Fault(
-        "size-mismatch",
-        row.mask or "",
-        f"expected {size[1]} x {size[0]} (width x height) like {row.image}, "
-        f"found {mask_size[1]} x {mask_size[0]}",
-        "One of the two is turned: their EXIF orientation tags differ; remove the tag or turn the mask."
-        if turned
-        else "Pair it with the right image, or export the mask at the image's size.",
-    )
+        wrong = {fault.file for fault in value_faults}
+        readable = [f for f in checked if f.content is not None and f.content.file not in wrong]
+        of_forms, odd = judge_forms(readable, values)
+        faults.extend(of_forms)
+        unsure = {f.row.split for f in checked if f.content is None or f.content.file in wrong}
+        whole = [split for split in needed if manifest.select(split) and split not in unsure]
+        of_splits, small = judge_splits(readable, values, whole)
+        faults.extend(of_splits)
+        odd.extend(small)
+    return faults, odd, values
 
 
 def _empty_split(split: str) -> Fault:
@@ -224,17 +232,8 @@ def _empty_split(split: str) -> Fault:
     )
 
 
-def _no_foreground(split: str) -> Fault:
-    return Fault(
-        "no-foreground",
-        split,
-        "expected masks with something but background, found none",
-        "Check the masks and --data.mask_values.",
-    )
-
-
 def _foreground(
-    findings: Sequence[_Finding], values: MaskValues, splits: Sequence[str]
+    findings: Sequence[Finding], values: MaskValues, splits: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, int]]:
     """Share of foreground pixels among those that count, and the number of masks without any, per split."""
     pixels, counted, empty = Counter[str](), Counter[str](), Counter[str]()

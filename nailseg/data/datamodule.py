@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader
 from nailseg.data.cache_room import give_caches
 from nailseg.data.checks import DataSummary, check_rows
 from nailseg.data.dataset import Mode, SegmentationDataset, collate, start_worker
+from nailseg.data.faults import check_codes
 from nailseg.data.manifest import SPLITS, Manifest, Row, load_manifest
 from nailseg.data.options import at_least, reading_processes, valid_class_names, valid_size
-from nailseg.data.reading import MaskValues, image_size
+from nailseg.data.reading import MAX_PIXELS, MaskValues, image_size
 from nailseg.data.samplers import EpochSampler, EqualSizeSampler
 from nailseg.data.transforms import DEFAULT_AUGMENTATION, Augmentation, TrainingTransform
 from nailseg.errors import ConfigError, NailsegError
@@ -51,6 +52,9 @@ class SegmentationDataModule(LightningDataModule):
         seed: int = 0,
         augmentation: Augmentation = DEFAULT_AUGMENTATION,
         cache: str | bool = "auto",
+        allow: tuple[str, ...] | list[str] = (),
+        skip_bad: bool = False,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         """Checks the options; files are read by `setup`.
 
@@ -75,6 +79,10 @@ class SegmentationDataModule(LightningDataModule):
             augmentation: How strongly training pictures are varied.
             cache: Folder that keeps decoded pictures from epoch to epoch and run to run; it changes no pixel.
                 'auto' is the user's cache folder, if the disk has room; 'off' decodes every time.
+            allow: Codes of faults that may pass, as `nailseg check` says them; rows that cannot be used are
+                left out.
+            skip_bad: Leave out every row that a fault names.
+            max_pixels: Most pixels (height times width) a picture may have.
 
         Raises:
             ConfigError: An option is out of range or contradicts another.
@@ -98,6 +106,10 @@ class SegmentationDataModule(LightningDataModule):
         self.augmentation = augmentation
         # YAML reads a bare off as false
         self.cache = {False: "off", True: "auto"}.get(cache, cache)
+        self.allow = sorted(check_codes(allow))
+        self.skip_bad = skip_bad
+        self.max_pixels = at_least("max_pixels", max_pixels, 1)
+        self._left_out: set[str] = set()
         self._given_values = mask_values
         self._manifest: Manifest | None = None
         self._mask_values: MaskValues | None = None
@@ -114,7 +126,7 @@ class SegmentationDataModule(LightningDataModule):
     def manifest(self) -> Manifest:
         """The CSV's rows, read on first use."""
         if self._manifest is None:
-            self._manifest = load_manifest(self.csv, self.root)
+            self._manifest = load_manifest(self.csv, self.root, strict=False)
         return self._manifest
 
     @property
@@ -149,6 +161,8 @@ class SegmentationDataModule(LightningDataModule):
                 "csv": Path(self.csv).name,
                 **{f"{split} images": count for split, count in rows.items()},
                 "fingerprint": self._fingerprint(),
+                **({"allowed": self.allow} if self.allow else {}),
+                **({"left out": len(self._left_out)} if self._left_out else {}),
             },
         }
 
@@ -190,6 +204,8 @@ class SegmentationDataModule(LightningDataModule):
             self._checked.clear()
             raise finding
         self._mask_values = finding.mask_values
+        self._left_out.update(finding.left_out)
+        self._manifest = self.manifest.without(self._left_out)
         for split, mode in STAGES[stage].items():
             self._datasets[split] = SegmentationDataset(
                 self.rows(split),
@@ -202,6 +218,7 @@ class SegmentationDataModule(LightningDataModule):
                 transform=TrainingTransform(self.size, self.resize, self.augmentation)
                 if mode == "train"
                 else None,
+                max_pixels=self.max_pixels,
             )
         if stage == "fit":  # the other stages read each file once
             rank_zero_info(give_caches(self.cache, [self._datasets[split] for split in STAGES[stage]]))
@@ -231,7 +248,7 @@ class SegmentationDataModule(LightningDataModule):
     def _evaluation_loader(self, split: str) -> DataLoader:
         world_size, rank = self._place()
         dataset = self.dataset(split)
-        sizes = [image_size(dataset.root / row.image) for row in dataset.rows]
+        sizes = [image_size(dataset.root / row.image, self.max_pixels) for row in dataset.rows]
         return DataLoader(
             dataset,
             batch_size=None,  # the sampler yields whole batches
@@ -270,7 +287,15 @@ class SegmentationDataModule(LightningDataModule):
             if not splits <= self._checked:
                 known = self._finding.mask_values if self._finding else self._given_values
                 needed = [split for split in SPLITS if split in splits]
-                self._finding = check_rows(self.manifest, self.class_names, known, splits_needed=needed)
+                self._finding = check_rows(
+                    self.manifest,
+                    self.class_names,
+                    known,
+                    splits_needed=needed,
+                    max_pixels=self.max_pixels,
+                    allow=self.allow,
+                    skip_bad=self.skip_bad,
+                )
                 self._checked |= splits
                 rank_zero_info(str(self._finding))
         except NailsegError as error:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, default_collate
 
 from nailseg.data.cache import PixelCache
 from nailseg.data.manifest import Row
-from nailseg.data.reading import MaskValues, image_size, read_image, read_mask
+from nailseg.data.reading import MAX_PIXELS, MaskValues, image_size, read_image, read_mask
 from nailseg.data.shrink import shrink, shrunk_size
 from nailseg.errors import ConfigError, DataError
 from nailseg.geometry import MULTIPLE, Resize, fit_image, network_size
@@ -52,6 +52,7 @@ class SegmentationDataset(Dataset):
         mode: Mode = "train",
         seed: int = 0,
         transform: Transform | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         """Remembers where everything is; nothing is read yet.
 
@@ -64,6 +65,7 @@ class SegmentationDataset(Dataset):
             mode: What a sample looks like, see `Mode`.
             seed: Seed of the augmentation.
             transform: `transform(image, mask, seed) -> (image, mask)`, for `train` only.
+            max_pixels: limit on a picture's height times width.
 
         Raises:
             ConfigError: `train` without a transform, or a transform elsewhere.
@@ -83,6 +85,7 @@ class SegmentationDataset(Dataset):
         self.transform = transform
         self.cache: PixelCache | None = None
         """Keeps what `fixed` gives; the pixels are the same with and without."""
+        self.max_pixels = max_pixels
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -180,8 +183,8 @@ class SegmentationDataset(Dataset):
             DataError: A file cannot be read, or mask and image differ in size.
         """
         entry = self.rows[row]
-        image = read_image(self.root / entry.image)
-        mask = read_mask(self.root / entry.mask, self.mask_values)
+        image = read_image(self.root / entry.image, self.max_pixels)
+        mask = read_mask(self.root / entry.mask, self.mask_values, self.max_pixels)
         if mask.shape != image.shape[:2]:
             raise DataError(
                 f"{entry.mask}: expected the width x height of its image {entry.image}, "

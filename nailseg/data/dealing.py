@@ -21,7 +21,7 @@ def deal(groups: Sequence[str], folders: Sequence[str], val: float, test: float,
 
     Args:
         groups: of each row; one group never lies in two splits.
-        folders: of each row; each is split in proportion.
+        folders: of each row (or any other strata); each is split in proportion.
         val: share of val, 0 to 1.
         test: share of test, 0 to 1.
         seed: another seed, another split.
@@ -52,6 +52,35 @@ def deal(groups: Sequence[str], folders: Sequence[str], val: float, test: float,
                 owed[split] -= sizes[group]
     _fill_empty(dealt, sizes, {"test": test, "val": val, "train": 1 - val - test}, seed)
     return [dealt[group] for group in groups]
+
+
+def deal_folds(
+    groups: Sequence[str], strata: Sequence[str], folds: int, test: float, seed: int = 0
+) -> list[list[str]]:
+    """Chooses test rows once, and deals the others into equal parts.
+
+    Args:
+        groups: of each row; one group never lies in two parts.
+        strata: of each row; each is dealt in proportion.
+        folds: number of parts.
+        test: share of test, 0 to 1.
+        seed: another seed, other parts.
+
+    Returns:
+        A list per fold with train, val or test for each row: in fold k, part k is val.
+    """
+    part = [folds - 1] * len(groups)
+    left = list(range(len(groups)))
+    for fold in range(-1, folds - 1):
+        share = test if fold < 0 else 1 / (folds - fold)
+        # every deal has its own seed: the front of one order must not be the front of the next
+        taken = deal([groups[n] for n in left], [strata[n] for n in left], share, 0.0, seed * 1000 + fold + 1)
+        for row, split in zip(left, taken, strict=True):
+            part[row] = fold if split == "val" else part[row]
+        left = [row for row, split in zip(left, taken, strict=True) if split != "val"]
+    return [
+        ["test" if own < 0 else "val" if own == fold else "train" for own in part] for fold in range(folds)
+    ]
 
 
 def _fill_empty(dealt: dict[str, str], sizes: dict[str, int], shares: dict[str, float], seed: int) -> None:

@@ -1,37 +1,76 @@
 """What can be wrong with a data set: one small record per fault, and how a list of them is said.
 
-Codes are stable; programs and people may rely on them.
-
-| code | meaning |
-| --- | --- |
-| `missing-path` | a row names no image |
-| `path-outside` | a path is absolute, has `..`, or is a link out of the data root |
-| `doubled-row` | an image stands in two rows |
-| `unknown-split` | a split other than train, val, test |
-| `missing-file` | the CSV names a file that is not there, or that may not be opened |
-| `not-a-file` | a folder (or something else that is no plain file) in a file's place |
-| `empty-file` | zero bytes |
-| `unreadable` | truncated or damaged, or no picture format that is read here |
-| `many-frames` | an animation or a file of several pages |
-| `too-large` | more pixels than the limit, said by the header before anything is decoded |
-| `image-form` | decodes, but its values have no sure meaning as colours (float, 12 bits in 16, Lab) |
-| `mask-form` | decodes, but is no mask: colours in a lossy file, alpha and colour that contradict each other
-|
-| `label-form` | an import met a label that cannot be used: class, outline, run lengths, size, split |
-| `no-mask` | the row has an image and no mask |
-| `size-mismatch` | mask and image differ in height or width, each turned upright by its own EXIF tag |
-| `mask-values` | values or colours that belong to no class |
-| `mask-mixed` | masks that read as 0/255 and masks that read as 0/1 in one set |
-| `split-empty` | a split that the command needs has no row |
-| `no-foreground` | a split that the command needs has nothing but background |
+Codes are stable; programs and people may rely on them. Faults stop a command, oddities are only said. A code
+that is allowed passes; rows that nothing can be done with (`UNUSABLE`) are then left out.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from nailseg.errors import DataError
+from nailseg.errors import ConfigError, DataError
+
+FAULTS = {
+    "missing-path": "a row names no image",
+    "path-outside": "a path is absolute, has .., or is a link out of the data root",
+    "doubled-row": "an image stands in two rows",
+    "unknown-split": "a split other than train, val, test",
+    "missing-file": "the CSV names a file that is not there, or that may not be opened",
+    "not-a-file": "a folder (or something else that is no plain file) in a file's place",
+    "empty-file": "zero bytes",
+    "unreadable": "truncated or damaged, or no picture format that is read here",
+    "many-frames": "an animation or a file of several pages",
+    "too-large": "more pixels than the limit, said by the header before anything is decoded",
+    "image-form": "decodes, but its values have no sure meaning as colours (float, 12 bits in 16, Lab)",
+    "mask-form": "decodes, but is no mask: colours in a lossy file, alpha that contradicts colour",
+    "mis-named": "the ending names another format than the bytes",
+    "label-form": "an import met a label that cannot be used: class, outline, run lengths, size, split",
+    "no-mask": "the row has an image and no mask",
+    "size-mismatch": "mask and image differ in height or width, each turned upright by its own EXIF tag",
+    "orientation-mismatch": "only one of a pair has an EXIF turn, and the sizes do not tell which is right",
+    "mask-values": "values or colours that belong to no class",
+    "mask-mixed": "masks that read as 0/255 and masks that read as 0/1 in one set",
+    "mask-full": "two classes: nothing but foreground",
+    "mask-inverted": "two classes: foreground on most of the picture and of its edge",
+    "split-empty": "a split that the command needs has no row",
+    "no-foreground": "a split that the command needs has nothing but background",
+    "class-missing": "a class without a single pixel",
+    "class-one-split": "a class with pixels in one split only",
+    "doubled-image": "one image under two names, in one split",
+    "group-split": "one group in two splits",
+    "image-split": "one image under two names, in two splits",
+    "twin-split": "mirrored, turned, re-compressed or slightly cropped copies in two splits",
+}
+"""Code -> what it means."""
+ODDITIES = {
+    "mask-empty": "nothing but background",
+    "mask-jpeg": "a lossy file, read at > 127",
+    "mask-grey": "grey edges, read at > 127",
+    "mask-palette": "a palette, read by its indices or greys",
+    "mask-rgb": "three equal channels, read as one",
+    "mask-alpha": "an alpha channel, read as the mask where it alone varies",
+    "mask-16-bit": "16 bits, read as whole numbers",
+    "few-rows": "a split too small to train on, or to measure with",
+}
+"""The same for what stops nothing; the masks among them are in forms that read without doubt."""
+UNUSABLE = frozenset(FAULTS) - {
+    "mis-named",
+    "orientation-mismatch",
+    "mask-full",
+    "mask-inverted",
+    "split-empty",
+    "no-foreground",
+    "class-missing",
+    "class-one-split",
+    "doubled-image",
+    "group-split",
+    "image-split",
+    "twin-split",
+}
+"""A row with one of these is left out when the code is allowed: there is nothing to train or measure on."""
 
 LINES_PER_CODE = 20
 """More lines of one kind teach nobody anything."""
@@ -67,6 +106,54 @@ class FaultError(DataError):
     def __reduce__(self) -> tuple[type[FaultError], tuple[Fault]]:
         # the default would hand the text to __init__ when the error comes back from a worker process
         return FaultError, (self.fault,)
+
+
+class DataFaults(DataError):
+    """Everything that is wrong with a data set, said once.
+
+    Attributes:
+        faults: all of them, including those beyond the twenty per kind that the message lists.
+    """
+
+    def __init__(self, csv: str, faults: Sequence[Fault], rest: str | None = None) -> None:
+        files = len({fault.file for fault in faults})
+        super().__init__(
+            f"{csv}: expected data without faults, found {len(faults)} in {files} files or splits:\n"
+            f"{list_faults(faults)}" + (f"\nAll of them: {rest}" if rest else "")
+        )
+        self.csv, self.faults, self.rest = csv, tuple(faults), rest
+
+    def __reduce__(self) -> tuple[type[DataFaults], tuple[str, tuple[Fault, ...], str | None]]:
+        return DataFaults, (self.csv, self.faults, self.rest)
+
+
+def check_codes(codes: Iterable[str]) -> frozenset[str]:
+    """The codes a person allows.
+
+    Raises:
+        ConfigError: one that does not exist, or `split-empty`: no command can do without rows.
+    """
+    allowed = frozenset(codes)
+    wrong = sorted((allowed - FAULTS.keys() - ODDITIES.keys()) | allowed & {"split-empty"})
+    if wrong:
+        raise ConfigError(
+            f"allow: expected codes of {', '.join(sorted(FAULTS.keys() - {'split-empty'}))}; "
+            f"found {', '.join(wrong)}. Copy the code from nailseg check."
+        )
+    return allowed
+
+
+def write_rest(faults: Sequence[Fault]) -> str | None:
+    """Writes all faults to a new temporary file where a message would cut them; its path, None if not."""
+    kinds = [fault.code for fault in faults]
+    if all(kinds.count(code) <= LINES_PER_CODE for code in set(kinds)):
+        return None
+    # a new file of the system's: the data folder may be read-only, and is not ours to write to
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="nailseg-faults-", suffix=".txt", delete=False, encoding="utf-8"
+    ) as file:
+        file.write(list_faults(faults, len(faults)) + "\n")
+    return str(Path(file.name))
 
 
 def refuse(code: str, file: object, message: str, fix: str) -> FaultError:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 
 from nailseg.data.dealing import SPLITS, deal
 from nailseg.data.faults import Fault, list_faults
 from nailseg.data.pairing import find_mask
+from nailseg.data.paths import LINE, check_paths
 from nailseg.errors import DataError
 
 COLUMNS = ("image", "mask", "split", "group")
@@ -45,23 +46,32 @@ class Manifest:
         root: folder their paths are relative to.
         csv: the file they come from.
         notes: one line for everything that was derived instead of read.
+        faults: what the CSV itself gets wrong; those rows are not among `rows`.
+        split_given: the CSV has a column split.
     """
 
     rows: tuple[Row, ...]
     root: Path
     csv: Path
     notes: tuple[str, ...] = field(default=())
+    faults: tuple[Fault, ...] = ()
+    split_given: bool = True
 
     def select(self, split: str) -> list[Row]:
         """The rows of one split, in the CSV's order."""
         return [row for row in self.rows if row.split == split]
+
+    def without(self, images: Collection[str]) -> Manifest:
+        """The same without the rows of some images, and without its faults."""
+        rows = tuple(row for row in self.rows if row.image not in images)
+        return replace(self, rows=rows, faults=())
 
     def path(self, relative: str) -> Path:
         """Where a row's image or mask lies."""
         return self.root / relative
 
 
-def load_manifest(csv_path: str | Path, root: str | Path | None = None) -> Manifest:
+def load_manifest(csv_path: str | Path, root: str | Path | None = None, strict: bool = True) -> Manifest:
     """Reads a CSV and checks its paths and splits; no picture is opened.
 
     Accepted are `image,mask,split,group` in any order with further columns, and fewer: without `group` every
@@ -71,6 +81,7 @@ def load_manifest(csv_path: str | Path, root: str | Path | None = None) -> Manif
     Args:
         csv_path: the CSV, UTF-8.
         root: the folder the paths are relative to; the CSV's own folder by default. May itself be a symlink.
+        strict: raise for rows the CSV gets wrong; otherwise leave them out and list them in `faults`.
 
     Raises:
         DataError: no such file, no image column, paths that are absolute or leave the root, unknown splits,
@@ -83,17 +94,18 @@ def load_manifest(csv_path: str | Path, root: str | Path | None = None) -> Manif
         raise DataError(f"{folder}: expected the data root, found no such folder. Give it with --data.root.")
     notes: list[str] = []
     faults: list[Fault] = []
-    _check_paths(lines, folder, csv_path, faults)
-    if not faults and "mask" not in header:
-        notes.append(_derive_masks(lines, folder, faults))
+    lines = check_paths(lines, folder, csv_path, faults)
+    if "mask" not in header and not (strict and faults):
+        lines = _derive_masks(lines, folder, faults)
+        notes.append("mask: no such column; taken from the folder Masks that mirrors Images, by name")
     if "split" in header:
-        _check_splits(lines, csv_path, faults)
-    if faults:
+        lines = _check_splits(lines, csv_path, faults)
+    if faults and strict:
         raise DataError(f"{csv_path}: {len(faults)} fault(s).\n{list_faults(faults)}")
-    if "split" not in header:
+    if "split" not in header and lines:
         notes.append(_derive_splits(lines))
     rows = tuple(_row(line) for line in lines)
-    return Manifest(rows, folder, csv_path, tuple(notes))
+    return Manifest(rows, folder, csv_path, tuple(notes), tuple(faults), "split" in header)
 
 
 def write_manifest(csv_path: str | Path, rows: Sequence[Row]) -> None:
@@ -150,69 +162,30 @@ def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     return header, [{key: value.strip() for key, value in line.items()} for line in lines]
 
 
-def _check_paths(lines: list[dict[str, str]], root: Path, csv_path: Path, faults: list[Fault]) -> None:
-    real_root = root.resolve()
-    inside: dict[
-        Path, bool
-    ] = {}  # parent folder -> lies within the root; resolving every file would cost seconds
-    seen: dict[str, int] = {}
-    for number, line in enumerate(lines, start=2):
-        where = f"{csv_path.name} line {number}"
-        for column in ("image", "mask"):
-            value = line.get(column, "")
-            if not value:
-                if column == "image":
-                    faults.append(
-                        Fault("missing-path", where, "expected an image, found nothing", "Name it.")
-                    )
-                continue
-            fix = "Give paths relative to the data root (--data.root), and keep the files inside it."
-            if PurePosixPath(value).is_absolute() or PureWindowsPath(value).drive or value.startswith("\\"):
-                faults.append(Fault("path-outside", where, f"expected a relative path, found {value}", fix))
-                continue
-            value = PurePosixPath(value.replace("\\", "/")).as_posix()
-            line[column] = value
-            if ".." in value.split("/"):
-                faults.append(
-                    Fault("path-outside", where, f"expected a path inside the root, found {value}", fix)
-                )
-                continue
-            path = root / value
-            if path.parent not in inside:
-                inside[path.parent] = path.parent.resolve().is_relative_to(real_root)
-            if not inside[path.parent] or (
-                path.is_symlink() and not path.resolve().is_relative_to(real_root)
-            ):
-                faults.append(Fault("path-outside", where, f"{value} is a link out of the root", fix))
-        image = line["image"]
-        if image and image in seen:
-            faults.append(
-                Fault("doubled-row", where, f"{image} stands in line {seen[image]} already", "Delete one.")
-            )
-        seen.setdefault(image, number)
-
-
-def _derive_masks(lines: list[dict[str, str]], root: Path, faults: list[Fault]) -> str:
+def _derive_masks(lines: list[dict[str, str]], root: Path, faults: list[Fault]) -> list[dict[str, str]]:
     listings: dict[PurePosixPath, dict[str, list[str]]] = {}
+    good = []
     for line in lines:
         image = line["image"]
         matches = find_mask(root, image, listings)
         if len(matches) == 1:
             line["mask"] = matches[0]
+            good.append(line)
             continue
         found = " and ".join(matches) or "none"
         message = f"expected one mask of the same name in the folder Masks that mirrors Images, found {found}"
         faults.append(Fault("missing-file", image, message, "Put it there, or add a column mask to the CSV."))
-    return "mask: no such column; taken from the folder Masks that mirrors Images, by name"
+    return good
 
 
-def _check_splits(lines: list[dict[str, str]], csv_path: Path, faults: list[Fault]) -> None:
-    for number, line in enumerate(lines, start=2):
+def _check_splits(lines: list[dict[str, str]], csv_path: Path, faults: list[Fault]) -> list[dict[str, str]]:
+    for line in lines:
         line["split"] = {"valid": "val", "validation": "val"}.get(line["split"], line["split"])
         if line["split"] not in SPLITS:
             message = f"expected split train, val or test; found {line['split'] or 'nothing'!s}"
-            where = f"{csv_path.name} line {number}"
-            faults.append(Fault("unknown-split", where, message, "Correct it, or drop the column split."))
+            fix = "Correct it, or drop the column split."
+            faults.append(Fault("unknown-split", line[LINE], message, fix))
+    return [line for line in lines if line["split"] in SPLITS]
 
 
 def _derive_splits(lines: list[dict[str, str]]) -> str:
@@ -228,7 +201,7 @@ def _derive_splits(lines: list[dict[str, str]]) -> str:
 
 
 def _row(line: dict[str, str]) -> Row:
-    extra = tuple((key, value) for key, value in line.items() if key and key not in COLUMNS)
+    extra = tuple((key, value) for key, value in line.items() if key and key not in (*COLUMNS, LINE))
     return Row(
         line["image"], line.get("mask") or None, line["split"], line.get("group") or line["image"], extra
     )

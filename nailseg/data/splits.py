@@ -1,15 +1,17 @@
-"""Folders -> pairs -> split -> CSV."""
+"""Folders -> pairs -> groups and clusters of near twins -> split or folds -> CSV."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from nailseg.data.dealing import SPLITS, deal
-from nailseg.data.manifest import Row, write_manifest
+from nailseg.data.dealing import SPLITS, deal, deal_folds
+from nailseg.data.growing import COLUMN, Looks, folder_of, group_of, look_over, unite
+from nailseg.data.index_report import IndexReport, split_notes, twin_notes
+from nailseg.data.manifest import Row, load_manifest, write_manifest
 from nailseg.data.pairing import Pairs, pair_folders
 from nailseg.errors import ConfigError, DataError, OutputError
 
@@ -22,47 +24,6 @@ SPLIT_FOLDERS = {
     "test": "test",
     "testing": "test",
 }
-SHOWN = 20
-
-
-@dataclass(frozen=True)
-class IndexReport:
-    """What `index_folder` did; `str()` of it is for people.
-
-    Attributes:
-        csv: the file written.
-        counts: rows per split.
-        groups: groups per split.
-        found: pairs and what found no partner.
-        kept_folders: the splits were taken from folders train, valid, test.
-        notes: what a person should know.
-    """
-
-    csv: Path
-    counts: dict[str, int]
-    groups: dict[str, int]
-    found: Pairs
-    kept_folders: bool = False
-    notes: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        counts = ", ".join(f"{self.counts[split]} {split}" for split in SPLITS)
-        source = ", as the folders say" if self.kept_folders else ""
-        lines = [f"{self.csv}: {sum(self.counts.values())} pairs ({counts}{source})"]
-        if sum(self.groups.values()) < sum(self.counts.values()):
-            lines.append(
-                "groups, kept whole: " + ", ".join(f"{self.groups[split]} {split}" for split in SPLITS)
-            )
-        lines.extend(self.notes)
-        for title, names in (
-            ("without a mask, left out", self.found.images_alone),
-            ("masks without an image, left out", self.found.masks_alone),
-            ("names that stand for several files, left out", tuple(map(" = ".join, self.found.doubled))),
-        ):
-            if names:
-                more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-                lines.append(f"{len(names)} {title}: {', '.join(names[:SHOWN])}{more}")
-        return "\n".join(lines)
 
 
 def index_folder(
@@ -72,128 +33,151 @@ def index_folder(
     test: float = 0.1,
     group: str | None = None,
     seed: int = 0,
+    folds: int | None = None,
+    twins: bool = True,
+    progress: bool = False,
 ) -> IndexReport:
     """Pairs a folder's images with its masks, splits them, and writes the CSV.
 
+    Near twins (see `data.twins`) count as one group, and get one group's name in the CSV. Every folder and
+    every size of foreground is split in proportion. Over an existing CSV, old rows keep their split; a new
+    row joins the split of its group or twins, and is left out if those lie in several; the old file becomes
+    .bak.
+
     Args:
         root: folder with `Images/` and `Masks/` (any depth below them), or `train|valid|test/{images,masks}`,
-            whose splits are kept (and what is missing among them is not made up from the others).
-        out: the CSV, `nails.csv` in the root by default; never overwritten.
+            whose splits are kept (and what is missing among them is not made up from the others); or a CSV
+            with pairs.
+        out: the CSV, `nails.csv` in the root by default.
         val: share of val, 0 to 1.
         test: share of test, 0 to 1.
-        group: regular expression, searched for in the image's path without its ending; its first group (or
-            all it matches) names what must not be divided. An image it does not match is its own group.
+        group: what must not be divided: `folder`, the images' folder; `column:NAME`, a column of the CSV
+            that `root` is; else a regular expression, searched for in the image's path without its ending;
+            its first group (or all it matches) is the name. An image it does not match is its own group.
         seed: another seed, another split.
+        folds: write so many CSVs, NAME-fold1.csv and on, which any command takes: each has another part as
+            val and the same test rows; `val` does not matter.
+        twins: look for near twins; decodes every image once.
+        progress: show a bar on stderr.
 
     Raises:
         ConfigError: fractions or a regular expression that make no sense.
-        DataError: nothing to pair.
-        OutputError: the CSV exists, or cannot be written.
+        DataError: nothing to pair, or a CSV that cannot be read.
+        OutputError: a CSV of a fold exists, or cannot be written.
     """
-    root = Path(root)
+    root, pattern = Path(root), _check_options(val, test, group, folds)
+    given = load_manifest(root) if root.is_file() else None
+    root = given.root if given else root
     out = Path(out) if out is not None else root / "nails.csv"
-    pattern = _check_options(val, test, group)
-    if out.exists():
-        raise OutputError(
-            f"{out}: expected a new file, found an old one. Move it away, or write elsewhere with --out."
-        )
-    found = pair_folders(root)
-    if not found.pairs:
-        raise _nothing_paired(root, found)
-    rows = [Row(image, mask, "", _group(image, pattern)) for image, mask in found.pairs]
-    said = [_split_of_folder(row.image) for row in rows]
-    kept = all(said)
-    if kept:
-        rows = [replace(row, split=split or "") for row, split in zip(rows, said, strict=True)]
+    outs = [out.with_name(f"{out.stem}-fold{k + 1}{out.suffix}") for k in range(folds or 0)] or [out]
+    existing = load_manifest(out, root) if out.exists() and not folds else None
+    _refuse_to_overwrite([Path(f"{out}.bak")] if existing else outs)
+    old = existing.rows if existing and existing.split_given else ()
+    if not old:
+        given = given or existing
+    if given:
+        found = Pairs(tuple((row.image, row.mask) for row in given.rows if row.mask))
+        rows = [replace(row, split="") for row in given.rows if row.mask]
     else:
-        rows = split_rows(rows, val, test, seed)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_manifest(out, rows)
-    except OSError as error:
-        raise OutputError(
-            f"{out}: expected to write the CSV, found {error.strerror}. Choose --out."
-        ) from None
+        found = pair_folders(root)
+        rows = [Row(image, mask, "", "") for image, mask in found.pairs]
+    if not rows:
+        raise _nothing_paired(root, found)
+    known = {row.image for row in old}
+    new = [replace(row, group=group_of(row, group, pattern)) for row in rows if row.image not in known]
+    looks = Looks((), {row.image: folder_of(row) for row in new})
+    if twins:
+        looks = look_over(root, [*old, *new], progress)
+    # one picture under two names: the second teaches nothing, and check would refuse it
+    doubled = sorted({row.image for row in new} & set(looks.doubled))
+    new = [row for row in new if row.image not in set(doubled)]
+    new, refused, twin_clusters = unite(old, new, looks.pairs)
+    said = [_split_of_folder(row.image) for row in new]
+    kept = all(said) and not old and not folds
+    strata = [looks.strata[row.image] for row in new]
+    if kept:
+        written = [[replace(row, split=split or "") for row, split in zip(new, said, strict=True)]]
+    elif folds:
+        dealt = deal_folds([row.group for row in new], strata, folds, test, seed)
+        written = [[replace(r, split=s) for r, s in zip(new, splits, strict=True)] for splits in dealt]
+    else:
+        written = [[*old, *split_rows(new, val, test, seed, strata)]]
+    notes = twin_notes(looks, twin_clusters, refused, doubled)
+    if old:
+        notes.append(f"{len(old)} old rows kept as they are, {len(new)} new; before: {out.name}.bak")
+    if folds:
+        notes.append(f"written: {', '.join(path.name for path in outs)}; counted is the first")
+    _write(outs, written, Path(f"{out}.bak") if existing else None)
+    rows = written[0]
     counts = Counter(row.split for row in rows)
     groups = Counter(split for split, _ in {(row.split, row.group) for row in rows})
+    shares = dict.fromkeys(SPLITS, 0.0) if old else {"train": 1 - val - test, "val": val, "test": test}
+    notes.extend(split_notes(rows, root, out, said if not old else [], shares, pattern))
     return IndexReport(
-        out,
-        {s: counts[s] for s in SPLITS},
-        {s: groups[s] for s in SPLITS},
-        found,
-        kept,
-        _notes(rows, root, out, said, {"train": 1 - val - test, "val": val, "test": test}, pattern),
+        outs[0], {s: counts[s] for s in SPLITS}, {s: groups[s] for s in SPLITS}, found, kept, tuple(notes)
     )
 
 
-def split_rows(rows: Sequence[Row], val: float, test: float, seed: int = 0) -> list[Row]:
-    """Gives rows a split: groups whole, every folder of images in proportion, as `dealing.deal` says."""
-    folders = [str(PurePosixPath(row.image).parent) for row in rows]
-    splits = deal([row.group for row in rows], folders, val, test, seed)
-    return [replace(row, split=split) for row, split in zip(rows, splits, strict=True)]
+def split_rows(
+    rows: Sequence[Row], val: float, test: float, seed: int = 0, strata: Sequence[str] | None = None
+) -> list[Row]:
+    """Gives rows without a split one: groups whole, every stratum in proportion, as `dealing.deal` says.
+
+    Args:
+        rows: those that have a split keep it.
+        val: share of val, 0 to 1.
+        test: share of test, 0 to 1.
+        seed: another seed, another split.
+        strata: of each row; by default the folder of its image.
+    """
+    strata = list(strata) if strata is not None else [folder_of(row) for row in rows]
+    waiting = [number for number, row in enumerate(rows) if not row.split]
+    groups = [rows[number].group for number in waiting]
+    splits = deal(groups, [strata[number] for number in waiting], val, test, seed)
+    split_of = dict(zip(waiting, splits, strict=True))
+    return [replace(row, split=split_of.get(number, row.split)) for number, row in enumerate(rows)]
 
 
-def _check_options(val: float, test: float, group: str | None) -> re.Pattern[str] | None:
+def _refuse_to_overwrite(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if path.exists():
+            raise OutputError(
+                f"{path}: expected a new file, found an old one. Move it away, or write elsewhere with --out."
+            )
+
+
+def _write(outs: Sequence[Path], written: Sequence[Sequence[Row]], backup: Path | None) -> None:
+    try:
+        outs[0].parent.mkdir(parents=True, exist_ok=True)
+        if backup:
+            outs[0].rename(backup)
+        for path, rows in zip(outs, written, strict=True):
+            write_manifest(path, rows)
+    except OSError as error:
+        raise OutputError(
+            f"{outs[0]}: expected to write the CSV, found {error.strerror}. Choose --out."
+        ) from None
+
+
+def _check_options(val: float, test: float, group: str | None, folds: int | None) -> re.Pattern[str] | None:
+    if folds is not None and folds < 2:
+        raise ConfigError(f"expected --folds of 2 or more, found {folds}.")
     if not (0 <= val <= 1 and 0 <= test <= 1 and val + test <= 1 + 1e-9):
         raise ConfigError(
             f"expected --val and --test from 0 to 1 with a sum of at most 1, found {val} and {test}."
         )
     try:
-        return re.compile(group) if group else None
+        plain = not group or group == "folder" or group.startswith(COLUMN)
+        return None if plain else re.compile(group or "")
     except re.error as error:
         raise ConfigError(
             f"expected --group to be a regular expression, found {group!r} ({error})."
         ) from None
 
 
-def _group(image: str, pattern: re.Pattern[str] | None) -> str:
-    stem = PurePosixPath(image).with_suffix("").as_posix()
-    match = pattern.search(stem) if pattern else None
-    if match is None:
-        return stem
-    return (match.group(1) if match.re.groups and match.group(1) is not None else match.group(0)) or stem
-
-
 def _split_of_folder(image: str) -> str | None:
     folders = PurePosixPath(image).parts[:-1]
     return next((SPLIT_FOLDERS[part.lower()] for part in folders if part.lower() in SPLIT_FOLDERS), None)
-
-
-def _notes(
-    rows: Sequence[Row],
-    root: Path,
-    out: Path,
-    said: Sequence[str | None],
-    shares: dict[str, float],
-    pattern: re.Pattern[str] | None,
-) -> tuple[str, ...]:
-    notes = []
-    if out.resolve().parent != root.resolve():
-        notes.append(f"paths are relative to {root}: give it with --data.root")
-    if any(said) and not all(said):
-        notes.append(
-            "only some images lie in folders train, valid or test: those folders were not kept as splits"
-        )
-    present = {row.split for row in rows}
-    if all(said):
-        lacking = [split for split in SPLITS if split not in present]
-        if lacking:
-            notes.append(f"no folder for {' and '.join(lacking)}: its rows have to come from elsewhere")
-        splits_of: dict[str, set[str]] = {}
-        for row in rows:
-            splits_of.setdefault(row.group, set()).add(row.split)
-        crossing = sorted(group for group, splits in splits_of.items() if len(splits) > 1)
-        if crossing:
-            notes.append(
-                f"{len(crossing)} groups lie in several of the folders' splits: {', '.join(crossing[:SHOWN])}"
-            )
-    else:
-        notes.extend(
-            f"{split} got nothing: too few {'groups' if pattern else 'pairs'}"
-            for split in SPLITS
-            if shares[split] > 1e-9 and split not in present
-        )
-    return tuple(notes)
 
 
 def _nothing_paired(root: Path, found: Pairs) -> DataError:

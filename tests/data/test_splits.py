@@ -12,7 +12,7 @@ from nailseg.data.dealing import deal
 from nailseg.data.manifest import load_manifest
 from nailseg.data.pairing import pair_folders
 from nailseg.data.splits import index_folder
-from nailseg.errors import ConfigError, DataError, OutputError
+from nailseg.errors import ConfigError, DataError
 
 
 def touch(root: Path, *names: str) -> None:
@@ -157,12 +157,13 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     assert texts[0] == texts[2] != texts[1]
 
 
-def test_an_old_csv_is_never_overwritten(tmp_path: Path) -> None:
+def test_what_is_no_csv_is_never_overwritten(tmp_path: Path) -> None:
     fill(tmp_path, "1")
     (tmp_path / "nails.csv").write_text("mine")
-    with pytest.raises(OutputError, match=r"nails\.csv: expected a new file, found an old one.*--out"):
+    with pytest.raises(DataError, match=r"nails\.csv: expected a column image"):
         index_folder(tmp_path)
     assert (tmp_path / "nails.csv").read_text() == "mine"
+    assert not (tmp_path / "nails.csv.bak").exists()
 
 
 def test_folders_train_valid_and_test_are_kept_as_splits(tmp_path: Path) -> None:

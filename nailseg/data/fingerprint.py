@@ -1,0 +1,100 @@
+"""What a data set is made of, in numbers: per split, folder and group."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from nailseg.data.looking import Finding
+from nailseg.data.manifest import Row
+from nailseg.data.mask_resolve import classes_of
+from nailseg.data.mask_values import MaskValues
+
+LINES = 20
+"""More folders or groups are in the JSON only."""
+
+
+def foreground_share(finding: Finding, values: MaskValues) -> float:
+    """Share of a mask's counted pixels that are not background, 0..1; nan where no pixel counts."""
+    if finding.content is None:
+        return float("nan")
+    by_class = classes_of(finding.content, values)
+    foreground = sum(count for index, count in by_class.items() if 0 < index < 254)
+    return foreground / (foreground + by_class[0]) if foreground + by_class[0] else float("nan")
+
+
+def count_nails(finding: Finding, values: MaskValues) -> int:
+    """Connected components of foreground in a mask."""
+    lossy = finding.content is not None and finding.content.lossy
+    return sum(
+        parts for value, parts in finding.parts.items() if 0 < (values.class_of(value, lossy) or 0) < 254
+    )
+
+
+def fingerprint(findings: Sequence[Finding], values: MaskValues) -> dict[str, dict[str, dict[str, Any]]]:
+    """Numbers of a set in plain values, for JSON.
+
+    Args:
+        findings: what the checked rows gave.
+        values: how masks are read.
+
+    Returns:
+        `split`, `folder` and `group` (those of two rows or more); in each, per name: `images`; `sizes`,
+        images per "width x height"; `foreground`, mean share of the pictures' areas; `nails`, a picture's
+        mean, with `nails_min` and `nails_max`.
+    """
+    kinds: dict[str, Callable[[Row], str]] = {
+        "split": lambda row: row.split,
+        "folder": lambda row: PurePosixPath(row.image).parent.as_posix(),
+    }
+    if len({finding.row.group for finding in findings}) < len(findings):
+        kinds["group"] = lambda row: row.group
+    told: dict[str, dict[str, dict[str, Any]]] = {}
+    for kind, name_of in kinds.items():
+        members: dict[str, list[Finding]] = {}
+        for finding in findings:
+            if finding.size is not None and finding.content is not None:
+                members.setdefault(name_of(finding.row), []).append(finding)
+        least = 2 if kind == "group" else 1
+        told[kind] = {
+            name: _describe(members[name], values) for name in sorted(members) if len(members[name]) >= least
+        }
+    return told
+
+
+def _describe(findings: Sequence[Finding], values: MaskValues) -> dict[str, Any]:
+    sizes = Counter(finding.size for finding in findings if finding.size is not None)
+    nails = [count_nails(finding, values) for finding in findings]
+    shares = [foreground_share(finding, values) for finding in findings]
+    counted = [share for share in shares if not np.isnan(share)]
+    return {
+        "images": len(findings),
+        "sizes": {f"{width} x {height}": n for (height, width), n in sorted(sizes.items())},
+        "foreground": round(float(np.mean(counted)), 6) if counted else None,
+        "nails": round(float(np.mean(nails)), 3),
+        "nails_min": min(nails),
+        "nails_max": max(nails),
+    }
+
+
+def as_table(told: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """The fingerprint for people, with the sizes reduced to the commonest."""
+    lines = [("", "images", "foreground", "nails per image", "sizes")]
+    for kind, names in told.items():
+        for name, row in list(names.items())[:LINES]:
+            common = max(row["sizes"], key=lambda size: (row["sizes"][size], size))
+            others = f" and {len(row['sizes']) - 1} others" if len(row["sizes"]) > 1 else ""
+            share = "-" if row["foreground"] is None else f"{row['foreground']:.2%}"
+            nails = f"{row['nails']:.1f} ({row['nails_min']}-{row['nails_max']})"
+            lines.append((f"{kind} {name}", str(row["images"]), share, nails, common + others))
+        if len(names) > LINES:
+            lines.append((f"{len(names) - LINES} more {kind}s", "", "", "", ""))
+    widths = [max(len(line[column]) for line in lines) for column in range(4)]
+    return "\n".join(
+        f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}  {e}".rstrip()
+        for a, b, c, d, e in lines
+    )
