@@ -27,7 +27,6 @@ FAULTS = {
     "image-form": "decodes, but its values have no sure meaning as colours (float, 12 bits in 16, Lab)",
     "mask-form": "decodes, but is no mask: colours in a lossy file, alpha that contradicts colour",
     "mis-named": "the ending names another format than the bytes",
-    "label-form": "an import met a label that cannot be used: class, outline, run lengths, size, split",
     "no-mask": "the row has an image and no mask",
     "size-mismatch": "mask and image differ in height or width, each turned upright by its own EXIF tag",
     "orientation-mismatch": "only one of a pair has an EXIF turn, and the sizes do not tell which is right",
@@ -71,6 +70,11 @@ UNUSABLE = frozenset(FAULTS) - {
     "twin-split",
 }
 """A row with one of these is left out when the code is allowed: there is nothing to train or measure on."""
+
+IMPORT_FAULTS = {
+    "label-form": "a label that cannot be used: class, outline, run lengths, size, split",
+}
+"""The same for what only `nailseg import` can meet."""
 
 LINES_PER_CODE = 20
 """More lines of one kind teach nobody anything."""

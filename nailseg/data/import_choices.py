@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from nailseg.data.import_items import Source
 from nailseg.data.manifest import Row
@@ -52,7 +53,7 @@ def keep_splits(rows: Sequence[Row], resplit: bool, seed: int, notes: list[str],
     said = Counter(row.split for row in rows)
     if resplit or not any(row.split for row in rows):
         notes.append(f"splits: dealt out anew, 10% val, 10% test, groups whole, seed {seed}")
-        return split_rows(rows, 0.1, 0.1, seed)
+        return split_rows([replace(row, split="") for row in rows], 0.1, 0.1, seed)
     if said[""]:
         lost = [row.image for row in rows if not row.split]
         raise DataError(
@@ -62,7 +63,8 @@ def keep_splits(rows: Sequence[Row], resplit: bool, seed: int, notes: list[str],
     dealt = list(rows)
     if said["train"] and not said["val"]:
         test = 0.0 if said["test"] else 0.1
-        train = split_rows([row for row in rows if row.split == "train"], 0.1, test, seed)
+        train = [replace(row, split="") for row in rows if row.split == "train"]
+        train = split_rows(train, 0.1, test, seed)
         dealt = sorted([*train, *(row for row in rows if row.split != "train")], key=lambda row: row.image)
         notes.append(f"val{' and test' if test else ''}: not in the source, dealt out of train, seed {seed}")
     splits_of: dict[str, set[str]] = {}

@@ -68,7 +68,9 @@ def read(manifest: Manifest, image: str) -> np.ndarray:
 
 def checked(report: ImportReport) -> tuple[Manifest, DataSummary]:
     manifest = load_manifest(report.csv)
-    return manifest, check_rows(manifest, report.class_names, progress=False)
+    # the drawn sources are tiny and repeat one picture: leaks are theirs, the import has only to keep them
+    leaks = ("class-one-split", "image-split", "group-split", "twin-split", "doubled-image")
+    return manifest, check_rows(manifest, report.class_names, progress=False, allow=leaks)
 
 
 def square(value: int = 255) -> np.ndarray:
