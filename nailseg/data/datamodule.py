@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch.utils.data import DataLoader
 
 from nailseg.data.cache_room import give_caches
@@ -22,6 +22,8 @@ from nailseg.data.samplers import EpochSampler, EqualSizeSampler
 from nailseg.data.transforms import DEFAULT_AUGMENTATION, Augmentation, TrainingTransform
 from nailseg.errors import ConfigError, NailsegError
 from nailseg.geometry import Resize
+
+log = logging.getLogger("nailseg")  # the command line lets rank 0 speak only
 
 Stage = Literal["fit", "validate", "test"]
 
@@ -221,7 +223,7 @@ class SegmentationDataModule(LightningDataModule):
                 max_pixels=self.max_pixels,
             )
         if stage == "fit":  # the other stages read each file once
-            rank_zero_info(give_caches(self.cache, [self._datasets[split] for split in STAGES[stage]]))
+            log.info(give_caches(self.cache, [self._datasets[split] for split in STAGES[stage]]))
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled, varied batches of `size` x `size`; a last batch that is not full is left out."""
@@ -297,7 +299,7 @@ class SegmentationDataModule(LightningDataModule):
                     skip_bad=self.skip_bad,
                 )
                 self._checked |= splits
-                rank_zero_info(str(self._finding))
+                log.info(str(self._finding))
         except NailsegError as error:
             self._finding = error
         return self._finding
