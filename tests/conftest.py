@@ -57,3 +57,13 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def own_log_lines():
+    """The command line takes the package's log for itself; the next test gets it back."""
+    import logging
+
+    yield
+    logger = logging.getLogger("nailseg")
+    logger.handlers, logger.propagate = [], True
