@@ -215,6 +215,11 @@ class NailsegCLI(LightningCLI):
         parser = self._parser(self.subcommand)
         content = yaml.safe_load(parser.dump(self.options, skip_validation=True))
         content = {key: value for key, value in content.items() if key not in NOT_SAVED}
+        # the run can be resumed from any folder
+        for part, name in (("data", "csv"), ("data", "root"), ("model", "weights")):
+            value = content[part].get(name)
+            if value and Path(value).exists():
+                content[part][name] = str(Path(value).absolute())
         (self.folder / "config.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
     def fit(self, model: SegmentationTask, **kwargs: Any) -> None:
@@ -250,7 +255,11 @@ class NailsegCLI(LightningCLI):
             else:
                 log.info("no row of the CSV has the split 'test': the model is not tested")
         if self.trainer.is_global_zero:
-            target = artifact.free_path(self.folder / "model")
+            target = self.folder / "model"
+            if target.exists():  # a resumed run: its newest model is the one that people find
+                older = artifact.free_path(self.folder / "model-old")
+                target.rename(older)
+                log.info("the model from before is now %s", older)
             self.model.save(target, metrics=metrics)
             log.info("model folder: %s", target)
 

@@ -38,6 +38,10 @@ def find_images(paths: Sequence[str], out: Path) -> dict[Path, Path]:
     found: dict[Path, Path] = {}
     for text in paths:
         path = Path(text)
+        if path.is_dir() and out.resolve() in (path.resolve(), *path.resolve().parents):
+            raise ConfigError(
+                f"--out {out}: expected a folder apart from the pictures, found that {path} is in it."
+            )
         if path.is_dir():
             members = {
                 file: file.relative_to(path) for file in sorted(path.rglob("*")) if _is_picture(file, out)

@@ -88,6 +88,11 @@ def test_a_device_that_is_not_there_is_named(model) -> None:
         nailseg.load(model, device="nonsense")
 
 
+def test_out_is_not_where_the_pictures_are(photos) -> None:
+    with pytest.raises(ConfigError, match=r"--out .*: expected a folder apart from the pictures"):
+        predict.find_images([str(photos / "sub")], photos / "sub")
+
+
 def test_existing_masks_are_not_overwritten(model, photos, tmp_path, capsys) -> None:
     args = ["predict", str(photos / "a.jpg"), "--model", str(model), "--out", str(tmp_path / "out")]
     assert main(args) == 0

@@ -165,10 +165,9 @@ def test_resume_goes_on_in_the_same_folder(run, tmp_path) -> None:
     with (copy / "metrics.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2"]
     assert (copy / "test-2" / "metrics.json").exists()
-    assert (copy / "model-2").is_dir()
-    assert (copy / "model" / "model.safetensors").read_bytes() == (
-        run / "model" / "model.safetensors"
-    ).read_bytes()
+    before = (run / "model" / "model.safetensors").read_bytes()
+    assert (copy / "model-old" / "model.safetensors").read_bytes() == before
+    assert (copy / "model" / "model.safetensors").exists()
 
 
 def test_last_is_the_last_epoch_and_resume_begins_there(drawn, tiny_folder, tmp_path, monkeypatch) -> None:

@@ -22,6 +22,8 @@ from nailseg.types import IGNORE_INDEX
 
 MAX_MIDDLE = 0.1
 """More than this share of pixels between 64 and 191: a photograph or a soft matte, no compressed mask."""
+MAX_FLAT = 0.25
+"""One grey on more pixels than this share of the white ones: a third class, no soft edge of many greys."""
 MAX_COLOURS = 256
 """No colour-coded mask has more; what has is a photograph or an overlay."""
 
@@ -145,7 +147,8 @@ def _style(content: MaskContent, classes: int) -> str | Fault:
         return "65535"
     if values <= {*range(classes), IGNORE_INDEX}:
         return "index"
-    if classes == 2 and max(values) > 250 and _check_greys(content) is None:  # type: ignore[type-var,operator]
+    soft = classes == 2 and max(values) > 250 and not _flat_grey(content)  # type: ignore[type-var,operator]
+    if soft and _check_greys(content) is None:
         return "smooth"
     strange = {v: count for v, count in content.counts.items() if v not in {*range(classes), IGNORE_INDEX}}
     expected = (
@@ -154,6 +157,13 @@ def _style(content: MaskContent, classes: int) -> str | Fault:
         else f"class indices 0..{classes - 1}, or 255 for ignore"
     )
     return _unknown(content, strange, expected)
+
+
+def _flat_grey(content: MaskContent) -> bool:
+    """Whether one value between black and white covers an area, which edges that were smoothed do not."""
+    white = sum(count for value, count in content.counts.items() if value > 250)  # type: ignore[operator]
+    greys = [count for value, count in content.counts.items() if 5 < value <= 250]  # type: ignore[operator]
+    return max(greys, default=0) > MAX_FLAT * white
 
 
 def _check_greys(content: MaskContent) -> Fault | None:

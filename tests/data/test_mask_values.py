@@ -50,6 +50,13 @@ def test_jpeg_masks_are_read_beside_png_masks() -> None:
     assert classes_of(greys, found) == {0: 1025, 1: 300}
 
 
+def test_one_grey_over_an_area_is_a_third_class_and_refused() -> None:
+    flat = MaskContent("a.png", {0: 8520, 128: 480, 255: 216})
+    _, faults = resolve([flat, content("b.png", 0, 255)], TWO)
+    assert [(fault.code, fault.file) for fault in faults] == [("mask-values", "a.png")]
+    assert "found also 128 in 5.21% of the pixels" in faults[0].message
+
+
 def test_soft_edges_in_png_are_cut_at_127_and_said() -> None:
     soft = MaskContent("a.png", {0: 1000, 1: 4, 100: 5, 140: 5, 255: 200})
     found, faults = resolve([soft, content("b.png", 0, 255)], TWO)
