@@ -143,6 +143,10 @@ def test_checkpoint_and_model_folder_test_alike_without_config(run, drawn, tmp_p
     for name in "ab":
         found = json.loads((tmp_path / "runs" / name / "test" / "metrics.json").read_text())
         assert_same(found, expected)
+    picture = next((drawn / "Images" / "3").glob("*"))
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    assert main(["predict", str(picture), "--model", str(checkpoint), "--out", str(tmp_path / "masks")]) == 0
+    assert (tmp_path / "masks" / f"{picture.stem}.png").exists()
 
 
 def test_a_second_test_writes_beside_the_first(run, drawn, tmp_path) -> None:
