@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from nailseg.data.cache_room import give_caches
 from nailseg.data.checks import DataSummary, check_rows
 from nailseg.data.dataset import Mode, SegmentationDataset, collate, start_worker
 from nailseg.data.faults import check_codes
+from nailseg.data.fingerprint import digest
 from nailseg.data.manifest import SPLITS, Manifest, Row, load_manifest
 from nailseg.data.options import at_least, reading_processes, valid_class_names, valid_size
 from nailseg.data.reading import MAX_PIXELS, MaskValues, image_size
@@ -162,19 +162,11 @@ class SegmentationDataModule(LightningDataModule):
             "data": {
                 "csv": Path(self.csv).name,
                 **{f"{split} images": count for split, count in rows.items()},
-                "fingerprint": self._fingerprint(),
+                "fingerprint": digest([r for s in SPLITS for r in self.rows(s)], self.manifest.root),
                 **({"allowed": self.allow} if self.allow else {}),
                 **({"left out": len(self._left_out)} if self._left_out else {}),
             },
         }
-
-    def _fingerprint(self) -> str:
-        """SHA-256 over every row's paths, split and file sizes: another set or split has another one."""
-        digest = hashlib.sha256()
-        for row in sorted(self.manifest.rows, key=lambda row: row.image):
-            sizes = [(self.manifest.root / path).stat().st_size for path in (row.image, row.mask)]
-            digest.update(f"{row.image}|{row.mask}|{row.split}|{sizes}\n".encode())
-        return digest.hexdigest()[:16]
 
     def prepare_data(self) -> None:
         """Checks every needed file, in one process; called by the Trainer.

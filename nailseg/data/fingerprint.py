@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -98,3 +99,12 @@ def as_table(told: dict[str, dict[str, dict[str, Any]]]) -> str:
         f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}  {e}".rstrip()
         for a, b, c, d, e in lines
     )
+
+
+def digest(rows: Sequence[Row], root: Path) -> str:
+    """16 hex digits over paths, split and file sizes of rows whose files exist: another set has others."""
+    sha = hashlib.sha256()
+    for row in sorted(rows, key=lambda row: row.image):
+        sizes = [(root / path).stat().st_size for path in (row.image, row.mask)]
+        sha.update(f"{row.image}|{row.mask}|{row.split}|{sizes}\n".encode())
+    return sha.hexdigest()[:16]

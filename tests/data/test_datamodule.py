@@ -309,3 +309,13 @@ def test_evaluation_may_be_larger_than_training(drawn) -> None:
     data.setup("fit")
     assert next(iter(data.train_dataloader()))["image"].shape[-2:] == (64, 64)
     assert max(next(iter(data.val_dataloader()))["image"].shape[-2:]) == 96
+
+
+def test_a_missing_file_that_is_left_out_does_not_trouble_the_record(csv: Path, tmp_path: Path) -> None:
+    table = csv.read_text().splitlines()
+    broken = csv.with_name("broken.csv")
+    broken.write_text("\n".join([*table, table[1].replace(table[1].split(",")[0], "gone.jpg")]) + "\n")
+    data = make(broken, skip_bad=True)
+    data.setup("fit")
+    assert data.facts()["data"]["left out"] == 1
+    assert len(data.facts()["data"]["fingerprint"]) == 16
