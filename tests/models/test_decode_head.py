@@ -153,7 +153,7 @@ def test_follows_every_way_weights_change() -> None:
         optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
         network.train()
         for part in network.modules():
-            if isinstance(part, nn.Dropout):
+            if isinstance(part, (nn.Dropout, nn.Dropout2d)):
                 part.p = 0.0
         for part in network.segformer.modules():
             if hasattr(part, "drop_prob"):
