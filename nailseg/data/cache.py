@@ -41,10 +41,14 @@ Pair = tuple[np.ndarray, np.ndarray]
 HEADER = struct.Struct("<8s6I")
 """Mark, checksum of the pixels, shape of the image (3) and of the mask (2)."""
 MARK = b"nailpix1"
+USED = "nailseg-cache"
+"""File in each cache's folder; its time says when a run last opened it."""
 RESERVE = 2**30
 """Bytes of the disk that a cache never takes."""
 ABANDONED = 3600.0
 """Seconds after which a file that was never finished belongs to no living process."""
+UNUSED = 60 * 86400.0
+"""Seconds after which a cache that no run has opened makes room."""
 SETTLED = 2.0
 """Seconds since a file's change after which its times tell the next change, on coarse file systems too."""
 SOURCES = (
@@ -71,9 +75,14 @@ class PixelCache:
         self._trusted: set[str] = set()
 
     def prepare(self) -> PixelCache:
-        """Makes the folder, and clears what killed processes left unfinished."""
+        """Makes the folder; clears what killed processes left unfinished, and caches long out of use."""
         for part in ("pixels", "files", "unfinished"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
+        (self.folder / USED).touch()
+        for used in self.folder.parent.glob(f"*/{USED}"):
+            with suppress(OSError):
+                if time.time() - used.stat().st_mtime > UNUSED:
+                    shutil.rmtree(used.parent)
         for file in (self.folder / "unfinished").iterdir():
             with suppress(OSError):  # another process clears too
                 if time.time() - file.stat().st_mtime > ABANDONED:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import torch
@@ -53,6 +53,7 @@ class SegmentationDataModule(LightningDataModule):
         start_method: Literal["fork", "spawn", "forkserver"] | None = None,
         seed: int = 0,
         augmentation: Augmentation = DEFAULT_AUGMENTATION,
+        balance_folders: bool = False,
         cache: str | bool = "auto",
         allow: tuple[str, ...] | list[str] = (),
         skip_bad: bool = False,
@@ -79,6 +80,7 @@ class SegmentationDataModule(LightningDataModule):
             start_method: How those processes start; the system's own way when not given.
             seed: Seed of the order and of the augmentation.
             augmentation: How strongly training pictures are varied.
+            balance_folders: Show training pictures of all folders equally often, however many each holds.
             cache: Folder that keeps decoded pictures from epoch to epoch and run to run; it changes no pixel.
                 'auto' is the user's cache folder, if the disk has room; 'off' decodes every time.
             allow: Codes of faults that may pass, as `nailseg check` says them; rows that cannot be used are
@@ -106,6 +108,7 @@ class SegmentationDataModule(LightningDataModule):
         self.start_method = start_method
         self.seed = at_least("seed", seed, 0)
         self.augmentation = augmentation
+        self.balance_folders = balance_folders
         # YAML reads a bare off as false
         self.cache = {False: "off", True: "auto"}.get(cache, cache)
         self.allow = sorted(check_codes(allow))
@@ -221,7 +224,9 @@ class SegmentationDataModule(LightningDataModule):
         """Shuffled, varied batches of `size` x `size`; a last batch that is not full is left out."""
         world_size, rank = self._place()
         dataset = self.dataset("train")
-        sampler = EpochSampler(len(dataset), self.seed, world_size, rank)
+        folders = [str(PurePosixPath(row.image).parent) for row in dataset.rows]
+        strata = folders if self.balance_folders else None
+        sampler = EpochSampler(len(dataset), self.seed, world_size, rank, strata)
         return DataLoader(
             dataset,
             batch_size=self.batch_size,

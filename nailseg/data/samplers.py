@@ -18,13 +18,20 @@ MAX_BATCH_PIXELS = 2**24
 
 
 class EpochSampler(DistributedSampler):
-    """Every row once per epoch, in an order that depends on (seed, epoch) alone.
+    """Every row once per epoch (or every stratum equally often), in an order of (seed, epoch) alone.
 
     Yields (epoch, row): the epoch has to travel with the row, because persistent workers hold a copy of the
     data set that never hears of a new epoch.
     """
 
-    def __init__(self, length: int, seed: int, world_size: int = 1, rank: int = 0) -> None:
+    def __init__(
+        self,
+        length: int,
+        seed: int,
+        world_size: int = 1,
+        rank: int = 0,
+        strata: Sequence[str] | None = None,
+    ) -> None:
         """Sets up one process's share.
 
         Args:
@@ -32,15 +39,23 @@ class EpochSampler(DistributedSampler):
             seed: Seed of the order.
             world_size: Number of processes.
             rank: Number of this process, from 0.
+            strata: Of each row, if all strata shall be seen equally often: the rows of a small one several
+                times in an epoch, of a large one only some, others in each epoch. An epoch keeps its length.
         """
         super().__init__(range(length), num_replicas=world_size, rank=rank, seed=seed)
+        self.strata = None if strata is None else np.unique(strata, return_inverse=True)[1]
         # equal shares, or one process waits for ever; the few rows left out are others in each epoch
         self.num_samples = max(1, length // world_size)
         self.total_size = self.num_samples * world_size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """This process's (epoch, row) pairs of the present epoch."""
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.dataset))
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = rng.permutation(len(self.dataset))
+        if self.strata is not None:
+            members = [order[self.strata[order] == stratum] for stratum in range(self.strata.max() + 1)]
+            share = -(-len(order) // len(members))
+            order = rng.permutation(np.concatenate([np.resize(rows, share) for rows in members]))
         # np.resize repeats the order when there are fewer rows than processes
         share = np.resize(order, self.total_size)[self.rank :: self.num_replicas]
         return iter([(self.epoch, int(row)) for row in share])

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import time
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
@@ -157,6 +158,20 @@ def test_a_killed_run_leaves_what_it_has_finished(
     assert len(entries(make(pairs, tmp_path), "unfinished")) == 1
     os.utime(entries(data, "unfinished")[0], (0, 0))
     assert not entries(make(pairs, tmp_path), "unfinished")
+
+
+def test_caches_long_out_of_use_make_room(tmp_path: Path) -> None:
+    old, recent = (PixelCache(tmp_path, name, {}).prepare() for name in ("old", "recent"))
+    stranger = tmp_path / "photographs"
+    stranger.mkdir()
+    month = 30 * 86400
+    for cache, age in ((old, 3 * month), (recent, month)):
+        used = time.time() - age
+        os.utime(cache.folder / cache_module.USED, (used, used))
+    PixelCache(tmp_path, "new", {}).prepare()
+    assert not old.folder.exists()
+    assert recent.folder.exists()
+    assert stranger.exists()
 
 
 @pytest.mark.parametrize("trusted_after", [-1.0, 3600.0], ids=["by times", "by content"])

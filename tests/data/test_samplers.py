@@ -40,6 +40,26 @@ def test_processes_get_equal_and_disjoint_shares(length: int) -> None:
     assert len(set(rows)) == 8
 
 
+def test_balanced_strata_are_seen_equally_often() -> None:
+    strata = ["a"] * 20 + ["b"] * 3 + ["c"]
+    seen = {}
+    for epoch in range(9):
+        rows = []
+        for rank in range(2):
+            sampler = EpochSampler(24, 0, 2, rank, strata)
+            sampler.set_epoch(epoch)
+            share = [row for _, row in sampler]
+            assert len(share) == len(sampler) == 12
+            rows += share
+        counts = {stratum: sum(strata[row] == stratum for row in rows) for stratum in "abc"}
+        assert counts == {"a": 8, "b": 8, "c": 8}
+        assert len({row for row in rows if strata[row] == "a"}) == 8
+        assert {row for row in rows if strata[row] == "b"} == {20, 21, 22}
+        seen[epoch] = tuple(rows)
+    assert set.union(*map(set, seen.values())) == set(range(24))
+    assert len(set(seen.values())) == 9
+
+
 def test_rows_left_out_are_others_in_other_epochs() -> None:
     left_out = [
         {*range(9)} - {row for share in epoch_of(9, epoch, world_size=4) for _, row in share}
