@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.trainer.states import TrainerFn
 
 from nailseg import geometry, overlay
 from nailseg.metrics import class_index
@@ -44,6 +45,16 @@ class AveragedWeights(WeightAveraging):
         """Follows the network to its device: Lightning creates the average before it moves the network."""
         assert self._average_model is not None
         self._average_model.to(pl_module.device)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Puts the average in place during fit; afterwards the network holds what is to be measured."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            super().on_validation_epoch_start(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Puts the training weights back."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            super().on_validation_epoch_end(trainer, pl_module)
 
     def _average(self, averages: list[Tensor], currents: list[Tensor], n_averaged: Tensor) -> None:
         """Moves the averages in place, all tensors of a type at once: a GPU would wait for the launches."""
@@ -130,6 +141,8 @@ class ValidationImages(Callback):
     ) -> None:
         """Predicts the first image of every chosen batch; the averaged weights are still in place here."""
         if trainer.sanity_checking or not trainer.is_global_zero or len(self._seen) == self.count:
+            return
+        if trainer.state.fn != TrainerFn.FITTING:
             return
         n_batches = int(trainer.num_val_batches[0])
         if batch_idx % max(1, n_batches // self.count):

@@ -31,6 +31,7 @@ from nailseg.callbacks import (
 from nailseg.data.datamodule import SegmentationDataModule
 from nailseg.errors import ConfigError, NailsegError
 from nailseg.task import MONITOR, SegmentationTask
+from nailseg.wandb_report import report_to_wandb
 
 log = logging.getLogger("nailseg")
 
@@ -247,6 +248,9 @@ class NailsegCLI(LightningCLI):
             best = self.folder / "checkpoints" / "last.ckpt"
             log.info("nothing was validated: taking %s", best)
         artifact.load_checkpoint_weights(self.model.network, artifact.read_checkpoint(best), best)
+        if self.best.best_model_path:
+            self.trainer.validate(self.model, self.datamodule, verbose=False)
+            self.model.choose_threshold()
         metrics: dict[str, Any] = {}
         if self.test_after_fit:
             if self.datamodule.has_split("test"):
@@ -286,11 +290,14 @@ class NailsegCLI(LightningCLI):
         self._report("test")
 
     def _report(self, split: str) -> dict[str, Any]:
+        metrics = self.model.summary
         if self.trainer.is_global_zero:
             target = artifact.free_path(self.folder / split)
-            report.write_report(target, self.model, self.datamodule, split)
-            log.info("%s\nreport: %s", report.summary_table(self.model.summary), target / "report.html")
-        return self.model.summary
+            metrics, table = report.write_report(target, self.model, self.datamodule, split)
+            log.info("%s\nreport: %s", report.summary_table(metrics), target / "report.html")
+            images = self.options.log_images
+            report_to_wandb(self.trainer.loggers, self.model, self.datamodule, metrics, table, split, images)
+        return metrics
 
 
 def _has_bf16(on_gpu: bool) -> bool:

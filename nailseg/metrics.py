@@ -2,28 +2,20 @@
 
 Averaging is said in the names. `iou` and `dice` are over all pixels of a set (as in the SegFormer paper's
 mIoU); `*_per_image` is the mean over images. A class that occurs neither in the truth nor in the prediction
-has no
-IoU: the functions return nan for it and the summary leaves it out (None), it never becomes 0 or 1.
+has no IoU: the functions return nan for it and the summary leaves it out (None), it never becomes 0 or 1.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
 import torch
 from torchmetrics import Metric
 
 from nailseg.types import IGNORE_INDEX
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor
-
-BOUNDARY_SHARE = 0.02  # width of the boundary band as a share of the image diagonal, Cheng et al. 2021
 
 
 def class_index(logits: Tensor) -> Tensor:
@@ -114,117 +106,3 @@ class ConfusionMatrix(Metric):
     def compute(self) -> Tensor:
         """Returns the counts, int64 (C, C)."""
         return self.matrix
-
-
-def boundary_band(mask: np.ndarray, width: int) -> np.ndarray:
-    """Pixels of a region that lie within `width` pixels of its outline.
-
-    As the reference code of Boundary IoU (Cheng et al. 2021): the region minus its erosion by `width` steps
-    of a 3x3 square; what lies outside the image counts as outside the region.
-
-    Args:
-        mask: bool or uint8 0/1 (H, W).
-        width: in pixels, at least 1.
-
-    Returns:
-        uint8 0/1 (H, W).
-    """
-    mask = np.ascontiguousarray(mask, dtype=np.uint8)
-    padded = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    # one square of 2w+1 is w steps of 3x3; the frame of zeros makes the image border an outline
-    kernel = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
-    eroded = cv2.erode(padded, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    return mask - eroded[1:-1, 1:-1]
-
-
-def boundary_counts(prediction: Tensor, target: Tensor, n_classes: int) -> Tensor:
-    """Intersection and union of the boundary bands of each class, each image by itself.
-
-    Args:
-        prediction: integer (N, H, W), class index 0..C-1.
-        target: integer (N, H, W), class index or 255; ignored pixels are taken out of both bands.
-        n_classes: C.
-
-    Returns:
-        int64 (N, C, 2): intersection and union in pixels.
-    """
-    predictions, targets = prediction.byte().cpu().numpy(), target.byte().cpu().numpy()
-    height, width = targets.shape[-2:]
-    band = max(1, round(BOUNDARY_SHARE * float(np.hypot(height, width))))
-    counts = np.zeros((len(targets), n_classes, 2), np.int64)
-    for n, (predicted, true) in enumerate(zip(predictions, targets, strict=True)):
-        counted = true != IGNORE_INDEX
-        for c in range(n_classes):
-            a = (boundary_band(predicted == c, band) > 0) & counted
-            b = (boundary_band(true == c, band) > 0) & counted
-            counts[n, c] = np.count_nonzero(a & b), np.count_nonzero(a | b)
-    return torch.from_numpy(counts)
-
-
-@dataclass(frozen=True)
-class ImageCounts:
-    """What was counted on each image of a set, in the manifest's order.
-
-    Attributes:
-        row: int64 (N,), position of the image among the split's rows.
-        matrix: int64 (N, C, C), as `confusion_matrix`.
-        boundary: int64 (N, C, 2), as `boundary_counts`.
-    """
-
-    row: Tensor
-    matrix: Tensor
-    boundary: Tensor
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[ImageCounts]) -> ImageCounts:
-        """Joins the parts of batches or processes and sorts them by row."""
-        row = torch.cat([p.row for p in parts])
-        order = row.argsort()
-        return cls(
-            row[order],
-            torch.cat([p.matrix for p in parts])[order],
-            torch.cat([p.boundary for p in parts])[order],
-        )
-
-
-def summarise(counts: ImageCounts, class_names: Sequence[str]) -> dict[str, object]:
-    """Turns counts into the numbers of metrics.json.
-
-    Args:
-        counts: of every image of the set, once each.
-        class_names: C names, the first is the background.
-
-    Returns:
-        `n_images`, `classes`, `miou` (mean over all classes that occur, background included),
-        `pixel_accuracy`, and for every foreground class `iou_`, `dice_` (over all pixels of the set),
-        `dice_per_image_` (mean over the images that have the class in their truth), `boundary_iou_` (over all
-        boundary pixels of the set), `n_images_with_` (the class in their truth) and `n_false_alarms_` (images
-        without it in which it was predicted). None where nothing can be said because the class is absent.
-    """
-    total = counts.matrix.sum(0)
-    ious, dices, image_dice = iou(total), dice(total), dice(counts.matrix)
-    bands = counts.boundary.sum(0).double()
-    summary: dict[str, object] = {
-        "n_images": len(counts.row),
-        "classes": list(class_names),
-        "miou": _defined(ious[~ious.isnan()].mean()),
-        "pixel_accuracy": _defined(total.diagonal().sum() / total.sum().double()),
-    }
-    for c, name in enumerate(class_names):
-        if c == 0:
-            continue
-        present = counts.matrix[:, c, :].sum(-1) > 0
-        predicted = counts.matrix[:, :, c].sum(-1) > 0
-        summary |= {
-            f"iou_{name}": _defined(ious[c]),
-            f"dice_{name}": _defined(dices[c]),
-            f"dice_per_image_{name}": _defined(image_dice[present, c].mean()),
-            f"boundary_iou_{name}": _defined(bands[c, 0] / bands[c, 1]),
-            f"n_images_with_{name}": int(present.sum()),
-            f"n_false_alarms_{name}": int((predicted & ~present).sum()),
-        }
-    return summary
-
-
-def _defined(value: Tensor) -> float | None:
-    return None if value.isnan() else value.item()

@@ -13,20 +13,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torchmetrics import MeanMetric
 
 from nailseg import artifact, geometry
+from nailseg.calibration import best_threshold
 from nailseg.errors import ConfigError
 from nailseg.losses import segmentation_loss
-from nailseg.metrics import (
-    ConfusionMatrix,
-    ImageCounts,
-    boundary_counts,
-    class_index,
-    confusion_matrix,
-    dice,
-    iou,
-    mean_defined,
-    summarise,
-)
+from nailseg.metrics import ConfusionMatrix, class_index, dice, iou, mean_defined
 from nailseg.optim import parameter_groups, warmup_poly_schedule
+from nailseg.summary import SURFACE_TOLERANCE, ImageCounts, count_images, summarise
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,9 +55,12 @@ class SegmentationTask(LightningModule):
         cross_entropy_weight: weight of the cross-entropy in the loss.
         dice_weight: weight of the soft Dice loss in the loss.
         freeze_encoder_epochs: epochs at the beginning in which only the head learns.
+        surface_tolerance: pixels an outline may be off in the test's surface Dice, at the masks' own size.
 
     Attributes:
         network: images uint8 (N, 3, H, W) to logits (N, C, H, W).
+        threshold: foreground probability that maximised the validation Dice, for the model folder; None if
+            it was not looked for.
         summary: content of metrics.json, after a test or validate.
         image_counts: what that was computed from, one row per image.
     """
@@ -88,9 +83,11 @@ class SegmentationTask(LightningModule):
         cross_entropy_weight: float = 1.0,
         dice_weight: float = 1.0,
         freeze_encoder_epochs: int = 0,
+        surface_tolerance: float = SURFACE_TOLERANCE,
     ) -> None:
         super().__init__()
-        for option, value in {"lr": lr, "head_lr_multiplier": head_lr_multiplier, "power": power}.items():
+        not_negative = {"lr": lr, "head_lr_multiplier": head_lr_multiplier, "power": power}
+        for option, value in (not_negative | {"surface_tolerance": surface_tolerance}).items():
             if not value >= 0:
                 raise ConfigError(f"--model.{option}: expected a number from 0 on, found {value}.")
         if not 0 <= warmup <= 1:
@@ -101,6 +98,9 @@ class SegmentationTask(LightningModule):
         self.warmup, self.power = warmup, power
         self.cross_entropy_weight, self.dice_weight = cross_entropy_weight, dice_weight
         self.freeze_encoder_epochs = freeze_encoder_epochs
+        self.surface_tolerance = surface_tolerance
+        known = artifact.info_of(weights)
+        self.threshold = known.threshold if known else None
         self.val_counts = ConfusionMatrix(len(self.class_names))
         self.val_loss = MeanMetric()
         self.data_facts: dict[str, Any] = {}
@@ -114,7 +114,11 @@ class SegmentationTask(LightningModule):
     def info(self, **facts: Any) -> artifact.ModelInfo:
         """The model's nailseg.json; `facts` are further fields of `ModelInfo`."""
         return artifact.describe(
-            self.network, image_size=self.image_size, resize=self.resize, **self.data_facts | facts
+            self.network,
+            image_size=self.image_size,
+            resize=self.resize,
+            threshold=self.threshold,
+            **self.data_facts | facts,
         )
 
     def forward(self, image: Tensor) -> Tensor:
@@ -172,14 +176,7 @@ class SegmentationTask(LightningModule):
         """Counts on each image at its mask's original size, in float32."""
         with torch.autocast(self.device.type, enabled=False):
             _, logits = self._step(batch, restore=True)
-        prediction, n_classes = class_index(logits), len(self.class_names)
-        self._image_counts.append(
-            ImageCounts(
-                batch["row"].cpu(),
-                confusion_matrix(prediction, batch["mask"], n_classes).cpu(),
-                boundary_counts(prediction, batch["mask"], n_classes),
-            )
-        )
+        self._image_counts.append(count_images(logits, batch["mask"], batch["row"], self.surface_tolerance))
 
     def on_test_epoch_end(self) -> None:
         """Logs the numbers of the report."""
@@ -215,8 +212,14 @@ class SegmentationTask(LightningModule):
         """Forgets the images of a pass that was broken off."""
         self._image_counts = []
 
+    def choose_threshold(self) -> None:
+        """Takes the threshold with the best Dice on what was just validated; two classes only."""
+        best = best_threshold(self.image_counts.histogram[0]) if len(self.class_names) == 2 else None
+        self.threshold = best and best[0]
+
     def on_fit_start(self) -> None:
         """Takes down what the data module knows for the model folder; it is asked, not imported."""
+        self.threshold = None  # that of the weights it starts from says nothing of what they become
         facts = getattr(self.trainer.datamodule, "facts", None)
         self.data_facts = facts() if facts else {}
 

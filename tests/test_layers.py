@@ -12,12 +12,20 @@ LAYERS = [
     {"nailseg.__main__", "nailseg.demo"},
     {"nailseg.cli", "nailseg.train"},
     {"nailseg.lightning_cli"},
-    {"nailseg.check", "nailseg.predict", "nailseg.report", "nailseg.runs", "nailseg.callbacks"},
+    {"nailseg.check", "nailseg.predict", "nailseg.runs", "nailseg.callbacks"}
+    | {"nailseg.report", "nailseg.report_page", "nailseg.wandb_report", "nailseg.plots"},
     {"nailseg.predictor"},
     {"nailseg.task"},
     {"nailseg.artifact", "nailseg.model_card"},
     {"nailseg.models", "nailseg.data"},
-    {"nailseg.losses", "nailseg.metrics", "nailseg.optim", "nailseg.overlay", "nailseg.geometry"},
+    {"nailseg.losses", "nailseg.metrics", "nailseg.optim", "nailseg.overlay", "nailseg.geometry"}
+    | {
+        "nailseg.summary",
+        "nailseg.contours",
+        "nailseg.instances",
+        "nailseg.calibration",
+        "nailseg.bootstrap",
+    },
     {"nailseg.types", "nailseg.errors", "nailseg"},
 ]
 STRANGERS = {"nailseg.models", "nailseg.data"}

@@ -6,15 +6,11 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 from nailseg.metrics import (
     ConfusionMatrix,
-    ImageCounts,
-    boundary_band,
-    boundary_counts,
     class_index,
     confusion_matrix,
     dice,
     iou,
     mean_defined,
-    summarise,
 )
 
 
@@ -115,72 +111,3 @@ def erode_by_steps(mask: np.ndarray, width: int) -> np.ndarray:
             ]
             out[y, x] = min(window)
     return out
-
-
-@pytest.mark.parametrize("width", [1, 2, 3])
-def test_boundary_band_is_the_region_minus_its_erosion(width: int) -> None:
-    rng = np.random.default_rng(0)
-    mask = np.zeros((14, 18), np.uint8)
-    mask[:9, 5:] = 1  # touches two borders of the image
-    mask[rng.integers(0, 14, 6), rng.integers(0, 18, 6)] = 0
-    assert (boundary_band(mask, width) == mask - erode_by_steps(mask, width)).all()
-
-
-def test_boundary_iou_is_one_for_equal_masks_and_sees_a_shift() -> None:
-    target = torch.zeros(1, 200, 200, dtype=torch.long)
-    target[:, 50:150, 50:150] = 1
-    same = boundary_counts(target, target, 2)[0, 1]
-    shifted = boundary_counts(target.roll(3, 1), target, 2)[0, 1]
-    assert same[0] == same[1] > 0
-    region = confusion_matrix(target.roll(3, 1), target, 2)[0]
-    assert shifted[0] / shifted[1] < iou(region)[1]
-
-
-def test_boundary_counts_leave_ignored_pixels_out() -> None:
-    target = torch.zeros(1, 60, 60, dtype=torch.long)
-    target[:, 20:40, 20:40] = 1
-    ignored = target.clone()
-    ignored[:, :, :30] = 255
-    counts = boundary_counts(target, ignored, 2)[0, 1]
-    assert counts[0] <= counts[1] < boundary_counts(target, target, 2)[0, 1, 1]
-
-
-def counts_of(prediction: torch.Tensor, target: torch.Tensor, n_classes: int = 2) -> ImageCounts:
-    return ImageCounts(
-        torch.arange(len(target)),
-        confusion_matrix(prediction, target, n_classes),
-        boundary_counts(prediction, target, n_classes),
-    )
-
-
-def test_summary_averages_as_its_names_say() -> None:
-    target = torch.zeros(3, 8, 8, dtype=torch.long)
-    target[0, :2] = 1  # 16 pixels
-    target[1, :1] = 1  # 8 pixels, and the third image has none
-    prediction = target.clone()
-    prediction[1, 0, 4:] = 0  # half of the second image's found
-    prediction[2, 0, 0] = 1  # a false alarm in the third
-    summary = summarise(counts_of(prediction, target), ["background", "nail"])
-    assert summary["n_images"] == 3
-    assert summary["iou_nail"] == pytest.approx(20 / 25)
-    assert summary["dice_nail"] == pytest.approx(40 / 45)
-    assert summary["dice_per_image_nail"] == pytest.approx((1 + 2 * 4 / 12) / 2)
-    assert summary["n_images_with_nail"] == 2
-    assert summary["n_false_alarms_nail"] == 1
-    assert summary["miou"] == pytest.approx((20 / 25 + (3 * 64 - 25) / (3 * 64 - 20)) / 2)
-
-
-def test_summary_says_none_where_a_class_is_absent() -> None:
-    empty = torch.zeros(2, 6, 6, dtype=torch.long)
-    summary = summarise(counts_of(empty, empty), ["background", "nail"])
-    assert summary["iou_nail"] is summary["dice_per_image_nail"] is summary["boundary_iou_nail"] is None
-    assert summary["miou"] == 1.0
-
-
-def test_parts_of_several_processes_join_in_the_order_of_rows() -> None:
-    prediction, target = random_masks(2, shape=(5, 8, 8))
-    whole = counts_of(prediction, target)
-    parts = [ImageCounts(whole.row[i::2], whole.matrix[i::2], whole.boundary[i::2]) for i in range(2)]
-    joined = ImageCounts.concatenate(parts)
-    assert torch.equal(joined.matrix, whole.matrix)
-    assert torch.equal(joined.row, whole.row)

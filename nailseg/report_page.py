@@ -1,0 +1,265 @@
+"""report.html: one file that opens offline, for the person who asks how good the model is."""
+
+from __future__ import annotations
+
+import base64
+import html
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from nailseg import overlay, plots
+from nailseg.predictor import Segmenter
+from nailseg.types import IGNORE_INDEX
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from nailseg.data.dataset import SegmentationDataset
+    from nailseg.task import SegmentationTask
+
+GALLERY = 8  # pictures in each of worst, median, best
+PICTURE_SIDE = 360  # pixels of the longer side in the gallery
+# Okabe & Ito: hit bluish green, false alarm vermillion, miss sky blue
+HIT, FALSE_ALARM, MISS = (0, 158, 115), (213, 94, 0), (86, 180, 233)
+
+EXPLANATIONS = {
+    "iou": "intersection over union, over all pixels of the set",
+    "dice": "Dice (F1), over all pixels of the set",
+    "precision": "share of the pixels found that are right",
+    "recall": "share of the class's pixels that are found",
+    "dice_per_image": "mean Dice of the images that contain the class",
+    "boundary_iou": "IoU of bands along the outlines, 2 % of the diagonal wide (Cheng et al. 2021)",
+    "surface_dice": "share of both outlines that lie within {tolerance:g} pixels of each other",
+    "ap50": "average precision of connected components at IoU 0.5, as COCO computes it",
+    "map50_95": "the same, mean over IoU 0.50 to 0.95",
+    "instance_precision": "share of the components found that match a true one at IoU 0.5",
+    "instance_recall": "share of the true components that are matched at IoU 0.5",
+    "n_images_with": "images that contain the class",
+    "n_false_alarms": "images without the class in which it was predicted",
+    "miou": "mean IoU over all classes that occur, background included",
+    "pixel_accuracy": "share of pixels with the right class",
+    "n_images": "images",
+}
+HEADLINES = ("dice", "iou", "dice_per_image", "boundary_iou", "surface_dice", "ap50")
+TITLES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "dice_per_image": "Dice per image",
+    "boundary_iou": "Boundary IoU",
+    "surface_dice": "Surface Dice",
+    "ap50": "AP50",
+    "instance_recall": "Found at IoU 0.5",
+}
+
+
+def page(
+    task: SegmentationTask,
+    dataset: SegmentationDataset,
+    metrics: dict[str, Any],
+    table: list[dict[str, Any]],
+    split: str,
+    curves: Path,
+) -> str:
+    """The whole report as HTML.
+
+    Args:
+        task: the network that was tested, with its counts.
+        dataset: of the split; the gallery's pictures are read and predicted again.
+        metrics: content of metrics.json.
+        table: rows of per_image.csv.
+        split: its name.
+        curves: the run's metrics.csv, left out where there is none.
+    """
+    names = metrics["classes"]
+    ranked = rank(table, names)
+    middle = max(0, len(ranked) // 2 - GALLERY // 2)
+    galleries = {
+        "Worst": ranked[:GALLERY],
+        "Median": ranked[middle : middle + GALLERY],
+        "Best": ranked[-GALLERY:][::-1],
+    }
+    segmenter = Segmenter(task.network, task.info(), task.device)
+    drawn: dict[int, str] = {}
+    gallery = ""
+    for title, positions in galleries.items():
+        for n in positions:
+            if n not in drawn:
+                drawn[n] = _figure(segmenter, dataset, table[n], int(task.image_counts.row[n]), names)
+        gallery += f"<h3>{title}</h3>\n<div class=gallery>\n{''.join(drawn[n] for n in positions)}</div>\n"
+    legend = "".join(
+        f"<span class=key style='background:rgb{color}'></span>{text} "
+        for text, color in (("hit", HIT), ("false alarm", FALSE_ALARM), ("miss", MISS))
+    )
+    training = plots.training_curves(curves) if curves.is_file() else ""
+    return PAGE.format(
+        title=f"nailseg: {html.escape(split)}",
+        intro=f"{len(table)} images of the split <b>{html.escape(split)}</b>, at the masks' original size. "
+        "In brackets: bootstrap 95 % intervals over images.",
+        headlines="".join(_headlines(metrics, name) for name in names[1:]),
+        rows="".join(_row(name, value, metrics) for name, value in metrics.items()),
+        training=f"<h2>Training</h2>\n<div class=plot>{training}</div>" if training else "",
+        reliability=plots.reliability_diagram(metrics["calibration"]),
+        confusion=_confusion(metrics["confusion_matrix"], names),
+        slices="".join(_slices(kind, parts, names) for kind, parts in metrics["slices"].items())
+        or "<p>The images do not differ in folder, group or size.</p>",
+        legend=legend,
+        galleries=gallery,
+    )
+
+
+def rank(table: list[dict[str, Any]], class_names: Sequence[str]) -> list[int]:
+    """Positions of the images by mean Dice of the classes, worst first.
+
+    Images where nothing was to be found and nothing was found have no Dice and are left out.
+    """
+    scores = []
+    for entry in table:
+        values = [entry[f"dice_{name}"] for name in class_names[1:] if entry[f"dice_{name}"] is not None]
+        scores.append(sum(values) / len(values) if values else np.inf)
+    return [int(n) for n in np.argsort(scores, kind="stable") if scores[n] < np.inf]
+
+
+def compare_masks(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """The picture in grey with hits, false alarms and misses painted over it.
+
+    Args:
+        image: uint8 (H, W, 3), RGB.
+        truth: uint8 (H, W), class index or 255, which stays unpainted.
+        prediction: uint8 (H, W), class index.
+
+    Returns:
+        uint8 (H, W, 3), RGB. A wrong foreground class counts as a false alarm.
+    """
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    counted = truth != IGNORE_INDEX
+    kinds = {
+        HIT: (truth == prediction) & (truth > 0),
+        FALSE_ALARM: (truth != prediction) & (prediction > 0),
+        MISS: (truth > 0) & (prediction == 0),
+    }
+    for color, region in kinds.items():
+        painted = region & counted
+        grey[painted] = np.rint(0.35 * grey[painted] + 0.65 * np.array(color)).astype(np.uint8)
+    return grey
+
+
+def _headlines(metrics: dict[str, Any], name: str) -> str:
+    tiles = "".join(
+        f"<div><b>{_number(metrics[f'{key}_{name}'], 3)}</b>{TITLES[key]}"
+        f"<small>{_between(metrics['intervals'][f'{key}_{name}'])}</small></div>"
+        for key in HEADLINES
+    )
+    return f"<h2>{html.escape(name)}</h2><div class=tiles>{tiles}</div>\n"
+
+
+def _row(name: str, value: Any, metrics: dict[str, Any]) -> str:
+    if name in ("classes", "surface_tolerance") or isinstance(value, dict | list):
+        return ""
+    # the longest prefix: dice_per_image before dice
+    prefix = next((k for k in sorted(EXPLANATIONS, key=len, reverse=True) if name.startswith(k)), None)
+    meaning = EXPLANATIONS[prefix].format(tolerance=metrics["surface_tolerance"]) if prefix else ""
+    between = _between(metrics["intervals"].get(name))
+    return f"<tr><td>{html.escape(name)}<td class=n>{_number(value)}<td>{between}<td>{html.escape(meaning)}\n"
+
+
+def _slices(kind: str, parts: dict[str, dict[str, Any]], names: list[str]) -> str:
+    columns = [key for key in next(iter(parts.values())) if key != "n_images"]
+    shown = (
+        [key for key in columns if key.rsplit("_" + names[1], 1)[0] in TITLES] if len(names) == 2 else columns
+    )
+    heads = "".join(f"<th>{html.escape(TITLES.get(k.removesuffix('_' + names[1]), k))}" for k in shown)
+    body = "".join(
+        f"<tr><td>{html.escape(part)}<td class=n>{numbers['n_images']}"
+        + "".join(f"<td class=n>{_number(numbers[key], 3)}" for key in shown)
+        for part, numbers in parts.items()
+    )
+    return f"<div class=wide><table><tr><th>{html.escape(kind)}<th>images{heads}{body}</table></div>\n"
+
+
+def _confusion(matrix: list[list[int]], names: list[str]) -> str:
+    heads = "".join(f"<th>{html.escape(name)}" for name in names)
+    body = "".join(
+        f"<tr><th>{html.escape(name)}"
+        + "".join(f"<td class=n>{n:,}<br><small>{n / max(1, sum(row)):.2%}</small>" for n in row)
+        for name, row in zip(names, matrix, strict=True)
+    )
+    return f"<div class=wide><table><tr><th>truth \\ predicted{heads}{body}</table></div>"
+
+
+def _figure(
+    segmenter: Segmenter, dataset: SegmentationDataset, entry: dict[str, Any], row: int, names: list[str]
+) -> str:
+    image, truth = dataset.read(row)
+    painted = compare_masks(image, truth, segmenter(image).mask)
+    pair = overlay.side_by_side([_small(image), _small(painted)])
+    encoded = cv2.imencode(".jpg", pair[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
+    source = base64.b64encode(encoded.tobytes()).decode()
+    numbers = [
+        f"{html.escape(name)}: Dice {_number(entry[f'dice_{name}'], 3)}, "
+        f"found {entry[f'objects_found_{name}']} of {entry[f'objects_{name}']}, "
+        f"wrong {entry[f'objects_wrong_{name}']}"
+        for name in names[1:]
+    ]
+    caption = "<br>".join([html.escape(entry["image"]), *numbers])
+    return (
+        f"<figure><img loading=lazy src='data:image/jpeg;base64,{source}' alt='photograph, and what was "
+        f"found in it'><figcaption>{caption}</figcaption></figure>\n"
+    )
+
+
+def _small(image: np.ndarray) -> np.ndarray:
+    scale = min(1.0, PICTURE_SIDE / max(image.shape[:2]))
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def _number(value: Any, digits: int = 4) -> str:
+    if value is None:
+        return "absent"
+    return f"{value:.{digits}f}" if isinstance(value, float) else html.escape(str(value))
+
+
+def _between(interval: list[float] | None) -> str:
+    return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+
+
+PAGE = """<!doctype html>
+<html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem;
+  color: #222; }}
+h2 {{ margin-top: 2.5rem; }} table {{ border-collapse: collapse; margin: .5rem 0 1.5rem; }}
+td, th {{ padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #ddd; text-align: left;
+  vertical-align: top; }}
+.n {{ font-variant-numeric: tabular-nums; text-align: right; }} .wide {{ overflow-x: auto; }}
+small {{ color: #666; }} .plot svg {{ max-width: 100%; height: auto; }}
+.tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .8rem; }}
+.tiles div {{ background: #f4f6f8; border-radius: 8px; padding: .8rem 1rem; }}
+.tiles b {{ display: block; font-size: 1.7rem; line-height: 1.2; }} .tiles small {{ display: block; }}
+.gallery {{ display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); }}
+figure {{ margin: 0; }} img {{ width: 100%; border-radius: 4px; }}
+figcaption {{ font-size: .85rem; overflow-wrap: anywhere; }}
+.key {{ display: inline-block; width: 1em; height: 1em; margin: 0 .3em 0 1em; vertical-align: -.1em; }}
+</style>
+<h1>{title}</h1>
+<p>{intro}</p>
+{headlines}
+<h2>Numbers</h2>
+<div class=wide><table>{rows}</table></div>
+{training}
+<h2>Can the probabilities be believed?</h2>
+<div class=plot>{reliability}</div>
+<h2>Confusion, in pixels</h2>
+{confusion}
+<h2>Parts of the set</h2>
+{slices}
+<h2>Pictures</h2>
+<p>{legend}</p>
+{galleries}
+</html>
+"""
