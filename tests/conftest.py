@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,21 @@ TINY = {
     "decoder_hidden_size": 16,
 }
 """53,450 parameters with two classes, 0.03 s a training step at 64x64."""
+
+
+def assert_same_metrics(found: Any, expected: Any) -> None:
+    """Two metrics.json agree to 1e-6; a best checkpoint was written before the threshold was chosen."""
+    if isinstance(expected, dict):
+        found, expected = ({k: v for k, v in d.items() if "threshold" not in k} for d in (found, expected))
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            assert_same_metrics(found[key], value)
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_same_metrics(one, other)
+    else:
+        assert found == (pytest.approx(expected, abs=1e-6) if isinstance(expected, float) else expected)
 
 
 @pytest.fixture(scope="session")

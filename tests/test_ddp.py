@@ -12,7 +12,7 @@ import torch
 
 from nailseg import artifact
 from nailseg.models.segformer import SegFormer
-from tests.conftest import TINY
+from tests.conftest import TINY, assert_same_metrics
 
 
 def nailseg(module: str, *args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -63,36 +63,40 @@ def subset(drawn: Path, target: Path, n_images: int) -> Path:
     return target
 
 
-def assert_same(one: Path, two: Path) -> dict:
-    """The metrics.json of two runs agree to 1e-6; returns the first."""
+def same_test(one: Path, two: Path) -> dict:
+    """The metrics.json and the tables of two runs agree; returns the first metrics."""
     first, second = (json.loads((run / "test" / "metrics.json").read_text()) for run in (one, two))
-    assert first.keys() == second.keys()
-    for key, value in first.items():
-        assert second[key] == (pytest.approx(value, abs=1e-6) if isinstance(value, float) else value), key
+    assert_same_metrics(first, second)
+    tables = [(run / "test" / "per_image.csv").read_text().splitlines() for run in (one, two)]
+    assert [line.split(",")[0] for line in tables[0]] == [line.split(",")[0] for line in tables[1]]
     return first
 
 
-def test_two_processes_test_as_one(model, drawn, tmp_path) -> None:
-    table = subset(drawn, tmp_path / "seven.csv", 7)
+GRID = [(n, devices, batch) for n in (7, 8, 13) for devices in (2, 3) for batch in (1, 2, 4)]
+QUICK = [(7, 2, 2), (13, 3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("n_images", "devices", "batch"),
+    [pytest.param(*case, marks=[] if case in QUICK else pytest.mark.slow) for case in GRID],
+)
+def test_several_processes_test_as_one(model, drawn, tmp_path, n_images, devices, batch) -> None:
+    table = subset(drawn, tmp_path / "part.csv", n_images)
     args = [
         "test",
         f"--model.weights={model}",
         f"--data.csv={table}",
         f"--data.root={drawn}",
-        "--data.batch_size=2",
+        f"--data.batch_size={batch}",
         "--data.workers=0",
         "--trainer.accelerator=cpu",
         "--trainer.enable_progress_bar=false",
     ]
     nailseg(*args, "--name=one", cwd=tmp_path)
-    nailseg(*args, "--name=two", "--trainer.devices=2", "--trainer.strategy=ddp", cwd=tmp_path)
-    one = assert_same(tmp_path / "runs" / "one", tmp_path / "runs" / "two")
-    assert one["n_images"] == 7
-    assert 0 < one["iou_nail"] < 1
-    tables = [
-        (tmp_path / "runs" / n / "test" / "per_image.csv").read_text().splitlines() for n in ("one", "two")
-    ]
-    assert [line.split(",")[0] for line in tables[0]] == [line.split(",")[0] for line in tables[1]]
+    nailseg(*args, "--name=many", f"--trainer.devices={devices}", "--trainer.strategy=ddp", cwd=tmp_path)
+    metrics = same_test(tmp_path / "runs" / "one", tmp_path / "runs" / "many")
+    assert metrics["n_images"] == n_images
+    assert 0 < metrics["iou_nail"] < 1
 
 
 def test_two_processes_do_the_main_job(drawn, tiny_folder, tmp_path) -> None:
@@ -139,4 +143,4 @@ def test_two_processes_do_the_main_job(drawn, tiny_folder, tmp_path) -> None:
         "--name=again",
         cwd=tmp_path,
     )
-    assert_same(run, tmp_path / "runs" / "again")
+    same_test(run, tmp_path / "runs" / "again")

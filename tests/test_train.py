@@ -12,6 +12,7 @@ import yaml
 
 from nailseg import artifact, train
 from nailseg.cli import main
+from tests.conftest import assert_same_metrics
 
 
 def options(drawn, tiny_folder) -> list[str]:
@@ -26,13 +27,6 @@ def options(drawn, tiny_folder) -> list[str]:
         "--trainer.enable_progress_bar=false",
         "--trainer.enable_model_summary=false",
     ]
-
-
-def assert_same(found: dict, expected: dict) -> None:
-    """Two metrics.json agree to 1e-6."""
-    assert found.keys() == expected.keys()
-    for key, value in expected.items():
-        assert found[key] == (pytest.approx(value, abs=1e-6) if isinstance(value, float) else value), key
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +116,7 @@ def test_a_runs_config_evaluates_its_best(run, verb: str, tmp_path) -> None:
     found = json.loads((tmp_path / "runs" / "tiny" / split / "metrics.json").read_text())
     assert found["n_images"] == 6
     if verb == "test":
-        assert_same(found, json.loads((run / "test" / "metrics.json").read_text()))
+        assert_same_metrics(found, json.loads((run / "test" / "metrics.json").read_text()))
 
 
 @pytest.mark.parametrize("start", [lambda args: main(["fit", *args]), train.main], ids=["fit", "train"])
@@ -142,7 +136,7 @@ def test_checkpoint_and_model_folder_test_alike_without_config(run, drawn, tmp_p
     expected = json.loads((run / "test" / "metrics.json").read_text())
     for name in "ab":
         found = json.loads((tmp_path / "runs" / name / "test" / "metrics.json").read_text())
-        assert_same(found, expected)
+        assert_same_metrics(found, expected)
     picture = next((drawn / "Images" / "3").glob("*"))
     checkpoint = run / "checkpoints" / "best.ckpt"
     assert main(["predict", str(picture), "--model", str(checkpoint), "--out", str(tmp_path / "masks")]) == 0
@@ -215,7 +209,9 @@ def test_the_model_keeps_the_size_it_was_evaluated_at(drawn, tiny_folder, tmp_pa
     assert artifact.read_info(run / "model").image_size == 96
     assert main(["test", f"--config={run / 'config.yaml'}"]) == 0
     again = tmp_path / "runs" / "large" / "test-2" / "metrics.json"
-    assert_same(json.loads(again.read_text()), json.loads((run / "test" / "metrics.json").read_text()))
+    assert_same_metrics(
+        json.loads(again.read_text()), json.loads((run / "test" / "metrics.json").read_text())
+    )
 
 
 def test_own_callbacks_and_loggers_are_taken(run, drawn, tiny_folder, tmp_path) -> None:
