@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SMALL, LARGE = 32**2, 96**2
 """Pixels; the limits between small, medium and large objects in the COCO benchmark."""
+IN_ORDER = ("small", "medium", "large", "smallest third", "middle third", "largest third")
 MOST_GROUPS = 20
 FEWEST_IN_GROUP = 5
 SLICE_NUMBERS = ("iou", "dice", "dice_per_image", "boundary_iou", "surface_dice", "ap50", "instance_recall")
@@ -109,7 +110,8 @@ def slices(
         ]
     found: dict[str, dict[str, list[int]]] = {}
     for kind, own in labels.items():
-        names = sorted({label for label in own if label is not None})
+        present = {label for label in own if label is not None}
+        names = [name for name in IN_ORDER if name in present] or sorted(present)
         if len(names) > 1:
             found[kind] = {name: [n for n, label in enumerate(own) if label == name] for name in names}
     return found

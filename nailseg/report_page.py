@@ -162,7 +162,10 @@ def _row(name: str, value: Any, metrics: dict[str, Any]) -> str:
     prefix = next((k for k in sorted(EXPLANATIONS, key=len, reverse=True) if name.startswith(k)), None)
     meaning = EXPLANATIONS[prefix].format(tolerance=metrics["surface_tolerance"]) if prefix else ""
     between = _between(metrics["intervals"].get(name))
-    return f"<tr><td>{html.escape(name)}<td class=n>{_number(value)}<td>{between}<td>{html.escape(meaning)}\n"
+    return (
+        f"<tr><td>{html.escape(name)}<small class=meaning>{html.escape(meaning)}</small>"
+        f"<td class=n>{_number(value)}<td class=n>{between}\n"
+    )
 
 
 def _slices(kind: str, parts: dict[str, dict[str, Any]], names: list[str]) -> str:
@@ -170,17 +173,18 @@ def _slices(kind: str, parts: dict[str, dict[str, Any]], names: list[str]) -> st
     shown = (
         [key for key in columns if key.rsplit("_" + names[1], 1)[0] in TITLES] if len(names) == 2 else columns
     )
-    heads = "".join(f"<th>{html.escape(TITLES.get(k.removesuffix('_' + names[1]), k))}" for k in shown)
+    titles = [TITLES.get(key.removesuffix(f"_{names[1]}"), key) for key in shown]
+    heads = "".join(f"<th class=n>{html.escape(title)}" for title in ["images", *titles])
     body = "".join(
         f"<tr><td>{html.escape(part)}<td class=n>{numbers['n_images']}"
         + "".join(f"<td class=n>{_number(numbers[key], 3)}" for key in shown)
         for part, numbers in parts.items()
     )
-    return f"<div class=wide><table><tr><th>{html.escape(kind)}<th>images{heads}{body}</table></div>\n"
+    return f"<div class=wide><table><tr><th>{html.escape(kind)}{heads}{body}</table></div>\n"
 
 
 def _confusion(matrix: list[list[int]], names: list[str]) -> str:
-    heads = "".join(f"<th>{html.escape(name)}" for name in names)
+    heads = "".join(f"<th class=n>{html.escape(name)}" for name in names)
     body = "".join(
         f"<tr><th>{html.escape(name)}"
         + "".join(f"<td class=n>{n:,}<br><small>{n / max(1, sum(row)):.2%}</small>" for n in row)
@@ -235,7 +239,8 @@ body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72re
 h2 {{ margin-top: 2.5rem; }} table {{ border-collapse: collapse; margin: .5rem 0 1.5rem; }}
 td, th {{ padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #ddd; text-align: left;
   vertical-align: top; }}
-.n {{ font-variant-numeric: tabular-nums; text-align: right; }} .wide {{ overflow-x: auto; }}
+.n {{ font-variant-numeric: tabular-nums; text-align: right; white-space: nowrap; }}
+.meaning {{ display: block; line-height: 1.3; }} .wide {{ overflow-x: auto; }}
 small {{ color: #666; }} .plot svg {{ max-width: 100%; height: auto; }}
 .tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .8rem; }}
 .tiles div {{ background: #f4f6f8; border-radius: 8px; padding: .8rem 1rem; }}
