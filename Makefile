@@ -41,6 +41,7 @@ bench: setup ## side-by-side timings against transformers, torchmetrics and unca
 	$(BIN)/python benchmarks/forward.py
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/metric_update.py
+	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/checking.py $(if $(wildcard $(NAILS)),--nails $(NAILS))
 	$(BIN)/python benchmarks/loader.py $(if $(wildcard $(NAILS)),--nails $(NAILS))
 

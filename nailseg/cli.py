@@ -169,6 +169,12 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--index", action="store_true", help="write class indices, not 0/255, for two classes too"
     )
+    predict.add_argument(
+        "--threshold",
+        type=lambda text: text if text == "model" else float(text),
+        metavar="model|P",
+        help="probability from which on a pixel is foreground; model: the one with the best validation Dice",
+    )
     predict.add_argument("--device", help="cpu, cuda, …; default a GPU if there is one")
     predict.set_defaults(run=_predict)
 
@@ -247,4 +253,5 @@ def _predict(options: argparse.Namespace) -> int:
         overlays=options.overlay,
         as_index=options.index,
         device=options.device,
+        threshold=options.threshold,
     )

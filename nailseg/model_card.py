@@ -11,10 +11,16 @@ if TYPE_CHECKING:
 def model_card(name: str, info: ModelInfo) -> str:
     """The model folder's README.md: what the model is, how good, and under which licence its weights came."""
     licence = info.origin.get("licence", "unknown")
-    numbers = [f"| {key} | {value:.4f} |" for key, value in info.metrics.items() if isinstance(value, float)]
+    between = info.metrics.get("intervals", {})
+    numbers = [
+        f"| {key} | {value:.4f} | {'{:.3f} to {:.3f}'.format(*between[key]) if between.get(key) else ''} |"
+        for key, value in info.metrics.items()
+        if isinstance(value, float) and key != "surface_tolerance"
+    ]
     measured = (
-        f"On {info.metrics['n_images']} held-out test images, at the masks' original size:\n\n"
-        "| number | value |\n| --- | --- |\n" + "\n".join(numbers)
+        f"On {info.metrics['n_images']} held-out test images, at the masks' original size, with bootstrap\n"
+        "95 % intervals over the images:\n\n"
+        "| number | value | interval |\n| --- | --- | --- |\n" + "\n".join(numbers)
         if info.metrics
         else "Not tested: run `nailseg test` on held-out images before you rely on it."
     )

@@ -6,7 +6,7 @@ import glob
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
@@ -118,6 +118,7 @@ def predict_files(
     overlays: bool = False,
     as_index: bool = False,
     device: str | None = None,
+    threshold: float | Literal["model"] | None = None,
 ) -> int:
     """Writes an 8-bit single-channel PNG for every picture, at the picture's size.
 
@@ -128,6 +129,7 @@ def predict_files(
         overlays: also write NAME.overlay.jpg beside each mask.
         as_index: class indices for two classes too.
         device: as `predictor.load` takes it.
+        threshold: as `predictor.load` takes it.
 
     Returns:
         Exit code: 0, or 1 if a picture could not be read; the others are done all the same.
@@ -145,7 +147,7 @@ def predict_files(
             f"{out}: {len(taken)} of {len(written)} files exist already (the first: {taken[0]}) and are not "
             f"overwritten. Choose another --out or move them away."
         )
-    segment = predictor.load(model, device)
+    segment = predictor.load(model, device, threshold)
     white = 255 if len(segment.class_names) == 2 and not as_index else 1
     failures: list[DataError] = []
     for file, name in tqdm(names.items(), unit="image", disable=len(names) == 1):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -50,9 +50,23 @@ class Segmenter:
         network: any network from uint8 (N, 3, H, W) to logits (N, C, H, W).
         info: its image size and resize rule.
         device: where it runs; None takes a GPU if there is one.
+        threshold: probability (0..1) from which on a pixel is foreground, for two classes; None takes the
+            more probable class, as 0.5 does.
     """
 
-    def __init__(self, network: SegFormer, info: ModelInfo, device: str | torch.device | None = None) -> None:
+    def __init__(
+        self,
+        network: SegFormer,
+        info: ModelInfo,
+        device: str | torch.device | None = None,
+        threshold: float | None = None,
+    ) -> None:
+        if threshold is not None and (len(info.class_names) != 2 or not 0 <= threshold <= 1):
+            raise ConfigError(
+                f"--threshold {threshold}: expected a probability from 0 to 1 and a model of two classes, "
+                f"found the classes {info.class_names}. Leave it out to take the most probable class."
+            )
+        self.threshold = threshold
         self.device = _usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network = network.to(self.device).eval()
         self.info = info
@@ -76,8 +90,12 @@ class Segmenter:
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].to(self.device)
         fitted, valid = geometry.fit_image(pixels, self.info.image_size, self.info.resize)
         logits = geometry.restore_logits(self.network(fitted), valid, image.shape[:2])
-        mask = class_index(logits)[0].cpu().numpy()
-        return Result(image, mask, logits.float().softmax(1)[0].cpu().numpy(), self.class_names)
+        probability = logits.float().softmax(1)[0].cpu().numpy()
+        if self.threshold is None:
+            mask = class_index(logits)[0].cpu().numpy()
+        else:
+            mask = (probability[1] >= self.threshold).astype(np.uint8)
+        return Result(image, mask, probability, self.class_names)
 
 
 def _usable(device: str | torch.device) -> torch.device:
@@ -107,18 +125,23 @@ def as_array(picture: str | Path | np.ndarray | object) -> np.ndarray:
     return picture
 
 
-def load(model: str | Path, device: str | None = None) -> Segmenter:
+def load(
+    model: str | Path, device: str | None = None, threshold: float | Literal["model"] | None = None
+) -> Segmenter:
     """Opens a model for prediction.
 
     Args:
         model: a model folder, a training checkpoint, a run folder, or a segmentation checkpoint of the hub.
         device: "cpu", "cuda", …; None takes a GPU if there is one.
+        threshold: as `Segmenter` takes it; "model" is the one in the model folder, chosen on its validation
+            part.
 
     Returns:
         A `Segmenter`: call it with a picture.
 
     Raises:
         WeightsError: not found, does not fit, or has a classifier that nobody has trained.
+        ConfigError: no such device, or a threshold that the model does not have or cannot use.
     """
     source = Path(model)
     if (source / "model" / artifact.INFO_FILE).is_file():  # a run folder: its model is meant
@@ -127,4 +150,11 @@ def load(model: str | Path, device: str | None = None) -> Segmenter:
     network = artifact.open_network(name)
     artifact.require_trained(network, model)
     info = artifact.info_of(name) or artifact.describe(network, image_size=DEFAULT_SIZE)
-    return Segmenter(network, info, device)
+    if threshold == "model":
+        threshold = info.threshold
+        if threshold is None:
+            raise ConfigError(
+                f"--threshold model: expected one in {model}, found none. A run's model folder has one, if "
+                "it has two classes; give a number, or leave the option out."
+            )
+    return Segmenter(network, info, device, threshold)

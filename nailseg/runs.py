@@ -187,7 +187,7 @@ def wandb_loggers(folder: Path, rank: int) -> list[Logger]:
     if mode == "disabled":
         return []
     try:
-        import_module("wandb")
+        wandb = import_module("wandb")
     except ImportError:
         log.info("W&B is not installed: curves go to %s only", folder / "metrics.csv")
         return []
@@ -211,6 +211,7 @@ def wandb_loggers(folder: Path, rank: int) -> list[Logger]:
             save_dir=folder,
             offline=offline,
             resume="allow",
+            settings=wandb.Settings(quiet=True),  # its table repeats what we print
         )
     ]
 

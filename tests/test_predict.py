@@ -165,3 +165,24 @@ def test_importing_nailseg_imports_nothing_heavy() -> None:
     code = f"import nailseg, nailseg.cli, sys; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_threshold_decides_what_is_foreground(model, photos, tmp_path, capsys) -> None:
+    picture = str(photos / "sub" / "b.JPG")
+    probability = nailseg.load(model)(picture).probability[1]
+    middle = float(np.median(probability))
+    out = tmp_path / "out"
+    assert main(["predict", picture, "--model", str(model), "--out", str(out), f"--threshold={middle}"]) == 0
+    written = cv2.imread(str(out / "b.png"), cv2.IMREAD_UNCHANGED)
+    assert (written == 255 * (probability >= middle)).all()
+    assert 0.4 < (written > 0).mean() < 0.6
+    assert main(["predict", picture, "--model", str(model), "--out", str(out), "--threshold=model"]) == 1
+    assert "--threshold model: expected one in" in capsys.readouterr().err
+    own = tmp_path / "own"
+    segmenter = nailseg.load(model)
+    artifact.write_model_folder(
+        own, segmenter.network, artifact.describe(segmenter.network, image_size=64, threshold=middle)
+    )
+    assert (nailseg.load(own, threshold="model")(picture).mask == (probability >= middle)).all()
+    with pytest.raises(ConfigError, match="from 0 to 1"):
+        nailseg.load(model, threshold=1.5)

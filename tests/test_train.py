@@ -276,13 +276,33 @@ def test_log_images_and_patience_are_options(drawn, tiny_folder, tmp_path) -> No
 def test_wandb_run_is_offline_and_in_the_run_folder(drawn, tiny_folder, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     args = [*options(drawn, tiny_folder), "--trainer.max_epochs=1", "--log_images", "--name=w"]
-    assert main(["fit", *args]) == 0
-    files = list((tmp_path / "runs" / "w" / "wandb").glob("offline-run-*/*.wandb"))
-    assert len(files) == 1
-    assert files[0].stat().st_size > 0
-    assert list(
-        (tmp_path / "runs" / "w" / "wandb").glob("offline-run-*/files/media/images/mask/*/*.json")
-    ) or list((tmp_path / "runs" / "w" / "wandb").rglob("*.mask.png"))
+    assert train.main(args) == 0
+    run = tmp_path / "runs" / "w"
+    (records,) = (run / "wandb").glob("offline-run-*/*.wandb")
+    media = records.parent / "files" / "media"
+    assert list(media.rglob("*.mask.png")), "validation images of the epochs"
+    metrics = json.loads((run / "test" / "metrics.json").read_text())
+    # the records are framed protocol buffers; values in them are JSON text
+    content = records.read_bytes()
+    assert b"test/boundary_iou_nail" in content
+    assert str(metrics["pixel_accuracy"])[:12].encode() in content
+    (confusion,) = (media / "table" / "test").glob("confusion_matrix*.json")
+    matrix = metrics["confusion_matrix"]
+    assert json.loads(confusion.read_text())["data"] == [
+        ["background", "background", matrix[0][0]],
+        ["background", "nail", matrix[0][1]],
+        ["nail", "background", matrix[1][0]],
+        ["nail", "nail", matrix[1][1]],
+    ]
+    (worst,) = (media / "table" / "test").glob("worst*.json")
+    table = json.loads(worst.read_text())
+    assert table["columns"] == ["image", "path", "dice_nail"]
+    with (run / "test" / "per_image.csv").open() as file:
+        dices = {row["image"]: row["dice_nail"] for row in csv.DictReader(file)}
+    scores = [row[2] for row in table["data"]]
+    assert scores == sorted(scores)
+    assert all(float(dices[path]) == score for _, path, score in table["data"])
+    assert set(table["data"][0][0]["masks"]) == {"truth", "prediction"}
 
 
 def test_no_logger_and_a_frozen_encoder(drawn, tiny_folder, tmp_path, monkeypatch) -> None:

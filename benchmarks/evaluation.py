@@ -1,0 +1,88 @@
+"""What a test costs besides the network: reading, resizing, counting, pictures of the report.
+
+    python benchmarks/evaluation.py [--images 400] [--size 512] [--side 432] [--weights MODEL]
+
+A model (SegFormer-B0 with random weights unless --weights names one) tests drawn pictures of 432 x 432
+through the Trainer and writes the report, as `nailseg test` does; the time inside the network is measured
+around its forward pass, in the same run. Peak memory is the process's after a quarter of the images and
+after all of them. Asked for: at most a quarter of the time outside the network, and memory that does not grow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import logging
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+from lightning.pytorch import Trainer
+
+from nailseg.data.datamodule import SegmentationDataModule
+from nailseg.data.synthetic import write_sample
+from nailseg.report import write_report
+from nailseg.task import SegmentationTask
+
+
+def write_csv(folder: Path, count: int) -> Path:
+    """A CSV whose rows are all test rows, of the first `count` pictures."""
+    path = folder / f"{count}.csv"
+    images = sorted(file for file in (folder / "Images").rglob("*") if file.is_file())[:count]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "mask", "split", "group"])
+        for image in images:
+            name = image.relative_to(folder / "Images")
+            writer.writerow([f"Images/{name}", f"Masks/{name.with_suffix('.png')}", "test", name.stem])
+    return path
+
+
+def measure(csv_path: Path, size: int, folder: Path, weights: str) -> tuple[float, float, float]:
+    """Seconds of test and report, seconds inside the network, and the process's peak memory in MB."""
+    data = SegmentationDataModule(csv=str(csv_path), size=size, batch_size=8)
+    task = SegmentationTask(weights=weights, class_names=data.class_names, image_size=size)
+    inside, began = 0.0, 0.0
+
+    def before(*_: object) -> None:
+        nonlocal began
+        began = time.perf_counter()
+
+    def after(*_: object) -> None:
+        nonlocal inside
+        inside += time.perf_counter() - began
+
+    data.setup("test")  # the check of the files is not the test's
+    task.network.register_forward_pre_hook(before)
+    task.network.register_forward_hook(after)
+    trainer = Trainer(logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="auto")
+    start = time.perf_counter()
+    trainer.test(task, data, verbose=False)
+    write_report(folder / csv_path.stem, task, data, "test")
+    total = time.perf_counter() - start
+    return total, inside, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    """Tests a quarter of the images, then all of them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=400)
+    parser.add_argument("--size", type=int, default=512, help="longer side at the network's input")
+    parser.add_argument("--side", type=int, default=432, help="pixels of the drawn pictures")
+    parser.add_argument("--weights", default="b0", help="a trained model finds fewer components than b0")
+    options = parser.parse_args()
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "drawn"
+        write_sample(folder, count=options.images, size=options.side)
+        print(f"{'images':>8}{'test + report':>16}{'in the network':>16}{'outside':>10}{'peak memory':>14}")
+        for count in (options.images // 4, options.images):
+            total, inside, memory = measure(
+                write_csv(folder, count), options.size, Path(place), options.weights
+            )
+            print(f"{count:>8}{total:>14.1f} s{inside:>14.1f} s{1 - inside / total:>10.1%}{memory:>11.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
