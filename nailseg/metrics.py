@@ -11,8 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
 import torch
 from torchmetrics import Metric
 
@@ -22,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
-
-BOUNDARY_SHARE = 0.02  # width of the boundary band as a share of the image diagonal, Cheng et al. 2021
 
 
 def class_index(logits: Tensor) -> Tensor:
@@ -116,51 +112,6 @@ class ConfusionMatrix(Metric):
         return self.matrix
 
 
-def boundary_band(mask: np.ndarray, width: int) -> np.ndarray:
-    """Pixels of a region that lie within `width` pixels of its outline.
-
-    As the reference code of Boundary IoU (Cheng et al. 2021): the region minus its erosion by `width` steps
-    of a 3x3 square; what lies outside the image counts as outside the region.
-
-    Args:
-        mask: bool or uint8 0/1 (H, W).
-        width: in pixels, at least 1.
-
-    Returns:
-        uint8 0/1 (H, W).
-    """
-    mask = np.ascontiguousarray(mask, dtype=np.uint8)
-    padded = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    # one square of 2w+1 is w steps of 3x3; the frame of zeros makes the image border an outline
-    kernel = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
-    eroded = cv2.erode(padded, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    return mask - eroded[1:-1, 1:-1]
-
-
-def boundary_counts(prediction: Tensor, target: Tensor, n_classes: int) -> Tensor:
-    """Intersection and union of the boundary bands of each class, each image by itself.
-
-    Args:
-        prediction: integer (N, H, W), class index 0..C-1.
-        target: integer (N, H, W), class index or 255; ignored pixels are taken out of both bands.
-        n_classes: C.
-
-    Returns:
-        int64 (N, C, 2): intersection and union in pixels.
-    """
-    predictions, targets = prediction.byte().cpu().numpy(), target.byte().cpu().numpy()
-    height, width = targets.shape[-2:]
-    band = max(1, round(BOUNDARY_SHARE * float(np.hypot(height, width))))
-    counts = np.zeros((len(targets), n_classes, 2), np.int64)
-    for n, (predicted, true) in enumerate(zip(predictions, targets, strict=True)):
-        counted = true != IGNORE_INDEX
-        for c in range(n_classes):
-            a = (boundary_band(predicted == c, band) > 0) & counted
-            b = (boundary_band(true == c, band) > 0) & counted
-            counts[n, c] = np.count_nonzero(a & b), np.count_nonzero(a | b)
-    return torch.from_numpy(counts)
-
-
 @dataclass(frozen=True)
 class ImageCounts:
     """What was counted on each image of a set, in the manifest's order.
@@ -168,7 +119,7 @@ class ImageCounts:
     Attributes:
         row: int64 (N,), position of the image among the split's rows.
         matrix: int64 (N, C, C), as `confusion_matrix`.
-        boundary: int64 (N, C, 2), as `boundary_counts`.
+        boundary: int64 (N, C, 2), as `contours.boundary_counts`.
     """
 
     row: Tensor

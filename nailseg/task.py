@@ -13,12 +13,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torchmetrics import MeanMetric
 
 from nailseg import artifact, geometry
+from nailseg.contours import boundary_counts
 from nailseg.errors import ConfigError
 from nailseg.losses import segmentation_loss
 from nailseg.metrics import (
     ConfusionMatrix,
     ImageCounts,
-    boundary_counts,
     class_index,
     confusion_matrix,
     dice,

@@ -17,7 +17,14 @@ LAYERS = [
     {"nailseg.task"},
     {"nailseg.artifact", "nailseg.model_card"},
     {"nailseg.models", "nailseg.data"},
-    {"nailseg.losses", "nailseg.metrics", "nailseg.optim", "nailseg.overlay", "nailseg.geometry"},
+    {"nailseg.losses", "nailseg.optim", "nailseg.overlay", "nailseg.geometry"}
+    | {
+        "nailseg.metrics",
+        "nailseg.contours",
+        "nailseg.instances",
+        "nailseg.calibration",
+        "nailseg.bootstrap",
+    },
     {"nailseg.types", "nailseg.errors", "nailseg"},
 ]
 STRANGERS = {"nailseg.models", "nailseg.data"}

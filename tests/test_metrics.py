@@ -1,14 +1,13 @@
-import numpy as np
 import pytest
 import torch
+from monai.metrics import compute_dice
 from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from nailseg.contours import boundary_counts
 from nailseg.metrics import (
     ConfusionMatrix,
     ImageCounts,
-    boundary_band,
-    boundary_counts,
     class_index,
     confusion_matrix,
     dice,
@@ -76,6 +75,22 @@ def test_iou_is_torchmetrics_over_pixels(n_classes: int) -> None:
     torch.testing.assert_close(iou(metric.compute()).float(), reference.compute())
 
 
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_dice_is_monais(n_classes: int) -> None:
+    prediction, target = random_masks(n_classes)
+    target[0][target[0] == 1] = 0  # a false alarm
+    prediction[1] = target[1].clamp(max=n_classes - 1)  # nothing wrong but what does not count
+    counted = target != 255
+    masks = [
+        torch.nn.functional.one_hot((mask * counted).long(), n_classes).movedim(-1, 1)
+        for mask in (prediction, target)
+    ]
+    expected = compute_dice(
+        *(m * counted[:, None] for m in masks), include_background=True, ignore_empty=False
+    )
+    torch.testing.assert_close(dice(confusion_matrix(prediction, target, n_classes)).float(), expected)
+
+
 def test_dice_follows_from_iou() -> None:
     matrix = confusion_matrix(*random_masks(3), 3).sum(0)
     j = iou(matrix)
@@ -100,49 +115,6 @@ def test_absent_class_is_nan_and_left_out() -> None:
 def test_class_index_is_argmax_ties_included(n_classes: int) -> None:
     logits = torch.randint(-2, 3, (2, n_classes, 9, 11), generator=torch.Generator().manual_seed(1)).float()
     assert torch.equal(class_index(logits).long(), logits.argmax(1))
-
-
-def erode_by_steps(mask: np.ndarray, width: int) -> np.ndarray:
-    """Erosion written out: a pixel stays if all its neighbours in the square belong to the region."""
-    height, length = mask.shape
-    out = np.zeros_like(mask)
-    for y in range(height):
-        for x in range(length):
-            window = [
-                mask[v, u] if 0 <= v < height and 0 <= u < length else 0
-                for v in range(y - width, y + width + 1)
-                for u in range(x - width, x + width + 1)
-            ]
-            out[y, x] = min(window)
-    return out
-
-
-@pytest.mark.parametrize("width", [1, 2, 3])
-def test_boundary_band_is_the_region_minus_its_erosion(width: int) -> None:
-    rng = np.random.default_rng(0)
-    mask = np.zeros((14, 18), np.uint8)
-    mask[:9, 5:] = 1  # touches two borders of the image
-    mask[rng.integers(0, 14, 6), rng.integers(0, 18, 6)] = 0
-    assert (boundary_band(mask, width) == mask - erode_by_steps(mask, width)).all()
-
-
-def test_boundary_iou_is_one_for_equal_masks_and_sees_a_shift() -> None:
-    target = torch.zeros(1, 200, 200, dtype=torch.long)
-    target[:, 50:150, 50:150] = 1
-    same = boundary_counts(target, target, 2)[0, 1]
-    shifted = boundary_counts(target.roll(3, 1), target, 2)[0, 1]
-    assert same[0] == same[1] > 0
-    region = confusion_matrix(target.roll(3, 1), target, 2)[0]
-    assert shifted[0] / shifted[1] < iou(region)[1]
-
-
-def test_boundary_counts_leave_ignored_pixels_out() -> None:
-    target = torch.zeros(1, 60, 60, dtype=torch.long)
-    target[:, 20:40, 20:40] = 1
-    ignored = target.clone()
-    ignored[:, :, :30] = 255
-    counts = boundary_counts(target, ignored, 2)[0, 1]
-    assert counts[0] <= counts[1] < boundary_counts(target, target, 2)[0, 1, 1]
 
 
 def counts_of(prediction: torch.Tensor, target: torch.Tensor, n_classes: int = 2) -> ImageCounts:
