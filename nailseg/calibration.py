@@ -56,7 +56,7 @@ def reliability(histogram: Tensor, bins: int = 10) -> Tensor:
 
 
 def expected_calibration_error(histogram: Tensor, bins: int = 15) -> float:
-    """Expected calibration error (Naeini et al. 2015), 15 bins as Guo et al. 2017; one class, the rest.
+    """Expected calibration error (Naeini et al. 2015), 15 bins as in Guo et al. 2017, of one class.
 
     It is that of the rounded probabilities. torchmetrics' BinaryCalibrationError of the exact ones differs by
     1/510 at most, plus what pixels within 1/510 of a bin's edge carry into the neighbouring bin; and it gives

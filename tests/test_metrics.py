@@ -1,6 +1,6 @@
-import numpy as np
 import pytest
 import torch
+from monai.metrics import compute_dice
 from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 from torchmetrics.classification import MulticlassJaccardIndex
 
@@ -72,6 +72,22 @@ def test_iou_is_torchmetrics_over_pixels(n_classes: int) -> None:
     torch.testing.assert_close(iou(metric.compute()).float(), reference.compute())
 
 
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_dice_is_monais(n_classes: int) -> None:
+    prediction, target = random_masks(n_classes)
+    target[0][target[0] == 1] = 0  # a false alarm
+    prediction[1] = target[1].clamp(max=n_classes - 1)  # nothing wrong but what does not count
+    counted = target != 255
+    masks = [
+        torch.nn.functional.one_hot((mask * counted).long(), n_classes).movedim(-1, 1)
+        for mask in (prediction, target)
+    ]
+    expected = compute_dice(
+        *(m * counted[:, None] for m in masks), include_background=True, ignore_empty=False
+    )
+    torch.testing.assert_close(dice(confusion_matrix(prediction, target, n_classes)).float(), expected)
+
+
 def test_dice_follows_from_iou() -> None:
     matrix = confusion_matrix(*random_masks(3), 3).sum(0)
     j = iou(matrix)
@@ -96,18 +112,3 @@ def test_absent_class_is_nan_and_left_out() -> None:
 def test_class_index_is_argmax_ties_included(n_classes: int) -> None:
     logits = torch.randint(-2, 3, (2, n_classes, 9, 11), generator=torch.Generator().manual_seed(1)).float()
     assert torch.equal(class_index(logits).long(), logits.argmax(1))
-
-
-def erode_by_steps(mask: np.ndarray, width: int) -> np.ndarray:
-    """Erosion written out: a pixel stays if all its neighbours in the square belong to the region."""
-    height, length = mask.shape
-    out = np.zeros_like(mask)
-    for y in range(height):
-        for x in range(length):
-            window = [
-                mask[v, u] if 0 <= v < height and 0 <= u < length else 0
-                for v in range(y - width, y + width + 1)
-                for u in range(x - width, x + width + 1)
-            ]
-            out[y, x] = min(window)
-    return out
