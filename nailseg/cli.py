@@ -178,6 +178,13 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--device", help="cpu, cuda, …; default a GPU if there is one")
     predict.set_defaults(run=_predict)
 
+    compare = verbs.add_parser("compare", help="paired differences of runs over the same images")
+    compare.add_argument("reference", metavar="RUN", help="run folder, test folder or per_image.csv")
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="compared with the first")
+    compare.add_argument("--out", metavar="DIR", help="default runs/compare-NAME-NAME")
+    compare.add_argument("--seed", type=int, default=0, help="of the bootstrap (default %(default)s)")
+    compare.set_defaults(run=_compare)
+
     for name, text in LIGHTNING_VERBS.items():
         verbs.add_parser(name, help=text)
     return parser
@@ -255,3 +262,9 @@ def _predict(options: argparse.Namespace) -> int:
         device=options.device,
         threshold=options.threshold,
     )
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from nailseg.compare import compare_runs
+
+    print(compare_runs([options.reference, *options.runs], options.out, options.seed))

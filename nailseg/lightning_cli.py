@@ -35,7 +35,7 @@ from nailseg.wandb_report import report_to_wandb
 
 log = logging.getLogger("nailseg")
 
-NOT_SAVED = ("config", "ckpt_path", "weights_only", "verbose", "name", "resume")
+NOT_SAVED = ("config", "ckpt_path", "weights_only", "verbose", "name", "runs", "resume", "folds")
 """Options of one call, which a run's config.yaml must not repeat."""
 
 
@@ -94,7 +94,14 @@ class NailsegCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the run's options and states which facts of the data reach the model."""
-        parser.add_argument("--name", type=str | None, help="Name of the run folder under runs/.")
+        parser.add_argument("--name", type=str | None, help="Name of the run folder.")
+        parser.add_argument("--runs", type=str, default=str(runs.RUNS), help="Folder of the run folders.")
+        if self.test_after_fit:
+            parser.add_argument(
+                "--folds",
+                type=int | None,
+                help="Cross-validate: train so often, each time testing another part of all rows.",
+            )
         parser.add_argument(
             "--resume",
             type=str | None,
@@ -136,6 +143,10 @@ class NailsegCLI(LightningCLI):
         options = self.options
         if options.name is not None and Path(options.name).name != options.name:
             raise ConfigError(f"--name: expected a name without folders, found {options.name!r}.")
+        if options.get("folds") is not None:  # nailseg.train takes it from the command line
+            raise ConfigError(
+                "folds: expected as an option, --folds K; found in a config. Take it out there."
+            )
         if not 0 <= options.ema_decay < 1:
             raise ConfigError(
                 f"--ema_decay: expected a number from 0 up to below 1, found {options.ema_decay}."
@@ -152,8 +163,8 @@ class NailsegCLI(LightningCLI):
         if options.resume:
             return Path(options.resume)
         if self.subcommand != "fit":
-            return runs.RUNS / (options.name or self.run_name)
-        folder = runs.choose_folder(options.name or self.run_name, rank)
+            return Path(options.runs) / (options.name or self.run_name)
+        folder = runs.choose_folder(options.name or self.run_name, rank, options.runs)
         if rank == 0:
             log.info("run folder: %s", folder)
         return folder

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
     from matplotlib.figure import Figure
 
 # Okabe & Ito 2008
 BLUE, ORANGE, GREEN, VERMILLION, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#777777"
+COLORS = [BLUE, ORANGE, GREEN, VERMILLION, "#cc79a7", "#56b4e9"]
 
 
 def new_figure(columns: int = 1, rows: int = 1, width: float = 4.6, height: float = 3.2) -> Any:
@@ -46,7 +48,6 @@ def training_curves(table: Path) -> str:
     if len(rows) < 2:
         return ""
     figure, (losses, scores) = new_figure(2)
-    colors = [BLUE, ORANGE, GREEN, VERMILLION]
 
     def draw(axis: Any, column: str, label: str, color: str) -> None:
         points = [(int(row["epoch"]) + 1, float(row[column])) for row in rows if row.get(column)]
@@ -59,7 +60,7 @@ def training_curves(table: Path) -> str:
     draw(losses, "val/loss", "validation", ORANGE)
     names = [column for column in rows[0] | rows[-1] if column.startswith("val/dice_")]
     for number, column in enumerate(names):
-        draw(scores, column, column.removeprefix("val/dice_"), colors[number % len(colors)])
+        draw(scores, column, column.removeprefix("val/dice_"), COLORS[number % len(COLORS)])
     for axis, title in ((losses, "Loss"), (scores, "Validation Dice, at network size")):
         axis.set(title=title, xlabel="epoch")
         if axis.lines:
@@ -86,4 +87,35 @@ def reliability_diagram(calibration: dict[str, dict[str, Any]]) -> str:
             ylabel="share that is " + name,
         )
         axis.set(xlim=(0, 1), ylim=(0, 1))
+    return as_svg(figure)
+
+
+def comparison(result: dict[str, Any], deltas: dict[str, list[np.ndarray]]) -> str:
+    """Differences between runs with their intervals, and those of single images in order.
+
+    Args:
+        result: as `compare.compare` returns it.
+        deltas: per class, ascending differences in Dice, one array per run but the reference.
+    """
+    rows = [row for row in result["rows"] if row["verdict"] != "reference" and row["difference"] is not None]
+    names = list(dict.fromkeys(row["run"] for row in rows))
+    colors = {name: COLORS[number % len(COLORS)] for number, name in enumerate(names)}
+    figure, (forest, *curves) = new_figure(1, 1 + len(deltas), width=8, height=max(3.2, 0.3 * len(rows)))
+    for y, row in enumerate(rows):
+        forest.plot(row["difference"], y, "o", color=colors[row["run"]])
+        if row["low"] is not None:
+            forest.plot([row["low"], row["high"]], [y, y], color=colors[row["run"]])
+    labels = [f"{row['class']}  {row['number']}" + f"  {row['run']}" * (len(names) > 1) for row in rows]
+    forest.set_yticks(range(len(rows)), labels)
+    forest.invert_yaxis()
+    forest.axvline(0, color=GREY, linestyle=":")
+    forest.set_title(f"Difference to {result['rows'][0]['run']}, with 95 % intervals")
+    for axis, (name, runs) in zip(curves, deltas.items(), strict=True):
+        for run, values in zip(names, runs, strict=False):
+            # dots as well: five images must not look like a curve
+            axis.plot(values, color=colors[run], marker=".", label=run)
+        axis.axhline(0, color=GREY, linestyle=":")
+        axis.set(title=f"Difference in Dice of each image with {name}", xlabel="images, in order")
+        if names:
+            axis.legend(frameon=False)
     return as_svg(figure)

@@ -125,7 +125,7 @@ def evaluation_arguments(args: list[str]) -> tuple[list[str], str]:
     if source is None:
         source = next((str(best) for config in configs if (best := _best_beside(config)).is_file()), None)
     if source is None:
-        source = next((weights for config in reversed(configs) if (weights := _weights_in(config))), None)
+        source = next((found for config in reversed(configs) if (found := value_in(config, "weights"))), None)
     if source is None:
         raise ConfigError(
             "nothing to evaluate: give --model.weights MODEL (a model folder), --ckpt_path CHECKPOINT, or "
@@ -151,25 +151,35 @@ def _best_beside(config: Path) -> Path:
     return config.parent / "checkpoints" / "best.ckpt"
 
 
-def _weights_in(config: Path) -> str | None:
+def value_in(config: Path, name: str, part: str = "model") -> str | None:
+    """An option's value in a config file; None where the file does not give it."""
     try:
-        model = (yaml.safe_load(config.read_text()) or {}).get("model")
+        options = (yaml.safe_load(config.read_text()) or {}).get(part)
     except (yaml.YAMLError, AttributeError, OSError):
         return None  # the parser will say what is wrong with it
-    return model.get("weights") if isinstance(model, dict) else None
+    return options.get(name) if isinstance(options, dict) else None
 
 
-def choose_folder(name: str, rank: int) -> Path:
+def run_name(args: list[str]) -> str | None:
+    """The name of a run after its last config; a run's own config.yaml is named after its run."""
+    config = option(args, "--config", "-c")
+    if config is None:
+        return None
+    path = Path(config)
+    return path.absolute().parent.name if path.name == "config.yaml" else path.stem
+
+
+def choose_folder(name: str, rank: int, parent: str | Path = RUNS) -> Path:
     """The folder of a new run: rank 0 makes runs/NAME, or NAME-2 … where it is taken; the others follow.
 
     Processes that rank 0 launches read its choice from the environment. Those launched beside it (torchrun,
     SLURM) only need a path to start with: everything that is written, is written by rank 0.
     """
     if rank != 0:
-        return Path(os.environ.get(RUN_FOLDER_VARIABLE, RUNS / name))
-    RUNS.mkdir(exist_ok=True)
+        return Path(os.environ.get(RUN_FOLDER_VARIABLE, Path(parent) / name))
+    Path(parent).mkdir(parents=True, exist_ok=True)
     while True:
-        folder = artifact.free_path(RUNS / name)
+        folder = artifact.free_path(Path(parent) / name)
         try:
             folder.mkdir()
         except FileExistsError:

@@ -1,14 +1,13 @@
-"""`python -m nailseg.train --config b4.yaml`: fit, test the best checkpoint, write the model folder."""
+"""`python -m nailseg.train --config b4.yaml`: fit, test the best checkpoint, write a model."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from pathlib import Path
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from nailseg import artifact, runs
+from nailseg import artifact, folds, runs
 from nailseg.errors import ConfigError
 from nailseg.lightning_cli import NailsegCLI
 
@@ -24,12 +23,7 @@ def run(verb: str, args: list[str], test_after_fit: bool = False) -> NailsegCLI:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # device lists and tips bury the lines that matter
     args = runs.with_config_paths(args)
-    config = runs.option(args, "--config", "-c")
-    name = verb
-    if config:
-        path = Path(config)
-        # a run's own config.yaml is named after its run
-        name = path.absolute().parent.name if path.name == "config.yaml" else path.stem
+    name = runs.run_name(args) or verb
     if not {"-h", "--help"} & set(args):
         if verb == "fit" and (resumed := runs.option(args, "--resume")):
             args = [*runs.resume_arguments(args, resumed), f"--resume={resumed}"]
@@ -56,7 +50,10 @@ def main(args: list[str] | None = None) -> int:
     """
     from nailseg.cli import guarded
 
-    return guarded(lambda: run("fit", list(sys.argv[1:] if args is None else args), test_after_fit=True))
+    args = list(sys.argv[1:] if args is None else args)
+    if runs.option(args, "--folds") and not {"-h", "--help"} & set(args):
+        return guarded(lambda: folds.train_folds(args))
+    return guarded(lambda: run("fit", args, test_after_fit=True))
 
 
 if __name__ == "__main__":

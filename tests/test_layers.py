@@ -12,8 +12,10 @@ LAYERS = [
     {"nailseg.__main__", "nailseg.demo"},
     {"nailseg.cli", "nailseg.train"},
     {"nailseg.lightning_cli"},
+    {"nailseg.compare", "nailseg.folds"},
     {"nailseg.check", "nailseg.predict", "nailseg.runs", "nailseg.callbacks"}
-    | {"nailseg.report", "nailseg.report_page", "nailseg.wandb_report", "nailseg.plots"},
+    | {"nailseg.report", "nailseg.report_page", "nailseg.wandb_report", "nailseg.plots"}
+    | {"nailseg.image_table"},
     {"nailseg.predictor"},
     {"nailseg.task"},
     {"nailseg.artifact", "nailseg.model_card"},

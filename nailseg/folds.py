@@ -1,0 +1,167 @@
+"""`python -m nailseg.train --folds K`: cross-validation, in which every image is tested exactly once."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nailseg import artifact, runs
+from nailseg.data.dealing import SPLITS, deal, deal_folds
+from nailseg.data.growing import folder_of
+from nailseg.data.manifest import Row, load_manifest, write_manifest
+from nailseg.errors import ConfigError
+from nailseg.image_table import NUMBERS, find_table, measures, pixel_counts, read_table
+
+log = logging.getLogger("nailseg")
+
+
+def train_folds(args: list[str]) -> int:
+    """Trains and tests each fold in a process of its own, one after another, and pools the tests.
+
+    The folder runs/NAME-folds holds the folds' CSVs, their run folders fold-1 …, and test/.
+
+    Args:
+        args: the command line of `nailseg.train` with `--folds`; `--resume FOLDER` skips what is finished.
+
+    Returns:
+        0, or the exit code of the fold that failed.
+
+    Raises:
+        ConfigError: options that make no sense, or too few groups for so many folds.
+        DataError: the CSV cannot be read.
+    """
+    given, resumed = runs.option(args, "--folds") or "", runs.option(args, "--resume")
+    if not given.isdecimal() or int(given) < 2:
+        raise ConfigError(f"expected --folds of 2 or more, found {given}.")
+    if "LOCAL_RANK" in os.environ:
+        raise ConfigError("--folds starts its own processes: give --trainer.devices N instead of torchrun.")
+    folds, args = int(given), runs.with_config_paths(args)
+    table, root = (_data_option(args, name) for name in ("csv", "root"))
+    if table is None:
+        raise ConfigError("--folds: expected --data.csv, found none. Make one with: nailseg index DIR")
+    root = str(Path(root or Path(table).parent).absolute())
+    if resumed:
+        folder = Path(resumed)
+        if (found := len(list(folder.glob("fold-*.csv")))) != folds:
+            raise ConfigError(f"--resume {folder}: expected {folds} files fold-K.csv, found {found}.")
+    else:
+        dealt = deal_rows(load_manifest(table, root).rows, folds)
+        name = runs.option(args, "--name") or runs.run_name(args) or "fit"
+        folder = artifact.free_path(Path(runs.option(args, "--runs") or runs.RUNS) / f"{name}-folds")
+        folder.mkdir(parents=True)
+        for fold, rows in enumerate(dealt, start=1):
+            write_manifest(folder / f"fold-{fold}.csv", rows)
+    rest = [*runs.without_option(args, "--folds", "--name", "--resume", "--runs"), f"--data.root={root}"]
+    for fold in range(1, folds + 1):
+        run = folder / f"fold-{fold}"
+        log.info("fold %d of %d%s", fold, folds, ", finished before" if _finished(run) else "")
+        code = 0 if _finished(run) else _train([*rest, f"--data.csv={run}.csv", *_place(run)])
+        if code or not _finished(run):
+            log.error("fold %d did not finish. To go on: the same command with --resume %s", fold, folder)
+            return code or 1
+    log.info("%s", pool(folder, folds))
+    return 0
+
+
+def deal_rows(rows: Sequence[Row], folds: int) -> list[list[Row]]:
+    """Gives all rows new splits, one list per fold: part k is the test of fold k.
+
+    Groups stay whole, folders are dealt in proportion. Of the other parts, val takes the share that it has in
+    the rows given, at least a group. The parts depend on the rows alone, so that runs of any seed or network
+    can be compared.
+
+    Raises:
+        ConfigError: a fold has no row for train, val or test.
+    """
+    groups, strata = [row.group for row in rows], [folder_of(row) for row in rows]
+    # at most half: the CSV may have val rows only
+    val = min(max(sum(row.split == "val" for row in rows), 1) / len(rows), 0.5)
+    dealt = []
+    for fold, parts in enumerate(deal_folds(groups, strata, folds, test=0.0), start=1):
+        rest = [number for number, part in enumerate(parts) if part != "val"]
+        # another seed than the parts': the front of one order must not be the front of the next
+        splits = deal([groups[n] for n in rest], [strata[n] for n in rest], val, 0.0, 1000 + fold)
+        split_of = dict(zip(rest, splits, strict=True))
+        dealt.append([replace(row, split=split_of.get(n, "test")) for n, row in enumerate(rows)])
+        if missing := set(SPLITS) - {row.split for row in dealt[-1]}:
+            raise ConfigError(
+                f"--folds {folds}: expected groups enough for train, val and test of every fold, found "
+                f"{len(set(groups))} and none for {min(missing)} in fold {fold}. Take fewer folds."
+            )
+    return dealt
+
+
+def pool(folder: Path, folds: int) -> str:
+    """Writes test/per_image.csv with a column fold, and test/metrics.json; returns the numbers as a table.
+
+    The numbers are those of all images together. Beside them stand mean and standard deviation (n - 1) of the
+    folds; it is no standard error, for folds share training rows.
+    """
+    tests = [find_table(folder / f"fold-{fold}") for fold in range(1, folds + 1)]
+    rows = [{"fold": k, **row} for k, path in enumerate(tests, 1) for row in read_table(path).rows.values()]
+    target = artifact.free_path(folder / "test")
+    target.mkdir()
+    with (target / "per_image.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    table, own = read_table(target / "per_image.csv"), np.array([row["fold"] for row in rows])
+    # one weighting of the images for all folds, and one for each
+    weights = np.stack([own > 0, *(own == fold for fold in range(1, folds + 1))])
+    values = measures(pixel_counts(table, list(table.rows), table.classes), weights)
+    classes = json.loads(tests[0].with_name("metrics.json").read_text())["classes"]
+    summary: dict[str, Any] = {"n_images": len(rows), "classes": classes, "folds": {}}
+    lines = [f"{len(rows)} images, each tested once", f"{'':<24}  pooled    mean     std  folds"]
+    for (c, name), (k, number) in product(enumerate(table.classes), enumerate(NUMBERS)):
+        key, pooled = f"{number}_{name}", values[0, c, k]
+        summary[key] = None if np.isnan(pooled) else float(pooled)
+        each = values[1:, c, k][~np.isnan(values[1:, c, k])]
+        if len(each) < 2:  # nothing deviates
+            continue
+        mean, std = float(each.mean()), float(each.std(ddof=1))
+        summary["folds"][key] = {"mean": mean, "std": std}
+        shown = " ".join(f"{value:.4f}" for value in each)
+        lines.append(f"{key:<24}  {pooled:.4f}  {mean:.4f}  {std:.4f}  {shown}")
+    (target / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n")
+    return "\n".join([*lines, f"written: {target}"])
+
+
+def _data_option(args: list[str], name: str) -> str | None:
+    configs = [Path(config) for config in reversed(runs.options(args, "--config", "-c"))]
+    values = (runs.option(args, f"--data.{name}"), *(runs.value_in(c, name, "data") for c in configs))
+    return next(filter(None, values), None)
+
+
+def _finished(run: Path) -> bool:
+    # the model folder is what a run writes last
+    return (run / "model").is_dir() and any(run.glob("test*/per_image.csv"))
+
+
+def _place(run: Path) -> list[str]:
+    if (run / "checkpoints" / "last.ckpt").is_file():
+        return [f"--resume={run}"]
+    if run.exists():  # broken off before its first checkpoint
+        run.rename(artifact.free_path(run.with_name(f"{run.name}-old")))
+    return [f"--runs={run.parent}", f"--name={run.name}"]
+
+
+def _train(args: list[str]) -> int:
+    """Runs nailseg.train in a process of its own, so that several devices work in it as ever."""
+    environment = {key: value for key, value in os.environ.items() if key != runs.RUN_FOLDER_VARIABLE}
+    with subprocess.Popen([sys.executable, "-m", "nailseg.train", *args], env=environment) as child:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:  # the child has it too, and says where it stands
+            child.wait()
+            return 130

@@ -1,0 +1,130 @@
+"""Cross-validation: how rows are dealt, and a whole one through the real command line."""
+
+import csv
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nailseg import folds, train
+from nailseg.data.manifest import Row
+from nailseg.errors import ConfigError
+
+
+def rows(n: int, per_group: int = 3, val: int = 6) -> list[Row]:
+    """Rows of two folders, in groups of consecutive ones."""
+    return [
+        Row(
+            f"Images/{k % 2}/{k}.png",
+            f"Masks/{k % 2}/{k}.png",
+            "val" if k < val else "train",
+            f"g{k // per_group}",
+        )
+        for k in range(n)
+    ]
+
+
+def test_every_row_is_tested_once_and_groups_stay_whole() -> None:
+    given = rows(60)
+    dealt = folds.deal_rows(given, 4)
+    tested = Counter(row.image for fold in dealt for row in fold if row.split == "test")
+    assert tested == {row.image: 1 for row in given}
+    for fold in dealt:
+        assert len({(row.group, row.split) for row in fold}) == 20
+        counts = Counter(row.split for row in fold)
+        assert abs(counts["test"] - 15) <= 3
+        assert abs(counts["val"] - 4.5) <= 3  # a tenth of the 45 others
+        assert [row.image for row in fold] == [row.image for row in given]
+    assert folds.deal_rows(given, 4) == dealt
+
+
+@pytest.mark.parametrize("val", [0, 12])
+def test_every_fold_can_train_whatever_the_splits_were(val: int) -> None:
+    for fold in folds.deal_rows(rows(12, per_group=2, val=val), 3):
+        assert {row.split for row in fold} == {"train", "val", "test"}
+
+
+def test_too_few_groups_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"--folds 3: .* found 2 and none for .* Take fewer folds"):
+        folds.deal_rows(rows(12, per_group=6), 3)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    for name in ("NAILSEG_RUN_FOLDER", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def test_a_cross_validation_pools_what_its_folds_counted_and_resumes(here, drawn, tiny_folder, capfd) -> None:
+    args = [
+        f"--data.csv={drawn / 'nails.csv'}",
+        f"--model.weights={tiny_folder}",
+        "--data.size=64",
+        "--data.workers=0",
+        "--trainer.max_epochs=1",
+        "--trainer.accelerator=cpu",
+        "--trainer.enable_progress_bar=false",
+        "--folds=2",
+        "--name=x",
+    ]
+    assert train.main(args) == 0
+    folder = Path("runs/x-folds")
+    shown = capfd.readouterr().err
+    assert "fold 2 of 2\n" in shown
+    assert (folder / "fold-2" / "model" / "model.safetensors").exists()
+    assert [path.name for path in Path("runs").iterdir()] == ["x-folds"]
+    with (folder / "test" / "per_image.csv").open() as file:
+        pooled = list(csv.DictReader(file))
+    with (drawn / "nails.csv").open() as file:
+        assert sorted(row["image"] for row in pooled) == sorted(row["image"] for row in csv.DictReader(file))
+    hits, wrong = (
+        np.array([sum(int(row[f"{kind}_nail"]) for kind in kinds) for row in pooled])
+        for kinds in (("hits",), ("false_alarms", "misses"))
+    )
+    metrics = json.loads((folder / "test" / "metrics.json").read_text())
+    assert metrics["n_images"] == 24
+    assert metrics["iou_nail"] == pytest.approx(hits.sum() / (hits + wrong).sum())
+    own = [json.loads((folder / f"fold-{k}" / "test" / "metrics.json").read_text()) for k in (1, 2)]
+    for key in ("dice_nail", "dice_per_image_nail"):
+        values = [fold[key] for fold in own]
+        assert metrics["folds"][key]["mean"] == pytest.approx(np.mean(values))
+        assert metrics["folds"][key]["std"] == pytest.approx(np.std(values, ddof=1))
+    assert f"{metrics['dice_nail']:.4f}" in shown
+    # the first fold done, the second broken off after its last checkpoint
+    shutil.rmtree(folder / "fold-2" / "model")
+    assert train.main([*args, f"--resume={folder}"]) == 0
+    assert "fold 1 of 2, finished before" in capfd.readouterr().err
+    assert (folder / "fold-2" / "test-2" / "per_image.csv").exists()
+    again = json.loads((folder / "test-2" / "metrics.json").read_text())
+    assert again["dice_nail"] == pytest.approx(metrics["dice_nail"], abs=1e-6)
+
+
+def test_a_failing_fold_stops_with_its_message(here, drawn, capfd) -> None:
+    args = [f"--data.csv={drawn / 'nails.csv'}", "--folds=2", "--name=x", "--data.size=65"]
+    assert train.main(args) == 1
+    shown = capfd.readouterr().err
+    assert "expected a multiple of 32, found 65" in shown
+    assert "the same command with --resume runs/x-folds" in shown
+    assert "fold 2" not in shown
+
+
+def test_senseless_options_are_refused_before_anything_is_written(here, drawn, monkeypatch, capsys) -> None:
+    data = f"--data.csv={drawn / 'nails.csv'}"
+    Path("c.yaml").write_text("folds: 3\n")
+    for args, message in (
+        ([data, "--folds=1"], "expected --folds of 2 or more, found 1"),
+        (["--folds=2"], "--folds: expected --data.csv, found none"),
+        ([data, "--folds=2", "--resume=runs/y"], "expected 2 files fold-K.csv, found 0"),
+        ([data, "--config=c.yaml"], "folds: expected as an option"),
+    ):
+        assert train.main(args) == 1
+        assert message in capsys.readouterr().err
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert train.main([data, "--folds=2"]) == 1
+    assert not Path("runs").exists()
