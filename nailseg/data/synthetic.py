@@ -50,12 +50,16 @@ def write_sample(folder: str | Path, count: int = 240, size: int = 256, seed: in
     Raises:
         OutputError: Images/ or Masks/ in `folder` already contains something.
     """
-    folder = Path(folder)
-    for name in ("Images", "Masks"):
-        _refuse_filled(folder / name)
-    for name in ("Images", "Masks"):
+    folders = [Path(folder) / name for name in ("Images", "Masks")]
+    for filled in folders:
+        if filled.exists() and (not filled.is_dir() or any(filled.iterdir())):
+            raise OutputError(
+                f"expected {filled} to be new or empty, found something in it: nothing is overwritten. "
+                "Draw into another folder, or remove this one first"
+            )
+    for filled in folders:
         for group in "1234":
-            (folder / name / group).mkdir(parents=True, exist_ok=True)
+            (filled / group).mkdir(parents=True, exist_ok=True)
     written = []
     for number in tqdm(range(count), desc="drawing hands", unit="image", leave=False):
         rng = np.random.default_rng([seed, size, number])
@@ -64,10 +68,10 @@ def write_sample(folder: str | Path, count: int = 240, size: int = 256, seed: in
             fingers = int(rng.integers(6, 11))
         tall, wide = _FORMATS[rng.integers(len(_FORMATS))]
         image, mask, nails = _draw(rng, round(size * tall), round(size * wide), fingers)
-        place_in = Path(_group(nails)) / f"hand_{number:05d}"
-        path = (folder / "Images" / place_in).with_suffix(".jpg")
+        group = "1" if nails <= 2 else "2" if nails <= 4 else "3" if nails == 5 else "4"
+        path = folders[0] / group / f"hand_{number:05d}.jpg"
         _write(path, image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
-        _write((folder / "Masks" / place_in).with_suffix(".png"), mask * 255, [])
+        _write(folders[1] / group / f"hand_{number:05d}.png", mask * 255, [])
         written.append(path)
     return written
 
@@ -86,19 +90,6 @@ def draw_hand(rng: np.random.Generator, size: int, fingers: int) -> tuple[np.nda
     return _draw(rng, size, size, fingers)[:2]
 
 
-def _group(nails: int) -> str:
-    """The tutorials' folder for a number of nails."""
-    return "1" if nails <= 2 else "2" if nails <= 4 else "3" if nails == 5 else "4"
-
-
-def _refuse_filled(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(
-            f"expected {folder} to be new or empty, found something in it: nothing is overwritten. "
-            "Draw into another folder, or remove this one first"
-        )
-
-
 def _write(path: Path, pixels: np.ndarray, options: list[int]) -> None:
     # through memory: OpenCV's own writer cannot open every path on every system
     done, data = cv2.imencode(path.suffix, pixels, options)
@@ -107,9 +98,7 @@ def _write(path: Path, pixels: np.ndarray, options: list[int]) -> None:
     path.write_bytes(data.tobytes())
 
 
-def _draw(
-    rng: np.random.Generator, height: int, width: int, fingers: int
-) -> tuple[np.ndarray, np.ndarray, int]:
+def _draw(rng, height: int, width: int, fingers: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Image, mask and the number of nails to be seen, which is `fingers` unless hands hide each other."""
     if not 0 <= fingers <= 10:
         raise ValueError(f"expected 0 to 10 fingers, found {fingers}")
@@ -145,22 +134,17 @@ def _hands(rng, height: int, width: int, fingers: int, skin, polish, light: Ligh
     shares = [(fingers, whole)]
     if fingers > 5:
         first = int(rng.integers(fingers - 5, 6))
-        middle = width / 2 if width >= height else height / 2
-        near, far = (
-            ((margin, margin, middle, height - margin), (middle, margin, width - margin, height - margin))
-            if width >= height
-            else ((margin, margin, width - margin, middle), (margin, middle, width - margin, height - margin))
-        )
+        axis = int(height > width)  # two hands lie along the longer side
+        near, far = list(whole), list(whole)
+        near[axis + 2] = far[axis] = max(width, height) / 2
         shares = [(first, near), (fingers - first, far)]
     elif fingers == 0 and rng.random() < 0.3:
         return []
     layers = []
     for number, box in shares:
         pose = "palm" if number == 0 else str(rng.choice(["back", "folded"], p=[0.7, 0.3]))
-        shown = _shown(rng, number)
-        limbs = place(
-            rng, make_hand(rng, pose, shown), box, 0.42 * min(height, width), 4.5 if len(shares) == 1 else 1.8
-        )
+        hand = make_hand(rng, pose, _shown(rng, number))
+        limbs = place(rng, hand, box, 0.42 * min(height, width), 4.5 if len(shares) == 1 else 1.8)
         layers.append(paint_hand(rng, limbs, (height, width), skin, polish, cloth, light))
     return layers
 
