@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -106,6 +106,14 @@ def load_manifest(csv_path: str | Path, root: str | Path | None = None, strict: 
         notes.append(_derive_splits(lines))
     rows = tuple(_row(line) for line in lines)
     return Manifest(rows, folder, csv_path, tuple(notes), tuple(faults), "split" in header)
+
+
+def splits_of_groups(rows: Iterable[Row]) -> dict[str, set[str]]:
+    """The splits each group lies in."""
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(row.group, set()).add(row.split)
+    return found
 
 
 def write_manifest(csv_path: str | Path, rows: Sequence[Row]) -> None:
