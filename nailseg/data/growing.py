@@ -12,7 +12,7 @@ import numpy as np
 
 from nailseg.data.faults import FaultError
 from nailseg.data.looking import in_threads
-from nailseg.data.manifest import Row
+from nailseg.data.manifest import Row, folder_of
 from nailseg.data.mask_values import THRESHOLD
 from nailseg.data.reading import decode_image, decode_mask_values, read_bytes
 from nailseg.data.twins import clusters, find_twins, thumbnail
@@ -76,11 +76,6 @@ def look_over(root: Path, rows: Sequence[Row], progress: bool) -> Looks:
         tuple(row.image for row, (small, *_) in zip(rows, seen, strict=True) if small is None),
         tuple(row.image for row, image in zip(rows, originals, strict=True) if row.image != image),
     )
-
-
-def folder_of(row: Row) -> str:
-    """The folder of a row's image."""
-    return str(PurePosixPath(row.image).parent)
 
 
 def group_of(row: Row, group: str | None, pattern: re.Pattern[str] | None) -> str:

@@ -108,6 +108,11 @@ def load_manifest(csv_path: str | Path, root: str | Path | None = None, strict: 
     return Manifest(rows, folder, csv_path, tuple(notes), tuple(faults), "split" in header)
 
 
+def folder_of(row: Row) -> str:
+    """The folder of a row's image."""
+    return str(PurePosixPath(row.image).parent)
+
+
 def splits_of_groups(rows: Iterable[Row]) -> dict[str, set[str]]:
     """The splits each group lies in."""
     found: dict[str, set[str]] = {}

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from nailseg.data.dealing import SPLITS, deal, deal_folds
-from nailseg.data.growing import COLUMN, Looks, folder_of, group_of, look_over, unite
+from nailseg.data.growing import COLUMN, Looks, group_of, look_over, unite
 from nailseg.data.index_report import IndexReport, split_notes, twin_notes
-from nailseg.data.manifest import Row, load_manifest, write_manifest
+from nailseg.data.manifest import Row, folder_of, load_manifest, write_manifest
 from nailseg.data.pairing import Pairs, pair_folders
 from nailseg.errors import ConfigError, DataError, OutputError
 
