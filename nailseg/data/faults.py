@@ -60,9 +60,7 @@ class-one-split doubled-image group-split image-split twin-split"""
 UNUSABLE = frozenset(FAULTS) - set(_USABLE.split())
 """A row with one of these is left out when the code is allowed: there is nothing to train or measure on."""
 
-IMPORT_FAULTS = {
-    "label-form": "a label that cannot be used: class, outline, run lengths, size, split",
-}
+IMPORT_FAULTS = {"label-form": "a label that cannot be used: class, outline, run lengths, size, split"}
 """The same for what only `nailseg import` can meet."""
 
 LINES_PER_CODE = 20

@@ -37,11 +37,7 @@ def count_nails(finding: Finding, values: MaskValues) -> int:
 
 
 def fingerprint(findings: Sequence[Finding], values: MaskValues) -> dict[str, dict[str, dict[str, Any]]]:
-    """Numbers of a set in plain values, for JSON.
-
-    Args:
-        findings: what the checked rows gave.
-        values: how masks are read.
+    """Numbers of a set's checked rows in plain values, for JSON.
 
     Returns:
         `split`, `folder` and `group` (those of two rows or more); in each, per name: `images`; `sizes`,

@@ -44,12 +44,9 @@ class Header:
 
 
 def read_header(data: bytes, name: str, verify: bool = False) -> Header:
-    """Reads the header of a picture.
+    """Reads the header of a picture, bytes or a memory map (only the pages that are needed are touched).
 
-    Args:
-        data: the file, as bytes or as a memory map (only the pages that are needed are touched).
-        name: what errors call it.
-        verify: walk a PNG's chunks with their checksums, to its end.
+    With `verify`, a PNG's chunks are walked to its end with their checksums. `name` is what errors say.
 
     Raises:
         FaultError: `empty-file`, or `unreadable` for damaged headers and unknown formats.

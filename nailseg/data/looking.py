@@ -142,7 +142,7 @@ def _count_parts(raw: np.ndarray, content: MaskContent) -> dict[Value, int]:
     if raw.ndim == 3:
         values = [value for value in content.counts if isinstance(value, tuple)][:MAX_PARTS]
         codes = pack_colours(raw)
-        return {v: _parts(codes == (v[0] << 16 | v[1] << 8 | v[2])) for v in values}
+        return {value: _parts(codes == pack_colours(np.array(value))) for value in values}
     if content.lossy or len(content.counts) > MAX_PARTS:
         return {255: _parts(raw > THRESHOLD)}
     return {value: _parts(raw == value) for value in content.counts}

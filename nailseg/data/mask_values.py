@@ -54,15 +54,12 @@ class MaskValues:
         return f"{values} read as {names}" + (f" (greys above {THRESHOLD} as 255)" if self.smooth else "")
 
     def apply(self, raw: np.ndarray, lossy: bool = False, name: str = "mask") -> np.ndarray:
-        """Turns file values into classes.
+        """Turns file values into classes, uint8 (H, W), class index or 255.
 
         Args:
             raw: uint8 or uint16 (H, W), or uint8 (H, W, 3) RGB, as `reading.read_mask_values` gives it.
             lossy: the file's values are approximate (JPEG).
             name: what errors call the file.
-
-        Returns:
-            uint8 (H, W), class index or 255.
 
         Raises:
             FaultError: `mask-values` for values outside the mapping.
@@ -82,8 +79,8 @@ class MaskValues:
         codes = pack_colours(raw)
         mask = np.full(codes.shape, UNKNOWN, np.uint8)
         for value, index in self.mapping:
-            red, green, blue = value if isinstance(value, tuple) else (value, value, value)
-            mask[codes == (red << 16 | green << 8 | blue)] = index
+            colour = value if isinstance(value, tuple) else (value, value, value)
+            mask[codes == pack_colours(np.array(colour))] = index
         if (mask == UNKNOWN).any():
             raise self._unknown(name, unpack_colours(np.unique(codes[mask == UNKNOWN])[:8]))
         return mask

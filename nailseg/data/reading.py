@@ -36,11 +36,7 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Reads a picture.
-
-    Args:
-        path: JPEG, PNG, WebP, BMP or TIFF.
-        max_pixels: limit on height times width.
+    """Reads a JPEG, PNG, WebP, BMP or TIFF of at most `max_pixels`, height times width.
 
     Returns:
         uint8 (H, W, 3), RGB, upright.
@@ -64,12 +60,7 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.nda
 
 
 def read_mask_values(path: str | Path, max_pixels: int = MAX_PIXELS, colours: bool = False) -> np.ndarray:
-    """Reads a mask as the file has it, without giving the values a meaning.
-
-    Args:
-        path: the mask file.
-        max_pixels: limit on height times width.
-        colours: expand palettes to their colours instead of their indices.
+    """Reads a mask as the file has it; `colours` expands palettes to their colours instead of their indices.
 
     Returns:
         uint8 (H, W) values, greys or palette indices; uint16 (H, W) where a 16-bit file needs more than 255;
@@ -82,12 +73,7 @@ def read_mask_values(path: str | Path, max_pixels: int = MAX_PIXELS, colours: bo
 
 
 def read_mask(path: str | Path, values: MaskValues, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Reads a mask as classes.
-
-    Args:
-        path: the mask file.
-        values: how file values become classes.
-        max_pixels: limit on height times width.
+    """Reads a mask as classes: `read_mask_values`, given the meaning that `values` says.
 
     Returns:
         uint8 (H, W), class index, 255 where no class counts. Upright.

@@ -12,17 +12,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from nailseg.data import synthetic_scene as scene
 from nailseg.data.synthetic_hand import make_hand, place
 from nailseg.data.synthetic_paint import Layer, paint_hand
-from nailseg.data.synthetic_scene import (
-    Light,
-    background,
-    cast_shadow,
-    photograph,
-    polish_color,
-    scatter_objects,
-    skin_tone,
-)
 from nailseg.errors import OutputError
 
 # how many nails the images show, in turn; 6 stands for six to ten
@@ -104,16 +96,16 @@ def _draw(rng, height: int, width: int, fingers: int) -> tuple[np.ndarray, np.nd
         raise ValueError(f"expected 0 to 10 fingers, found {fingers}")
     azimuth, elevation = rng.uniform(-np.pi, np.pi), rng.uniform(0.5, 1.3)
     direction = (np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation))
-    light = Light(np.array(direction), rng.uniform(0.35, 0.65))
-    polish = None if rng.random() < 0.2 else polish_color(rng)
-    skin = skin_tone(rng)
+    light = scene.Light(np.array(direction), rng.uniform(0.35, 0.65))
+    polish = None if rng.random() < 0.2 else scene.polish_color(rng)
+    skin = scene.skin_tone(rng)
     lures = [skin * 1.05] if polish is None else [polish, skin]
-    picture = background(rng, height, width)
-    scatter_objects(rng, picture, lures, light)
+    picture = scene.background(rng, height, width)
+    scene.scatter_objects(rng, picture, lures, light)
     hands = _hands(rng, height, width, fingers, skin, polish, light)
     nails: list[np.ndarray] = []
     for hand in hands:
-        cast_shadow(rng, picture, hand.cover, light)
+        scene.cast_shadow(rng, picture, hand.cover, light)
         picture *= (1 - hand.cover)[..., None]
         picture += hand.color
         nails = [nail * (1 - hand.cover) for nail in nails] + list(hand.nails)
@@ -123,10 +115,10 @@ def _draw(rng, height: int, width: int, fingers: int) -> tuple[np.ndarray, np.nd
         region = nail >= 0.5
         mask |= region
         seen += bool(region.sum() >= _LEAST_NAIL * height * width)
-    return photograph(rng, picture), mask, seen
+    return scene.photograph(rng, picture), mask, seen
 
 
-def _hands(rng, height: int, width: int, fingers: int, skin, polish, light: Light) -> list[Layer]:
+def _hands(rng, height: int, width: int, fingers: int, skin, polish, light: scene.Light) -> list[Layer]:
     """Zero, one or two painted hands, the lower one first."""
     cloth = rng.uniform(20, 235) * rng.normal(1, 0.2, 3)
     margin = 0.04 * min(height, width)
