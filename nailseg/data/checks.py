@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from nailseg.data.faults import UNUSABLE, DataFaults, Fault, check_codes, list_faults, write_rest
-from nailseg.data.leaks import find_pairs, judge_groups, judge_pairs
+from nailseg.data.judging import find_pairs, judge_forms, judge_groups, judge_pairs, judge_splits
 from nailseg.data.looking import Finding, in_threads, look_at
 from nailseg.data.manifest import Manifest, Row
-from nailseg.data.mask_judging import judge_forms, judge_splits
-from nailseg.data.mask_resolve import check_values, classes_of, resolve
+from nailseg.data.mask_resolve import check_values, classes_of, foreground_of, resolve
 from nailseg.data.mask_values import MaskValues
 from nailseg.data.reading import MAX_PIXELS
 
@@ -21,25 +20,15 @@ FIT_SPLITS = ("train", "val")
 
 @dataclass(frozen=True)
 class DataSummary:
-    """What a checked data set holds. Plain data: picklable.
+    """What a checked data set holds. Plain data: picklable."""
 
-    Attributes:
-        mask_values: how mask files are read.
-        counts: rows per split, of the whole CSV less what was left out.
-        sizes: images per (height, width), upright, of the checked splits.
-        foreground: share of the counted pixels that are not background, per checked split.
-        empty: masks without foreground, per checked split.
-        notes: what was derived, left out or is odd, one line each.
-        left_out: images of the rows that were left out because they were bad.
-    """
-
-    mask_values: MaskValues
-    counts: dict[str, int]
-    sizes: dict[tuple[int, int], int]
-    foreground: dict[str, float]
-    empty: dict[str, int]
-    notes: tuple[str, ...] = field(default=())
-    left_out: tuple[str, ...] = ()
+    mask_values: MaskValues  # how mask files are read
+    counts: dict[str, int]  # rows per split, of the whole CSV less what was left out
+    sizes: dict[tuple[int, int], int]  # images per (height, width), upright, of the checked splits
+    foreground: dict[str, float]  # share of the counted pixels that are not background, per checked split
+    empty: dict[str, int]  # masks without foreground, per checked split
+    notes: tuple[str, ...] = ()  # what was derived, left out or is odd, one line each
+    left_out: tuple[str, ...] = ()  # images of the rows that were left out because they were bad
 
     def __str__(self) -> str:
         lines = [f"masks: {self.mask_values.describe()}"]
@@ -51,35 +40,22 @@ class DataSummary:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Everything that was seen of a data set.
+    """Everything that was seen of a data set."""
 
-    Attributes:
-        manifest: the CSV, without the rows that were left out.
-        findings: what its checked rows gave.
-        values: how mask files are read; None where no reading fits.
-        faults: what stops a command.
-        odd: what is only said.
-        left_out: why rows were left out, one fault each.
-        checked: the splits looked at.
-    """
-
-    manifest: Manifest
-    findings: tuple[Finding, ...]
-    values: MaskValues | None
-    faults: tuple[Fault, ...]
-    odd: tuple[Fault, ...]
-    left_out: tuple[Fault, ...]
-    checked: tuple[str, ...]
+    manifest: Manifest  # the CSV, without the rows that were left out
+    findings: tuple[Finding, ...]  # what its checked rows gave
+    values: MaskValues | None  # how mask files are read; None where no reading fits
+    faults: tuple[Fault, ...]  # what stops a command
+    odd: tuple[Fault, ...]  # what is only said
+    left_out: tuple[Fault, ...]  # why rows were left out
+    checked: tuple[str, ...]  # the splits looked at
 
     def refuse(self) -> DataFaults:
         """The exception that lists the faults; what it cannot list goes to a file."""
         return DataFaults(str(self.manifest.csv), self.faults, write_rest(self.faults))
 
     def summary(self, dropped: Iterable[str] = ()) -> DataSummary:
-        """The findings in numbers.
-
-        Args:
-            dropped: images of the rows that were left out.
+        """The findings in numbers; `dropped` are images of rows that were left out.
 
         Raises:
             DataFaults: if there are any.
@@ -103,22 +79,15 @@ def check_rows(
     manifest: Manifest,
     class_names: Sequence[str],
     mask_values: Mapping[Any, Any] | MaskValues | None = None,
-    splits_needed: Sequence[str] = FIT_SPLITS,
-    progress: bool = True,
-    workers: int | None = None,
-    max_pixels: int = MAX_PIXELS,
-    allow: Iterable[str] = (),
-    skip_bad: bool = False,
+    **options: Any,
 ) -> DataSummary:
-    """`inspect_rows` that raises what is wrong.
+    """`inspect_rows`, which says what the options are, that raises what is wrong.
 
     Raises:
         DataFaults: (a `DataError`) listing every fault.
         ConfigError: `mask_values` or `allow` that cannot be read.
     """
-    seen = inspect_rows(
-        manifest, class_names, mask_values, splits_needed, progress, workers, max_pixels, allow, skip_bad
-    )
+    seen = inspect_rows(manifest, class_names, mask_values, **options)
     kept = {row.image for row in seen.manifest.rows}
     return seen.summary(row.image for row in manifest.rows if row.image not in kept)
 
@@ -166,13 +135,12 @@ def inspect_rows(
     findings = list(in_threads(look, rows, "checking data", progress, workers))
     pairs = find_pairs(findings)
     skipped = [fault for fault in manifest.faults if skip_bad or fault.code in allowed]
-    from_csv = [fault for fault in manifest.faults if not (skip_bad or fault.code in allowed)]
+    from_csv = [] if skip_bad else [fault for fault in manifest.faults if fault.code not in allowed]
     # without a row the set may read otherwise (0/1 among 0/255) or lack a split: so again until nothing falls
     while True:
         faults, odd, values = _judge(manifest, findings, pairs, given, class_names, needed)
-        bad = {
-            fault.file: fault for fault in reversed(faults) if skip_bad or fault.code in allowed & UNUSABLE
-        }
+        droppable = [f for f in reversed(faults) if skip_bad or f.code in allowed & UNUSABLE]
+        bad = {fault.file: fault for fault in droppable}
         dropped = [row for row in manifest.rows if row.image in bad or row.mask in bad]
         if not dropped:
             break
@@ -196,15 +164,19 @@ def _judge(
 ) -> tuple[list[Fault], list[Fault], MaskValues | None]:
     """Faults, oddities, and the reading of the masks."""
     checked = [finding for finding in findings if finding.row.split in needed]
-    faults = [_empty_split(split) for split in needed if not manifest.select(split)]
+    faults = []
+    for split in needed:
+        if not manifest.select(split):
+            message = f"expected rows with split {split}, found none"
+            fix = "Set the split column, or split anew with nailseg index (--val, --test)."
+            faults.append(Fault("split-empty", split, message, fix))
     faults.extend(fault for finding in findings for fault in finding.faults)
     contents = [finding.content for finding in findings if finding.content is not None]
-    values = given
-    if values is None:
+    if given is None:
         values, value_faults = resolve(contents, class_names)
     else:
-        found = [check_values(content, values) for content in contents]
-        value_faults = [fault for fault in found if fault is not None]
+        values = given
+        value_faults = [fault for content in contents if (fault := check_values(content, given))]
     masks = {finding.row.mask for finding in checked}
     faults.extend(fault for fault in value_faults if fault.file in masks or fault.code == "mask-mixed")
     faults.extend(judge_pairs(pairs, {finding.row.image: finding.row.split for finding in checked}))
@@ -223,26 +195,15 @@ def _judge(
     return faults, odd, values
 
 
-def _empty_split(split: str) -> Fault:
-    return Fault(
-        "split-empty",
-        split,
-        f"expected rows with split {split}, found none",
-        "Set the split column, or split anew with nailseg index (--val, --test).",
-    )
-
-
 def _foreground(
     findings: Sequence[Finding], values: MaskValues, splits: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, int]]:
     """Share of foreground pixels among those that count, and the number of masks without any, per split."""
-    pixels, counted, empty = Counter[str](), Counter[str](), Counter[str]()
-    for finding in findings:
-        if finding.content is None:
-            continue
-        by_class = classes_of(finding.content, values)
-        foreground = sum(count for index, count in by_class.items() if 0 < index < 254)
-        pixels[finding.row.split] += foreground
-        counted[finding.row.split] += foreground + by_class[0]
-        empty[finding.row.split] += not foreground
-    return {s: pixels[s] / max(counted[s], 1) for s in splits}, {s: empty[s] for s in splits}
+    shares, empty = {}, {}
+    for split in splits:
+        contents = [finding.content for finding in findings if finding.row.split == split]
+        by_class = [classes_of(content, values) for content in contents if content is not None]
+        foreground = [foreground_of(each) for each in by_class]
+        shares[split] = sum(foreground) / max(sum(foreground) + sum(each[0] for each in by_class), 1)
+        empty[split] = foreground.count(0)
+    return shares, empty

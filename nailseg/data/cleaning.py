@@ -21,13 +21,8 @@ def write_clean(seen: Inspection, folder: str | Path, max_pixels: int = MAX_PIXE
     Images are copied byte for byte, under an ending that fits. Masks become upright 8-bit PNGs of class
     indices, 255 where nothing counts.
 
-    Args:
-        seen: what `inspect_rows` gave.
-        folder: a new or empty folder.
-        max_pixels: limit on a picture's height times width.
-
     Returns:
-        The copy's CSV.
+        The CSV of the copy, in `folder`, which must be new or empty.
 
     Raises:
         OutputError: the folder is not empty, or cannot be written.

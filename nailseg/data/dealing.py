@@ -57,14 +57,7 @@ def deal(groups: Sequence[str], folders: Sequence[str], val: float, test: float,
 def deal_folds(
     groups: Sequence[str], strata: Sequence[str], folds: int, test: float, seed: int = 0
 ) -> list[list[str]]:
-    """Chooses test rows once, and deals the others into equal parts.
-
-    Args:
-        groups: of each row; one group never lies in two parts.
-        strata: of each row; each is dealt in proportion.
-        folds: number of parts.
-        test: share of test, 0 to 1.
-        seed: another seed, other parts.
+    """Chooses test rows once, and deals the others into `folds` equal parts; else as `deal`.
 
     Returns:
         A list per fold with train, val or test for each row: in fold k, part k is val.

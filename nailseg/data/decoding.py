@@ -13,8 +13,6 @@ from PIL.PngImagePlugin import PngImageFile
 from nailseg.data.faults import refuse
 from nailseg.data.headers import Header, damaged, open_by_pillow
 
-OPAQUE = 255
-
 
 def decode_by_cv2(data: bytes, flags: int, name: str) -> np.ndarray:
     try:
@@ -43,22 +41,19 @@ def scale_to_8_bits(raw: np.ndarray, name: str) -> np.ndarray:
     brightest = int(raw.max() if raw.ndim == 2 else raw[..., :3].max())
     if 0 < brightest < 4096:
         # 10- and 12-bit camera data in a 16-bit file would come out all but black, and nobody would see why
-        raise refuse(
-            "image-form",
-            name,
-            f"expected 16-bit values up to 65535, found {brightest} as the brightest",
-            "Stretch it to 8 bits the way you want it seen, and save that.",
-        )
+        message = f"expected 16-bit values up to 65535, found {brightest} as the brightest"
+        fix = "Stretch it to 8 bits the way you want it seen, and save that."
+        raise refuse("image-form", name, message, fix)
     scaled = ((raw.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if scaled.ndim == 2:
-        return np.repeat(scaled[:, :, None], 3, axis=2)
+        return cv2.cvtColor(scaled, cv2.COLOR_GRAY2RGB)
     return over_white(scaled) if scaled.shape[2] == 4 else scaled
 
 
 def over_white(image: np.ndarray) -> np.ndarray:
     """uint8 (H, W, 4) -> (H, W, 3): the colours beneath transparent pixels are arbitrary, often black."""
     alpha = image[..., 3:].astype(np.uint16)
-    if alpha.min() == OPAQUE:
+    if alpha.min() == 255:
         return np.ascontiguousarray(image[..., :3])
     return ((image[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
@@ -72,20 +67,14 @@ def load_by_pillow(data: bytes, name: str) -> Image.Image:
         else:
             picture = open_by_pillow(data)
         picture.load()
-    except (
-        Exception
-    ) as error:  # decoders break in many ways on damaged bytes; all of it means the same to the user
+    except Exception as error:  # decoders break in many ways on damaged bytes, and all mean the same
         raise damaged(name, error) from error
     return picture
 
 
 def odd_form(header: Header, name: str) -> Exception:
-    return refuse(
-        "image-form",
-        name,
-        f"expected 8- or 16-bit grey or colour, found {header.bits}-bit {header.kind} in another form",
-        "Save it as 8-bit PNG.",
-    )
+    message = f"expected 8- or 16-bit grey or colour, found {header.bits}-bit {header.kind} in another form"
+    return refuse("image-form", name, message, "Save it as 8-bit PNG.")
 
 
 def to_rgb(raw: np.ndarray) -> np.ndarray:

@@ -9,8 +9,6 @@ import struct
 
 import numpy as np
 
-ORIENTATION_TAG = 0x0112
-
 
 def exif_orientation(exif: bytes) -> int | None:
     """Orientation 1..8 from an EXIF block (a small TIFF file), None where it says nothing valid."""
@@ -22,7 +20,7 @@ def exif_orientation(exif: bytes) -> int | None:
         (count,) = struct.unpack(order + "H", exif[start : start + 2])
         for entry in range(start + 2, start + 2 + 12 * count, 12):
             tag, kind = struct.unpack(order + "HH", exif[entry : entry + 4])
-            if tag == ORIENTATION_TAG:
+            if tag == 0x0112:
                 form = {1: "B", 3: "H", 4: "I"}[kind]
                 (value,) = struct.unpack_from(order + form, exif, entry + 8)
                 return value if 1 <= value <= 8 else None

@@ -55,25 +55,12 @@ ODDITIES = {
     "few-rows": "a split too small to train on, or to measure with",
 }
 """The same for what stops nothing; the masks among them are in forms that read without doubt."""
-UNUSABLE = frozenset(FAULTS) - {
-    "mis-named",
-    "orientation-mismatch",
-    "mask-full",
-    "mask-inverted",
-    "split-empty",
-    "no-foreground",
-    "class-missing",
-    "class-one-split",
-    "doubled-image",
-    "group-split",
-    "image-split",
-    "twin-split",
-}
+_USABLE = """mis-named orientation-mismatch mask-full mask-inverted split-empty no-foreground class-missing
+class-one-split doubled-image group-split image-split twin-split"""
+UNUSABLE = frozenset(FAULTS) - set(_USABLE.split())
 """A row with one of these is left out when the code is allowed: there is nothing to train or measure on."""
 
-IMPORT_FAULTS = {
-    "label-form": "a label that cannot be used: class, outline, run lengths, size, split",
-}
+IMPORT_FAULTS = {"label-form": "a label that cannot be used: class, outline, run lengths, size, split"}
 """The same for what only `nailseg import` can meet."""
 
 LINES_PER_CODE = 20
@@ -82,19 +69,12 @@ LINES_PER_CODE = 20
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong.
+    """One thing that is wrong."""
 
-    Attributes:
-        code: one of the codes listed in this module.
-        file: the file or split it concerns.
-        message: what was expected and what was found.
-        fix: the way out.
-    """
-
-    code: str
-    file: str
-    message: str
-    fix: str
+    code: str  # one of the codes listed in this module
+    file: str  # the file or split it concerns
+    message: str  # what was expected and what was found
+    fix: str  # the way out
 
     def __str__(self) -> str:
         return f"{self.file}: {self.message}. {self.fix}"
@@ -170,21 +150,14 @@ def list_faults(faults: Iterable[Fault], lines_per_code: int = LINES_PER_CODE) -
     by_code: dict[str, list[Fault]] = {}
     for fault in faults:
         by_code.setdefault(fault.code, []).append(fault)
-    parts: list[str] = []
-    for code, group in by_code.items():
-        parts.append(f"{code} ({len(group)}):")
-        parts.extend(f"  {line}" for line in _fold(group, lines_per_code))
-        if len(group) > lines_per_code:
-            parts.append(f"  ... and {len(group) - lines_per_code} more of this kind")
-    return "\n".join(parts)
-
-
-def _fold(group: Sequence[Fault], limit: int) -> list[str]:
-    """The same way out is said once, after the last line it belongs to."""
     lines: list[str] = []
-    shown = group[:limit]
-    for index, fault in enumerate(shown):
-        lines.append(f"{fault.file}: {fault.message}")
-        if index + 1 == len(shown) or shown[index + 1].fix != fault.fix:
-            lines.append(f"  -> {fault.fix}")
-    return lines
+    for code, group in by_code.items():
+        lines.append(f"{code} ({len(group)}):")
+        shown = group[:lines_per_code]
+        for fault, after in zip(shown, [*shown[1:], None], strict=True):
+            lines.append(f"  {fault.file}: {fault.message}")
+            if after is None or after.fix != fault.fix:  # the same way out is said once, after its last line
+                lines.append(f"    -> {fault.fix}")
+        if len(group) > lines_per_code:
+            lines.append(f"  ... and {len(group) - lines_per_code} more of this kind")
+    return "\n".join(lines)

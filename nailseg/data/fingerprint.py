@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nailseg.data.looking import Finding
-from nailseg.data.manifest import Row
-from nailseg.data.mask_resolve import classes_of
+from nailseg.data.manifest import Row, folder_of
+from nailseg.data.mask_resolve import classes_of, foreground_of
 from nailseg.data.mask_values import MaskValues
 
 LINES = 20
@@ -24,7 +24,7 @@ def foreground_share(finding: Finding, values: MaskValues) -> float:
     if finding.content is None:
         return float("nan")
     by_class = classes_of(finding.content, values)
-    foreground = sum(count for index, count in by_class.items() if 0 < index < 254)
+    foreground = foreground_of(by_class)
     return foreground / (foreground + by_class[0]) if foreground + by_class[0] else float("nan")
 
 
@@ -37,34 +37,25 @@ def count_nails(finding: Finding, values: MaskValues) -> int:
 
 
 def fingerprint(findings: Sequence[Finding], values: MaskValues) -> dict[str, dict[str, dict[str, Any]]]:
-    """Numbers of a set in plain values, for JSON.
-
-    Args:
-        findings: what the checked rows gave.
-        values: how masks are read.
+    """Numbers of a set's checked rows in plain values, for JSON.
 
     Returns:
         `split`, `folder` and `group` (those of two rows or more); in each, per name: `images`; `sizes`,
         images per "width x height"; `foreground`, mean share of the pictures' areas; `nails`, a picture's
         mean, with `nails_min` and `nails_max`.
     """
-    kinds: dict[str, Callable[[Row], str]] = {
-        "split": lambda row: row.split,
-        "folder": lambda row: PurePosixPath(row.image).parent.as_posix(),
+    members: dict[str, dict[str, list[Finding]]] = {"split": {}, "folder": {}, "group": {}}
+    for finding in findings:
+        if finding.size is not None and finding.content is not None:
+            row = finding.row
+            for kind, name in zip(members, (row.split, folder_of(row), row.group), strict=True):
+                members[kind].setdefault(name, []).append(finding)
+    if len({finding.row.group for finding in findings}) == len(findings):
+        del members["group"]
+    return {
+        kind: {name: _describe(n[name], values) for name in sorted(n) if kind != "group" or len(n[name]) > 1}
+        for kind, n in members.items()
     }
-    if len({finding.row.group for finding in findings}) < len(findings):
-        kinds["group"] = lambda row: row.group
-    told: dict[str, dict[str, dict[str, Any]]] = {}
-    for kind, name_of in kinds.items():
-        members: dict[str, list[Finding]] = {}
-        for finding in findings:
-            if finding.size is not None and finding.content is not None:
-                members.setdefault(name_of(finding.row), []).append(finding)
-        least = 2 if kind == "group" else 1
-        told[kind] = {
-            name: _describe(members[name], values) for name in sorted(members) if len(members[name]) >= least
-        }
-    return told
 
 
 def _describe(findings: Sequence[Finding], values: MaskValues) -> dict[str, Any]:

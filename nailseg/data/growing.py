@@ -11,11 +11,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from nailseg.data.faults import FaultError
-from nailseg.data.looking import in_threads
-from nailseg.data.manifest import Row
+from nailseg.data.judging import find_pairs
+from nailseg.data.looking import Finding, in_threads
+from nailseg.data.manifest import Row, folder_of
 from nailseg.data.mask_values import THRESHOLD
 from nailseg.data.reading import decode_image, decode_mask_values, read_bytes
-from nailseg.data.twins import clusters, find_twins, thumbnail
+from nailseg.data.twins import clusters, thumbnail
 from nailseg.errors import ConfigError
 
 COLUMN = "column:"
@@ -26,70 +27,41 @@ BINS = (0.0, 0.005, 0.02, 0.08, 0.3)
 
 @dataclass(frozen=True)
 class Looks:
-    """What the files show.
+    """What the files show."""
 
-    Attributes:
-        pairs: images that are near twins.
-        strata: folder and size of foreground, per image.
-        unread: images of which a file could not be read.
-        doubled: images of the same bytes as an earlier one.
-    """
-
-    pairs: tuple[tuple[str, str], ...]
-    strata: dict[str, str]
-    unread: tuple[str, ...] = ()
-    doubled: tuple[str, ...] = ()
+    pairs: tuple[tuple[str, str], ...]  # images that are near twins
+    strata: dict[str, str]  # folder and size of foreground, per image
+    unread: tuple[str, ...] = ()  # images of which a file could not be read
+    doubled: tuple[str, ...] = ()  # images of the same bytes as an earlier one
 
 
 def look_over(root: Path, rows: Sequence[Row], progress: bool) -> Looks:
-    """Decodes every pair once; what cannot be read is left to `nailseg check`.
+    """Decodes every pair once; what cannot be read is left to `nailseg check`."""
 
-    Args:
-        root: data root.
-        rows: all rows.
-        progress: show a bar on stderr.
-    """
-
-    def look(row: Row) -> tuple[np.ndarray | None, str, bytes]:
+    def look(row: Row) -> tuple[Finding, str]:
         try:
             data = read_bytes(root / row.image)
             small = thumbnail(decode_image(data, row.image))
             raw, lossy = decode_mask_values(read_bytes(root / (row.mask or "")), row.mask or "")
         except FaultError:
-            return None, "unread", row.image.encode()
+            return Finding(row), "unread"
         # classes are not known here: whatever is not 0 may be foreground, compression noise is not
         share = float((raw > (THRESHOLD if lossy else 0)).mean())
-        return (
-            small,
-            str(sum(share > limit for limit in BINS)),
-            hashlib.blake2b(data, digest_size=16).digest(),
-        )
+        digest = hashlib.blake2b(data, digest_size=16).digest()
+        return Finding(row, thumbnail=small, digest=digest), str(sum(share > limit for limit in BINS))
 
     seen = list(in_threads(look, rows, "looking for near twins", progress, None))
-    shown = [(row.image, small) for row, (small, *_) in zip(rows, seen, strict=True) if small is not None]
-    first: dict[bytes, str] = {}
-    originals = [first.setdefault(digest, row.image) for row, (*_, digest) in zip(rows, seen, strict=True)]
-    pairs = find_twins(np.stack([small for _, small in shown])).tolist() if len(shown) > 1 else []
+    pairs = find_pairs([finding for finding, _ in seen])
     return Looks(
-        tuple((shown[one][0], shown[other][0]) for one, other in pairs),
-        {row.image: f"{folder_of(row)} {size}" for row, (_, size, _) in zip(rows, seen, strict=True)},
-        tuple(row.image for row, (small, *_) in zip(rows, seen, strict=True) if small is None),
-        tuple(row.image for row, image in zip(rows, originals, strict=True) if row.image != image),
+        tuple((one, other) for _, one, other in pairs),
+        {finding.row.image: f"{folder_of(finding.row)} {size}" for finding, size in seen},
+        tuple(finding.row.image for finding, _ in seen if finding.digest is None),
+        tuple(other for code, _, other in pairs if code == "image-split"),
     )
 
 
-def folder_of(row: Row) -> str:
-    """The folder of a row's image."""
-    return str(PurePosixPath(row.image).parent)
-
-
 def group_of(row: Row, group: str | None, pattern: re.Pattern[str] | None) -> str:
-    """The name of what must not be divided; see `splits.index_folder`.
-
-    Args:
-        row: the row; its own group is kept where nothing else is said.
-        group: `folder`, `column:NAME`, or the regular expression that `pattern` is.
-        pattern: compiled.
+    """The name of what must not be divided, as `splits.index_folder` says; `pattern` is `group` compiled.
 
     Raises:
         ConfigError: no such column.
@@ -114,12 +86,7 @@ def group_of(row: Row, group: str | None, pattern: re.Pattern[str] | None) -> st
 def unite(
     old: Sequence[Row], new: Sequence[Row], pairs: Sequence[tuple[str, str]]
 ) -> tuple[list[Row], list[Row], int]:
-    """Gives twins one group, and new rows the split of the old rows they belong with.
-
-    Args:
-        old: rows whose split and group stay.
-        new: rows without a split.
-        pairs: images that are near twins.
+    """Gives twins (`pairs` of images) one group, and new rows the split of the old rows they belong with.
 
     Returns:
         New rows, with a split where an old row decides it; new rows that old rows of several splits claim;

@@ -25,30 +25,17 @@ FORMATS = "JPEG, PNG, WebP, BMP or TIFF"
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about itself.
-
-    Attributes:
-        kind: file format.
-        height: stored rows, before the orientation is applied.
-        width: stored columns.
-        orientation: EXIF orientation 1..8 that is still to be applied after decoding.
-        channels: form of the pixels: grey, colour, palette, with or without alpha, or `other` (CMYK, float,
-            ...).
-        bits: bits per channel.
-        lossy: the stored values are approximate (JPEG, lossy WebP).
-        frames: pictures in the file.
-        transparent: PNG only: a tRNS chunk makes one value (or palette entries) transparent.
-    """
+    """What a file says about itself."""
 
     kind: Literal["jpeg", "png", "webp", "bmp", "tiff"]
-    height: int
+    height: int  # stored rows and columns, before the orientation is applied
     width: int
-    orientation: int
-    channels: Literal["grey", "colour", "palette", "grey+alpha", "colour+alpha", "other"]
-    bits: int
-    lossy: bool
+    orientation: int  # EXIF orientation 1..8 that is still to be applied after decoding
+    channels: str  # grey, colour or palette, the first two also with +alpha; or other (CMYK, float, ...)
+    bits: int  # per channel
+    lossy: bool = False  # the stored values are approximate (JPEG, lossy WebP)
     frames: int = 1
-    transparent: bool = False
+    transparent: bool = False  # PNG only: a tRNS chunk makes one value (or palette entries) transparent
 
     @property
     def size(self) -> tuple[int, int]:
@@ -57,12 +44,9 @@ class Header:
 
 
 def read_header(data: bytes, name: str, verify: bool = False) -> Header:
-    """Reads the header of a picture.
+    """Reads the header of a picture, bytes or a memory map (only the pages that are needed are touched).
 
-    Args:
-        data: the file, as bytes or as a memory map (only the pages that are needed are touched).
-        name: what errors call it.
-        verify: walk a PNG's chunks with their checksums, to its end.
+    With `verify`, a PNG's chunks are walked to its end with their checksums. `name` is what errors say.
 
     Raises:
         FaultError: `empty-file`, or `unreadable` for damaged headers and unknown formats.
@@ -74,14 +58,10 @@ def read_header(data: bytes, name: str, verify: bool = False) -> Header:
             return _jpeg(data)
         if data[:8] == b"\x89PNG\r\n\x1a\n":
             return _png(data, verify)
-        factory = _pillow_class(data)
-        if factory is not None:
-            return _by_pillow(factory(io.BytesIO(data)), data)
-    except FaultError:
-        raise
-    except (
-        Exception
-    ) as error:  # a damaged header may break a parser anywhere; all of it means the same to the user
+        if _pillow_class(data):
+            return _by_pillow(open_by_pillow(data), data)
+    # a damaged header may break a parser anywhere; all of it means the same to the user
+    except Exception as error:
         raise damaged(name, error) from error
     raise refuse("unreadable", name, f"expected {FORMATS}, found {_guess(data)}", "Save it as PNG or JPEG.")
 
@@ -89,12 +69,8 @@ def read_header(data: bytes, name: str, verify: bool = False) -> Header:
 def damaged(name: str, error: object) -> FaultError:
     """The fault of a file that breaks off or does not decode."""
     text = str(error).strip().rstrip(".") or type(error).__name__
-    return refuse(
-        "unreadable",
-        name,
-        f"expected a whole picture, found a truncated or damaged file ({text})",
-        "Copy or export it again, or take its row out of the CSV.",
-    )
+    message = f"expected a whole picture, found a truncated or damaged file ({text})"
+    return refuse("unreadable", name, message, "Copy or export it again, or take its row out of the CSV.")
 
 
 def open_by_pillow(data: bytes) -> ImageFile:
@@ -121,16 +97,13 @@ def _pillow_class(data: bytes) -> type[ImageFile] | None:
 
 
 def _guess(data: bytes) -> str:
-    start = bytes(data[:16])
-    if start[4:8] == b"ftyp":
+    start = bytes(data[:8])
+    known = {b"GIF8": "GIF", b"%PDF-": "PDF", b"PK\3\4": "an archive", b"Rar!": "an archive"}
+    if start[4:] == b"ftyp":
         return "HEIC, AVIF or a video, as phones write them"
-    if start[:4] == b"GIF8":
-        return "GIF"
-    if start[:5] == b"%PDF-":
-        return "PDF"
-    if start[:4] in (b"PK\3\4", b"Rar!"):
-        return "an archive"
-    return "none of them by its first bytes " + " ".join(f"{byte:02x}" for byte in start[:4])
+    shown = " ".join(f"{byte:02x}" for byte in start[:4])
+    found = (name for mark, name in known.items() if start.startswith(mark))
+    return next(found, f"none of them by its first bytes {shown}")
 
 
 def _jpeg(data: bytes) -> Header:
@@ -154,20 +127,9 @@ def _jpeg(data: bytes) -> Header:
             orientation = exif_orientation(data[body + 6 : position + 2 + length]) or orientation
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             bits, height, width, components = struct.unpack(">BHHB", data[body : body + 6])
-            channels: Literal["grey", "colour", "other"] = (
-                "grey" if components == 1 else "colour" if components == 3 else "other"
-            )
+            channels = {1: "grey", 3: "colour"}.get(components, "other")
             return Header("jpeg", height, width, orientation, channels, bits, lossy=True)
         position += 2 + length
-
-
-PNG_CHANNELS: dict[int, Literal["grey", "colour", "palette", "grey+alpha", "colour+alpha"]] = {
-    0: "grey",
-    2: "colour",
-    3: "palette",
-    4: "grey+alpha",
-    6: "colour+alpha",
-}
 
 
 def _png(data: bytes, verify: bool) -> Header:
@@ -191,45 +153,24 @@ def _png(data: bytes, verify: bool) -> Header:
         elif name == b"IEND":
             break
         position = end + 4
-    return Header(
-        "png", height, width, orientation, PNG_CHANNELS[colour], bits, False, max(frames, 1), transparent
-    )
+    channels = {0: "grey", 2: "colour", 3: "palette", 4: "grey+alpha", 6: "colour+alpha"}[colour]
+    return Header("png", height, width, orientation, channels, bits, False, max(frames, 1), transparent)
 
 
 def _by_pillow(picture: ImageFile, data: bytes) -> Header:
-    channels: dict[str, Literal["grey", "colour", "palette", "grey+alpha", "colour+alpha"]] = {
-        "1": "grey",
-        "L": "grey",
-        "I;16": "grey",
-        "I;16B": "grey",
-        "I;16L": "grey",
-        "RGB": "colour",
-        "P": "palette",
-        "LA": "grey+alpha",
-        "RGBA": "colour+alpha",
-    }
-    kind: Literal["webp", "bmp", "tiff"]
-    orientation, lossy, bits = 1, False, 8
+    forms = {"P": "palette", "RGB": "colour", "LA": "grey+alpha", "RGBA": "colour+alpha"}
+    forms |= dict.fromkeys(("1", "L", "I;16", "I;16B", "I;16L"), "grey")
+    kind, orientation, lossy, bits = "bmp", 1, False, 8
     if isinstance(picture, WebPImageFile):
         kind, lossy = "webp", _webp_lossy(data)
         exif = picture.info.get("exif", b"")
         orientation = exif_orientation(exif.removeprefix(b"Exif\0\0")) or 1
-    elif isinstance(picture, BmpImageFile):
-        kind = "bmp"
-    else:
+    elif isinstance(picture, TiffImageFile):
         kind = "tiff"  # Pillow and cv2 turn it while they decode, and the size here says so already
         bits = max(picture.tag_v2.get(258, (8,)))
         lossy = picture.info.get("compression") == "jpeg"
-    return Header(
-        kind,
-        picture.height,
-        picture.width,
-        orientation,
-        channels.get(picture.mode, "other"),
-        bits,
-        lossy,
-        getattr(picture, "n_frames", 1),
-    )
+    channels, frames = forms.get(picture.mode, "other"), getattr(picture, "n_frames", 1)
+    return Header(kind, picture.height, picture.width, orientation, channels, bits, lossy, frames)
 
 
 def _webp_lossy(data: bytes) -> bool:

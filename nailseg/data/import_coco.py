@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from nailseg.data.faults import Fault
-from nailseg.data.import_items import MEND, Source, label_fault, picture_item, split_named
+from nailseg.data.import_items import Source, picture_item, split_named
 from nailseg.data.pairing import list_pictures
 from nailseg.data.rasterise import Shape, ring, run_lengths
 from nailseg.data.reading import read_bytes
@@ -39,9 +37,8 @@ def read_coco(src: Path) -> Source:
         try:
             content = json.loads(read_bytes(file))
         except ValueError as error:
-            raise DataError(
-                f"{file}: expected COCO JSON, found something else ({error}). Export it anew."
-            ) from None
+            message = f"{file}: expected COCO JSON, found something else ({error}). Export it anew."
+            raise DataError(message) from None
         if isinstance(content, dict) and all(map(_is_table, map(content.get, _TABLES))):
             _read_file(root, PurePosixPath(name), content, by_name, seen, source)
             read += 1
@@ -78,41 +75,32 @@ def _read_file(
             of_image[entry["image_id"]].append(entry)
         else:
             message = f"expected the id of an image, found image_id {entry.get('image_id')}"
-            source.faults.append(label_fault(f"{file} annotation {entry.get('id')}", message))
+            source.refuse(f"{file} annotation {entry.get('id')}", message)
     ids = Counter(entry.get("id") for entry in content["images"])
-    split_said = _split_of(file)
     for entry in content["images"]:
-        where = f"{file} image {entry.get('id')} ({entry.get('file_name')})"
-        picture = _find_picture(file, str(entry.get("file_name")), by_name)
+        number, name, before = entry.get("id"), entry.get("file_name"), len(source.faults)
+        where = f"{file} image {number} ({name})"
+        picture = _find_picture(file, str(name), by_name)
         size = (entry.get("height"), entry.get("width"))
-        faults = []
         if picture is None:
-            faults.append(
-                Fault("missing-file", where, "expected one picture of this name, found none or several", MEND)
-            )
+            source.refuse(where, "expected one picture of this name, found none or several", "missing-file")
         elif picture in seen:
-            faults.append(label_fault(where, f"expected each picture once, found it in {seen[picture]} too"))
+            source.refuse(where, f"expected each picture once, found it in {seen[picture]} too")
         else:
             seen[picture] = str(file)
-        if ids[entry.get("id")] > 1:
-            faults.append(label_fault(where, f"expected each id once, found it {ids[entry.get('id')]} times"))
+        if ids[number] > 1:
+            source.refuse(where, f"expected each id once, found it {ids[number]} times")
         if not all(type(side) is int and side > 0 for side in size):
-            faults.append(label_fault(where, f"expected its height and width, found {size[0]} and {size[1]}"))
+            source.refuse(where, f"expected its height and width, found {size[0]} and {size[1]}")
         shapes = []
-        for annotation in of_image[entry.get("id")] if not faults else []:
+        for annotation in of_image[number] if len(source.faults) == before else []:
             try:
                 shapes.append(_shape(annotation, names, size, source.events))
             except ValueError as error:
-                faults.append(
-                    label_fault(
-                        f"{file} annotation {annotation.get('id')} ({entry['file_name']})", str(error)
-                    )
-                )
-        source.faults.extend(faults)
-        if not faults and picture is not None:
-            split = split_said or split_named(picture.parts[:-1])
-            video = entry.get("video_id")
-            group = None if video is None else f"video {video}"
+                source.refuse(f"{file} annotation {annotation.get('id')} ({name})", str(error))
+        if picture is not None and len(source.faults) == before:
+            split = _split_of(file) or split_named(picture.parts[:-1])
+            group = None if entry.get("video_id") is None else f"video {entry['video_id']}"
             source.items.append(picture_item(root, picture, split, group, shapes=tuple(shapes), size=size))
 
 
@@ -128,16 +116,9 @@ def _find_picture(
     wanted = PurePosixPath(name.replace("\\", "/")).parts
     found = [p for p in by_name.get(wanted[-1] if wanted else "", []) if p.parts[-len(wanted) :] == wanted]
     split = _split_of(file)
-    tests: Sequence[Callable[[PurePosixPath], bool]] = (
-        lambda p: p == file.parent / name,
-        lambda p: split is not None and split_named(p.parts[:-1]) == split,
-        lambda p: True,
-    )
-    for test in tests:
-        matches = [picture for picture in found if test(picture)]
-        if len(matches) == 1:
-            return matches[0]
-    return None
+    beside = [p for p in found if p == file.parent / name]
+    of_split = [p for p in found if split is not None and split_named(p.parts[:-1]) == split]
+    return next((matches[0] for matches in (beside, of_split, found) if len(matches) == 1), None)
 
 
 def _shape(annotation: dict[str, Any], names: dict[Any, str], size: Any, events: Counter[str]) -> Shape:

@@ -51,9 +51,8 @@ def read_hub(
     """
     names = ("background", *(classes or ["nail"]))
     if any("=" in name for name in names):
-        raise ConfigError(
-            "--classes: expected names by mask value; masks of the hub merge with --mask-values."
-        )
+        message = "--classes: expected names by mask value; masks of the hub merge with --mask-values."
+        raise ConfigError(message)
     if isinstance(mask_values, str):
         try:
             mask_values = dict(json.loads(mask_values))
@@ -67,7 +66,8 @@ def read_hub(
     for split, table in _load(src, subset).items():
         for item, where, read_mask in _rows(src, split, table, columns, source.faults):
             try:
-                raw, lossy = decode_mask_values(read_mask(), where, colours=_coloured(values))
+                colours = values is not None and values.colours
+                raw, lossy = decode_mask_values(read_mask(), where, colours=colours)
             except FaultError as error:
                 source.faults.append(error.fault)
                 continue
@@ -84,7 +84,15 @@ def read_hub(
         )
     source.faults.extend(faults)
     bad = {fault.file for fault in faults}
-    source.items = [_with_mask(*row, values) for row in found if row[1] not in bad]
+
+    def read(read_mask: Callable[[], bytes], where: str) -> np.ndarray:
+        return values.apply(*decode_mask_values(read_mask(), where, colours=values.colours), where)
+
+    source.items = [
+        replace(item, mask=partial(read, read_mask, where))
+        for item, where, read_mask in found
+        if where not in bad
+    ]
     source.indexed = IGNORE_INDEX in dict(values.mapping).values()
     if source.indexed and len(names) == 2:
         meaning = json.dumps({"0": names[0], "1": names[1], "255": "ignore"})
@@ -92,17 +100,17 @@ def read_hub(
     return source
 
 
-def _coloured(values: MaskValues | None) -> bool:
-    return values is not None and values.colours
-
-
 def _rows(
     src: str, split: str, table: Any, columns: str | None, faults: list[Fault]
 ) -> Iterator[tuple[Item, str, Callable[[], bytes]]]:
     """Item, what errors call it, and what reads its mask's bytes, for every row with a picture."""
+    import datasets
+
     image, mask = _columns(src, table.features, columns)
     group = next((name for name in GROUP_COLUMNS if name in table.features), None)
-    rows, lock = _as_bytes(table, [image, mask], group), threading.Lock()
+    rows, lock = table.select_columns([image, mask, *([group] if group else [])]), threading.Lock()
+    for name in (image, mask):  # the files' own bytes instead of decoded pictures
+        rows = rows.cast_column(name, datasets.Image(decode=False))
 
     def read(number: int, column: str) -> bytes:
         with lock:  # `datasets` does not promise that several threads may read
@@ -131,14 +139,6 @@ def _rows(
         yield item, where, partial(read, number, mask)
 
 
-def _with_mask(item: Item, where: str, read: Callable[[], bytes], values: MaskValues) -> Item:
-    def mask() -> np.ndarray:
-        raw, lossy = decode_mask_values(read(), where, colours=values.colours)
-        return values.apply(raw, lossy, where)
-
-    return replace(item, mask=mask)
-
-
 def _load(src: str, subset: str | None) -> dict[str, Any]:
     """Splits by name. Imports of `datasets` take seconds, so the hub is asked first whether it is there."""
     folder = Path(src)
@@ -154,10 +154,9 @@ def _load(src: str, subset: str | None) -> dict[str, Any]:
         else:
             loaded = datasets.load_dataset(src, subset)
     except Exception as error:  # whatever the library, its readers and the network can raise
-        text = " ".join(str(error).split())[:300]
         raise DataError(
-            f"{src}: expected a data set that the datasets library opens, found "
-            f"{type(error).__name__}: {text}. Check SRC, --subset and the network."
+            f"{src}: expected a data set that the datasets library opens, found {_say(error, 300)}. "
+            "Check SRC, --subset and the network."
         ) from None
     return dict(loaded) if isinstance(loaded, dict) else {str(loaded.split or "all"): loaded}
 
@@ -171,16 +170,18 @@ def _ask_hub(src: str) -> None:
     try:
         HfApi().dataset_info(src, timeout=SECONDS)
     except HFValidationError:
-        raise DataError(
-            f"{src}: expected a folder or owner/name on the hub, found neither. Check it."
-        ) from None
+        message = f"{src}: expected a folder or owner/name on the hub, found neither. Check it."
+        raise DataError(message) from None
     except Exception as error:  # the HTTP library underneath changes its names between releases
-        text = " ".join(str(error).split())[:200]
         raise DataError(
             f"{src}: expected a folder, or a data set on the hub; found no such folder, and the hub gave "
-            f"{type(error).__name__}: {text}. Check name, network and access (hf auth login); "
+            f"{_say(error, 200)}. Check name, network and access (hf auth login); "
             "HF_HUB_OFFLINE=1 uses what was downloaded before."
         ) from None
+
+
+def _say(error: Exception, limit: int) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:limit]}"
 
 
 def _columns(src: str, features: Mapping[str, Any], wanted: str | None) -> tuple[str, str]:
@@ -190,9 +191,8 @@ def _columns(src: str, features: Mapping[str, Any], wanted: str | None) -> tuple
     if wanted is not None:
         found = [name.strip() for name in wanted.split(",")]
     else:
-        found = [
-            next((n for n in pictures if n.lower() in known), None) for known in (IMAGE_COLUMNS, MASK_COLUMNS)
-        ]
+        known = (IMAGE_COLUMNS, MASK_COLUMNS)
+        found = [next((n for n in pictures if n.lower() in names), None) for names in known]
         if None in found and len(pictures) == 2 and found != [None, None]:
             found = [name or next(n for n in pictures if n not in found) for name in found]
     if len(found) != 2 or not set(found) <= set(pictures) or found[0] == found[1]:
@@ -201,13 +201,3 @@ def _columns(src: str, features: Mapping[str, Any], wanted: str | None) -> tuple
             f"{', '.join(pictures) or '(none)'} among {', '.join(features)}. Name them: --columns image,mask"
         )
     return found[0], found[1]
-
-
-def _as_bytes(rows: Any, columns: Sequence[str], group: str | None) -> Any:
-    """The files' own bytes instead of decoded pictures, and no other columns."""
-    import datasets
-
-    rows = rows.select_columns([*columns, group] if group else columns)
-    for name in columns:
-        rows = rows.cast_column(name, datasets.Image(decode=False))
-    return rows

@@ -9,8 +9,7 @@ from typing import Any
 
 import yaml
 
-from nailseg.data.faults import Fault
-from nailseg.data.import_items import MEND, Source, label_fault, picture_item, split_named
+from nailseg.data.import_items import Source, picture_item, split_named
 from nailseg.data.pairing import list_pictures
 from nailseg.data.rasterise import Shape, ring
 from nailseg.data.reading import read_bytes
@@ -25,7 +24,7 @@ def read_yolo(src: Path) -> Source:
     """
     root, config_name, config, names = _config(src)
     source = Source(class_names=list(dict.fromkeys(names[number] for number in sorted(names))))
-    said = _splits(root, config_name, config, source.faults)
+    said = _splits(root, config, source)
     pictures = list_pictures(root)
     labels = {picture: _label_of(picture) for picture in pictures}
     shared = Counter(labels.values())
@@ -33,24 +32,23 @@ def read_yolo(src: Path) -> Source:
         if "images" not in [part.lower() for part in picture.parts] and not (root / label).is_file():
             source.events["pictures outside a folder images, left out"] += 1
             continue
-        faults = []
+        before = len(source.faults)
         if shared[label] > 1:
-            faults.append(label_fault(label, "expected one picture for this label, found two of its name"))
+            source.refuse(label, "expected one picture for this label, found two of its name")
         splits = {split for split, place in said if picture.is_relative_to(place)}
         if len(splits) > 1:
             message = f"expected one split, found {' and '.join(sorted(splits))} in {config_name}"
-            faults.append(label_fault(picture, message))
+            source.refuse(picture, message)
         split = next(iter(splits), None) or split_named(picture.parts[:-1])
-        shapes = _shapes(root / label, label, names, faults, source.events)
-        source.faults.extend(faults)
-        if not faults:
+        shapes = _shapes(root, label, names, source)
+        if len(source.faults) == before:
             source.items.append(picture_item(root, picture, split, shapes=tuple(shapes)))
     for text in sorted(root.rglob("*.txt")):
         label = PurePosixPath(text.relative_to(root).as_posix())
         # classes.txt: some tools keep the class names beside the labels
         among = "labels" in [part.lower() for part in label.parts[:-1]] and label.name != "classes.txt"
         if among and label not in shared:
-            source.faults.append(label_fault(label, "expected a picture of this name, found none"))
+            source.refuse(label, "expected a picture of this name, found none")
     return source
 
 
@@ -76,9 +74,7 @@ def _config(src: Path) -> tuple[Path, str, dict[str, Any], dict[int, str]]:
         ) from None
 
 
-def _splits(
-    root: Path, name: str, config: dict[str, Any], faults: list[Fault]
-) -> list[tuple[str, PurePosixPath]]:
+def _splits(root: Path, config: dict[str, Any], source: Source) -> list[tuple[str, PurePosixPath]]:
     """(split, folder or picture) as data.yaml has it; paths of another machine match nothing here."""
     base = str(config.get("path") or "")
     base = base if not Path(base).is_absolute() and (root / base).is_dir() and ".." not in base else ""
@@ -95,11 +91,9 @@ def _splits(
             if folder.suffix == ".txt" and (root / folder).is_file():  # a list of pictures
                 lines = read_bytes(root / folder).decode("utf-8-sig", "replace").splitlines()
                 places = [place(line) for line in lines if line.strip()]
-                faults.extend(
-                    Fault("missing-file", f"{folder}", f"expected the picture {picture}, found none", MEND)
-                    for picture in places
-                    if not (root / picture).is_file()
-                )
+                for picture in places:
+                    if not (root / picture).is_file():
+                        source.refuse(folder, f"expected the picture {picture}, found none", "missing-file")
             said.extend((split_named([key]) or key, entry) for entry in places)
     return said
 
@@ -114,27 +108,25 @@ def _label_of(picture: PurePosixPath) -> PurePosixPath:
     return PurePosixPath(*parts)
 
 
-def _shapes(
-    path: Path, label: PurePosixPath, names: dict[int, str], faults: list[Fault], events: Counter[str]
-) -> list[Shape]:
-    if not path.is_file():
-        events["pictures without a label file, taken as pictures of nothing"] += 1
+def _shapes(root: Path, label: PurePosixPath, names: dict[int, str], source: Source) -> list[Shape]:
+    if not (root / label).is_file():
+        source.events["pictures without a label file, taken as pictures of nothing"] += 1
         return []
     shapes = []
-    for number, line in enumerate(read_bytes(path).decode("utf-8-sig", "replace").splitlines(), start=1):
+    lines = read_bytes(root / label).decode("utf-8-sig", "replace").splitlines()
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         first, *numbers = line.split()
+        number_text = first.removesuffix(".0")
+        category = names.get(int(number_text)) if number_text.isdigit() else None
         try:
-            category = (
-                names.get(int(first.removesuffix(".0"))) if first.removesuffix(".0").isdigit() else None
-            )
             if category is None:
                 raise ValueError(f"expected a class id of {', '.join(map(str, names))}, found {first}")
             points, cut = ring(numbers)
         except ValueError as error:
-            faults.append(label_fault(f"{label} line {number}", str(error)))
+            source.refuse(f"{label} line {number}", str(error))
             continue
-        events["outlines cut at the picture's border"] += cut
+        source.events["outlines cut at the picture's border"] += cut
         shapes.append(Shape(category, (points,)))
     return shapes

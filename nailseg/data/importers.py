@@ -9,26 +9,22 @@ upright is assumed and said. Masks are always written for the upright picture.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
-from nailseg.data.checks import DataFaults
+from nailseg.data.dealing import SPLITS
 from nailseg.data.exif import upright
-from nailseg.data.faults import Fault, FaultError, list_faults, refuse
+from nailseg.data.faults import DataFaults, Fault, FaultError, list_faults, refuse
 from nailseg.data.headers import read_header
-from nailseg.data.import_choices import choose_classes, keep_splits
-from nailseg.data.import_items import Item, Source
+from nailseg.data.import_items import Item, Source, choose_classes, keep_splits
+from nailseg.data.looking import in_threads
 from nailseg.data.manifest import Row, write_manifest
 from nailseg.data.rasterise import draw
 from nailseg.data.reading import decode_image
@@ -39,19 +35,12 @@ Format = Literal["yolo", "coco", "hub"]
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What `import_data` wrote; `str()` of it is for people.
+    """What `import_data` wrote; `str()` of it is for people."""
 
-    Attributes:
-        csv: the file written.
-        class_names: by class index, background first.
-        counts: rows per split.
-        notes: what was tolerated, derived or left out.
-    """
-
-    csv: Path
-    class_names: tuple[str, ...]
-    counts: dict[str, int]
-    notes: tuple[str, ...]
+    csv: Path  # the file written
+    class_names: tuple[str, ...]  # by class index, background first
+    counts: dict[str, int]  # rows per split
+    notes: tuple[str, ...]  # what was tolerated, derived or left out
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {split}" for split, count in self.counts.items())
@@ -59,17 +48,6 @@ class ImportReport:
         if self.class_names != ("background", "nail"):
             names += f". To train: --data.classes '{json.dumps(self.class_names)}'"
         return "\n".join([f"{self.csv}: {sum(self.counts.values())} pairs ({counts})", names, *self.notes])
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What writing one item needs to know."""
-
-    out: Path
-    classes: Mapping[str, int]
-    binary: bool
-    exif: str
-    masks: Mapping[str, str] = field(default_factory=dict)
 
 
 def import_data(
@@ -113,37 +91,36 @@ def import_data(
     source = _read(kind, src, classes, hub)
     names, table, notes = choose_classes(source, classes if kind != "hub" else None)
     twice = [name for name, count in Counter(item.name for item in source.items).items() if count > 1]
-    source.faults.extend(
-        Fault(
-            "doubled-row", name, "expected one picture of this name below Images/, found more", "Rename one."
-        )
-        for name in twice
-    )
+    for name in twice:
+        message = "expected one picture of this name below Images/, found more"
+        source.faults.append(Fault("doubled-row", name, message, "Rename one."))
     _refuse(src, source.faults, skip_bad)
     items = [item for item in sorted(source.items, key=lambda item: item.name) if item.name not in twice]
     if not items:
         raise DataError(f"{src}: expected annotated pictures, found none. Check SRC and the format.")
-    stems = Counter(PurePosixPath(item.name).with_suffix("") for item in items)
-    masks = {  # two pictures of one stem keep their endings, as in prediction
-        item.name: f"{item.name if stems[stem] > 1 else stem}.png"
-        for item in items
-        for stem in [PurePosixPath(item.name).with_suffix("")]
-    }
-    task = _Task(out, table, len(names) == 2 and not source.indexed, exif, masks)
+    stems = [str(PurePosixPath(item.name).with_suffix("")) for item in items]
+    shared = Counter(stems)
+    # two pictures of one stem keep their endings, as in prediction
+    jobs = [(i, f"{i.name if shared[stem] > 1 else stem}.png") for i, stem in zip(items, stems, strict=True)]
+    scale = 255 if len(names) == 2 and not source.indexed else 1
+
+    def write(job: tuple[Item, str]) -> Counter[str] | Fault:
+        try:
+            return _write(*job, out, table, scale, exif)
+        except FaultError as error:
+            return error.fault
+
     try:
-        written = _write_all(task, items, source, progress)
+        rows = []
+        results = in_threads(write, jobs, "importing", progress, None)
+        for (item, mask), result in zip(jobs, results, strict=True):
+            if isinstance(result, Fault):
+                source.faults.append(result)
+                continue
+            source.events.update(result)
+            image, extra = f"Images/{item.name}", (("source", item.source),)
+            rows.append(Row(image, f"Masks/{mask}", item.split or "", item.group or image, extra))
         _refuse(src, source.faults, skip_bad)
-        rows = [
-            Row(
-                f"Images/{i.name}",
-                f"Masks/{masks[i.name]}",
-                i.split or "",
-                i.group or "",
-                (("source", i.source),),
-            )
-            for i in written
-        ]
-        rows = [row if row.group else replace(row, group=row.image) for row in rows]
         rows = keep_splits(rows, resplit, seed, notes, src)
         write_manifest(out / "nails.csv", rows)
     except BaseException as error:  # an interrupted import too leaves nothing that looks like a data set
@@ -156,10 +133,9 @@ def import_data(
     notes.extend(f"{count} {event}" for event, count in source.events.items() if count)
     if source.faults:
         notes.append(f"left out, {len(source.faults)} faults:\n{list_faults(source.faults)}")
-    counts = Counter(row.split for row in rows)
-    return ImportReport(
-        out / "nails.csv", names, {s: counts[s] for s in ("train", "val", "test")}, tuple(notes)
-    )
+    said = Counter(row.split for row in rows)
+    counts = {split: said[split] for split in SPLITS}
+    return ImportReport(out / "nails.csv", names, counts, tuple(notes))
 
 
 def _check_out(out: Path, src: str) -> None:
@@ -189,59 +165,41 @@ def _refuse(src: str, faults: Sequence[Fault], skip_bad: bool) -> None:
         raise DataFaults(src, faults)
 
 
-def _write_all(task: _Task, items: Sequence[Item], source: Source, progress: bool) -> list[Item]:
-    """Writes pictures and masks; gives those that went well, adds the faults of the others."""
-    written = []
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
-        results = pool.map(lambda item: _write(task, item), items)
-        bar = tqdm(
-            results, "importing", len(items), unit="image", file=sys.stderr, disable=not progress, leave=False
-        )
-        for item, result in zip(items, bar, strict=True):
-            if isinstance(result, Fault):
-                source.faults.append(result)
-            else:
-                source.events.update(result)
-                written.append(item)
-    return written
-
-
-def _write(task: _Task, item: Item) -> Counter[str] | Fault:
-    try:
-        data = item.read()
-        size = decode_image(data, item.source).shape[:2]
-        mask, events = _mask(task, item, data, size)
-    except FaultError as error:
-        return error.fault
-    image, target = task.out / "Images" / item.name, task.out / "Masks" / task.masks[item.name]
+def _write(
+    item: Item, mask_name: str, out: Path, classes: Mapping[str, int], scale: int, exif: str
+) -> Counter[str]:
+    """Writes a picture and its mask; gives what was tolerated."""
+    data = item.read()
+    size = decode_image(data, item.source).shape[:2]
+    mask, events = _mask(item, data, size, classes, exif)
+    image, target = out / "Images" / item.name, out / "Masks" / mask_name
     for path in (image, target):
         path.parent.mkdir(parents=True, exist_ok=True)
     image.write_bytes(data)
-    target.write_bytes(cv2.imencode(".png", mask * np.uint8(255) if task.binary else mask)[1].tobytes())
+    target.write_bytes(cv2.imencode(".png", mask * np.uint8(scale))[1].tobytes())
     return events
 
 
-def _mask(task: _Task, item: Item, data: bytes, size: tuple[int, int]) -> tuple[np.ndarray, Counter[str]]:
-    """The mask of the upright picture, uint8 (H, W), class index."""
+def _mask(
+    item: Item, data: bytes, size: tuple[int, int], classes: Mapping[str, int], exif: str
+) -> tuple[np.ndarray, Counter[str]]:
+    """The mask of the upright picture of `size`, uint8 (H, W), class index."""
     header = read_header(data, item.source)
     stored = (header.height, header.width) if header.orientation != 1 else size
     given = item.mask() if item.mask else None
     stated = given.shape[:2] if given is not None else item.size
     unsure = header.orientation != 1 and (stated is None or stored == size)
     if stated is None:
-        stated = stored if task.exif == "stored" else size
+        stated = stored if exif == "stored" else size
     if stated not in (size, stored):
-        raise refuse(
-            "size-mismatch",
-            item.source,
-            f"expected labels for {size[1]} x {size[0]} (width x height), found {stated[1]} x {stated[0]}",
-            "Pair it with the right picture, or leave it out with --skip-bad.",
-        )
-    turn = task.exif == "stored" if unsure else stated != size
-    mask, events = draw(item.shapes, task.classes, stated) if given is None else (given, Counter[str]())
+        found = f"(width x height), found {stated[1]} x {stated[0]}"
+        message, fix = f"expected labels for {size[1]} x {size[0]} {found}", "Pair it with the right picture"
+        raise refuse("size-mismatch", item.source, message, f"{fix}, or leave it out with --skip-bad.")
+    turn = exif == "stored" if unsure else stated != size
+    mask, events = draw(item.shapes, classes, stated) if given is None else (given, Counter[str]())
     said = {
         "annotations too small to cover a pixel": events["vanished"],
         "annotations with overlapping rings, united as pycocotools does": events["united"],
-        f"pictures with an EXIF orientation, labels taken as {task.exif} (--exif)": int(unsure),
+        f"pictures with an EXIF orientation, labels taken as {exif} (--exif)": int(unsure),
     }
     return upright(mask, header.orientation) if turn else mask, Counter(said)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nailseg.data.dealing import SPLITS
 from nailseg.data.growing import Looks
-from nailseg.data.manifest import Row
+from nailseg.data.manifest import Row, splits_of_groups
 from nailseg.data.pairing import Pairs
 
 SHOWN = 20
@@ -18,32 +18,22 @@ SHOWN = 20
 
 @dataclass(frozen=True)
 class IndexReport:
-    """What `index_folder` did; `str()` of it is for people.
+    """What `index_folder` did; `str()` of it is for people."""
 
-    Attributes:
-        csv: the file written.
-        counts: rows per split.
-        groups: groups per split.
-        found: pairs and what found no partner.
-        kept_folders: the splits were taken from folders train, valid, test.
-        notes: what a person should know.
-    """
-
-    csv: Path
-    counts: dict[str, int]
-    groups: dict[str, int]
-    found: Pairs
-    kept_folders: bool = False
-    notes: tuple[str, ...] = ()
+    csv: Path  # the file written
+    counts: dict[str, int]  # rows per split
+    groups: dict[str, int]  # groups per split
+    found: Pairs  # pairs and what found no partner
+    kept_folders: bool = False  # the splits were taken from folders train, valid, test
+    notes: tuple[str, ...] = ()  # what a person should know
 
     def __str__(self) -> str:
         counts = ", ".join(f"{self.counts[split]} {split}" for split in SPLITS)
         source = ", as the folders say" if self.kept_folders else ""
         lines = [f"{self.csv}: {sum(self.counts.values())} pairs ({counts}{source})"]
         if sum(self.groups.values()) < sum(self.counts.values()):
-            lines.append(
-                "groups, kept whole: " + ", ".join(f"{self.groups[split]} {split}" for split in SPLITS)
-            )
+            groups = ", ".join(f"{self.groups[split]} {split}" for split in SPLITS)
+            lines.append(f"groups, kept whole: {groups}")
         lines.extend(self.notes)
         for title, names in (
             ("without a mask, left out", self.found.images_alone),
@@ -86,22 +76,17 @@ def split_notes(
     if out.resolve().parent != root.resolve():
         notes.append(f"paths are relative to {root}: give it with --data.root")
     if any(said) and not all(said):
-        notes.append(
-            "only some images lie in folders train, valid or test: those folders were not kept as splits"
-        )
+        some = "only some images lie in folders train, valid or test"
+        notes.append(f"{some}: those folders were not kept as splits")
     present = {row.split for row in rows}
     if all(said):
         lacking = [split for split in SPLITS if split not in present]
         if lacking:
             notes.append(f"no folder for {' and '.join(lacking)}: its rows have to come from elsewhere")
-        splits_of: dict[str, set[str]] = {}
-        for row in rows:
-            splits_of.setdefault(row.group, set()).add(row.split)
-        crossing = sorted(group for group, splits in splits_of.items() if len(splits) > 1)
+        crossing = sorted(group for group, splits in splits_of_groups(rows).items() if len(splits) > 1)
         if crossing:
-            notes.append(
-                f"{len(crossing)} groups lie in several of the folders' splits: {', '.join(crossing[:SHOWN])}"
-            )
+            names = ", ".join(crossing[:SHOWN])
+            notes.append(f"{len(crossing)} groups lie in several of the folders' splits: {names}")
     else:
         notes.extend(
             f"{split} got nothing: too few {'groups' if pattern else 'pairs'}"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,40 +31,24 @@ MAX_PARTS = 16
 
 @dataclass(frozen=True)
 class Finding:
-    """What one row's files gave.
-
-    Attributes:
-        row: the row.
-        faults: what is wrong with its files, none where they were not needed.
-        size: height and width of the upright image.
-        content: values of the mask.
-        form: how the mask is stored: plain, or jpeg, palette, rgb, alpha, 16-bit.
-        frame: values on the mask's outermost pixels.
-        parts: connected components per mask value; above the threshold for grey-edged masks.
-        thumbnail: uint8 (96, 96) grey, for the search for twins.
-        digest: of the image file's bytes.
-    """
+    """What one row's files gave."""
 
     row: Row
-    faults: tuple[Fault, ...] = ()
-    size: tuple[int, int] | None = None
-    content: MaskContent | None = None
-    form: str = "plain"
-    frame: dict[Value, int] = field(default_factory=dict)
+    faults: tuple[Fault, ...] = ()  # what is wrong with its files, none where they were not needed
+    size: tuple[int, int] | None = None  # height and width of the upright image
+    content: MaskContent | None = None  # values of the mask
+    form: str = "plain"  # how the mask is stored: plain, or jpeg, palette, rgb, alpha, 16-bit
+    frame: dict[Value, int] = field(default_factory=dict)  # values on the mask's outermost pixels
+    # connected components per mask value; above the threshold for grey-edged masks
     parts: dict[Value, int] = field(default_factory=dict)
-    thumbnail: np.ndarray | None = None
-    digest: bytes | None = None
+    thumbnail: np.ndarray | None = None  # uint8 (96, 96) grey, for the search for twins
+    digest: bytes | None = None  # of the image file's bytes
 
 
 def in_threads(work: Callable, jobs: Sequence, what: str, progress: bool, workers: int | None) -> Iterator:
-    """Does the jobs in threads (decoding runs outside Python's lock) and gives the results in their order.
+    """Calls `work` for each job, in threads (decoding runs outside Python's lock); the jobs' order is kept.
 
-    Args:
-        work: called with each job.
-        jobs: what to do.
-        what: title of the bar on stderr.
-        progress: show the bar.
-        workers: number of threads; the number of cores by default, 8 at most.
+    `what` is the title of a bar on stderr; without `workers` there is a thread per core, 8 at most.
     """
     bar = {"desc": what, "unit": " rows", "file": sys.stderr, "disable": not progress, "leave": False}
     with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 8)) as pool:
@@ -81,25 +66,24 @@ def look_at(manifest: Manifest, row: Row, needed: bool, colours: bool, max_pixel
         max_pixels: limit on a picture's height times width.
     """
     faults: list[Fault] = []
-    found: dict[str, object] = {}
-    turns: dict[str, int] = {}
+    found: dict[str, Any] = {}
+    turn = 1
     if needed:
         try:
             data = read_bytes(manifest.path(row.image))
             image = decode_image(data, row.image, max_pixels)
             header = read_header(data, row.image)
             faults.extend(_mis_named(row.image, header))
-            turns["image"] = header.orientation
-            found["size"] = (image.shape[0], image.shape[1])
+            turn = header.orientation
+            found["size"] = image.shape[:2]
             found["digest"] = hashlib.blake2b(data, digest_size=16).digest()
             found["thumbnail"] = thumbnail(image)
         except FaultError as error:
             faults.append(_relative(error.fault, row.image, manifest))
     if row.mask is None:
-        faults.append(
-            Fault("no-mask", row.image, "expected a mask, found none in the CSV", "Name it, or drop the row.")
-        )
-        return Finding(row, tuple(faults) if needed else (), **found)  # type: ignore[arg-type]
+        message = "expected a mask, found none in the CSV"
+        faults.append(Fault("no-mask", row.image, message, "Name it, or drop the row."))
+        return Finding(row, tuple(faults) if needed else (), **found)
     try:
         data = read_bytes(manifest.path(row.mask))
         raw, lossy = decode_mask_values(data, row.mask, max_pixels, colours)
@@ -108,14 +92,14 @@ def look_at(manifest: Manifest, row: Row, needed: bool, colours: bool, max_pixel
         found["content"], found["form"] = content, _form(header)
         if needed:
             faults.extend(_mis_named(row.mask, header))
-            turns["mask"] = header.orientation
             edge = np.concatenate([raw[0], raw[-1], raw[:, 0], raw[:, -1]])
             found["frame"] = count_values(edge[None])
             found["parts"] = _count_parts(raw, content)
-            faults.extend(_compare(row, found.get("size"), raw.shape[:2], turns))  # type: ignore[arg-type]
+            if "size" in found:
+                faults.extend(_compare(row, found["size"], raw.shape[:2], turn, header.orientation))
     except FaultError as error:
         faults.append(_relative(error.fault, row.mask, manifest))
-    return Finding(row, tuple(faults) if needed else (), **found)  # type: ignore[arg-type]
+    return Finding(row, tuple(faults) if needed else (), **found)
 
 
 def _relative(fault: Fault, file: str, manifest: Manifest) -> Fault:
@@ -158,7 +142,7 @@ def _count_parts(raw: np.ndarray, content: MaskContent) -> dict[Value, int]:
     if raw.ndim == 3:
         values = [value for value in content.counts if isinstance(value, tuple)][:MAX_PARTS]
         codes = pack_colours(raw)
-        return {v: _parts(codes == (v[0] << 16 | v[1] << 8 | v[2])) for v in values}
+        return {value: _parts(codes == pack_colours(np.array(value))) for value in values}
     if content.lossy or len(content.counts) > MAX_PARTS:
         return {255: _parts(raw > THRESHOLD)}
     return {value: _parts(raw == value) for value in content.counts}
@@ -169,33 +153,20 @@ def _parts(region: np.ndarray) -> int:
 
 
 def _compare(
-    row: Row, size: tuple[int, int] | None, mask_size: tuple[int, int], turns: dict[str, int]
+    row: Row, size: tuple[int, int], mask_size: tuple[int, ...], turn: int, mask_turn: int
 ) -> list[Fault]:
     """Size and orientation of the two against each other."""
-    if size is None:
-        return []
+    mask = row.mask or ""
     if size != mask_size:
+        wanted, found = (f"{width} x {height}" for height, width in (size, mask_size))
+        message = f"expected {wanted} (width x height) like {row.image}, found {found}"
         fix = "Pair it with the right image, or export the mask at the image's size."
         if size == mask_size[::-1]:
             fix = "One of the two is turned: their EXIF tags differ; remove the tag or turn the mask."
-        return [
-            Fault(
-                "size-mismatch",
-                row.mask or "",
-                f"expected {size[1]} x {size[0]} (width x height) like {row.image}, "
-                f"found {mask_size[1]} x {mask_size[0]}",
-                fix,
-            )
-        ]
-    image, mask = turns["image"], turns["mask"]
+        return [Fault("size-mismatch", mask, message, fix)]
     # a quarter turn of an oblong picture would show in the sizes
-    if image == mask or ((image >= 5) != (mask >= 5) and size[0] != size[1]):
+    if turn == mask_turn or ((turn >= 5) != (mask_turn >= 5) and size[0] != size[1]):
         return []
-    return [
-        Fault(
-            "orientation-mismatch",
-            row.mask or "",
-            f"expected the EXIF orientation of {row.image}, {image}; found {mask}",
-            "Look whether they fit; save both upright without the tag.",
-        )
-    ]
+    message = f"expected the EXIF orientation of {row.image}, {turn}; found {mask_turn}"
+    fix = "Look whether they fit; save both upright without the tag."
+    return [Fault("orientation-mismatch", mask, message, fix)]

@@ -3,59 +3,43 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from nailseg.data.dealing import SPLITS, deal
 from nailseg.data.faults import Fault, list_faults
 from nailseg.data.pairing import find_mask
-from nailseg.data.paths import LINE, check_paths
 from nailseg.errors import DataError
 
 COLUMNS = ("image", "mask", "split", "group")
 # what other people's CSVs call the same columns
 ALIASES = {"images": "image", "masks": "mask"}
+LINE = " line"
+"""Key of a line's place in its file; no CSV has a column of that name, they are stripped."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the CSV.
+    """One line of the CSV."""
 
-    Attributes:
-        image: path relative to the data root, forward slashes.
-        mask: the same for the mask; None where the row has none.
-        split: train, val or test.
-        group: rows of one group are never divided by a split.
-        extra: further columns, as text, in the CSV's order.
-    """
-
-    image: str
-    mask: str | None
-    split: str
-    group: str
-    extra: tuple[tuple[str, str], ...] = ()
+    image: str  # path relative to the data root, forward slashes
+    mask: str | None  # the same for the mask; None where the row has none
+    split: str  # train, val or test
+    group: str  # rows of one group are never divided by a split
+    extra: tuple[tuple[str, str], ...] = ()  # further columns, as text, in the CSV's order
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """All rows of a CSV, in its order.
-
-    Attributes:
-        rows: the rows.
-        root: folder their paths are relative to.
-        csv: the file they come from.
-        notes: one line for everything that was derived instead of read.
-        faults: what the CSV itself gets wrong; those rows are not among `rows`.
-        split_given: the CSV has a column split.
-    """
+    """All rows of a CSV, in its order."""
 
     rows: tuple[Row, ...]
-    root: Path
-    csv: Path
-    notes: tuple[str, ...] = field(default=())
-    faults: tuple[Fault, ...] = ()
-    split_given: bool = True
+    root: Path  # folder their paths are relative to
+    csv: Path  # the file they come from
+    notes: tuple[str, ...] = ()  # one line for everything that was derived instead of read
+    faults: tuple[Fault, ...] = ()  # what the CSV itself gets wrong; those rows are not among `rows`
+    split_given: bool = True  # the CSV has a column split
 
     def select(self, split: str) -> list[Row]:
         """The rows of one split, in the CSV's order."""
@@ -94,7 +78,7 @@ def load_manifest(csv_path: str | Path, root: str | Path | None = None, strict: 
         raise DataError(f"{folder}: expected the data root, found no such folder. Give it with --data.root.")
     notes: list[str] = []
     faults: list[Fault] = []
-    lines = check_paths(lines, folder, csv_path, faults)
+    lines = _check_paths(lines, folder, csv_path, faults)
     if "mask" not in header and not (strict and faults):
         lines = _derive_masks(lines, folder, faults)
         notes.append("mask: no such column; taken from the folder Masks that mirrors Images, by name")
@@ -106,6 +90,19 @@ def load_manifest(csv_path: str | Path, root: str | Path | None = None, strict: 
         notes.append(_derive_splits(lines))
     rows = tuple(_row(line) for line in lines)
     return Manifest(rows, folder, csv_path, tuple(notes), tuple(faults), "split" in header)
+
+
+def folder_of(row: Row) -> str:
+    """The folder of a row's image."""
+    return str(PurePosixPath(row.image).parent)
+
+
+def splits_of_groups(rows: Iterable[Row]) -> dict[str, set[str]]:
+    """The splits each group lies in."""
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(row.group, set()).add(row.split)
+    return found
 
 
 def write_manifest(csv_path: str | Path, rows: Sequence[Row]) -> None:
@@ -138,43 +135,87 @@ def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
             f"Make it with: nailseg index {path.parent}"
         ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"{path}: expected a CSV in UTF-8, found something else ({error}). Save it as CSV."
-        ) from None
+        message = f"{path}: expected a CSV in UTF-8, found something else ({error}). Save it as CSV."
+        raise DataError(message) from None
+    said = ", ".join(filter(None, header)) or "an empty file"
+    short = next((n for n, line in enumerate(lines, 2) if None in line or None in line.values()), None)
     if "image" not in header:
-        raise DataError(
-            f"{path}: expected a column image (or images), "
-            f"found {', '.join(filter(None, header)) or 'an empty file'}. "
-            "Make the CSV with: nailseg index DIR"
-        )
-    if len(set(header)) < len(header):
-        raise DataError(f"{path}: expected each column once, found {','.join(header)}. Rename one of them.")
-    if not lines:
-        raise DataError(
-            f"{path}: expected at least one row, found only the header. Make it with: nailseg index DIR"
-        )
+        problem = f": expected a column image (or images), found {said}. Make the CSV with: nailseg index DIR"
+    elif len(set(header)) < len(header):
+        problem = f": expected each column once, found {','.join(header)}. Rename one of them."
+    elif not lines:
+        problem = ": expected at least one row, found only the header. Make it with: nailseg index DIR"
+    elif short is not None:
+        problem = f" line {short}: expected {len(header)} columns, found another number. "
+        problem += "Quote values that hold commas."
+    else:
+        return header, [{key: value.strip() for key, value in line.items()} for line in lines]
+    raise DataError(f"{path}{problem}")
+
+
+def _check_paths(
+    lines: list[dict[str, str]], root: Path, csv_path: Path, faults: list[Fault]
+) -> list[dict[str, str]]:
+    """Notes what is wrong, brings paths to forward slashes, and returns the lines without fault."""
+    real_root = root.resolve()
+    # parent folder -> lies within the root; resolving every file would cost seconds
+    inside: dict[Path, bool] = {}
+    seen: dict[str, int] = {}
+    good = []
     for number, line in enumerate(lines, start=2):
-        if None in line or None in line.values():
-            raise DataError(
-                f"{path} line {number}: expected {len(header)} columns, found another number. "
-                "Quote values that hold commas."
-            )
-    return header, [{key: value.strip() for key, value in line.items()} for line in lines]
+        where = f"{csv_path.name} line {number}"
+        line[LINE] = where
+        wrong = []
+        if not line["image"]:
+            wrong.append(Fault("missing-path", where, "expected an image, found nothing", "Name it."))
+        for column in ("image", "mask"):
+            value = line.get(column, "")
+            message = _path_fault(value, root, real_root, inside)
+            if message:
+                fix = "Give paths relative to the data root (--data.root), and keep the files inside it."
+                wrong.append(Fault("path-outside", where, message, fix))
+            elif value:
+                line[column] = PurePosixPath(value.replace("\\", "/")).as_posix()
+        image = line["image"]
+        if image and image in seen:
+            message = f"{image} stands in line {seen[image]} already"
+            wrong.append(Fault("doubled-row", where, message, "Delete one."))
+        seen.setdefault(image, number)
+        faults.extend(wrong)
+        if not wrong:
+            good.append(line)
+    return good
+
+
+def _path_fault(value: str, root: Path, real_root: Path, inside: dict[Path, bool]) -> str | None:
+    """What makes a path leave the root, None if nothing does."""
+    if PurePosixPath(value).is_absolute() or PureWindowsPath(value).drive or value.startswith("\\"):
+        return f"expected a relative path, found {value}"
+    value = value.replace("\\", "/")
+    if ".." in value.split("/"):
+        return f"expected a path inside the root, found {value}"
+    path = root / value
+    if path.parent not in inside:
+        inside[path.parent] = path.parent.resolve().is_relative_to(real_root)
+    leaves = path.is_symlink() and not path.resolve().is_relative_to(real_root)
+    if value and (leaves or not inside[path.parent]):
+        return f"{value} is a link out of the root"
+    return None
 
 
 def _derive_masks(lines: list[dict[str, str]], root: Path, faults: list[Fault]) -> list[dict[str, str]]:
     listings: dict[PurePosixPath, dict[str, list[str]]] = {}
     good = []
     for line in lines:
-        image = line["image"]
-        matches = find_mask(root, image, listings)
+        matches = find_mask(root, line["image"], listings)
         if len(matches) == 1:
-            line["mask"] = matches[0]
-            good.append(line)
+            good.append({**line, "mask": matches[0]})
             continue
         found = " and ".join(matches) or "none"
         message = f"expected one mask of the same name in the folder Masks that mirrors Images, found {found}"
-        faults.append(Fault("missing-file", image, message, "Put it there, or add a column mask to the CSV."))
+        faults.append(
+            Fault("missing-file", line["image"], message, "Put it there, or add a column mask to the CSV.")
+        )
     return good
 
 

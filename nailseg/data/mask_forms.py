@@ -14,9 +14,8 @@ def palette_values(data: bytes, header: Header, name: str, colours: bool) -> np.
     if picture.mode != "P":
         raise odd_form(header, name)
     indices = np.array(picture)
-    table = np.zeros((256, 3), np.uint8)
-    entries = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
-    table[: len(entries)] = entries
+    entries = picture.getpalette("RGB") or []
+    table = np.array([*entries, *[0] * (768 - len(entries))], np.uint8).reshape(256, 3)
     grey = (table[:, :1] == table).all()
     # grey: an optimised 0/255 mask, whose order is the optimiser's; coloured: the indices are labels
     return table[indices][..., 0] if grey else table[indices] if colours else indices
@@ -28,12 +27,8 @@ def values_by_pillow(data: bytes, header: Header, name: str) -> np.ndarray:
         return np.array(picture.convert("L"))
     if picture.mode in ("L", "LA", "RGB", "RGBA"):
         return np.array(picture)
-    raise refuse(
-        "mask-form",
-        name,
-        f"expected whole-number class values, found a {header.kind} file of form {picture.mode}",
-        "Save the mask as 8-bit PNG.",
-    )
+    message = f"expected whole-number class values, found a {header.kind} file of form {picture.mode}"
+    raise refuse("mask-form", name, message, "Save the mask as 8-bit PNG.")
 
 
 def one_channel(raw: np.ndarray, header: Header, name: str) -> np.ndarray:
@@ -45,17 +40,10 @@ def one_channel(raw: np.ndarray, header: Header, name: str) -> np.ndarray:
     if raw.dtype == np.uint16 and raw.max() <= 255:
         raw = raw.astype(np.uint8)
     if raw.ndim == 3 and (header.lossy or raw.dtype != np.uint8):
-        found = (
-            "colours in a lossy file (JPEG), whose values are approximate"
-            if header.lossy
-            else "16-bit colours"
-        )
-        raise refuse(
-            "mask-form",
-            name,
-            f"expected one channel of class values, found {found}",
-            "Check that it is no photograph, and export the mask as 8-bit PNG.",
-        )
+        lossy = "colours in a lossy file (JPEG), whose values are approximate"
+        message = f"expected one channel of class values, found {lossy if header.lossy else '16-bit colours'}"
+        fix = "Check that it is no photograph, and export the mask as 8-bit PNG."
+        raise refuse("mask-form", name, message, fix)
     return raw
 
 
@@ -66,9 +54,5 @@ def _without_alpha(raw: np.ndarray, name: str) -> np.ndarray:
     flat = (colour == colour[:1, :1]).all()
     if flat or (colour == alpha[..., None]).all():  # alpha alone draws the mask, or both say the same
         return alpha
-    raise refuse(
-        "mask-form",
-        name,
-        "expected colour or transparency to carry the classes, found both, and they differ",
-        "Save the mask without transparency.",
-    )
+    message = "expected colour or transparency to carry the classes, found both, and they differ"
+    raise refuse("mask-form", name, message, "Save the mask without transparency.")

@@ -30,17 +30,15 @@ MAX_COLOURS = 256
 
 @dataclass(frozen=True)
 class MaskContent:
-    """What one mask file holds.
+    """What one mask file holds."""
 
-    Attributes:
-        file: its path within the data set.
-        counts: pixels by file value, or by RGB colour.
-        lossy: JPEG or lossy WebP.
-    """
+    file: str  # its path within the data set
+    counts: dict[Value, int]  # pixels by file value, or by RGB colour
+    lossy: bool = False  # JPEG or lossy WebP
 
-    file: str
-    counts: dict[Value, int]
-    lossy: bool = False
+    def fault(self, message: str, fix: str, code: str = "mask-values") -> Fault:
+        """What is wrong with it."""
+        return Fault(code, self.file, message, fix)
 
 
 def count_values(raw: np.ndarray) -> dict[Value, int]:
@@ -78,11 +76,8 @@ def resolve(
             faults.append(style)
         else:
             styles.setdefault(style, []).append(content)
-    readings = [
-        style
-        for style in ("255", "65535", "index")
-        if style in styles or (style == "255" and "smooth" in styles)
-    ]
+    found = {"255" if style == "smooth" else style for style in styles} - {"empty"}
+    readings = [style for style in ("255", "65535", "index") if style in found]
     if len(readings) > 1:
         faults.extend(_mixed(styles, readings))
         return None, faults
@@ -109,10 +104,8 @@ def check_values(content: MaskContent, values: MaskValues) -> Fault | None:
     strange = {value: count for value, count in found.items() if value not in known}
     if not strange:
         return None
-    expected = list_some(sorted(known, key=str), 16)
-    return _unknown(
-        content, strange, f"mask values {expected}" + (" in a lossless file" if content.lossy else "")
-    )
+    lossless = " in a lossless file" if content.lossy else ""
+    return _unknown(content, strange, f"mask values {list_some(sorted(known, key=str), 16)}{lossless}")
 
 
 def classes_of(content: MaskContent, values: MaskValues) -> Counter[int]:
@@ -125,6 +118,11 @@ def classes_of(content: MaskContent, values: MaskValues) -> Counter[int]:
     return by_class
 
 
+def foreground_of(by_class: Counter[int]) -> int:
+    """Pixels of any class but background; 254 and 255 are no classes."""
+    return sum(count for index, count in by_class.items() if 0 < index < 254)
+
+
 def _style(content: MaskContent, classes: int) -> str | Fault:
     """`empty` (all 0), `255`, `smooth` (0/255 with grey edges), `65535`, `index`, or what is wrong."""
     values = set(content.counts)
@@ -134,12 +132,9 @@ def _style(content: MaskContent, classes: int) -> str | Fault:
         return "empty"
     if content.lossy:
         if classes > 2:
-            return Fault(
-                "mask-values",
-                content.file,
-                f"expected class indices 0..{classes - 1}, found a lossy file (JPEG) of approximate values",
-                "Export the masks as PNG.",
-            )
+            found = "a lossy file (JPEG) of approximate values"
+            message = f"expected class indices 0..{classes - 1}, found {found}"
+            return content.fault(message, "Export the masks as PNG.")
         return _check_greys(content) or "255"
     if classes == 2 and values <= {0, 255}:
         return "255"
@@ -151,12 +146,8 @@ def _style(content: MaskContent, classes: int) -> str | Fault:
     if soft and _check_greys(content) is None:
         return "smooth"
     strange = {v: count for v, count in content.counts.items() if v not in {*range(classes), IGNORE_INDEX}}
-    expected = (
-        "0/255, or 0/1 with 255 for ignore"
-        if classes == 2
-        else f"class indices 0..{classes - 1}, or 255 for ignore"
-    )
-    return _unknown(content, strange, expected)
+    indices = "0/255, or 0/1 with" if classes == 2 else f"class indices 0..{classes - 1}, or"
+    return _unknown(content, strange, f"{indices} 255 for ignore")
 
 
 def _flat_grey(content: MaskContent) -> bool:
@@ -175,73 +166,44 @@ def _check_greys(content: MaskContent) -> Fault | None:
     middle = sum(count for value, count in greys.items() if 64 <= value <= 191) / max(total, 1)
     if brightest > 255 or middle > MAX_MIDDLE:
         found = f"up to {brightest}" if brightest > 255 else f"{middle:.0%} of the pixels between 64 and 191"
-        return Fault(
-            "mask-values",
-            content.file,
-            f"expected a 0/255 mask, black or white nearly everywhere; found {found}",
-            "Check that it is a mask and no photograph or soft matte; cut it at the grey you mean.",
-        )
+        message = f"expected a 0/255 mask, black or white nearly everywhere; found {found}"
+        fix = "Check that it is a mask and no photograph or soft matte; cut it at the grey you mean."
+        return content.fault(message, fix)
     if 0 < brightest <= THRESHOLD:
-        return Fault(
-            "mask-values",
-            content.file,
-            f"expected 0/255 with compression noise, found {brightest} as the brightest value",
-            "Export the mask as PNG: a lossy file cannot carry 0/1 or dark greys.",
-        )
+        message = f"expected 0/255 with compression noise, found {brightest} as the brightest value"
+        fix = "Export the mask as PNG: a lossy file cannot carry 0/1 or dark greys."
+        return content.fault(message, fix)
     return None
 
 
 def _coloured(content: MaskContent) -> Fault:
     colours = [value for value in content.counts if isinstance(value, tuple)]
     if len(colours) > MAX_COLOURS:
-        return Fault(
-            "mask-form",
-            content.file,
-            f"expected a mask, found a picture of more than {MAX_COLOURS} colours",
-            "Check that it is no photograph or overlay.",
-        )
+        message = f"expected a mask, found a picture of more than {MAX_COLOURS} colours"
+        return content.fault(message, "Check that it is no photograph or overlay.", "mask-form")
     shown = list_some(sorted(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in colours))
-    return Fault(
-        "mask-values",
-        content.file,
-        f"expected one channel of class values, found colours {shown}",
-        "Say what each colour means, e.g. --data.mask_values "
-        '\'{"#000000": "background", "#ff0000": "nail"}\'.',
-    )
+    example = '{"#000000": "background", "#ff0000": "nail"}'
+    message = f"expected one channel of class values, found colours {shown}"
+    return content.fault(message, f"Say what each colour means, e.g. --data.mask_values '{example}'.")
 
 
 def _unknown(content: MaskContent, strange: dict[Value, int], expected: str) -> Fault:
     share = sum(strange.values()) / max(sum(content.counts.values()), 1)
     found = list_some(sorted(strange, key=str))
-    return Fault(
-        "mask-values",
-        content.file,
-        f"expected {expected}; found also {found} in {share:.2%} of the pixels",
-        NAME_THEM,
-    )
+    message = f"expected {expected}; found also {found} in {share:.2%} of the pixels"
+    return content.fault(message, NAME_THEM)
 
 
 def _mixed(styles: dict[str, list[MaskContent]], readings: Sequence[str]) -> list[Fault]:
     """Two readings: the files of the rarer one are listed, as the likelier culprits."""
-    groups = {
-        "255": styles.get("255", []) + styles.get("smooth", []),
-        "65535": styles.get("65535", []),
-        "index": styles.get("index", []),
-    }
+    groups = {**styles, "255": styles.get("255", []) + styles.get("smooth", [])}
     spoken = {"255": "0/255", "65535": "0/65535", "index": "0/1"}
     order = sorted(readings, key=lambda reading: (-len(groups[reading]), reading))
     counts = ", ".join(f"{len(groups[reading])} as {spoken[reading]}" for reading in order)
-    fix = (
-        "Make them alike, or, if 255 means ignore everywhere, say so: "
-        '--data.mask_values \'{"0": "background", "1": "nail", "255": "ignore"}\'.'
-    )
-    return [
-        Fault(
-            "mask-mixed",
-            content.file,
-            f"expected one reading for the whole set ({counts}), found this one as {spoken[reading]}",
-            fix,
-        )
-        for reading in order[1:]
-        for content in groups[reading]
-    ]
+    example = '{"0": "background", "1": "nail", "255": "ignore"}'
+    fix = f"Make them alike, or, if 255 means ignore everywhere, say so: --data.mask_values '{example}'."
+    faults = []
+    for reading in order[1:]:
+        message = f"expected one reading for the whole set ({counts}), found this one as {spoken[reading]}"
+        faults.extend(content.fault(message, fix, "mask-mixed") for content in groups[reading])
+    return faults

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nailseg.data.faults import refuse
+from nailseg.data.faults import FaultError, refuse
 from nailseg.errors import ConfigError
 from nailseg.types import IGNORE_INDEX
 
@@ -29,14 +29,12 @@ THRESHOLD = 127
 class MaskValues:
     """Which class a mask file's value or colour means. Plain data: picklable, `to_dict` for JSON.
 
-    Attributes:
-        mapping: pairs of file value (or RGB colour) and class index; 255 as class index means ignore.
-        class_names: names by class index, for messages.
-        smooth: lossless masks with grey edges are read at `> 127` too (lossy files always are).
+    `mapping` pairs a file value (or RGB colour) with a class index, 255 for ignore; with `smooth`, lossless
+    masks with grey edges are read at `> 127` too (lossy files always are).
     """
 
     mapping: tuple[tuple[Value, int], ...]
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...]  # by class index, for messages
     smooth: bool = False
 
     @property
@@ -56,15 +54,12 @@ class MaskValues:
         return f"{values} read as {names}" + (f" (greys above {THRESHOLD} as 255)" if self.smooth else "")
 
     def apply(self, raw: np.ndarray, lossy: bool = False, name: str = "mask") -> np.ndarray:
-        """Turns file values into classes.
+        """Turns file values into classes, uint8 (H, W), class index or 255.
 
         Args:
             raw: uint8 or uint16 (H, W), or uint8 (H, W, 3) RGB, as `reading.read_mask_values` gives it.
             lossy: the file's values are approximate (JPEG).
             name: what errors call the file.
-
-        Returns:
-            uint8 (H, W), class index or 255.
 
         Raises:
             FaultError: `mask-values` for values outside the mapping.
@@ -73,10 +68,9 @@ class MaskValues:
             return self._apply_colours(raw, name)
         if self.binary and (lossy or self.smooth) and raw.dtype == np.uint8:
             return (raw > THRESHOLD).astype(np.uint8)
-        table = _table(self.mapping)
-        mask = table[raw]
+        mask = _table(self.mapping)[raw]
         if (mask == UNKNOWN).any():
-            raise refuse(*self._unknown(name, np.unique(raw[mask == UNKNOWN]).tolist()))
+            raise self._unknown(name, np.unique(raw[mask == UNKNOWN]).tolist())
         return mask
 
     def _apply_colours(self, raw: np.ndarray, name: str) -> np.ndarray:
@@ -85,20 +79,16 @@ class MaskValues:
         codes = pack_colours(raw)
         mask = np.full(codes.shape, UNKNOWN, np.uint8)
         for value, index in self.mapping:
-            red, green, blue = value if isinstance(value, tuple) else (value, value, value)
-            mask[codes == (red << 16 | green << 8 | blue)] = index
+            colour = value if isinstance(value, tuple) else (value, value, value)
+            mask[codes == pack_colours(np.array(colour))] = index
         if (mask == UNKNOWN).any():
-            raise refuse(*self._unknown(name, unpack_colours(np.unique(codes[mask == UNKNOWN])[:8])))
+            raise self._unknown(name, unpack_colours(np.unique(codes[mask == UNKNOWN])[:8]))
         return mask
 
-    def _unknown(self, name: str, values: Sequence[Value]) -> tuple[str, str, str, str]:
+    def _unknown(self, name: str, values: Sequence[Value]) -> FaultError:
         expected = ", ".join(str(value) for value, _ in self.mapping)
-        return (
-            "mask-values",
-            name,
-            f"expected mask values {expected}, found also {list_some(values)}",
-            NAME_THEM,
-        )
+        message = f"expected mask values {expected}, found also {list_some(values)}"
+        return refuse("mask-values", name, message, NAME_THEM)
 
     def class_of(self, value: Value, lossy: bool = False) -> int | None:
         """The class index of one file value, as `apply` gives it; None where it has none."""
@@ -138,19 +128,16 @@ class MaskValues:
         known = {index for _, index in pairs}
         lacking = [name for index, name in enumerate(class_names) if index not in known and index > 0]
         if lacking or not pairs:
+            found = f"none for {', '.join(lacking) or 'any'} in {dict(mapping)}"
             raise ConfigError(
-                "mask_values: expected a value for every class, "
-                f"found none for {', '.join(lacking) or 'any'} in "
-                f"{dict(mapping)}. Add it, or take the class out of --data.classes."
+                f"mask_values: expected a value for every class, found {found}. "
+                "Add it, or take the class out of --data.classes."
             )
         return cls(pairs, tuple(class_names))
 
 
-NAME_THEM = (
-    "Name what each value means, e.g. --data.mask_values "
-    '\'{"0": "background", "128": "ignore", "255": "nail"}\', '
-    "or redraw the masks."
-)
+_EXAMPLE = '{"0": "background", "128": "ignore", "255": "nail"}'
+NAME_THEM = f"Name what each value means, e.g. --data.mask_values '{_EXAMPLE}', or redraw the masks."
 
 
 @lru_cache(maxsize=8)
@@ -174,9 +161,8 @@ def unpack_colours(codes: Iterable[int]) -> list[tuple[int, int, int]]:
 
 
 def list_some(values: Sequence[Value], limit: int = 8) -> str:
-    return ", ".join(map(str, values[:limit])) + (
-        f" and {len(values) - limit} more" if len(values) > limit else ""
-    )
+    more = f" and {len(values) - limit} more" if len(values) > limit else ""
+    return ", ".join(map(str, values[:limit])) + more
 
 
 def _value(key: Any) -> Value:
@@ -191,9 +177,8 @@ def _value(key: Any) -> Value:
         return numbers[0]
     if len(numbers) == 3 and all(0 <= number <= 255 for number in numbers):
         return numbers[0], numbers[1], numbers[2]
-    raise ConfigError(
-        f"mask_values: expected a value 0..65535 or a colour like 255,0,0 or #ff0000, found {key!r}."
-    )
+    expected = "a value 0..65535 or a colour like 255,0,0 or #ff0000"
+    raise ConfigError(f"mask_values: expected {expected}, found {key!r}.")
 
 
 def _class(meaning: Any, class_names: Sequence[str]) -> int:
@@ -203,6 +188,5 @@ def _class(meaning: Any, class_names: Sequence[str]) -> int:
         return IGNORE_INDEX
     if str(meaning).isdigit() and int(meaning) < len(class_names):
         return int(meaning)
-    raise ConfigError(
-        f"mask_values: expected one of {', '.join(class_names)}, their index, or ignore; found {meaning!r}."
-    )
+    expected = f"one of {', '.join(class_names)}, their index, or ignore"
+    raise ConfigError(f"mask_values: expected {expected}; found {meaning!r}.")

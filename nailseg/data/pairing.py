@@ -14,19 +14,12 @@ FOLDERS = {"images": "images", "image": "images", "masks": "masks", "mask": "mas
 
 @dataclass(frozen=True)
 class Pairs:
-    """Images with their masks, and what found no partner.
+    """Images with their masks, and what found no partner; paths relative to the root, sorted."""
 
-    Attributes:
-        pairs: (image, mask), relative to the root, sorted by image.
-        images_alone: images without a mask.
-        masks_alone: masks without an image.
-        doubled: files of one side that share folder and stem, so that pairing would be a guess.
-    """
-
-    pairs: tuple[tuple[str, str], ...]
+    pairs: tuple[tuple[str, str], ...]  # (image, mask)
     images_alone: tuple[str, ...] = ()
     masks_alone: tuple[str, ...] = ()
-    doubled: tuple[tuple[str, ...], ...] = ()
+    doubled: tuple[tuple[str, ...], ...] = ()  # files of one side that share folder and stem
 
 
 def pair_folders(root: str | Path) -> Pairs:
@@ -44,26 +37,21 @@ def pair_folders(root: str | Path) -> Pairs:
     """
     root = Path(root)
     if not root.is_dir():
-        raise DataError(
-            f"{root}: expected a folder with Images/ and Masks/, found no folder. Check the path."
-        )
+        message = f"{root}: expected a folder with Images/ and Masks/, found no folder. Check the path."
+        raise DataError(message)
     sides: dict[str, dict[tuple[str, ...], list[str]]] = {"images": {}, "masks": {}}
     for relative in list_pictures(root):
         found = _side(relative.parent.parts)
         if found is not None:
             side, rest = found
             sides[side].setdefault((*rest, relative.stem), []).append(relative.as_posix())
-    images, masks = sides["images"], sides["masks"]
     unsure = {key for side in sides.values() for key, files in side.items() if len(files) > 1}
+    images, masks = ({k: f[0] for k, f in side.items() if k not in unsure} for side in sides.values())
     return Pairs(
-        tuple(sorted((images[key][0], masks[key][0]) for key in (images.keys() & masks.keys()) - unsure)),
-        tuple(sorted(images[key][0] for key in images.keys() - masks.keys() - unsure)),
-        tuple(sorted(masks[key][0] for key in masks.keys() - images.keys() - unsure)),
-        tuple(
-            sorted(
-                tuple(sorted(files)) for side in sides.values() for files in side.values() if len(files) > 1
-            )
-        ),
+        tuple(sorted((images[key], masks[key]) for key in images.keys() & masks.keys())),
+        tuple(sorted(images[key] for key in images.keys() - sides["masks"].keys())),
+        tuple(sorted(masks[key] for key in masks.keys() - sides["images"].keys())),
+        tuple(sorted(tuple(sorted(f)) for side in sides.values() for f in side.values() if len(f) > 1)),
     )
 
 
@@ -84,10 +72,7 @@ def list_pictures(root: Path) -> list[PurePosixPath]:
 def find_mask(root: Path, image: str, listings: dict[PurePosixPath, dict[str, list[str]]]) -> list[str]:
     """The masks (one, if all is well) that belong to an image by its folder and stem.
 
-    Args:
-        root: data root.
-        image: path relative to it.
-        listings: what folders were found to hold; filled as needed, so that each is listed once.
+    `listings` (what folders were found to hold) is filled as needed, so that each is listed once.
     """
     path = PurePosixPath(image)
     folder = mask_folder(root, path.parent)

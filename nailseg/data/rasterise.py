@@ -24,28 +24,16 @@ SLACK = 0.01
 
 @dataclass(frozen=True)
 class Shape:
-    """One annotation.
+    """One annotation: `rings`, or `counts` instead."""
 
-    Attributes:
-        category: the source's name for its class.
-        rings: outlines, float64 (N, 2), x and y as shares (0 to 1) of the picture's width and height.
-        counts: run lengths down the columns, background first, instead of rings.
-        crowd: COCO's iscrowd.
-    """
-
-    category: str
-    rings: tuple[np.ndarray, ...] = ()
-    counts: tuple[int, ...] | None = None
-    crowd: bool = False
+    category: str  # the source's name for its class
+    rings: tuple[np.ndarray, ...] = ()  # float64 (N, 2), x and y as shares of the picture's width and height
+    counts: tuple[int, ...] | None = None  # run lengths down the columns, background first
+    crowd: bool = False  # COCO's iscrowd
 
 
 def ring(numbers: Sequence[Any], width: float = 1, height: float = 1) -> tuple[np.ndarray, bool]:
-    """Checks one outline.
-
-    Args:
-        numbers: x1 y1 x2 y2 …, strings or numbers.
-        width: what x is divided by: the picture's width for pixels, 1 for shares.
-        height: the same for y.
+    """Checks one outline: x1 y1 x2 y2 …, strings or numbers, x in units of `width` and y of `height`.
 
     Returns:
         float64 (N, 2), x and y within 0..1, and whether it had to be cut at the border.
@@ -72,13 +60,9 @@ def ring(numbers: Sequence[Any], width: float = 1, height: float = 1) -> tuple[n
 
 
 def run_lengths(counts: Any, size: tuple[int, int]) -> tuple[int, ...]:
-    """Checks run lengths, COCO's compressed string included, and gives them as plain numbers.
+    """Checks run lengths for a mask of `size` (H, W): a list, or the string COCO packs them into.
 
     pycocotools returns uninitialised memory for strings that end early, so the sum is checked here.
-
-    Args:
-        counts: list of lengths, or the string (bytes) that COCO packs them into.
-        size: (H, W) they have to fill.
 
     Raises:
         ValueError: what was expected and found.
@@ -116,30 +100,22 @@ def _unpack(text: bytes) -> list[int]:
 def draw(
     shapes: Sequence[Shape], classes: Mapping[str, int], size: tuple[int, int]
 ) -> tuple[np.ndarray, Counter[str]]:
-    """Paints annotations.
-
-    Args:
-        shapes: of one picture; those whose category is not in `classes` are left out.
-        classes: category -> class index.
-        size: (H, W) of the mask.
+    """Paints those annotations whose category is in `classes` (category -> class index).
 
     Returns:
-        uint8 (H, W), class index, 0 where there is nothing; and how many annotations were `vanished` (no
-        pixel) or `united` (their rings overlap, which other tools may mean as a hole).
+        The mask of `size`, uint8 (H, W), class index, 0 where there is nothing; and how many annotations were
+        `vanished` (no pixel) or `united` (their rings overlap, which other tools may mean as a hole).
     """
     from pycocotools import mask as coco  # here: a C extension that only the import needs
 
     events: Counter[str] = Counter()
     painted: list[tuple[bool, int, int, dict[str, Any]]] = []
-    for shape in shapes:
-        if shape.category not in classes:
-            continue
+    for shape in (shape for shape in shapes if shape.category in classes):
         if shape.counts is not None:
             parts = [coco.frPyObjects({"size": list(size), "counts": list(shape.counts)}, *size)]
         else:
             # lists, not arrays: arrays are taken for boxes
-            scaled = [(points * (size[1], size[0])).ravel().tolist() for points in shape.rings]
-            parts = coco.frPyObjects(scaled, *size)
+            parts = coco.frPyObjects([(r * (size[1], size[0])).ravel().tolist() for r in shape.rings], *size)
         runs = coco.merge(parts)
         area = int(coco.area(runs))
         events["vanished"] += not area

@@ -22,19 +22,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from nailseg.data.decoding import (
-    decode_by_cv2,
-    decode_deep,
-    load_by_pillow,
-    odd_form,
-    over_white,
-    scale_to_8_bits,
-    to_rgb,
-)
+from nailseg.data import decoding, mask_forms
 from nailseg.data.exif import upright
 from nailseg.data.faults import refuse
 from nailseg.data.headers import Header, damaged, read_header
-from nailseg.data.mask_forms import one_channel, palette_values, values_by_pillow
 from nailseg.data.mask_values import MaskValues
 
 MAX_PIXELS = 200_000_000
@@ -45,11 +36,7 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Reads a picture.
-
-    Args:
-        path: JPEG, PNG, WebP, BMP or TIFF.
-        max_pixels: limit on height times width.
+    """Reads a JPEG, PNG, WebP, BMP or TIFF of at most `max_pixels`, height times width.
 
     Returns:
         uint8 (H, W, 3), RGB, upright.
@@ -64,20 +51,16 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.nda
     """`read_image` for bytes at hand; `name` is what errors call them."""
     header = _header(data, name, max_pixels, verify=True)
     if header.bits > 8:
-        return upright(scale_to_8_bits(decode_deep(data, header, name), name), header.orientation)
-    if (header.kind == "jpeg" and header.channels != "other") or _plain_png(header):
-        image = decode_by_cv2(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, name)
-        return upright(image, header.orientation)
-    return upright(_image_by_pillow(data, header, name), header.orientation)
+        image = decoding.scale_to_8_bits(decoding.decode_deep(data, header, name), name)
+    elif (header.kind == "jpeg" and header.channels != "other") or _plain_png(header):
+        image = decoding.decode_by_cv2(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, name)
+    else:
+        image = _image_by_pillow(data, header, name)
+    return upright(image, header.orientation)
 
 
 def read_mask_values(path: str | Path, max_pixels: int = MAX_PIXELS, colours: bool = False) -> np.ndarray:
-    """Reads a mask as the file has it, without giving the values a meaning.
-
-    Args:
-        path: the mask file.
-        max_pixels: limit on height times width.
-        colours: expand palettes to their colours instead of their indices.
+    """Reads a mask as the file has it; `colours` expands palettes to their colours instead of their indices.
 
     Returns:
         uint8 (H, W) values, greys or palette indices; uint16 (H, W) where a 16-bit file needs more than 255;
@@ -90,12 +73,7 @@ def read_mask_values(path: str | Path, max_pixels: int = MAX_PIXELS, colours: bo
 
 
 def read_mask(path: str | Path, values: MaskValues, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Reads a mask as classes.
-
-    Args:
-        path: the mask file.
-        values: how file values become classes.
-        max_pixels: limit on height times width.
+    """Reads a mask as classes: `read_mask_values`, given the meaning that `values` says.
 
     Returns:
         uint8 (H, W), class index, 255 where no class counts. Upright.
@@ -127,16 +105,16 @@ def decode_mask_values(
     """`read_mask_values` for bytes at hand, and whether the file is lossy."""
     header = _header(data, name, max_pixels, verify=True)
     if header.bits > 8:
-        raw = decode_deep(data, header, name)
+        raw = decoding.decode_deep(data, header, name)
     elif header.channels == "palette":
-        raw = palette_values(data, header, name, colours)
+        raw = mask_forms.palette_values(data, header, name, colours)
     elif header.kind == "png" or (header.kind == "jpeg" and header.channels != "other"):
         # GRAYSCALE for grey: it expands 1, 2 and 4 bits to 0..255 and ignores tRNS; UNCHANGED keeps alpha
         flag = cv2.IMREAD_GRAYSCALE if header.channels == "grey" else cv2.IMREAD_UNCHANGED
-        raw = to_rgb(decode_by_cv2(data, flag | cv2.IMREAD_IGNORE_ORIENTATION, name))
+        raw = decoding.to_rgb(decoding.decode_by_cv2(data, flag | cv2.IMREAD_IGNORE_ORIENTATION, name))
     else:
-        raw = values_by_pillow(data, header, name)
-    return upright(one_channel(raw, header, name), header.orientation), header.lossy
+        raw = mask_forms.values_by_pillow(data, header, name)
+    return upright(mask_forms.one_channel(raw, header, name), header.orientation), header.lossy
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -144,43 +122,28 @@ def read_bytes(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except IsADirectoryError:
-        raise refuse(
-            "not-a-file", path, "expected a file, found a folder", "Name the file inside it."
-        ) from None
+        problem = "not-a-file", "expected a file, found a folder", "Name the file inside it."
     except FileNotFoundError:
-        raise refuse(
-            "missing-file",
-            path,
-            "expected a file, found nothing",
-            "Put it there, or correct the CSV or the data root.",
-        ) from None
+        fix = "Put it there, or correct the CSV or the data root."
+        problem = "missing-file", "expected a file, found nothing", fix
     except OSError as error:
-        raise refuse(
-            "missing-file",
-            path,
-            f"expected a file that opens, found {error.strerror or error}",
-            "Check its permissions and the disk.",
-        ) from None
+        message = f"expected a file that opens, found {error.strerror or error}"
+        problem = "missing-file", message, "Check its permissions and the disk."
+    code, message, fix = problem
+    raise refuse(code, path, message, fix)
 
 
 def _header(data: bytes | mmap.mmap, name: str, max_pixels: int, verify: bool) -> Header:
     header = read_header(data, name, verify)  # type: ignore[arg-type]  # a memory map slices like bytes
     if header.height * header.width > max_pixels:
-        raise refuse(
-            "too-large",
-            name,
-            f"expected at most {max_pixels:,} pixels, found {header.width} x {header.height}",
-            "Make it smaller, or raise the limit if you trust the file.",
-        )
+        message = f"expected at most {max_pixels:,} pixels, found {header.width} x {header.height}"
+        fix = "Make it smaller, or raise the limit if you trust the file."
+        raise refuse("too-large", name, message, fix)
     if header.height * header.width == 0:
         raise damaged(name, f"{header.width} x {header.height} pixels")
     if header.frames > 1:
-        raise refuse(
-            "many-frames",
-            name,
-            f"expected one picture, found {header.frames} frames or pages",
-            "Save the one you mean as PNG or JPEG.",
-        )
+        message = f"expected one picture, found {header.frames} frames or pages"
+        raise refuse("many-frames", name, message, "Save the one you mean as PNG or JPEG.")
     return header
 
 
@@ -189,9 +152,9 @@ def _plain_png(header: Header) -> bool:
 
 
 def _image_by_pillow(data: bytes, header: Header, name: str) -> np.ndarray:
-    picture = load_by_pillow(data, name)
+    picture = decoding.load_by_pillow(data, name)
     if picture.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa"):
-        raise odd_form(header, name)
+        raise decoding.odd_form(header, name)
     if picture.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info:
-        return over_white(np.array(picture.convert("RGBA")))
+        return decoding.over_white(np.array(picture.convert("RGBA")))
     return np.array(picture.convert("RGB"))

@@ -48,12 +48,7 @@ def suspects(seen: Inspection) -> list[tuple[Finding, str]]:
 
 
 def draw_sheet(seen: Inspection, count: int = 48) -> np.ndarray:
-    """Draws the first suspects, 6 in a row; uint8 (H, W, 3), RGB.
-
-    Args:
-        seen: what `inspect_rows` gave.
-        count: how many.
-    """
+    """Draws the first `count` suspects, 6 in a row; uint8 (H, W, 3), RGB."""
     tiles = [_tile(seen, finding, word) for finding, word in suspects(seen)[:count]]
     if not tiles:
         tiles = [np.full((TILE + TEXT, TILE, 3), 255, np.uint8)]

@@ -9,21 +9,14 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from nailseg.data.dealing import SPLITS, deal, deal_folds
-from nailseg.data.growing import COLUMN, Looks, folder_of, group_of, look_over, unite
+from nailseg.data.growing import COLUMN, Looks, group_of, look_over, unite
 from nailseg.data.index_report import IndexReport, split_notes, twin_notes
-from nailseg.data.manifest import Row, load_manifest, write_manifest
+from nailseg.data.manifest import Row, folder_of, load_manifest, write_manifest
 from nailseg.data.pairing import Pairs, pair_folders
 from nailseg.errors import ConfigError, DataError, OutputError
 
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "valid": "val",
-    "val": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
+SPLIT_FOLDERS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
+SPLIT_FOLDERS |= {split: split for split in SPLITS}
 
 
 def index_folder(
@@ -71,7 +64,10 @@ def index_folder(
     out = Path(out) if out is not None else root / "nails.csv"
     outs = [out.with_name(f"{out.stem}-fold{k + 1}{out.suffix}") for k in range(folds or 0)] or [out]
     existing = load_manifest(out, root) if out.exists() and not folds else None
-    _refuse_to_overwrite([Path(f"{out}.bak")] if existing else outs)
+    for path in [Path(f"{out}.bak")] if existing else outs:
+        if path.exists():
+            message = f"{path}: expected a new file, found an old one. Move it away, or write elsewhere with"
+            raise OutputError(f"{message} --out.")
     old = existing.rows if existing and existing.split_given else ()
     if not old:
         given = given or existing
@@ -123,27 +119,12 @@ def split_rows(
 ) -> list[Row]:
     """Gives rows without a split one: groups whole, every stratum in proportion, as `dealing.deal` says.
 
-    Args:
-        rows: those that have a split keep it.
-        val: share of val, 0 to 1.
-        test: share of test, 0 to 1.
-        seed: another seed, another split.
-        strata: of each row; by default the folder of its image.
+    `val` and `test` are shares, 0 to 1; `strata` stand for each row, the folders of the images by default.
     """
-    strata = list(strata) if strata is not None else [folder_of(row) for row in rows]
-    waiting = [number for number, row in enumerate(rows) if not row.split]
-    groups = [rows[number].group for number in waiting]
-    splits = deal(groups, [strata[number] for number in waiting], val, test, seed)
-    split_of = dict(zip(waiting, splits, strict=True))
-    return [replace(row, split=split_of.get(number, row.split)) for number, row in enumerate(rows)]
-
-
-def _refuse_to_overwrite(paths: Sequence[Path]) -> None:
-    for path in paths:
-        if path.exists():
-            raise OutputError(
-                f"{path}: expected a new file, found an old one. Move it away, or write elsewhere with --out."
-            )
+    strata = strata or [folder_of(row) for row in rows]
+    waiting = [(row.group, stratum) for row, stratum in zip(rows, strata, strict=True) if not row.split]
+    dealt = iter(deal([g for g, _ in waiting], [stratum for _, stratum in waiting], val, test, seed))
+    return [row if row.split else replace(row, split=next(dealt)) for row in rows]
 
 
 def _write(outs: Sequence[Path], written: Sequence[Sequence[Row]], backup: Path | None) -> None:
@@ -154,30 +135,27 @@ def _write(outs: Sequence[Path], written: Sequence[Sequence[Row]], backup: Path 
         for path, rows in zip(outs, written, strict=True):
             write_manifest(path, rows)
     except OSError as error:
-        raise OutputError(
-            f"{outs[0]}: expected to write the CSV, found {error.strerror}. Choose --out."
-        ) from None
+        message = f"{outs[0]}: expected to write the CSV, found {error.strerror}. Choose --out."
+        raise OutputError(message) from None
 
 
 def _check_options(val: float, test: float, group: str | None, folds: int | None) -> re.Pattern[str] | None:
     if folds is not None and folds < 2:
         raise ConfigError(f"expected --folds of 2 or more, found {folds}.")
     if not (0 <= val <= 1 and 0 <= test <= 1 and val + test <= 1 + 1e-9):
-        raise ConfigError(
-            f"expected --val and --test from 0 to 1 with a sum of at most 1, found {val} and {test}."
-        )
+        found = f"found {val} and {test}"
+        raise ConfigError(f"expected --val and --test from 0 to 1 with a sum of at most 1, {found}.")
     try:
         plain = not group or group == "folder" or group.startswith(COLUMN)
         return None if plain else re.compile(group or "")
     except re.error as error:
-        raise ConfigError(
-            f"expected --group to be a regular expression, found {group!r} ({error})."
-        ) from None
+        message = f"expected --group to be a regular expression, found {group!r} ({error})."
+        raise ConfigError(message) from None
 
 
 def _split_of_folder(image: str) -> str | None:
-    folders = PurePosixPath(image).parts[:-1]
-    return next((SPLIT_FOLDERS[part.lower()] for part in folders if part.lower() in SPLIT_FOLDERS), None)
+    folders = (part.lower() for part in PurePosixPath(image).parts[:-1])
+    return next((SPLIT_FOLDERS[folder] for folder in folders if folder in SPLIT_FOLDERS), None)
 
 
 def _nothing_paired(root: Path, found: Pairs) -> DataError:

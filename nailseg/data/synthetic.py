@@ -12,17 +12,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from nailseg.data import synthetic_scene as scene
 from nailseg.data.synthetic_hand import make_hand, place
 from nailseg.data.synthetic_paint import Layer, paint_hand
-from nailseg.data.synthetic_scene import (
-    Light,
-    background,
-    cast_shadow,
-    photograph,
-    polish_color,
-    scatter_objects,
-    skin_tone,
-)
 from nailseg.errors import OutputError
 
 # how many nails the images show, in turn; 6 stands for six to ten
@@ -50,12 +42,16 @@ def write_sample(folder: str | Path, count: int = 240, size: int = 256, seed: in
     Raises:
         OutputError: Images/ or Masks/ in `folder` already contains something.
     """
-    folder = Path(folder)
-    for name in ("Images", "Masks"):
-        _refuse_filled(folder / name)
-    for name in ("Images", "Masks"):
+    folders = [Path(folder) / name for name in ("Images", "Masks")]
+    for filled in folders:
+        if filled.exists() and (not filled.is_dir() or any(filled.iterdir())):
+            raise OutputError(
+                f"expected {filled} to be new or empty, found something in it: nothing is overwritten. "
+                "Draw into another folder, or remove this one first"
+            )
+    for filled in folders:
         for group in "1234":
-            (folder / name / group).mkdir(parents=True, exist_ok=True)
+            (filled / group).mkdir(parents=True, exist_ok=True)
     written = []
     for number in tqdm(range(count), desc="drawing hands", unit="image", leave=False):
         rng = np.random.default_rng([seed, size, number])
@@ -64,10 +60,10 @@ def write_sample(folder: str | Path, count: int = 240, size: int = 256, seed: in
             fingers = int(rng.integers(6, 11))
         tall, wide = _FORMATS[rng.integers(len(_FORMATS))]
         image, mask, nails = _draw(rng, round(size * tall), round(size * wide), fingers)
-        place_in = Path(_group(nails)) / f"hand_{number:05d}"
-        path = (folder / "Images" / place_in).with_suffix(".jpg")
+        group = "1" if nails <= 2 else "2" if nails <= 4 else "3" if nails == 5 else "4"
+        path = folders[0] / group / f"hand_{number:05d}.jpg"
         _write(path, image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
-        _write((folder / "Masks" / place_in).with_suffix(".png"), mask * 255, [])
+        _write(folders[1] / group / f"hand_{number:05d}.png", mask * 255, [])
         written.append(path)
     return written
 
@@ -86,19 +82,6 @@ def draw_hand(rng: np.random.Generator, size: int, fingers: int) -> tuple[np.nda
     return _draw(rng, size, size, fingers)[:2]
 
 
-def _group(nails: int) -> str:
-    """The tutorials' folder for a number of nails."""
-    return "1" if nails <= 2 else "2" if nails <= 4 else "3" if nails == 5 else "4"
-
-
-def _refuse_filled(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(
-            f"expected {folder} to be new or empty, found something in it: nothing is overwritten. "
-            "Draw into another folder, or remove this one first"
-        )
-
-
 def _write(path: Path, pixels: np.ndarray, options: list[int]) -> None:
     # through memory: OpenCV's own writer cannot open every path on every system
     done, data = cv2.imencode(path.suffix, pixels, options)
@@ -107,24 +90,22 @@ def _write(path: Path, pixels: np.ndarray, options: list[int]) -> None:
     path.write_bytes(data.tobytes())
 
 
-def _draw(
-    rng: np.random.Generator, height: int, width: int, fingers: int
-) -> tuple[np.ndarray, np.ndarray, int]:
+def _draw(rng, height: int, width: int, fingers: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Image, mask and the number of nails to be seen, which is `fingers` unless hands hide each other."""
     if not 0 <= fingers <= 10:
         raise ValueError(f"expected 0 to 10 fingers, found {fingers}")
     azimuth, elevation = rng.uniform(-np.pi, np.pi), rng.uniform(0.5, 1.3)
     direction = (np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation))
-    light = Light(np.array(direction), rng.uniform(0.35, 0.65))
-    polish = None if rng.random() < 0.2 else polish_color(rng)
-    skin = skin_tone(rng)
+    light = scene.Light(np.array(direction), rng.uniform(0.35, 0.65))
+    polish = None if rng.random() < 0.2 else scene.polish_color(rng)
+    skin = scene.skin_tone(rng)
     lures = [skin * 1.05] if polish is None else [polish, skin]
-    picture = background(rng, height, width)
-    scatter_objects(rng, picture, lures, light)
+    picture = scene.background(rng, height, width)
+    scene.scatter_objects(rng, picture, lures, light)
     hands = _hands(rng, height, width, fingers, skin, polish, light)
     nails: list[np.ndarray] = []
     for hand in hands:
-        cast_shadow(rng, picture, hand.cover, light)
+        scene.cast_shadow(rng, picture, hand.cover, light)
         picture *= (1 - hand.cover)[..., None]
         picture += hand.color
         nails = [nail * (1 - hand.cover) for nail in nails] + list(hand.nails)
@@ -134,10 +115,10 @@ def _draw(
         region = nail >= 0.5
         mask |= region
         seen += bool(region.sum() >= _LEAST_NAIL * height * width)
-    return photograph(rng, picture), mask, seen
+    return scene.photograph(rng, picture), mask, seen
 
 
-def _hands(rng, height: int, width: int, fingers: int, skin, polish, light: Light) -> list[Layer]:
+def _hands(rng, height: int, width: int, fingers: int, skin, polish, light: scene.Light) -> list[Layer]:
     """Zero, one or two painted hands, the lower one first."""
     cloth = rng.uniform(20, 235) * rng.normal(1, 0.2, 3)
     margin = 0.04 * min(height, width)
@@ -145,22 +126,17 @@ def _hands(rng, height: int, width: int, fingers: int, skin, polish, light: Ligh
     shares = [(fingers, whole)]
     if fingers > 5:
         first = int(rng.integers(fingers - 5, 6))
-        middle = width / 2 if width >= height else height / 2
-        near, far = (
-            ((margin, margin, middle, height - margin), (middle, margin, width - margin, height - margin))
-            if width >= height
-            else ((margin, margin, width - margin, middle), (margin, middle, width - margin, height - margin))
-        )
+        axis = int(height > width)  # two hands lie along the longer side
+        near, far = list(whole), list(whole)
+        near[axis + 2] = far[axis] = max(width, height) / 2
         shares = [(first, near), (fingers - first, far)]
     elif fingers == 0 and rng.random() < 0.3:
         return []
     layers = []
     for number, box in shares:
         pose = "palm" if number == 0 else str(rng.choice(["back", "folded"], p=[0.7, 0.3]))
-        shown = _shown(rng, number)
-        limbs = place(
-            rng, make_hand(rng, pose, shown), box, 0.42 * min(height, width), 4.5 if len(shares) == 1 else 1.8
-        )
+        hand = make_hand(rng, pose, _shown(rng, number))
+        limbs = place(rng, hand, box, 0.42 * min(height, width), 4.5 if len(shares) == 1 else 1.8)
         layers.append(paint_hand(rng, limbs, (height, width), skin, polish, cloth, light))
     return layers
 

@@ -12,6 +12,8 @@ from typing import Literal
 
 import numpy as np
 
+from nailseg.data.synthetic_scene import unit_vectors
+
 Pose = Literal["back", "folded", "palm"]
 NAIL_SHAPES = ("round", "square", "almond", "coffin")
 
@@ -23,62 +25,46 @@ _RADII = np.array([0.098, 0.102, 0.096, 0.083, 0.112])
 
 @dataclass(frozen=True)
 class Nail:
-    """A nail on the last phalanx of a limb, in the limb's units.
+    """A nail on the last phalanx of a limb, in the limb's units."""
 
-    Attributes:
-        shape: One of `NAIL_SHAPES`.
-        width: Across, as laid flat.
-        bed: Length grown together with the finger.
-        free: Length beyond the bed.
-        roll: Radians the finger is turned about its own axis; 0 faces the camera.
-    """
-
-    shape: str
-    width: float
-    bed: float
-    free: float
-    roll: float
+    shape: str  # one of NAIL_SHAPES
+    width: float  # across, as laid flat
+    bed: float  # length grown together with the finger
+    free: float  # length beyond the bed
+    roll: float  # radians the finger is turned about its own axis; 0 faces the camera
 
 
 @dataclass(frozen=True)
 class Limb:
-    """A tube through `points`: a finger, a part of the palm, the forearm or a sleeve.
+    """A tube through `points`: a finger, a part of the palm, the forearm or a sleeve."""
 
-    Attributes:
-        points: float (K, 2).
-        z: float (K,), height of the axis.
-        radii: float (K,).
-        kind: What it is painted as.
-        nail: The nail at the last point, if the camera sees one.
-        tilt: Cosine of the last phalanx' slope: how much the nail is shortened.
-        joints: Positions in `points` that get creases.
-    """
+    points: np.ndarray  # float (K, 2)
+    z: np.ndarray  # float (K,), height of the axis
+    radii: np.ndarray  # float (K,)
+    kind: str  # what it is painted as: finger, palm or sleeve
+    nail: Nail | None = None  # at the last point, if the camera sees one
+    tilt: float = 1.0  # cosine of the last phalanx' slope: how much the nail is shortened
+    joints: tuple[int, ...] = ()  # positions in `points` that get creases
 
-    points: np.ndarray
-    z: np.ndarray
-    radii: np.ndarray
-    kind: Literal["finger", "palm", "sleeve"]
-    nail: Nail | None = None
-    tilt: float = 1.0
-    joints: tuple[int, ...] = ()
+    def moved(self, turn: np.ndarray, scale: float, offset) -> Limb:
+        """Turned or mirrored by `turn`, float (2, 2), then scaled, then moved by `offset`."""
+        nail = self.nail
+        if nail is not None:
+            lengths = {name: getattr(nail, name) * scale for name in ("width", "bed", "free")}
+            nail = replace(nail, **lengths, roll=nail.roll * float(np.sign(np.linalg.det(turn))))
+        points = self.points @ turn.T * scale + offset
+        return replace(self, points=points, z=self.z * scale, radii=self.radii * scale, nail=nail)
 
 
 def make_hand(rng: np.random.Generator, pose: Pose, shown: tuple[int, ...]) -> list[Limb]:
-    """Joints of one right hand, seen from the back unless `pose` says otherwise.
+    """Joints of one right hand, in palms; `shown` fingers (0 index .. 3 little, 4 thumb) show their nail.
 
-    Args:
-        rng: Source of every choice.
-        pose: "back": stretched or slightly bent; "folded": the palm faces the camera and the fingers are
-            folded over it, nails to the camera; "palm": stretched, no nail to be seen.
-        shown: Fingers that show their nail, 0 (index) to 3 (little) and 4 (thumb). The others are bent away.
-
-    Returns:
-        Limbs in units of palms, in any order: their heights say what hides what.
+    Poses: "back": stretched or slightly bent; "folded": the palm faces the camera and the fingers are folded
+    over it, nails to the camera; "palm": stretched, no nail to be seen. Limbs' heights say what hides what.
     """
     slim = rng.uniform(0.88, 1.12)
     style = _nail_style(rng)
-    spread = rng.uniform(-0.3, 1.1)
-    bend = rng.uniform(0.0, 0.5)
+    spread, bend = rng.uniform(-0.3, 1.1), rng.uniform(0.0, 0.5)
     limbs = _palm(rng, slim, folded=pose == "folded")
     for finger in range(4):
         radius = _RADII[finger] * slim
@@ -99,25 +85,16 @@ def make_hand(rng: np.random.Generator, pose: Pose, shown: tuple[int, ...]) -> l
     return limbs
 
 
-def place(
-    rng: np.random.Generator,
-    limbs: list[Limb],
-    box: tuple[float, float, float, float],
-    smallest: float,
-    zoom: float,
-) -> list[Limb]:
-    """Turns, scales and moves a hand so that every nail lies within `box`.
+def place(rng: np.random.Generator, limbs: list[Limb], box, smallest: float, zoom: float) -> list[Limb]:
+    """Turns, scales and moves a hand, perhaps mirrored, so that every nail lies within `box`.
 
     Args:
         rng: Source of every choice.
-        limbs: Units of palms.
+        limbs: Units of palms; the result's are pixels, y downwards.
         box: Left, top, right, bottom in pixels.
         smallest: Pixels of a palm's length below which no hand is drawn unless the box is too small for it.
         zoom: How many times `smallest` a palm may be. A single finger could fill any box, and two hands
             should match each other.
-
-    Returns:
-        The limbs in pixels, y downwards, perhaps mirrored (a left hand).
     """
     left, top, right, bottom = box
     angle = rng.normal(0, 0.7) if rng.random() < 0.7 else rng.uniform(-np.pi, np.pi)
@@ -130,22 +107,11 @@ def place(
         corners = [matrix @ p for limb in limbs if limb.kind == "finger" for p in limb.points]
     low, high = np.min(corners, axis=0), np.max(corners, axis=0)
     room = np.array([right - left, bottom - top])
-    largest = float(np.min(room / (high - low)))
-    largest = min(largest, zoom * smallest)
+    largest = min(float(np.min(room / (high - low))), zoom * smallest)
     scale = max(min(smallest, largest), largest * rng.uniform(0.7, 1.0))
     slack = room - scale * (high - low)
     offset = np.array([left, top]) + slack * rng.uniform(0.0, 1.0, 2) - scale * low
-    placed = []
-    for limb in limbs:
-        nail = limb.nail
-        if nail is not None:
-            roll = -nail.roll * float(np.sign(np.linalg.det(matrix)))
-            nail = replace(
-                nail, width=nail.width * scale, bed=nail.bed * scale, free=nail.free * scale, roll=roll
-            )
-        points = limb.points @ matrix.T * scale + offset
-        placed.append(replace(limb, points=points, z=limb.z * scale, radii=limb.radii * scale, nail=nail))
-    return placed
+    return [limb.moved(matrix, scale, offset) for limb in limbs]
 
 
 def _nail_span(limb: Limb) -> list[np.ndarray]:
@@ -153,10 +119,8 @@ def _nail_span(limb: Limb) -> list[np.ndarray]:
     if limb.nail is None:
         return []
     tip, radius = limb.points[-1], limb.radii[-1]
-    along = tip - limb.points[-2]
-    along /= np.linalg.norm(along) + 1e-9
-    reach = (radius + limb.nail.free) * along
-    side = 1.2 * radius * np.array([-along[1], along[0]])
+    along, across = unit_vectors(tip - limb.points[-2])
+    reach, side = (radius + limb.nail.free) * along, 1.2 * radius * across
     back = tip - (limb.nail.bed * 1.3) * along
     return [tip + reach + side, tip + reach - side, back + side, back - side]
 
@@ -171,9 +135,13 @@ def _nail_style(rng: np.random.Generator):
     def style(radius: float, roll: float) -> Nail:
         width = 2 * radius * broad * rng.uniform(0.95, 1.05)
         free = width * min(long, 1.5) * rng.uniform(0.9, 1.1)
-        return Nail(shape, width, width * bed * rng.uniform(0.94, 1.06), free, roll)
+        return Nail(shape, width, width * bed * rng.uniform(0.94, 1.06), free, -roll)
 
     return style
+
+
+def _towards(angle: float) -> np.ndarray:
+    return np.array([np.sin(angle), np.cos(angle)])
 
 
 def _tube(points, z, radii, kind) -> Limb:
@@ -202,7 +170,7 @@ def _straight_finger(rng, finger: int, visible: bool, spread: float, bend: float
     joints, z = [_KNUCKLES[finger]], [0.05]
     for bone, length in enumerate(_PHALANGES[finger] * rng.uniform(0.94, 1.06)):
         step = length * np.cos(pitch)
-        joints.append(joints[-1] + step * np.array([np.sin(angle), np.cos(angle)]))
+        joints.append(joints[-1] + step * _towards(angle))
         z.append(z[-1] - length * np.sin(pitch) * 0.7)
         if not visible:
             break
@@ -215,12 +183,12 @@ def _folded_finger(rng, finger: int, visible: bool, spread: float):
     """A finger folded over the palm: up to the first joint, then back down, towards the camera."""
     x, y = _KNUCKLES[finger]
     angle = (finger - 1.5) * 0.07 * spread + rng.normal(0, 0.03)
-    up = np.array([np.sin(angle), np.cos(angle)])
+    up = _towards(angle)
     first, second, third = _PHALANGES[finger]
     joint = np.array([x, y]) + up * first * rng.uniform(0.45, 0.65)
     if not visible:
         return np.array([(x, y), joint]), np.array([0.05, 0.16])
-    down = -np.array([np.sin(angle * 0.6 + 0.05), np.cos(angle * 0.6 + 0.05)])
+    down = -_towards(angle * 0.6 + 0.05)
     bent = joint + down * second * rng.uniform(0.65, 0.95)
     tip = bent + down * third * rng.uniform(0.85, 1.0) + rng.normal(0, 0.01, 2)
     return np.array([joint, bent, tip]), np.array([0.16, 0.24, 0.22])
@@ -231,11 +199,10 @@ def _thumb(rng, pose: Pose, visible: bool, radius: float, style) -> list[Limb]:
     angle = -rng.uniform(0.25, 0.95)
     if pose == "folded":
         angle = rng.uniform(-0.5, 0.5)
-    direction = np.array([np.sin(angle), np.cos(angle)])
     root = np.array([-0.46, 0.52]) + rng.normal(0, 0.02, 2)
-    joint = root + direction * 0.33
+    joint = root + _towards(angle) * 0.33
     inward = angle + rng.uniform(-0.25, 0.35)
-    tip = joint + np.array([np.sin(inward), np.cos(inward)]) * 0.29
+    tip = joint + _towards(inward) * 0.29
     height = 0.3 if pose == "folded" and angle > 0 else 0.02
     limbs = [
         _tube([(-0.15, 0.2), root], [0, height / 2], [0.19, 0.14], "palm"),
@@ -251,9 +218,8 @@ def _finger(joints: np.ndarray, z: np.ndarray, radius: float, nail: Nail | None)
     points, heights, radii, creases = [joints[0]], [z[0]], [1.12], []
     for number in range(1, len(joints)):
         a, b, last = joints[number - 1], joints[number], number == len(joints) - 1
-        along = (b - a) / (np.linalg.norm(b - a) + 1e-9)
         if last:
-            b = b - along * radius * 0.78
+            b = b - unit_vectors(b - a)[0] * radius * 0.78
         points += [(a + b) / 2, b]
         heights += [(z[number - 1] + z[number]) / 2, z[number]]
         taper = 1.0 - 0.05 * number

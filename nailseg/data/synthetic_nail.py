@@ -8,37 +8,24 @@ import cv2
 import numpy as np
 
 from nailseg.data.synthetic_hand import Limb, Nail
-from nailseg.data.synthetic_scene import Light, polish_color
+from nailseg.data.synthetic_scene import Light, fill, polish_color, unit_vectors, window_of
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """A hand in the making, all arrays of one height and width.
+    """A hand in the making, all arrays of one height and width."""
 
-    Attributes:
-        color: float32 (H, W, 3), RGB, 0..255.
-        cover: float32 (H, W), 0..1, how much of a pixel the hand fills.
-        depth: float32 (H, W), height of the surface in pixels.
-        owner: int16 (H, W), number of the limb in front, -1 for none.
-    """
-
-    color: np.ndarray
-    cover: np.ndarray
-    depth: np.ndarray
-    owner: np.ndarray
+    color: np.ndarray  # float32 (H, W, 3), RGB, 0..255
+    cover: np.ndarray  # float32 (H, W), 0..1, how much of a pixel the hand fills
+    depth: np.ndarray  # float32 (H, W), height of the surface in pixels
+    owner: np.ndarray  # int16 (H, W), number of the limb in front, -1 for none
 
 
 class Manicure:
     """What the nails of one hand have in common: colour, gloss, pattern."""
 
     def __init__(self, rng: np.random.Generator, skin: np.ndarray, polish: np.ndarray | None) -> None:
-        """Chooses a manicure.
-
-        Args:
-            rng: Source of every choice.
-            skin: RGB of the hand; a bare nail is a little lighter and pinker.
-            polish: RGB, or None for bare nails.
-        """
+        """Chooses a manicure for a skin and a polish (RGB); None paints no polish, only a pinker skin."""
         self.bare = polish is None
         pink = np.clip(skin * (1.04, 0.95, 0.95) + (14, 6, 10), 0, 255)
         self.base = pink if polish is None else polish
@@ -55,46 +42,24 @@ class Manicure:
         self.streak_ends = rng.uniform(0.1, 0.35), rng.uniform(0.6, 0.9)
 
 
-def paint_nail(
-    rng: np.random.Generator, canvas: Canvas, limbs: list[Limb], number: int, manicure: Manicure, light: Light
-) -> np.ndarray:
-    """Paints the nail of one limb into the canvas.
-
-    Args:
-        rng: Source of every choice.
-        canvas: Changed in place.
-        limbs: In pixels of the canvas.
-        number: Which limb; it must have a nail.
-        manicure: The hand's.
-        light: Where the light comes from.
-
-    Returns:
-        What is seen of the nail, float32 (H, W), 0..1.
-    """
-    limb = limbs[number]
+def paint_nail(rng, canvas: Canvas, limb: Limb, number: int, manicure: Manicure, light: Light) -> np.ndarray:
+    """Paints the nail of limb `number` into the canvas; returns what is seen of it, float32 (H, W), 0..1."""
     nail = limb.nail
     assert nail is not None
     radius = float(limb.radii[-2])
-    along = limb.points[-1] - limb.points[-2]
-    along = along / (np.linalg.norm(along) + 1e-9)
-    side = np.array([-along[1], along[0]])
+    along, side = unit_vectors(limb.points[-1] - limb.points[-2])
     tilt = max(limb.tilt, 0.45)
     root = limb.points[-1] + along * (limb.radii[-1] * 0.92 - nail.bed * tilt)
     outline = root + _outline(nail, radius, tilt) @ np.stack([along, side])
-    height, width = canvas.cover.shape
-    seen = np.zeros((height, width), np.float32)
-    left, top = np.maximum(np.floor(outline.min(0)).astype(int) - 4, 0)
-    right, bottom = np.minimum(np.ceil(outline.max(0)).astype(int) + 5, (width, height))
-    if left >= right or top >= bottom:
+    seen = np.zeros(canvas.cover.shape, np.float32)
+    found = window_of(outline.min(0) - 4, outline.max(0) + 5, seen.shape)
+    if found is None:
         return seen
-    window = np.s_[top:bottom, left:right]
-    alpha = np.zeros((bottom - top, right - left), np.uint8)
-    cv2.fillPoly(alpha, [np.round((outline - (left, top)) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-    alpha = alpha.astype(np.float32) / 255
+    window, x, y = found
+    alpha = fill(outline, x, y)
     # other fingers may be in front of it, its own never
     alpha *= (canvas.owner[window] == number) | (canvas.depth[window] < limb.z[-1] + limb.radii[-1])
-    x = np.arange(left, right, dtype=np.float32)[None] - np.float32(root[0])
-    y = np.arange(top, bottom, dtype=np.float32)[:, None] - np.float32(root[1])
+    x, y = x - np.float32(root[0]), y - np.float32(root[1])
     u = (x * np.float32(along[0]) + y * np.float32(along[1])) / np.float32((nail.bed + nail.free) * tilt)
     v = np.clip((x * np.float32(side[0]) + y * np.float32(side[1])) / np.float32(radius), -0.98, 0.98)
     paint = _plate_color(rng, manicure, u, v, nail)
@@ -115,9 +80,7 @@ def _outline(nail: Nail, radius: float, tilt: float) -> np.ndarray:
     # the plate lies on a barrel: its flat width becomes an angle around the finger's axis
     angle = _half_width(nail, u) / (radius * 1.04)
     across = [radius * np.sin(np.clip(nail.roll + sign * angle, -1.5, 1.5)) for sign in (-1, 1)]
-    there = np.stack([u * tilt, across[0]], 1)
-    back = np.stack([u * tilt, across[1]], 1)[::-1]
-    return np.concatenate([there, back])
+    return np.concatenate([np.stack([u * tilt, across[0]], 1), np.stack([u * tilt, across[1]], 1)[::-1]])
 
 
 def _half_width(nail: Nail, u: np.ndarray) -> np.ndarray:
@@ -139,14 +102,11 @@ def _half_width(nail: Nail, u: np.ndarray) -> np.ndarray:
     return half * start * sides * end
 
 
-def _plate_color(
-    rng: np.random.Generator, manicure: Manicure, u: np.ndarray, v: np.ndarray, nail: Nail
-) -> np.ndarray:
+def _plate_color(rng, manicure: Manicure, u: np.ndarray, v: np.ndarray, nail: Nail) -> np.ndarray:
     """Colour before light at `u` (0 root .. 1 tip) and `v` (-1 .. 1 across the finger), float32 (H, W, 3)."""
     accent = manicure.accent is not None and rng.random() < 0.3
     base = (manicure.accent if accent else manicure.base) * rng.normal(1, 0.02)
-    paint = np.empty((*u.shape, 3), np.float32)
-    paint[:] = base
+    paint = np.full((*u.shape, 3), base, np.float32)
     if manicure.ridges:
         paint *= (1 + 0.03 * np.sin(v * manicure.ridges))[..., None]
     if manicure.moon:
@@ -167,11 +127,9 @@ def _reflect(paint, manicure: Manicure, u, v, along, side, roll: float, light: L
     slope = 0.35 * (u - 0.35)
     nx, ny = (v * np.float32(0.8 * s) + slope * np.float32(a) for s, a in zip(side, along, strict=True))
     nz = np.sqrt(np.clip(1 - nx * nx - ny * ny, 0.05, 1))
-    lx, ly, lz = (float(c) for c in light.direction)
-    facing = np.clip(nx * lx + ny * ly + nz * lz, 0, 1)
-    paint *= (light.ambient + (1 - light.ambient) / max(lz, 0.6) * facing)[..., None]
-    half = np.add(light.direction, (0, 0, 1))
-    hx, hy, hz = (float(c) for c in half / np.linalg.norm(half))
+    lx, ly, lz = light.direction.tolist()
+    paint *= light.strength(np.clip(nx * lx + ny * ly + nz * lz, 0, 1))[..., None]
+    hx, hy, hz = light.halfway()
     spot = np.clip(nx * hx + ny * hy + nz * hz, 0, 1) ** 60
     # a window is mirrored as a streak along the nail, on the side the light comes from
     at = 0.35 * float(light.direction[:2] @ side) + manicure.streak_at + 0.55 * float(np.sin(roll))

@@ -5,55 +5,33 @@ Everything is drawn at twice the final size and reduced, so that edges are anti-
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from nailseg.data.synthetic_hand import Limb
 from nailseg.data.synthetic_nail import Canvas, Manicure, paint_nail
-from nailseg.data.synthetic_scene import Light, smooth_noise
+from nailseg.data.synthetic_scene import Light, smooth_noise, unit_vectors, window_of
 
 _FINER = 2  # pixels drawn per pixel kept, along each side
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One painted hand at the final size.
+    """One painted hand at the final size."""
 
-    Attributes:
-        color: float32 (H, W, 3), RGB, 0..255, multiplied by `cover`.
-        cover: float32 (H, W), 0..1, how much of a pixel the hand fills.
-        nails: float32 (K, H, W), 0..1, what is seen of each nail.
-    """
-
-    color: np.ndarray
-    cover: np.ndarray
-    nails: np.ndarray
+    color: np.ndarray  # float32 (H, W, 3), RGB, 0..255, multiplied by `cover`
+    cover: np.ndarray  # float32 (H, W), 0..1, how much of a pixel the hand fills
+    nails: np.ndarray  # float32 (K, H, W), 0..1, what is seen of each nail
 
 
 def paint_hand(
-    rng: np.random.Generator,
-    limbs: list[Limb],
-    shape: tuple[int, int],
-    skin: np.ndarray,
-    polish: np.ndarray | None,
-    cloth: np.ndarray,
-    light: Light,
+    rng: np.random.Generator, limbs: list[Limb], shape: tuple[int, int], skin, polish, cloth, light: Light
 ) -> Layer:
-    """Draws one hand.
-
-    Args:
-        rng: Source of every choice.
-        limbs: In pixels of the result, as `synthetic_hand.place` returns them.
-        shape: Height and width of the result.
-        skin: RGB.
-        polish: RGB, or None for bare nails.
-        cloth: RGB of the sleeve.
-        light: Where the light comes from.
-    """
+    """Draws one hand; `shape` is the result's (H, W), the colours are RGB, `polish` None for bare nails."""
     left, top, right, bottom = _extent(limbs, shape)
-    limbs = [_magnify(limb, (left, top)) for limb in limbs]
+    limbs = [limb.moved(np.eye(2), _FINER, (-left * _FINER, -top * _FINER)) for limb in limbs]
     small = (right - left, bottom - top)
     depth, owner = _heights(limbs, (small[1] * _FINER, small[0] * _FINER))
     fingers = [limb.radii[0] for limb in limbs if limb.kind == "finger"]
@@ -61,23 +39,18 @@ def paint_hand(
     canvas = Canvas(_skin_color(rng, limbs, owner, skin, cloth, unit), _outline(owner, unit), depth, owner)
     _shade(rng, canvas, depth - _creases(rng, limbs, depth.shape, unit), unit, light)
     manicure = Manicure(rng, skin, polish)
-    nails = [
-        paint_nail(rng, canvas, limbs, number, manicure, light)
-        for number, limb in enumerate(limbs)
-        if limb.nail is not None
-    ]
-    window = np.s_[top:bottom, left:right]
-    layer = Layer(
-        np.zeros((*shape, 3), np.float32),
-        np.zeros(shape, np.float32),
-        np.zeros((len(nails), *shape), np.float32),
-    )
-    canvas.color[:] *= canvas.cover[..., None]
-    layer.color[window] = cv2.resize(canvas.color, small, interpolation=cv2.INTER_AREA)
-    layer.cover[window] = cv2.resize(canvas.cover, small, interpolation=cv2.INTER_AREA)
-    for kept, nail in zip(layer.nails, nails, strict=True):
-        kept[window] = cv2.resize(nail, small, interpolation=cv2.INTER_AREA)
-    return layer
+    shown = [number for number, limb in enumerate(limbs) if limb.nail is not None]
+    nails = [paint_nail(rng, canvas, limbs[number], number, manicure, light) for number in shown]
+
+    def reduce(picture: np.ndarray) -> np.ndarray:
+        whole = np.zeros((*shape, *picture.shape[2:]), np.float32)
+        whole[top:bottom, left:right] = cv2.resize(picture, small, interpolation=cv2.INTER_AREA)
+        return whole
+
+    parts = np.zeros((len(nails), *shape), np.float32)
+    for part, nail in zip(parts, nails, strict=True):
+        part[:] = reduce(nail)
+    return Layer(reduce(canvas.color * canvas.cover[..., None]), reduce(canvas.cover), parts)
 
 
 def _extent(limbs: list[Limb], shape: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -90,46 +63,32 @@ def _extent(limbs: list[Limb], shape: tuple[int, int]) -> tuple[int, int, int, i
     return left, top, max(right, left + 4), max(bottom, top + 4)
 
 
-def _magnify(limb: Limb, origin: tuple[int, int]) -> Limb:
-    """The limb in pixels of the canvas."""
-    nail = limb.nail
-    if nail is not None:
-        nail = replace(nail, width=nail.width * _FINER, bed=nail.bed * _FINER, free=nail.free * _FINER)
-    points = (limb.points - origin) * _FINER
-    return replace(limb, points=points, z=limb.z * _FINER, radii=limb.radii * _FINER, nail=nail)
-
-
 def _heights(limbs: list[Limb], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Height of the nearest surface, float32 (H, W), and whose it is, int16 (H, W), -1 for nobody's."""
     depth = np.full(size, -1e4, np.float32)
     owner = np.full(size, -1, np.int16)
     for number, limb in enumerate(limbs):
         for k in range(len(limb.points) - 1):
-            _raise_to_cone(
-                depth, owner, limb.points[k : k + 2], limb.z[k : k + 2], limb.radii[k : k + 2], number
-            )
+            ends = slice(k, k + 2)
+            _raise_to_cone(depth, owner, limb.points[ends], limb.z[ends], limb.radii[ends], number)
     depth[owner < 0] = depth[owner >= 0].min(initial=0.0)
     return depth, owner
 
 
 def _raise_to_cone(depth, owner, points, z, radii, number: int) -> None:
     """Raises `depth` to a round cone between two points wherever the cone is higher."""
-    height, width = depth.shape
     big = radii.max() + 1
-    left, top = np.maximum(np.floor(points.min(0) - big).astype(int), 0)
-    right, bottom = np.minimum(np.ceil(points.max(0) + big).astype(int) + 1, (width, height))
-    if left >= right or top >= bottom:
+    found = window_of(points.min(0) - big, points.max(0) + big + 1, depth.shape)
+    if found is None:
         return
-    x = np.arange(left, right, dtype=np.float32)[None] - np.float32(points[0, 0])
-    y = np.arange(top, bottom, dtype=np.float32)[:, None] - np.float32(points[0, 1])
+    window, x, y = found
+    x, y = x - np.float32(points[0, 0]), y - np.float32(points[0, 1])
     dx, dy = (points[1] - points[0]).astype(np.float32)
     t = np.clip((x * dx + y * dy) / np.float32(dx * dx + dy * dy + 1e-6), 0, 1)
     radius = np.float32(radii[0]) + t * np.float32(radii[1] - radii[0])
     inside = radius * radius - (x - t * dx) ** 2 - (y - t * dy) ** 2
-    surface = (
-        np.float32(z[0]) + t * np.float32(z[1] - z[0]) + np.sqrt(np.maximum(inside, 0)) * np.float32(0.8)
-    )
-    window = np.s_[top:bottom, left:right]
+    axis = np.float32(z[0]) + t * np.float32(z[1] - z[0])
+    surface = axis + np.sqrt(np.maximum(inside, 0)) * np.float32(0.8)
     higher = (inside > 0) & (surface > depth[window])
     np.copyto(depth[window], surface, where=higher)
     owner[window][higher] = number
@@ -172,9 +131,7 @@ def _paint_ring(rng, limb: Limb, color: np.ndarray) -> None:
     """A band around the first phalanx, sometimes with a stone."""
     metal = np.array([(212, 170, 80), (190, 192, 198), (206, 150, 120)][rng.integers(3)], float)
     center = 0.55 * limb.points[0] + 0.45 * limb.points[2]
-    along = limb.points[2] - limb.points[0]
-    along = along / (np.linalg.norm(along) + 1e-9)
-    side = np.array([-along[1], along[0]]) * limb.radii[1] * 1.1
+    side = unit_vectors(limb.points[2] - limb.points[0])[1] * limb.radii[1] * 1.1
     thick = max(2, int(limb.radii[1] * rng.uniform(0.12, 0.35)))
     for share, gain in ((1.0, 0.6), (0.75, 1.0), (0.3, 1.25)):
         ends = [tuple(int(v) for v in center + sign * side * share) for sign in (-1, 1)]
@@ -189,8 +146,7 @@ def _creases(rng, limbs: list[Limb], size: tuple[int, int], unit: float) -> np.n
     folds = np.zeros(size, np.uint8)
     for limb in limbs:
         for k in limb.joints:
-            along = limb.points[k] - limb.points[k - 1]
-            along = along / (np.linalg.norm(along) + 1e-9)
+            along, _ = unit_vectors(limb.points[k] - limb.points[k - 1])
             angle = np.degrees(np.arctan2(along[1], along[0]))
             for _ in range(rng.integers(2, 6)):
                 center = limb.points[k] + along * limb.radii[k] * rng.normal(0, 0.28)
@@ -206,27 +162,24 @@ def _creases(rng, limbs: list[Limb], size: tuple[int, int], unit: float) -> np.n
 def _shade(rng, canvas: Canvas, surface: np.ndarray, unit: float, light: Light) -> None:
     """Light on skin: slopes, dark gaps between fingers, a soft sheen. Changes the canvas' colour in place."""
     smooth = cv2.GaussianBlur(surface, (0, 0), max(0.13 * unit, 1.0))
-    dx = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
-    dy = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
+    dx, dy = (cv2.Sobel(smooth, cv2.CV_32F, i, 1 - i, ksize=3, scale=1 / 8) for i in (1, 0))
     # the outline is no cliff: without a limit every hand wears a dark rim
-    steep = cv2.magnitude(dx, dy)
-    limit = 1 / np.maximum(1, steep / 1.3)
+    limit = 1 / np.maximum(1, cv2.magnitude(dx, dy) / 1.3)
     dx *= limit
     dy *= limit
     norm = 1 / np.sqrt(dx * dx + dy * dy + 1)
-    lx, ly, lz = (float(v) for v in light.direction)
+    lx, ly, lz = light.direction.tolist()
     facing = np.clip((lz - dx * lx - dy * ly) * norm, 0, 1)
     nearby = cv2.blur(cv2.resize(smooth, None, fx=0.25, fy=0.25), (int(0.5 * unit) | 1,) * 2)
     below = np.clip(cv2.resize(nearby, surface.shape[::-1]) - smooth, 0, None)
     below[canvas.owner < 0] = 0
     gap = np.clip(1 - below * np.float32(0.55 / unit), 0.4, 1)
-    strength = (light.ambient + (1 - light.ambient) / max(lz, 0.6) * facing) * gap
+    strength = light.strength(facing) * gap
     # light that enters skin comes back red, so shadows keep more of it
     table = np.linspace(0, 1.5, 256)[:, None] ** np.array([0.85, 1.05, 1.12])
     index = np.clip(strength * (255 / 1.5), 0, 255).astype(np.uint8)
     canvas.color[:] *= cv2.LUT(cv2.merge([index] * 3), table.astype(np.float32).reshape(1, 256, 3))
-    half = np.add(light.direction, (0, 0, 1))
-    hx, hy, hz = (float(v) for v in half / np.linalg.norm(half))
+    hx, hy, hz = light.halfway()
     sheen = np.clip((hz - dx * hx - dy * hy) * norm, 0, 1)
     for _ in range(4):  # to the 16th power
         sheen *= sheen

@@ -7,56 +7,33 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-_SKIN = np.array(
-    [
-        (247, 219, 200),
-        (238, 196, 168),
-        (226, 172, 138),
-        (204, 146, 110),
-        (172, 116, 84),
-        (134, 88, 62),
-        (98, 64, 47),
-        (68, 45, 36),
-    ],
-    float,
-)
-_POLISH = np.array(
-    [
-        (176, 16, 32),
-        (206, 30, 48),
-        (120, 12, 32),
-        (226, 92, 120),
-        (244, 170, 182),
-        (232, 190, 172),
-        (196, 140, 120),
-        (60, 16, 36),
-        (18, 18, 22),
-        (245, 243, 238),
-        (34, 60, 130),
-        (120, 170, 220),
-        (130, 206, 186),
-        (40, 96, 72),
-        (246, 214, 90),
-        (240, 130, 70),
-        (170, 130, 190),
-        (110, 76, 62),
-        (150, 150, 156),
-    ],
-    float,
+
+def _colors(text: str) -> np.ndarray:
+    return np.array([list(bytes.fromhex(color)) for color in text.split()], float)
+
+
+_SKIN = _colors("f7dbc8 eec4a8 e2ac8a cc926e ac7454 86583e 62402f 442d24")
+_POLISH = _colors(
+    "b01020 ce1e30 780c20 e25c78 f4aab6 e8beac c48c78 3c1024 121216 f5f3ee "
+    "223c82 78aadc 82ceba 286048 f6d65a f08246 aa82be 6e4c3e 96969c"
 )
 
 
 @dataclass(frozen=True)
 class Light:
-    """One lamp or window, and the rest of the room.
+    """One lamp or window, and the rest of the room."""
 
-    Attributes:
-        direction: float (3,), unit length, towards the light; x right, y down, z to the camera.
-        ambient: Share of the light that comes from everywhere, 0..1.
-    """
+    direction: np.ndarray  # float (3,), unit length, towards the light; x right, y down, z to the camera
+    ambient: float  # share of the light that comes from everywhere, 0..1
 
-    direction: np.ndarray
-    ambient: float
+    def strength(self, facing: np.ndarray) -> np.ndarray:
+        """Light on a surface, from the cosine of its slope towards the lamp."""
+        return self.ambient + (1 - self.ambient) / max(float(self.direction[2]), 0.6) * facing
+
+    def halfway(self) -> list[float]:
+        """The slope that mirrors the lamp into the camera, unit length."""
+        half = np.add(self.direction, (0, 0, 1))
+        return (half / np.linalg.norm(half)).tolist()
 
 
 def skin_tone(rng: np.random.Generator) -> np.ndarray:
@@ -72,38 +49,58 @@ def polish_color(rng: np.random.Generator) -> np.ndarray:
     return np.clip(_POLISH[rng.integers(len(_POLISH))] * rng.normal(1, 0.08) + rng.normal(0, 8, 3), 5, 250)
 
 
+def unit_vectors(step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Along a step in the plane and across it, float (2,) each."""
+    along = step / (np.linalg.norm(step) + 1e-9)
+    return along, np.array([-along[1], along[0]])
+
+
+def window_of(low: np.ndarray, high: np.ndarray, size: tuple[int, ...]):
+    """A box's part of a picture: its slices, and float32 x (1, W) and y (H, 1) there; None if outside."""
+    left, top = np.maximum(np.floor(low).astype(int), 0)
+    right, bottom = np.minimum(np.ceil(high).astype(int), size[1::-1])
+    if left >= right or top >= bottom:
+        return None
+    x, y = np.arange(left, right, dtype=np.float32), np.arange(top, bottom, dtype=np.float32)
+    return np.s_[top:bottom, left:right], x[None], y[:, None]
+
+
+def fill(outline: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """An outline, float (K, 2), filled in a window; anti-aliased float32 (H, W), 0..1."""
+    alpha = np.zeros((y.size, x.size), np.uint8)
+    corners = np.round((outline - (int(x[0, 0]), int(y[0, 0]))) * 16).astype(np.int32)
+    cv2.fillPoly(alpha, [corners], 255, cv2.LINE_AA, 4)
+    return alpha.astype(np.float32) / 255
+
+
 def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """A table, cloth, wall or blurred room without a hand. float32 (height, width, 3), 0..255."""
-    kind = rng.choice(
-        ["plain", "cloth", "wood", "lights", "print", "tiles"], p=[0.25, 0.22, 0.16, 0.17, 0.1, 0.1]
-    )
+    shares = {"plain": 0.25, "cloth": 0.22, "wood": 0.16, "lights": 0.17, "print": 0.1, "tiles": 0.1}
+    kind = rng.choice(list(shares), p=list(shares.values()))
+    size = height, width
     picture = _gradient(rng, height, width)
     y, x = np.mgrid[:height, :width].astype(np.float32)
     angle = rng.uniform(0, np.pi)
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     if kind == "cloth":
-        folds = sum(
-            smooth_noise(rng, (height, width), grain) * gain for grain, gain in ((60, 16), (25, 8), (2, 6))
-        )
+        folds = sum(smooth_noise(rng, size, grain) * gain for grain, gain in ((60, 16), (25, 8), (2, 6)))
         thread = rng.uniform(1.0, 2.2)
         weave = np.sin(along * thread) * np.sin(across * thread) * rng.uniform(0, 9)
         picture += (folds + weave)[..., None]
     elif kind == "wood":
         picture = picture * 0.35 + np.float32((150, 108, 72)) * np.float32(rng.uniform(0.35, 0.9))
-        warp = smooth_noise(rng, (height, width), 70) * 14 + along * 0.06
+        warp = smooth_noise(rng, size, 70) * 14 + along * 0.06
         picture *= (1 + 0.16 * np.sin((across + warp) * rng.uniform(0.1, 0.4)))[..., None]
-        picture += smooth_noise(rng, (height, width), 3)[..., None] * 4
+        picture += smooth_noise(rng, size, 3)[..., None] * 4
     elif kind == "lights":
         for _ in range(int(rng.integers(8, 40))):
             center = (int(rng.integers(width)), int(rng.integers(height)))
             color = polish_color(rng) if rng.random() < 0.6 else picture[center[1], center[0]] * 1.3
-            cv2.circle(
-                picture, center, int(rng.integers(4, 40)), tuple(float(c) for c in color), -1, cv2.LINE_AA
-            )
+            cv2.circle(picture, center, int(rng.integers(4, 40)), color.tolist(), -1, cv2.LINE_AA)
         picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(2, 12))
     elif kind == "print":
         step = rng.uniform(7, 16)
-        lines = (across % step < step * 0.4) & (smooth_noise(rng, (height, width), 4) > -0.3)
+        lines = (across % step < step * 0.4) & (smooth_noise(rng, size, 4) > -0.3)
         picture = picture * 0.2 + 190 - lines[..., None] * np.float32(rng.uniform(40, 150))
     elif kind == "tiles":
         step = rng.uniform(18, 70)
@@ -113,9 +110,7 @@ def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return np.clip(picture, 0, 255).astype(np.float32)
 
 
-def scatter_objects(
-    rng: np.random.Generator, picture: np.ndarray, lures: list[np.ndarray], light: Light
-) -> None:
+def scatter_objects(rng: np.random.Generator, picture: np.ndarray, lures: list[np.ndarray], light: Light):
     """Puts sweets, petals, buttons and bottles about, many in the colours of skin and polish. In place."""
     height, width = picture.shape[:2]
     size = min(height, width)
@@ -127,51 +122,36 @@ def scatter_objects(
         kind = rng.choice(["oval", "box", "petal"], p=[0.5, 0.3, 0.2])
         if rng.random() < 0.12:  # a bottle, a book, a cushion
             radius, kind = size * rng.uniform(0.15, 0.35), "box"
-        _object(
-            picture,
-            kind,
-            center,
-            radius,
-            stretch,
-            rng.uniform(0, np.pi),
-            color * rng.normal(1, 0.08),
-            light,
-            rng,
-        )
+        angle = rng.uniform(0, np.pi)
+        _object(rng, picture, kind, center, radius, stretch, angle, color * rng.normal(1, 0.08), light)
 
 
 def _object(
-    picture, kind: str, center, radius: float, stretch: float, angle: float, color, light: Light, rng
-) -> None:
+    rng, picture, kind: str, center, radius: float, stretch: float, angle: float, color, light: Light
+):
     """One shaded thing with a shadow and perhaps a highlight."""
-    height, width = picture.shape[:2]
     t = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    power = {"oval": 1.0, "box": rng.uniform(0.15, 0.45), "petal": 1.0}[kind]
+    squareness = rng.uniform(0.15, 0.45)
+    power = squareness if kind == "box" else 1.0
     x = np.sign(np.cos(t)) * np.abs(np.cos(t)) ** power * radius
     y = np.sign(np.sin(t)) * np.abs(np.sin(t)) ** power * radius * stretch
     if kind == "petal":
         y *= 1 - 0.6 * (x / radius)
     points = np.stack([x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)], 1)
     reach = int(radius * 1.8) + 4
-    left, top = (int(c) - reach for c in center)
-    right, bottom = left + 2 * reach, top + 2 * reach
-    low_x, low_y, high_x, high_y = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
-    if low_x >= high_x or low_y >= high_y:
+    found = window_of(np.floor(center) - reach, np.floor(center) + reach, picture.shape)
+    if found is None:
         return
-    alpha = np.zeros((high_y - low_y, high_x - low_x), np.uint8)
-    shifted = points + center - (low_x, low_y)
-    cv2.fillPoly(alpha, [np.round(shifted * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-    alpha = alpha.astype(np.float32) / 255
+    window, x, y = found
+    alpha = fill(points + center, x, y)
     body = cv2.GaussianBlur(alpha, (0, 0), max(radius * stretch * 0.4, 1.0))
-    dx, dy = (
-        cv2.Sobel(body, cv2.CV_32F, *order, ksize=3, scale=radius * stretch / 8) for order in ((1, 0), (0, 1))
-    )
-    lx, ly, lz = (float(v) for v in light.direction)
+    dx, dy = (cv2.Sobel(body, cv2.CV_32F, i, 1 - i, ksize=3, scale=radius * stretch / 8) for i in (1, 0))
+    lx, ly, lz = light.direction.tolist()
     facing = (lz - dx * lx - dy * ly) / np.sqrt(dx * dx + dy * dy + 1)
     shade = light.ambient + (1 - light.ambient) * np.clip(facing, 0, 1) / max(lz, 0.6)
     offset = np.float32([[1, 0, -lx * radius * 0.35], [0, 1, -ly * radius * 0.35]])
     shadow = cv2.warpAffine(cv2.GaussianBlur(alpha, (0, 0), radius * 0.2 + 0.5), offset, alpha.shape[::-1])
-    target = picture[low_y:high_y, low_x:high_x]
+    target = picture[window]
     target *= (1 - 0.4 * shadow * (1 - alpha))[..., None]
     shiny = np.clip((facing - 0.93) / 0.07, 0, 1) * rng.choice([0, 60, 120])
     target += alpha[..., None] * (np.clip(color, 0, 255) * shade[..., None] + shiny[..., None] - target)

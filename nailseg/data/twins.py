@@ -42,10 +42,7 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
 
 
 def find_twins(thumbnails: np.ndarray) -> np.ndarray:
-    """Finds pairs of thumbnails of one photograph; enough of them to connect every cluster.
-
-    Args:
-        thumbnails: uint8 (N, 96, 96), of `thumbnail`.
+    """Finds pairs of thumbnails, uint8 (N, 96, 96), of one photograph; enough to connect every cluster.
 
     Returns:
         int64 (P, 2), sorted, the smaller index first. Equal thumbnails are paired with the first only.
@@ -71,34 +68,18 @@ def find_twins(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def clusters(count: int, pairs: np.ndarray) -> np.ndarray:
-    """Connects pairs.
+    """Connects `pairs`, int (P, 2): each of `count` items' smallest connected index, int64 (count,)."""
+    from scipy.sparse import coo_array  # here: only index and check need it
+    from scipy.sparse.csgraph import connected_components
 
-    Args:
-        count: number of items.
-        pairs: int (P, 2), indices of items that belong together.
-
-    Returns:
-        int64 (count,): for each item the smallest index that it is connected with.
-    """
-    root = list(range(count))
-
-    def find(item: int) -> int:
-        while root[item] != item:
-            root[item] = root[root[item]]
-            item = root[item]
-        return item
-
-    for a, b in np.asarray(pairs).tolist():
-        low, high = sorted((find(a), find(b)))
-        root[high] = low
-    return np.array([find(item) for item in range(count)], np.int64)
+    one, other = np.asarray(pairs, np.int64).reshape(-1, 2).T
+    links = coo_array((np.ones(len(one)), (one, other)), (count, count))
+    kind = connected_components(links, directed=False)[1]
+    return np.unique(kind, return_index=True)[1][kind]
 
 
 def hash_bits(thumbnails: np.ndarray) -> np.ndarray:
-    """Perceptual hashes of the eight flips and rotations.
-
-    Args:
-        thumbnails: uint8 (N, 96, 96).
+    """Perceptual hashes of the eight flips and rotations of uint8 (N, 96, 96).
 
     Returns:
         bool (N, 8, 64): bit (row * 8 + column) says whether that DCT coefficient lies above the median; the
@@ -126,10 +107,7 @@ def turned(picture: np.ndarray, turn: int) -> np.ndarray:
 
 
 def propose(bits: np.ndarray) -> np.ndarray:
-    """Pairs whose hashes nearly agree, found through tables of random bit subsets.
-
-    Args:
-        bits: bool (N, 8, 64), of `hash_bits`.
+    """Pairs whose hashes, bool (N, 8, 64), nearly agree, found through tables of random bit subsets.
 
     Returns:
         int64 (P, 3): first index < second index, and the turn of the second that brings it nearest.
