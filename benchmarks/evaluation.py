@@ -16,6 +16,8 @@ import logging
 import resource
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from lightning.pytorch import Trainer
@@ -41,6 +43,7 @@ def write_csv(folder: Path, count: int) -> Path:
 
 def measure(csv_path: Path, size: int, folder: Path, weights: str) -> tuple[float, float, float]:
     """Seconds of test and report, seconds inside the network, and the process's peak memory in MB."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     data = SegmentationDataModule(csv=str(csv_path), size=size, batch_size=8)
     task = SegmentationTask(weights=weights, class_names=data.class_names, image_size=size)
     inside, began = 0.0, 0.0
@@ -72,7 +75,6 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=432, help="pixels of the drawn pictures")
     parser.add_argument("--weights", default="b0", help="a trained model finds fewer components than b0")
     options = parser.parse_args()
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "drawn"
         write_sample(folder, count=options.images, size=options.side)

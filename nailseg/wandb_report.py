@@ -46,26 +46,26 @@ def report_to_wandb(
     cells = [[names[t], names[p], matrix[t][p]] for t in range(len(names)) for p in range(len(names))]
     logged = {f"{split}/confusion_matrix": wandb.Table(["truth", "predicted", "pixels"], cells)}
     if images:
-        logged[f"{split}/worst"] = _worst(task, data, table, split)
+        worst = rank(table, names)[:GALLERY]
+        columns = ["image", *(f"dice_{name}" for name in names[1:])]
+        logged[f"{split}/worst"] = wandb.Table(columns, [[table[n][key] for key in columns] for n in worst])
+        # not inside the table: W&B keeps a table's pictures outside the run's folder until they are uploaded
+        logged[f"{split}/worst_images"] = [_with_masks(task, data, table, split, n) for n in worst]
     for run in runs:
         run.summary.update({f"{split}/{k}": v for k, v in metrics.items() if isinstance(v, int | float)})
         run.log(logged)
 
 
-def _worst(
-    task: SegmentationTask, data: SegmentationDataModule, table: list[dict[str, Any]], split: str
+def _with_masks(
+    task: SegmentationTask, data: SegmentationDataModule, table: list[dict[str, Any]], split: str, n: int
 ) -> Any:
     import wandb
 
-    segmenter, dataset = Segmenter(task.network, task.info(), task.device), data.dataset(split)
+    image, truth = data.dataset(split).read(int(task.image_counts.row[n]))
+    prediction = Segmenter(task.network, task.info(), task.device)(image).mask
     labels = dict(enumerate(task.class_names)) | {IGNORE_INDEX: "ignored"}
-    scores = [f"dice_{name}" for name in task.class_names[1:]]
-    found = wandb.Table(["image", "path", *scores])
-    for n in rank(table, task.class_names)[:GALLERY]:
-        image, truth = dataset.read(int(task.image_counts.row[n]))
-        masks = {
-            name: {"mask_data": mask.astype("int64"), "class_labels": labels}
-            for name, mask in (("truth", truth), ("prediction", segmenter(image).mask))
-        }
-        found.add_data(wandb.Image(image, masks=masks), table[n]["image"], *(table[n][key] for key in scores))
-    return found
+    masks = {
+        name: {"mask_data": mask.astype("int64"), "class_labels": labels}
+        for name, mask in (("truth", truth), ("prediction", prediction))
+    }
+    return wandb.Image(image, masks=masks, caption=table[n]["image"])

@@ -273,6 +273,11 @@ def test_log_images_and_patience_are_options(drawn, tiny_folder, tmp_path) -> No
         assert len(list(csv.DictReader(file))) < 5
 
 
+def masks_of(drawn) -> list[str]:
+    with (drawn / "nails.csv").open(newline="") as file:
+        return [row["mask"] for row in csv.DictReader(file)]
+
+
 def test_wandb_run_is_offline_and_in_the_run_folder(drawn, tiny_folder, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     args = [*options(drawn, tiny_folder), "--trainer.max_epochs=1", "--log_images", "--name=w"]
@@ -296,13 +301,17 @@ def test_wandb_run_is_offline_and_in_the_run_folder(drawn, tiny_folder, tmp_path
     ]
     (worst,) = (media / "table" / "test").glob("worst*.json")
     table = json.loads(worst.read_text())
-    assert table["columns"] == ["image", "path", "dice_nail"]
+    assert table["columns"] == ["image", "dice_nail"]
     with (run / "test" / "per_image.csv").open() as file:
         dices = {row["image"]: row["dice_nail"] for row in csv.DictReader(file)}
-    scores = [row[2] for row in table["data"]]
+    scores = [score for _, score in table["data"]]
     assert scores == sorted(scores)
-    assert all(float(dices[path]) == score for _, path, score in table["data"])
-    assert set(table["data"][0][0]["masks"]) == {"truth", "prediction"}
+    assert all(float(dices[path]) == score for path, score in table["data"])
+    pictures = list((media / "images" / "test").glob("worst_images*.png"))
+    masks = list((media / "images" / "mask" / "test").glob("worst_images*.mask.png"))
+    assert len(pictures) == len(scores)
+    truths = {cv2.imread(str(drawn / mask), cv2.IMREAD_GRAYSCALE).tobytes() for mask in masks_of(drawn)}
+    assert {(cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE) * 255).tobytes() for mask in masks} & truths
 
 
 def test_no_logger_and_a_frozen_encoder(drawn, tiny_folder, tmp_path, monkeypatch) -> None:
