@@ -82,6 +82,7 @@ def main() -> None:
         for count in (options.images // 4, options.images):
             # a process of its own: one that has tested before has its peak behind it
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                table = write_csv(folder, count)
                 done = pool.submit(measure, table, options.size, Path(place), options.weights)
                 total, inside, memory = done.result()
             print(f"{count:>8}{total:>14.1f} s{inside:>14.1f} s{1 - inside / total:>10.1%}{memory:>11.0f} MB")
