@@ -32,7 +32,7 @@ def train_folds(args: list[str]) -> int:
     The folder runs/NAME-folds holds the folds' CSVs, their run folders fold-1 …, and test/.
 
     Args:
-        args: the command line of `nailseg.train` with `--folds`; `--resume FOLDER` skips what is finished.
+        args: of `nailseg.train`, `--folds` among them; `--resume FOLDER` skips what is finished there.
 
     Returns:
         0, or the exit code of the fold that failed.
