@@ -30,8 +30,6 @@ def test_every_row_is_tested_once_and_groups_stay_whole() -> None:
         counts = Counter(row.split for row in fold)
         assert abs(counts["test"] - 15) <= 3
         assert abs(counts["val"] - 4.5) <= 3  # a tenth of the 45 others
-        assert [row.image for row in fold] == [row.image for row in given]
-    assert folds.deal_rows(given, 4) == dealt
 
 
 @pytest.mark.parametrize("val", [0, 12])
@@ -49,8 +47,7 @@ def test_too_few_groups_are_refused() -> None:
 def here(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    for name in ("NAILSEG_RUN_FOLDER", "LOCAL_RANK"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
     return tmp_path
 
 
@@ -71,7 +68,6 @@ def test_folds_are_pooled_and_resumed(here, drawn, tiny_folder, capsys, monkeypa
     kinds = ("hits_nail", "false_alarms_nail", "misses_nail")
     hits, *wrong = (sum(int(row[kind]) for row in pooled) for kind in kinds)
     metrics = json.loads((folder / "test" / "metrics.json").read_text())
-    assert metrics["n_images"] == 24
     assert metrics["iou_nail"] == pytest.approx(hits / (hits + sum(wrong)))
     own = [json.loads((folder / f"fold-{k}" / "test" / "metrics.json").read_text()) for k in (1, 2)]
     for key in ("dice_nail", "dice_per_image_nail"):
