@@ -144,5 +144,5 @@ def _text_table(result: dict[str, Any]) -> str:
             lines.append(f"Dice of the images with {row['class']}, {row['run']}: {words}")
     lines += [f"not in every run, left out: {n} images of {p}" for p, n in result["left_out"].items() if n]
     if result["n_groups"] < FEW_GROUPS:
-        lines.append(f"only {result['n_groups']} groups: the intervals are narrower than they should be")
+        lines.append(f"groups: only {result['n_groups']}, so the intervals are narrower than they should be")
     return "\n".join(lines)

@@ -27,19 +27,15 @@ log = logging.getLogger("nailseg")
 
 
 def train_folds(args: list[str]) -> int:
-    """Trains and tests each fold in a process of its own, one after another, and pools the tests.
+    """Trains and tests each fold in a process of its own, pools the tests, and returns the exit code.
 
     The folder runs/NAME-folds holds the folds' CSVs, their run folders fold-1 …, and test/.
 
     Args:
-        args: the command line of `nailseg.train` with `--folds`; `--resume FOLDER` skips what is finished.
-
-    Returns:
-        0, or the exit code of the fold that failed.
+        args: of `nailseg.train`, `--folds` among them; `--resume FOLDER` skips what is finished there.
 
     Raises:
         ConfigError: options that make no sense, or too few groups for so many folds.
-        DataError: the CSV cannot be read.
     """
     given, resumed = runs.option(args, "--folds") or "", runs.option(args, "--resume")
     if not given.isdecimal() or int(given) < 2:
@@ -85,7 +81,6 @@ def deal_rows(rows: Sequence[Row], folds: int) -> list[list[Row]]:
         ConfigError: a fold has no row for train, val or test.
     """
     groups, strata = [row.group for row in rows], [folder_of(row) for row in rows]
-    # at most half: the CSV may have val rows only
     val = min(max(sum(row.split == "val" for row in rows), 1) / len(rows), 0.5)
     dealt = []
     for fold, parts in enumerate(deal_folds(groups, strata, folds, test=0.0), start=1):
@@ -129,10 +124,9 @@ def pool(folder: Path, folds: int) -> str:
         each = values[1:, c, k][~np.isnan(values[1:, c, k])]
         if len(each) < 2:  # nothing deviates
             continue
-        mean, std = float(each.mean()), float(each.std(ddof=1))
-        summary["folds"][key] = {"mean": mean, "std": std}
+        summary["folds"][key] = {"mean": float(each.mean()), "std": float(each.std(ddof=1))}
         shown = " ".join(f"{value:.4f}" for value in each)
-        lines.append(f"{key:<24}  {pooled:.4f}  {mean:.4f}  {std:.4f}  {shown}")
+        lines.append(f"{key:<24}  {pooled:.4f}  {each.mean():.4f}  {each.std(ddof=1):.4f}  {shown}")
     (target / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n")
     return "\n".join([*lines, f"written: {target}"])
 
@@ -163,5 +157,4 @@ def _train(args: list[str]) -> int:
         try:
             return child.wait()
         except KeyboardInterrupt:  # the child has it too, and says where it stands
-            child.wait()
-            return 130
+            return child.wait() or 130

@@ -16,15 +16,8 @@ from nailseg.errors import ConfigError
 
 def rows(n: int, per_group: int = 3, val: int = 6) -> list[Row]:
     """Rows of two folders, in groups of consecutive ones."""
-    return [
-        Row(
-            f"Images/{k % 2}/{k}.png",
-            f"Masks/{k % 2}/{k}.png",
-            "val" if k < val else "train",
-            f"g{k // per_group}",
-        )
-        for k in range(n)
-    ]
+    splits = ["val" if k < val else "train" for k in range(n)]
+    return [Row(f"{k % 2}/{k}.png", "m.png", split, f"g{k // per_group}") for k, split in enumerate(splits)]
 
 
 def test_every_row_is_tested_once_and_groups_stay_whole() -> None:
@@ -37,8 +30,6 @@ def test_every_row_is_tested_once_and_groups_stay_whole() -> None:
         counts = Counter(row.split for row in fold)
         assert abs(counts["test"] - 15) <= 3
         assert abs(counts["val"] - 4.5) <= 3  # a tenth of the 45 others
-        assert [row.image for row in fold] == [row.image for row in given]
-    assert folds.deal_rows(given, 4) == dealt
 
 
 @pytest.mark.parametrize("val", [0, 12])
@@ -56,50 +47,39 @@ def test_too_few_groups_are_refused() -> None:
 def here(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    for name in ("NAILSEG_RUN_FOLDER", "LOCAL_RANK"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
     return tmp_path
 
 
-def test_a_cross_validation_pools_what_its_folds_counted_and_resumes(here, drawn, tiny_folder, capfd) -> None:
-    args = [
-        f"--data.csv={drawn / 'nails.csv'}",
-        f"--model.weights={tiny_folder}",
-        "--data.size=64",
-        "--data.workers=0",
-        "--trainer.max_epochs=1",
-        "--trainer.accelerator=cpu",
-        "--trainer.enable_progress_bar=false",
-        "--folds=2",
-        "--name=x",
-    ]
+def test_folds_are_pooled_and_resumed(here, drawn, tiny_folder, capsys, monkeypatch) -> None:
+    # in this process, for starting one takes ten times as long as training
+    monkeypatch.setattr(folds, "_train", train.main)
+    args = [f"--data.csv={drawn / 'nails.csv'}", f"--model.weights={tiny_folder}", "--folds=2", "--name=x"]
+    args += ["--data.size=64", "--data.workers=0", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
     assert train.main(args) == 0
     folder = Path("runs/x-folds")
-    shown = capfd.readouterr().err
+    shown = capsys.readouterr().err
     assert "fold 2 of 2\n" in shown
-    assert (folder / "fold-2" / "model" / "model.safetensors").exists()
     assert [path.name for path in Path("runs").iterdir()] == ["x-folds"]
     with (folder / "test" / "per_image.csv").open() as file:
         pooled = list(csv.DictReader(file))
     with (drawn / "nails.csv").open() as file:
         assert sorted(row["image"] for row in pooled) == sorted(row["image"] for row in csv.DictReader(file))
-    hits, wrong = (
-        np.array([sum(int(row[f"{kind}_nail"]) for kind in kinds) for row in pooled])
-        for kinds in (("hits",), ("false_alarms", "misses"))
-    )
+    kinds = ("hits_nail", "false_alarms_nail", "misses_nail")
+    hits, *wrong = (sum(int(row[kind]) for row in pooled) for kind in kinds)
     metrics = json.loads((folder / "test" / "metrics.json").read_text())
-    assert metrics["n_images"] == 24
-    assert metrics["iou_nail"] == pytest.approx(hits.sum() / (hits + wrong).sum())
+    assert metrics["iou_nail"] == pytest.approx(hits / (hits + sum(wrong)))
     own = [json.loads((folder / f"fold-{k}" / "test" / "metrics.json").read_text()) for k in (1, 2)]
     for key in ("dice_nail", "dice_per_image_nail"):
         values = [fold[key] for fold in own]
-        assert metrics["folds"][key]["mean"] == pytest.approx(np.mean(values))
-        assert metrics["folds"][key]["std"] == pytest.approx(np.std(values, ddof=1))
+        assert metrics["folds"][key] == pytest.approx(
+            {"mean": np.mean(values), "std": np.std(values, ddof=1)}
+        )
     assert f"{metrics['dice_nail']:.4f}" in shown
     # the first fold done, the second broken off after its last checkpoint
     shutil.rmtree(folder / "fold-2" / "model")
     assert train.main([*args, f"--resume={folder}"]) == 0
-    assert "fold 1 of 2, finished before" in capfd.readouterr().err
+    assert "fold 1 of 2, finished before" in capsys.readouterr().err
     assert (folder / "fold-2" / "test-2" / "per_image.csv").exists()
     again = json.loads((folder / "test-2" / "metrics.json").read_text())
     assert again["dice_nail"] == pytest.approx(metrics["dice_nail"], abs=1e-6)
