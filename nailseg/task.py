@@ -35,8 +35,8 @@ class SegmentationTask(LightningModule):
     """Fine-tunes a segmentation network.
 
     Logged: `train/loss` and its parts, `lr`; `val/iou_NAME`, `val/dice_NAME` (over all pixels of the
-    validation set, at network size during fit), `val/miou`, `val/iou_foreground`, `val/loss`; the test's are
-    those of metrics.json, at the masks' original size.
+    validation set, at network size), `val/miou`, `val/iou_foreground`, `val/loss`; `test/…` and, after
+    `validate`, `validate/…` are the numbers of metrics.json, at the masks' original size.
 
     Args:
         weights: what to start from: a hub name (nvidia/mit-b0 … b5, nvidia/segformer-b*-…: non-commercial), a
@@ -158,7 +158,7 @@ class SegmentationTask(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Logs the ratios of the counts, foreground first; in `validate` the numbers of the report."""
         if self.trainer.state.fn != TrainerFn.FITTING:
-            self._log_summary("val")
+            self._log_summary("validate")  # not val/: those are measured at the network's size
             return
         matrix = self.val_counts.compute()
         ious, dices = iou(matrix), dice(matrix)
