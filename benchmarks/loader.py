@@ -1,6 +1,6 @@
 """The training loader with and without its cache, and the same pixels out of `datasets`' Arrow files.
 
-    python benchmarks/loader.py [--nails DIR] [--size 512] [--photos 25] [--pictures 300] [--json FILE]
+    python benchmarks/loader.py [--nails DIR] [--size 512] [--photos 25] [--mild]
 
 Drawn photographs of 12 megapixels, and the pairs of DIR (Images/, Masks/) if it is given, go through
 `SegmentationDataModule`'s own loaders: uncached, cached in the first epoch (which writes) and in later ones.
@@ -32,9 +32,13 @@ from nailseg.data.cache import SETTLED
 from nailseg.data.datamodule import SegmentationDataModule
 from nailseg.data.dataset import SegmentationDataset
 from nailseg.data.synthetic import write_sample
+from nailseg.data.transforms import DEFAULT_AUGMENTATION, Augmentation
 from nailseg.models.segformer import SegFormer
 
 ASKED = {"12 megapixels": 10.0, "nails": 1.5}
+MILD = Augmentation(
+    scale=(0.7, 1.7), rotate=20.0, light=0.3, color=0.3, blur=0.05, noise=0.05, compression=0.05
+)
 KINDS = ("uncached", "cached", "arrow")
 
 
@@ -124,6 +128,8 @@ def compare(name: str, csv: Path, root: Path, folder: Path, options: argparse.Na
             size=options.size,
             batch_size=8,
             workers=options.workers,
+            augmentation=MILD if options.mild else DEFAULT_AUGMENTATION,
+            allow=("twin-split", "image-split", "doubled-image"),  # evenly chosen rows, dealt by number
             cache=str(folder / f"{name} cache") if kind == "cached" else "off",
         )
         modules[kind].setup("fit")
@@ -201,6 +207,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=300, help="pairs of --nails that are read")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--mild", action="store_true", help="augmentation of configs/scratch_b0.yaml")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     options = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
