@@ -176,7 +176,8 @@ def test_a_threshold_decides_what_is_foreground(model, photos, tmp_path, capsys)
     written = cv2.imread(str(out / "b.png"), cv2.IMREAD_UNCHANGED)
     assert (written == 255 * (probability >= middle)).all()
     assert 0.4 < (written > 0).mean() < 0.6
-    assert main(["predict", picture, "--model", str(model), "--out", str(out), "--threshold=model"]) == 1
+    other = str(tmp_path / "other")
+    assert main(["predict", picture, "--model", str(model), "--out", other, "--threshold=model"]) == 1
     assert "--threshold model: expected one in" in capsys.readouterr().err
     own = tmp_path / "own"
     segmenter = nailseg.load(model)
