@@ -37,7 +37,7 @@ def as_svg(figure: Figure) -> str:
     with matplotlib.rc_context(
         {"svg.hashsalt": "nailseg", "svg.fonttype": "none", "font.family": "sans-serif"}
     ):
-        figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
+        figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
