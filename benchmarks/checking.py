@@ -22,8 +22,8 @@ from pathlib import Path
 from nailseg.data.synthetic import write_sample
 
 
-def measure(*arguments: str) -> tuple[float, float]:
-    """Wall seconds and peak MB of one `nailseg` process (the largest of its own and its workers')."""
+def measure(*arguments: str) -> tuple[float, float, float]:
+    """Wall seconds, processor seconds and peak MB of one `nailseg` process."""
     start = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "nailseg", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -33,7 +33,8 @@ def measure(*arguments: str) -> tuple[float, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in (0, 1):  # 1: `check` found faults, which takes no less time
         sys.exit(errors.decode())
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
+    busy = usage.ru_utime + usage.ru_stime  # hardly depends on what else the machine does
+    return time.perf_counter() - start, busy, usage.ru_maxrss / 1024
 
 
 def link_pairs(source: Path, folder: Path, count: int) -> Path:
@@ -51,16 +52,23 @@ def link_pairs(source: Path, folder: Path, count: int) -> Path:
 
 def row(name: str, folder: Path, count: int, csv: Path) -> dict:
     """Times both verbs over one folder."""
-    index, index_memory = measure("index", str(folder), "--out", str(csv))
-    check, check_memory = measure("check", str(csv), "--root", str(folder))
-    total = index + check
+    index, index_busy, index_memory = measure("index", str(folder), "--out", str(csv))
+    check, check_busy, check_memory = measure("check", str(csv), "--root", str(folder))
+    total, busy = index + check, index_busy + check_busy
     memory = max(index_memory, check_memory)
     print(
-        f"{name:10}{count:>8}{index:>9.1f} s{check:>9.1f} s{total:>9.1f} s{1e3 * total / count:>9.1f} ms"
+        f"{name:10}{count:>8}{index:>9.1f} s{check:>9.1f} s{total:>9.1f} s{1e3 * busy / count:>9.1f} ms"
         f"{memory:>8.0f} MB",
         flush=True,
     )
-    return {"name": name, "pairs": count, "index_s": index, "check_s": check, "peak_mb": memory}
+    return {
+        "name": name,
+        "pairs": count,
+        "index_s": index,
+        "check_s": check,
+        "cpu_s": busy,
+        "peak_mb": memory,
+    }
 
 
 def main() -> None:
@@ -74,7 +82,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as place:
         scratch = Path(place)
-        print(f"{'':10}{'pairs':>8}{'index':>11}{'check':>11}{'both':>11}{'a pair':>12}{'memory':>11}")
+        print(f"{'':10}{'pairs':>8}{'index':>11}{'check':>11}{'both':>11}{'CPU a pair':>12}{'memory':>11}")
         if options.nails:
             whole = sum(path.is_file() for path in (options.nails / "Images").rglob("*"))
             for count in (min(700, whole), whole):

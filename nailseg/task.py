@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+import pickle
+import tempfile
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import torch
 import torch.distributed as dist
@@ -104,7 +107,7 @@ class SegmentationTask(LightningModule):
         self.val_counts = ConfusionMatrix(len(self.class_names))
         self.val_loss = MeanMetric()
         self.data_facts: dict[str, Any] = {}
-        self._image_counts: list[ImageCounts] = []
+        self._counted: BinaryIO | None = None
 
     @property
     def class_names(self) -> list[str]:
@@ -176,28 +179,33 @@ class SegmentationTask(LightningModule):
         """Counts on each image at its mask's original size, in float32."""
         with torch.autocast(self.device.type, enabled=False):
             _, logits = self._step(batch, restore=True)
-        self._image_counts.append(count_images(logits, batch["mask"], batch["row"], self.surface_tolerance))
+        counts = count_images(logits, batch["mask"], batch["row"], self.surface_tolerance)
+        pickle.dump(counts, self._counted)
 
     def on_test_epoch_end(self) -> None:
         """Logs the numbers of the report."""
         self._log_summary("test")
 
     def _log_summary(self, stage: str) -> None:
-        self.image_counts = gather(self._image_counts)
-        self._image_counts = []
+        assert self._counted is not None
+        self._counted.seek(0)
+        self.image_counts = gather(_read_parts(self._counted))
+        self._counted.close()
+        self._counted = None
         self.summary = summarise(self.image_counts, self.class_names)
         for name, value in self.summary.items():
             if isinstance(value, float):
                 self.log(f"{stage}/{name}", value, sync_dist=True)
 
     def on_validation_epoch_start(self) -> None:
-        """Forgets the images of a pass that was broken off, and lets processes validate unequal numbers.
+        """Begins to count anew, and lets processes validate unequal numbers.
 
         DistributedDataParallel broadcasts buffers (batch norm's statistics) before every forward pass, in
         evaluation too, and a process that has run out of images would leave the others waiting. They are
         sent once instead; averaged weights are in place by now, so every process validates the same network.
         """
-        self._image_counts = []
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            self.on_test_epoch_start()
         if isinstance(self.trainer.strategy.model, DistributedDataParallel):
             for buffer in self.buffers():
                 dist.broadcast(buffer, src=0)
@@ -209,8 +217,12 @@ class SegmentationTask(LightningModule):
             self.trainer.strategy.model.require_forward_param_sync = True
 
     def on_test_epoch_start(self) -> None:
-        """Forgets the images of a pass that was broken off."""
-        self._image_counts = []
+        """Begins to count anew.
+
+        Counts wait in a file: small arrays that stay, between large ones that go, would keep the heap from
+        shrinking, by half a megabyte an image.
+        """
+        self._counted = tempfile.TemporaryFile()  # noqa: SIM115 - read and closed at the epoch's end
 
     def choose_threshold(self) -> None:
         """Takes the threshold with the best Dice on what was just validated; two classes only."""
@@ -251,6 +263,14 @@ class SegmentationTask(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Makes the checkpoint complete: network config, class names, preprocessing."""
         checkpoint[artifact.CHECKPOINT_KEY] = artifact.checkpoint_facts(self.network, self.info())
+
+
+def _read_parts(file: BinaryIO) -> list[ImageCounts]:
+    parts = []
+    with suppress(EOFError):
+        while True:
+            parts.append(pickle.load(file))
+    return parts
 
 
 def gather(parts: list[ImageCounts]) -> ImageCounts:
