@@ -12,61 +12,22 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nailseg import __version__
 from nailseg.errors import OutputError, WeightsError
 from nailseg.model_card import model_card
+from nailseg.model_info import INFO_FILE, ModelInfo, is_checkpoint, locate, read_info
 from nailseg.models.building import quiet_transformers
 from nailseg.models.segformer import SegFormer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-INFO_FILE = "nailseg.json"
 CHECKPOINT_KEY = "nailseg"
 RESAMPLE_BILINEAR = 2  # Pillow's number, as preprocessor_config.json wants it
-
-
-@dataclass
-class ModelInfo:
-    """What is known of a model besides its weights; the content of nailseg.json.
-
-    Attributes:
-        class_names: in index order, the first is the background.
-        image_size: pixels of the longer side the network was trained at.
-        resize: `keep` or `squash`, as in `geometry.network_size`.
-        mean: RGB mean of images in 0..1, applied inside the network.
-        std: as `mean`, standard deviation.
-        origin: `weights` (what the training started from) and `licence` (of those weights).
-        threshold: foreground probability from which on a pixel is foreground; None is the largest class.
-        mask_values: how the training masks' file values were read.
-        metrics: content of metrics.json of the held-out test, empty if there was none.
-        data: fingerprint of the training data, empty if unknown.
-        version: of nailseg, that wrote it.
-    """
-
-    class_names: list[str]
-    image_size: int = 512
-    resize: str = "keep"
-    mean: list[float] = field(default_factory=list)
-    std: list[float] = field(default_factory=list)
-    origin: dict[str, str] = field(default_factory=dict)
-    threshold: float | None = None
-    mask_values: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-    version: str = __version__
-
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> ModelInfo:
-        """Reads a nailseg.json's content; fields of later versions are passed over."""
-        known = {f.name for f in dataclasses.fields(cls)}
-        return cls(**{key: value for key, value in content.items() if key in known})
 
 
 def describe(network: SegFormer, **facts: Any) -> ModelInfo:
@@ -146,22 +107,6 @@ def _verify(folder: Path, network: SegFormer) -> None:
         )
 
 
-def read_info(folder: str | Path) -> ModelInfo | None:
-    """The nailseg.json of a model folder; None if the folder has none (one that transformers wrote)."""
-    path = Path(folder) / INFO_FILE
-    if not path.is_file():
-        return None
-    try:
-        return ModelInfo.from_dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise WeightsError(f"{path}: expected what nailseg writes, found {error}.") from error
-
-
-def is_checkpoint(source: str | Path) -> bool:
-    """Whether a model source names a training checkpoint."""
-    return str(source).endswith(".ckpt")
-
-
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """A training checkpoint's content, loaded without executing anything in it.
 
@@ -190,6 +135,7 @@ def checkpoint_facts(network: SegFormer, info: ModelInfo) -> dict[str, Any]:
 
 def info_of(source: str | Path) -> ModelInfo | None:
     """What a checkpoint or model folder says of itself; None where there is no nailseg.json."""
+    source = locate(source)
     if is_checkpoint(source):
         return ModelInfo.from_dict(read_checkpoint(source)[CHECKPOINT_KEY]["info"])
     return read_info(source) if Path(source).is_dir() else None
@@ -201,7 +147,7 @@ def open_network(
     """The network of a checkpoint, or of whatever `SegFormer(weights)` takes.
 
     Args:
-        source: a checkpoint, a model folder, a hub name, or `b0` … `b5`.
+        source: a checkpoint, a model folder or its run, `nailseg-b0`, a hub name, or `b0` … `b5`.
         class_names: None keeps the source's own; other names than a source's own give it a new classifier,
             but a nailseg model must agree, because it would silently forget what it was trained for.
         drop_path: stochastic depth for further training.
@@ -209,6 +155,7 @@ def open_network(
     Raises:
         WeightsError: not found, does not fit, or has other class names.
     """
+    source = locate(source)
     info = info_of(source)
     if info and class_names and list(class_names) != info.class_names:
         raise WeightsError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nailseg.artifact import ModelInfo
+    from nailseg.model_info import ModelInfo
 
 
 def model_card(name: str, info: ModelInfo) -> str:

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 import numpy as np
-import torch
 
-from nailseg import artifact, geometry
 from nailseg import overlay as drawing
 from nailseg.data.reading import read_image
 from nailseg.errors import ConfigError, DataError
-from nailseg.metrics import class_index
-
-if TYPE_CHECKING:
-    from nailseg.artifact import ModelInfo
-    from nailseg.models.segformer import SegFormer
-
-DEFAULT_SIZE = 512  # longer side for models that do not say what they were trained at
+from nailseg.model_info import SHIPPED, ModelInfo, locate
 
 
 @dataclass(frozen=True)
@@ -43,40 +35,54 @@ class Result:
         return drawing.overlay(self.image, self.mask, opacity)
 
 
+class Backend(Protocol):
+    """What runs a network: torch, or an exported file's own runtime."""
+
+    info: ModelInfo
+
+    def __call__(self, images: np.ndarray, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Segments pictures of one size.
+
+        Args:
+            images: uint8 (N, H, W, 3), RGB.
+            size: pixels of the longer side that the network sees; None is the model's own.
+
+        Returns:
+            Mask uint8 (N, H, W), class index, and probability float32 (N, C, H, W).
+        """
+
+
 class Segmenter:
-    """A network with the preprocessing it was trained with.
+    """A model behind one call: picture in, mask at the picture's own size out.
 
     Args:
-        network: any network from uint8 (N, 3, H, W) to logits (N, C, H, W).
-        info: its image size and resize rule.
-        device: where it runs; None takes a GPU if there is one.
+        backend: what runs the network.
         threshold: probability (0..1) from which on a pixel is foreground, for two classes; None takes the
             more probable class, as 0.5 does.
+
+    Raises:
+        ConfigError: a threshold outside 0..1, or for a model of more than two classes.
     """
 
-    def __init__(
-        self,
-        network: SegFormer,
-        info: ModelInfo,
-        device: str | torch.device | None = None,
-        threshold: float | None = None,
-    ) -> None:
-        if threshold is not None and (len(info.class_names) != 2 or not 0 <= threshold <= 1):
+    def __init__(self, backend: Backend, threshold: float | None = None) -> None:
+        self.backend = backend
+        if threshold is not None and (len(self.class_names) != 2 or not 0 <= threshold <= 1):
             raise ConfigError(
                 f"--threshold {threshold}: expected a probability from 0 to 1 and a model of two classes, "
-                f"found the classes {info.class_names}. Leave it out to take the most probable class."
+                f"found the classes {self.class_names}. Leave it out to take the most probable class."
             )
         self.threshold = threshold
-        self.device = _usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.network = network.to(self.device).eval()
-        self.info = info
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is known of the model besides its weights."""
+        return self.backend.info
 
     @property
     def class_names(self) -> list[str]:
         """Names in index order; the first is the background."""
         return self.info.class_names
 
-    @torch.inference_mode()
     def __call__(self, picture: str | Path | np.ndarray | object) -> Result:
         """Segments one picture.
 
@@ -87,24 +93,11 @@ class Segmenter:
             DataError: a file that cannot be trusted, or an array of another form.
         """
         image = as_array(picture)
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].to(self.device)
-        fitted, valid = geometry.fit_image(pixels, self.info.image_size, self.info.resize)
-        logits = geometry.restore_logits(self.network(fitted), valid, image.shape[:2])
-        probability = logits.float().softmax(1)[0].cpu().numpy()
-        if self.threshold is None:
-            mask = class_index(logits)[0].cpu().numpy()
-        else:
+        masks, probabilities = self.backend(image[None])
+        mask, probability = masks[0], probabilities[0]
+        if self.threshold is not None:
             mask = (probability[1] >= self.threshold).astype(np.uint8)
         return Result(image, mask, probability, self.class_names)
-
-
-def _usable(device: str | torch.device) -> torch.device:
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:  # torch raises the latter for a build without CUDA
-        raise ConfigError(
-            f"--device: expected a device of this machine, found {device!r}. {error}"
-        ) from error
 
 
 def as_array(picture: str | Path | np.ndarray | object) -> np.ndarray:
@@ -126,12 +119,15 @@ def as_array(picture: str | Path | np.ndarray | object) -> np.ndarray:
 
 
 def load(
-    model: str | Path, device: str | None = None, threshold: float | Literal["model"] | None = None
+    model: str | Path = SHIPPED,
+    device: str | None = None,
+    threshold: float | Literal["model"] | None = None,
 ) -> Segmenter:
     """Opens a model for prediction.
 
     Args:
-        model: a model folder, a training checkpoint, a run folder, or a segmentation checkpoint of the hub.
+        model: a model folder, a training checkpoint, a run folder, a segmentation checkpoint of the hub, or
+            `nailseg-b0`, the nail model that comes with the package.
         device: "cpu", "cuda", …; None takes a GPU if there is one.
         threshold: as `Segmenter` takes it; "model" is the one in the model folder, chosen on its validation
             part.
@@ -143,18 +139,14 @@ def load(
         WeightsError: not found, does not fit, or has a classifier that nobody has trained.
         ConfigError: no such device, or a threshold that the model does not have or cannot use.
     """
-    source = Path(model)
-    if (source / "model" / artifact.INFO_FILE).is_file():  # a run folder: its model is meant
-        source = source / "model"
-    name = str(source) if source.exists() or artifact.is_checkpoint(model) else str(model)
-    network = artifact.open_network(name)
-    artifact.require_trained(network, model)
-    info = artifact.info_of(name) or artifact.describe(network, image_size=DEFAULT_SIZE)
+    from nailseg.torch_backend import open_torch  # an exported model needs no torch
+
+    backend = open_torch(locate(model), device)
     if threshold == "model":
-        threshold = info.threshold
+        threshold = backend.info.threshold
         if threshold is None:
             raise ConfigError(
                 f"--threshold model: expected one in {model}, found none. A run's model folder has one, if "
                 "it has two classes; give a number, or leave the option out."
             )
-    return Segmenter(network, info, device, threshold)
+    return Segmenter(backend, threshold)

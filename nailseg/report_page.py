@@ -11,6 +11,7 @@ import numpy as np
 
 from nailseg import overlay, plots
 from nailseg.predictor import Segmenter
+from nailseg.torch_backend import TorchBackend
 from nailseg.types import IGNORE_INDEX
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def page(
         "Median": ranked[middle : middle + GALLERY],
         "Best": ranked[-GALLERY:][::-1],
     }
-    segmenter = Segmenter(task.network, task.info(), task.device)
+    segmenter = Segmenter(TorchBackend(task.network, task.info(), task.device))
     drawn: dict[int, str] = {}
     gallery = ""
     for title, positions in galleries.items():

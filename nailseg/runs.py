@@ -15,6 +15,7 @@ import yaml
 
 from nailseg import artifact
 from nailseg.errors import ConfigError
+from nailseg.model_info import locate
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -131,8 +132,7 @@ def evaluation_arguments(args: list[str]) -> tuple[list[str], str]:
             "nothing to evaluate: give --model.weights MODEL (a model folder), --ckpt_path CHECKPOINT, or "
             "the config.yaml of a run that has checkpoints/best.ckpt beside it."
         )
-    if (Path(source) / "model" / artifact.INFO_FILE).is_file():  # a run folder: its model is meant
-        source = str(Path(source) / "model")
+    source = locate(source)
     own: list[str] = []
     if info := artifact.info_of(source):
         own = [

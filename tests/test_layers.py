@@ -16,9 +16,10 @@ LAYERS = [
     {"nailseg.check", "nailseg.predict", "nailseg.runs", "nailseg.callbacks"}
     | {"nailseg.report", "nailseg.report_page", "nailseg.wandb_report", "nailseg.plots"}
     | {"nailseg.image_table"},
-    {"nailseg.predictor"},
+    {"nailseg.predictor", "nailseg.torch_backend"},
     {"nailseg.task"},
     {"nailseg.artifact", "nailseg.model_card"},
+    {"nailseg.model_info"},
     {"nailseg.models", "nailseg.data"},
     {"nailseg.losses", "nailseg.metrics", "nailseg.optim", "nailseg.overlay", "nailseg.geometry"}
     | {

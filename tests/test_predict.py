@@ -181,9 +181,7 @@ def test_a_threshold_decides_what_is_foreground(model, photos, tmp_path, capsys)
     assert "--threshold model: expected one in" in capsys.readouterr().err
     own = tmp_path / "own"
     segmenter = nailseg.load(model)
-    artifact.write_model_folder(
-        own, segmenter.network, artifact.describe(segmenter.network, image_size=64, threshold=middle)
-    )
+    artifact.write_model_folder(own, network, artifact.describe(network, image_size=64, threshold=middle))
     assert (nailseg.load(own, threshold="model")(picture).mask == (probability >= middle)).all()
     with pytest.raises(ConfigError, match="from 0 to 1"):
         nailseg.load(model, threshold=1.5)
