@@ -180,7 +180,7 @@ def test_a_threshold_decides_what_is_foreground(model, photos, tmp_path, capsys)
     assert main(["predict", picture, "--model", str(model), "--out", other, "--threshold=model"]) == 1
     assert "--threshold model: expected one in" in capsys.readouterr().err
     own = tmp_path / "own"
-    segmenter = nailseg.load(model)
+    network = nailseg.load(model).backend.network
     artifact.write_model_folder(own, network, artifact.describe(network, image_size=64, threshold=middle))
     assert (nailseg.load(own, threshold="model")(picture).mask == (probability >= middle)).all()
     with pytest.raises(ConfigError, match="from 0 to 1"):
