@@ -7,6 +7,7 @@ opened the same way.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -17,26 +18,30 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nailseg.errors import OutputError, WeightsError
+from nailseg.errors import ConfigError, OutputError, WeightsError
 from nailseg.model_card import model_card
 from nailseg.model_info import INFO_FILE, ModelInfo, is_checkpoint, locate, read_info
+from nailseg.models.architectures import ONE_FORMAT, network_class
 from nailseg.models.building import quiet_transformers
-from nailseg.models.segformer import SegFormer
+from nailseg.models.weights import unnamed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from nailseg.models.network import Network
 
 CHECKPOINT_KEY = "nailseg"
 RESAMPLE_BILINEAR = 2  # Pillow's number, as preprocessor_config.json wants it
 
 
-def describe(network: SegFormer, **facts: Any) -> ModelInfo:
+def describe(network: Network, **facts: Any) -> ModelInfo:
     """The facts that a network knows about itself, completed by `facts` (fields of ModelInfo)."""
     return ModelInfo(
         class_names=list(network.class_names),
         mean=[round(v, 6) for v in network.mean.flatten().tolist()],
         std=[round(v, 6) for v in network.std.flatten().tolist()],
         origin=dict(network.origin),
+        architecture=network.architecture,
         **facts,
     )
 
@@ -49,7 +54,7 @@ def free_path(path: Path) -> Path:
     return candidate
 
 
-def write_model_folder(folder: str | Path, network: SegFormer, info: ModelInfo) -> Path:
+def write_model_folder(folder: str | Path, network: Network, info: ModelInfo) -> Path:
     """Writes a model folder, all of it or nothing, and reads it back before it takes its name.
 
     Args:
@@ -64,39 +69,51 @@ def write_model_folder(folder: str | Path, network: SegFormer, info: ModelInfo) 
         OutputError: the folder exists.
         WeightsError: the written folder gives other logits than the network.
     """
+    with new_folder(folder) as scratch:
+        with quiet_transformers():
+            network.save(scratch)
+        write_texts(scratch, Path(folder).name, info)
+        _verify(scratch, network)
+    return Path(folder)
+
+
+@contextlib.contextmanager
+def new_folder(folder: str | Path) -> Iterator[Path]:
+    """A scratch folder beside `folder` that takes its name in the end, unless there was an error.
+
+    Raises:
+        OutputError: the folder exists.
+    """
     folder = Path(folder)
     if folder.exists():
         raise OutputError(f"{folder} exists and is not overwritten. Choose another folder or move it away.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        with quiet_transformers():
-            network.hf.save_pretrained(scratch)
-        (scratch / "preprocessor_config.json").write_text(_json(_preprocessor(info)))
-        (scratch / INFO_FILE).write_text(_json(dataclasses.asdict(info)))
-        (scratch / "README.md").write_text(model_card(folder.name, info))
-        _verify(scratch, network)
+        yield scratch
         scratch.chmod(0o755)  # mkdtemp's 0700 would keep colleagues out
         os.rename(scratch, folder)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
-    return folder
 
 
-def _verify(folder: Path, network: SegFormer) -> None:
+def write_texts(folder: Path, name: str, info: ModelInfo) -> None:
+    """Writes what a model folder has besides transformers' own two files; `name` is for the card."""
+    (folder / "preprocessor_config.json").write_text(_json(_preprocessor(info)))
+    (folder / INFO_FILE).write_text(_json(dataclasses.asdict(info)))
+    (folder / "README.md").write_text(model_card(name, info))
+
+
+def _verify(folder: Path, network: Network) -> None:
     """Compares the folder with the network it was written from, through plain transformers."""
-    from transformers import SegformerForSemanticSegmentation
-
     was_training, device = network.training, network.mean.device
     network.eval().cpu()
-    pixels = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    size = (network.fixed_size,) * 2 if network.fixed_size else (64, 96)
+    pixels = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad(), quiet_transformers():
-            expected = network.hf(pixel_values=pixels).logits
-            found = (
-                SegformerForSemanticSegmentation.from_pretrained(folder).eval()(pixel_values=pixels).logits
-            )
+            expected, found = network.logits(pixels), network.read_back(folder)(pixels)
     finally:
         network.train(was_training).to(device)
     difference = ((expected - found).abs().max() / expected.abs().max().clamp(min=1e-6)).item()
@@ -127,10 +144,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def checkpoint_facts(network: SegFormer, info: ModelInfo) -> dict[str, Any]:
+def checkpoint_facts(network: Network, info: ModelInfo) -> dict[str, Any]:
     """What a checkpoint needs besides its tensors so that it opens without the hub; plain values only."""
-    config = json.loads(network.hf.config.to_json_string(use_diff=False))
-    return {"config": config, "info": dataclasses.asdict(info)}
+    return {"config": network.config_dict(), "info": dataclasses.asdict(info)}
 
 
 def info_of(source: str | Path) -> ModelInfo | None:
@@ -142,31 +158,43 @@ def info_of(source: str | Path) -> ModelInfo | None:
 
 
 def open_network(
-    source: str | Path, class_names: Sequence[str] | None = None, drop_path: float = 0.1
-) -> SegFormer:
-    """The network of a checkpoint, or of whatever `SegFormer(weights)` takes.
+    source: str | Path,
+    class_names: Sequence[str] | None = None,
+    drop_path: float = 0.1,
+    name: str | None = None,
+) -> Network:
+    """The network of a checkpoint, or of whatever its architecture takes as weights.
 
     Args:
         source: a checkpoint, a model folder or its run, `nailseg-b0`, a hub name, or `b0` … `b5`.
         class_names: None keeps the source's own; other names than a source's own give it a new classifier,
             but a nailseg model must agree, because it would silently forget what it was trained for.
         drop_path: stochastic depth for further training.
+        name: the architecture; None takes the source's own, segformer where it does not say.
 
     Raises:
         WeightsError: not found, does not fit, or has other class names.
+        ConfigError: the source is of another architecture.
     """
     source = locate(source)
     info = info_of(source)
-    if info and class_names and list(class_names) != info.class_names:
+    if info and class_names and list(class_names) != info.class_names and not unnamed(info.class_names):
         raise WeightsError(
             f"{source} was trained for the classes {info.class_names}, but {list(class_names)} are asked "
             f"for. Give the model's own classes (--data.classes), or start from other weights."
         )
+    own = info.architecture if info else None
+    name = name or own or "segformer"
+    if own not in (None, name) and (is_checkpoint(source) or not {own, name} <= ONE_FORMAT):
+        raise ConfigError(
+            f"--model.name {name}: expected weights of that architecture, found {source}, which is {own}. "
+            f"Give --model.name {own}, or other weights."
+        )
     if not is_checkpoint(source):
-        return SegFormer(str(source), class_names, drop_path=drop_path)
+        return network_class(name)(str(source), class_names, drop_path)
     content = read_checkpoint(source)
     assert info is not None
-    network = SegFormer.from_config(
+    network = network_class(name).from_config(
         content[CHECKPOINT_KEY]["config"],
         info.class_names,
         drop_path=drop_path,
@@ -178,7 +206,7 @@ def open_network(
     return network
 
 
-def require_trained(network: SegFormer, source: str | Path) -> None:
+def require_trained(network: Network, source: str | Path) -> None:
     """Refuses a network whose classifier is freshly initialised.
 
     Raises:
@@ -192,7 +220,7 @@ def require_trained(network: SegFormer, source: str | Path) -> None:
         )
 
 
-def load_checkpoint_weights(network: SegFormer, content: dict[str, Any], source: str | Path) -> None:
+def load_checkpoint_weights(network: Network, content: dict[str, Any], source: str | Path) -> None:
     """Puts a checkpoint's weights (the averaged ones, if it has an average) into a network.
 
     Raises:

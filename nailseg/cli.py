@@ -185,6 +185,16 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--seed", type=int, default=0, help="of the bootstrap (default %(default)s)")
     compare.set_defaults(run=_compare)
 
+    convert = verbs.add_parser("convert", help="NVlabs or mmsegmentation weights -> a model folder")
+    convert.add_argument("file", metavar="FILE.pth", help="a SegFormer, or its encoder alone")
+    convert.add_argument("folder", metavar="DIR", help="a folder that does not exist yet")
+    convert.add_argument(
+        "--classes", nargs="+", metavar="NAME", help="in index order; leave them out to fine-tune for others"
+    )
+    convert.add_argument("--encoder", action="store_true", help="leave the decode head out")
+    convert.add_argument("--licence", help="of the weights (default: NVIDIA's, non-commercial)")
+    convert.set_defaults(run=_convert)
+
     for name, text in LIGHTNING_VERBS.items():
         verbs.add_parser(name, help=text)
     return parser
@@ -262,6 +272,13 @@ def _predict(options: argparse.Namespace) -> int:
         device=options.device,
         threshold=options.threshold,
     )
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from nailseg.convert import convert
+
+    licence = {"licence": options.licence} if options.licence else {}
+    print(convert(options.file, options.folder, options.classes, options.encoder, **licence))
 
 
 def _compare(options: argparse.Namespace) -> None:

@@ -25,14 +25,19 @@ def model_card(name: str, info: ModelInfo) -> str:
         else "Not tested: run `nailseg test` on held-out images before you rely on it."
     )
     data = "\n".join(f"- {key}: {value}" for key, value in info.data.items()) or "- not recorded"
+    kind = {"vit": "plain ViT", "auto": "network of transformers"}.get(info.architecture, "SegFormer")
+    loader = "AutoModelForSemanticSegmentation" if kind != "SegFormer" else "SegformerForSemanticSegmentation"
+    plain = f'Plain transformers loads the folder too: `{loader}.from_pretrained("{name}")`.'
+    if info.architecture == "vit":
+        plain = "Plain transformers does not know this network."
     return f"""---
 library_name: transformers
 pipeline_tag: image-segmentation
-tags: [segformer, nailseg]
+tags: [{info.architecture}, nailseg]
 ---
 # {name}
 
-A SegFormer that segments {", ".join(info.class_names[1:])} from {info.class_names[0]}, fine-tuned with
+A {kind} that segments {", ".join(info.class_names[1:])} from {info.class_names[0]}, fine-tuned with
 nailseg {info.version}.
 
 ## Use
@@ -42,7 +47,7 @@ import nailseg
 result = nailseg.load("{name}")("photo.jpg")   # result.mask, result.probability, result.overlay()
 ```
 
-Plain transformers loads the folder too: `SegformerForSemanticSegmentation.from_pretrained("{name}")`. Trained
+{plain} Trained
 with the longer side at {info.image_size} pixels (resize rule: {info.resize}); transformers' own image
 processor squashes instead, which changes the result for pictures that are not square.
 

@@ -32,6 +32,7 @@ class ModelInfo:
         metrics: content of metrics.json of the held-out test, empty if there was none.
         data: fingerprint of the training data, empty if unknown.
         version: of nailseg, that wrote it.
+        architecture: as `--model.name` takes it.
     """
 
     class_names: list[str]
@@ -45,6 +46,7 @@ class ModelInfo:
     metrics: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     version: str = __version__
+    architecture: str = "segformer"
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> ModelInfo:

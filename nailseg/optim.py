@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from torch.optim.lr_scheduler import LambdaLR
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import nn
     from torch.optim import Optimizer
 
@@ -24,7 +26,7 @@ def parameter_groups(
     """Sorts the parameters into encoder and head, with and without weight decay.
 
     Args:
-        network: whose parameters' names contain "decode_head" where they belong to the head.
+        network: whose `encoder` has the parameters that are not the head's (`models.network.Network`).
         lr: of the encoder.
         weight_decay: of matrices and kernels; vectors (norms, biases) have none.
         head_lr_multiplier: the head's learning rate over the encoder's.
@@ -33,7 +35,7 @@ def parameter_groups(
         Four groups for torch.optim, each with a `name`; every trainable parameter in exactly one of them.
 
     Raises:
-        ValueError: if a group is empty, that is, if the names are not the expected ones.
+        ValueError: if a group is empty: the network has no encoder or no head.
     """
     groups: dict[str, list[nn.Parameter]] = {
         "encoder": [],
@@ -41,12 +43,13 @@ def parameter_groups(
         "head": [],
         "head_no_decay": [],
     }
-    for name, parameter in network.named_parameters():
+    encoder = {id(parameter) for parameter in getattr(network, "encoder", network).parameters()}
+    for parameter in network.parameters():
         if parameter.requires_grad:
-            part = "head" if "decode_head" in name else "encoder"
+            part = "encoder" if id(parameter) in encoder else "head"
             groups[part if parameter.ndim > 1 else f"{part}_no_decay"].append(parameter)
     if empty := [name for name, members in groups.items() if not members]:
-        raise ValueError(f"no parameter falls into the groups {empty}: unexpected parameter names")
+        raise ValueError(f"no parameter falls into the groups {empty}: encoder or head is missing")
     return [
         {
             "name": name,
@@ -95,6 +98,26 @@ def warmup_poly_schedule(
         frozen_encoder: steps at the beginning in which the encoder does not move.
     """
     factor = partial(warmup_poly, total=total, warmup=warmup_steps(total, warmup), power=power)
+    return _per_group(optimizer, factor, frozen_encoder)
+
+
+def step_schedule(optimizer: Optimizer, period: int, factor: float, frozen_encoder: int = 0) -> LambdaLR:
+    """A per-step scheduler that multiplies the learning rate by `factor` after every `period` steps.
+
+    Args:
+        optimizer: over groups that have a `name`.
+        period: optimizer steps.
+        factor: 0..1.
+        frozen_encoder: steps at the beginning in which the encoder does not move.
+    """
+
+    def stairs(step: int, frozen: int) -> float:
+        return 0.0 if step < frozen else factor ** (step // period)
+
+    return _per_group(optimizer, stairs, frozen_encoder)
+
+
+def _per_group(optimizer: Optimizer, factor: Callable[..., float], frozen_encoder: int) -> LambdaLR:
     names = [str(group["name"]) for group in optimizer.param_groups]
     return LambdaLR(
         optimizer, [partial(factor, frozen=frozen_encoder if n.startswith("encoder") else 0) for n in names]

@@ -140,6 +140,7 @@ def evaluation_arguments(args: list[str]) -> tuple[list[str], str]:
             "--data.eval_size=null",
             f"--data.resize={info.resize}",
             f"--data.classes={list(info.class_names)}",
+            f"--model.name={info.architecture}",
         ]
     log.info("evaluating %s", source)
     rest = without_option(args, "--ckpt_path", "--config", "-c")

@@ -20,7 +20,8 @@ from nailseg.calibration import best_threshold
 from nailseg.errors import ConfigError
 from nailseg.losses import segmentation_loss
 from nailseg.metrics import ConfusionMatrix, class_index, dice, iou, mean_defined
-from nailseg.optim import parameter_groups, warmup_poly_schedule
+from nailseg.models.architectures import Architecture
+from nailseg.optim import parameter_groups, step_schedule, warmup_poly_schedule
 from nailseg.summary import SURFACE_TOLERANCE, ImageCounts, count_images, summarise
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ class SegmentationTask(LightningModule):
     Args:
         weights: what to start from: a hub name (nvidia/mit-b0 … b5, nvidia/segformer-b*-…: non-commercial), a
             local folder in transformers' format, a model folder, a checkpoint, or b0 … b5 for random weights.
+            vit: vit-pet, vit-small (or vit-small-192 for another size) for random weights, a model folder, a
+            checkpoint. auto: any segmentation network of transformers by hub name or folder, or
+            upernet-convnext-tiny, mobilenetv2-deeplabv3 for random weights.
         class_names: in index order, the first is the background; linked from data.classes on the command
             line.
         image_size: pixels of the longer side in evaluation, for the model folder; linked from data.eval_size
@@ -59,6 +63,11 @@ class SegmentationTask(LightningModule):
         dice_weight: weight of the soft Dice loss in the loss.
         freeze_encoder_epochs: epochs at the beginning in which only the head learns.
         surface_tolerance: pixels an outline may be off in the test's surface Dice, at the masks' own size.
+        name: the architecture. mix_transformer is SegFormer written out from the paper, vit a plain ViT, auto
+            whatever transformers segments with.
+        schedule: of the learning rate: poly (the paper's, with warm-up) or step.
+        step_epochs: epochs after which the step schedule lowers it, again and again.
+        step_factor: what it is multiplied by then.
 
     Attributes:
         network: images uint8 (N, 3, H, W) to logits (N, C, H, W).
@@ -87,6 +96,10 @@ class SegmentationTask(LightningModule):
         dice_weight: float = 1.0,
         freeze_encoder_epochs: int = 0,
         surface_tolerance: float = SURFACE_TOLERANCE,
+        name: Architecture = "segformer",
+        schedule: Literal["poly", "step"] = "poly",
+        step_epochs: int = 12,
+        step_factor: float = 0.8,
     ) -> None:
         super().__init__()
         not_negative = {"lr": lr, "head_lr_multiplier": head_lr_multiplier, "power": power}
@@ -95,10 +108,23 @@ class SegmentationTask(LightningModule):
                 raise ConfigError(f"--model.{option}: expected a number from 0 on, found {value}.")
         if not 0 <= warmup <= 1:
             raise ConfigError(f"--model.warmup: expected a share of the run from 0 to 1, found {warmup}.")
-        self.network = artifact.open_network(weights, class_names, drop_path)
+        if step_epochs < 1 or not 0 < step_factor <= 1:
+            raise ConfigError(
+                f"--model.step_epochs, --model.step_factor: expected epochs from 1 on and a factor above 0, at "
+                f"most 1; found {step_epochs} and {step_factor}."
+            )
+        self.network = artifact.open_network(weights, class_names, drop_path, name)
+        fixed = self.network.fixed_size
+        if fixed and (image_size, resize) != (fixed, "squash"):
+            raise ConfigError(
+                f"--model.name {name}: it has learned positions, so it takes squashed pictures of {fixed} x "
+                f"{fixed} pixels only; found size {image_size}, resize {resize}. Give --data.size {fixed} "
+                f"--data.eval_size null --data.resize squash (from Python: image_size={fixed}, resize='squash')."
+            )
         self.image_size, self.resize = image_size, resize
         self.lr, self.head_lr_multiplier, self.weight_decay = lr, head_lr_multiplier, weight_decay
         self.warmup, self.power = warmup, power
+        self.schedule, self.step_epochs, self.step_factor = schedule, step_epochs, step_factor
         self.cross_entropy_weight, self.dice_weight = cross_entropy_weight, dice_weight
         self.freeze_encoder_epochs = freeze_encoder_epochs
         self.surface_tolerance = surface_tolerance
@@ -236,7 +262,10 @@ class SegmentationTask(LightningModule):
         self.data_facts = facts() if facts else {}
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW with the paper's groups and a per-step schedule over the whole run."""
+        """AdamW with the paper's groups and a per-step schedule over the whole run.
+
+        Without weight decay AdamW is Adam.
+        """
         groups = parameter_groups(self.network, self.lr, self.weight_decay, self.head_lr_multiplier)
         optimizer = torch.optim.AdamW(groups, lr=self.lr)
         total = self.trainer.estimated_stepping_batches
@@ -249,7 +278,10 @@ class SegmentationTask(LightningModule):
         per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         frozen = per_epoch * self.freeze_encoder_epochs
         # a learning rate of 0 and not requires_grad=False: DDP decides once which gradients it exchanges
-        scheduler = warmup_poly_schedule(optimizer, int(total), self.warmup, self.power, frozen)
+        if self.schedule == "step":
+            scheduler = step_schedule(optimizer, per_epoch * self.step_epochs, self.step_factor, frozen)
+        else:
+            scheduler = warmup_poly_schedule(optimizer, int(total), self.warmup, self.power, frozen)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def save(self, folder: str | Path, **facts: Any) -> Path:

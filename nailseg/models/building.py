@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import SegformerConfig, SegformerForSemanticSegmentation
+from torch import Tensor, nn
+from transformers import (
+    PreTrainedConfig,
+    PreTrainedModel,
+    SegformerConfig,
+    SegformerForSemanticSegmentation,
+)
 from transformers.utils import logging as hf_logging
 
 from nailseg.errors import ConfigError, WeightsError
-from nailseg.models.weights import Source, read_tensors
+from nailseg.models.mix_transformer import ARCHITECTURES as ARCHITECTURES
+from nailseg.models.weights import Source, read_tensors, unnamed
 
 DEFAULT_CLASSES = ("background", "nail")
 
-# depths per stage, widths per stage, decoder width (table 6 of the paper's appendix)
-_WIDE = (64, 128, 320, 512)
-ARCHITECTURES: dict[str, tuple[tuple[int, ...], tuple[int, ...], int]] = {
-    "b0": ((2, 2, 2, 2), (32, 64, 160, 256), 256),
-    "b1": ((2, 2, 2, 2), _WIDE, 256),
-    "b2": ((3, 4, 6, 3), _WIDE, 768),
-    "b3": ((3, 4, 18, 3), _WIDE, 768),
-    "b4": ((3, 8, 27, 3), _WIDE, 768),
-    "b5": ((3, 6, 40, 3), _WIDE, 768),
-}
 # a config.json can ask transformers for much more than an architecture (kernels, quantisation, patches): only
 # these fields count
 _FIELDS = (
@@ -42,7 +39,8 @@ def initialise_as_paper(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.trunc_normal_(part.weight, std=0.02)
-            nn.init.zeros_(part.bias)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
         elif isinstance(part, nn.Conv2d):
             fan_out = part.kernel_size[0] * part.kernel_size[1] * part.out_channels / part.groups
             nn.init.normal_(part.weight, std=(2 / fan_out) ** 0.5)
@@ -52,7 +50,7 @@ def initialise_as_paper(module: nn.Module) -> None:
             part.reset_parameters()
 
 
-def _initialise_classifier(classifier: nn.Conv2d) -> None:
+def initialise_classifier(classifier: nn.Conv2d) -> None:
     """Torch's default, as in the paper's code: by fan-out it would be normal(0, 1) for two classes."""
     classifier.reset_parameters()
     nn.init.zeros_(classifier.bias)
@@ -62,13 +60,13 @@ def build(
     config: dict[str, Any], class_names: Sequence[str], drop_path: float
 ) -> SegformerForSemanticSegmentation:
     """A network with the paper's initialisation; fields that the config leaves out are SegFormer-B0's."""
-    hf = SegformerForSemanticSegmentation(_config(config, _checked(class_names), drop_path))
+    hf = SegformerForSemanticSegmentation(_config(config, checked_names(class_names), drop_path))
     initialise_as_paper(hf)
-    _initialise_classifier(hf.decode_head.classifier)
+    initialise_classifier(hf.decode_head.classifier)
     return hf
 
 
-def _checked(class_names: Sequence[str]) -> list[str]:
+def checked_names(class_names: Sequence[str]) -> list[str]:
     names = list(class_names)
     if isinstance(class_names, str) or len(names) < 2 or len(set(names)) < len(names):
         raise ConfigError(
@@ -104,56 +102,34 @@ def load(
     if not any(name.startswith(("segformer.", "decode_head.")) for name in tensors):  # a bare encoder's
         tensors = {f"segformer.{name}": tensor for name, tensor in tensors.items()}
     has_head = any(name.startswith("decode_head.") for name in tensors)
-    names, new_head = _names(source, has_head, class_names)
+    names, new_head = names_of(source, has_head, class_names)
     if new_head:
         # beside an encoder lies the classifier of its ImageNet training, which has no place here
         unused = _CLASSIFIER if has_head else ("classifier.weight", "classifier.bias")
         tensors = {name: tensor for name, tensor in tensors.items() if name not in unused}
 
     config = _config(source.config, names, drop_path)
-    try:
-        with quiet_transformers():
-            hf, info = SegformerForSemanticSegmentation.from_pretrained(
-                None,
-                config=config,
-                state_dict=tensors,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # so that all of them are reported, below
-                dtype=torch.float32,
-            )
-    except Exception as error:  # a config that contradicts itself fails anywhere
-        raise WeightsError(
-            f"{source.folder}: no network can be built from its config.json ({error!r})."
-        ) from error
-    new = set() if not new_head else set(_CLASSIFIER) if has_head else _keys_of_head(hf)
-    faults = {
-        "missing": set(info["missing_keys"]) - new,
-        "unexpected": set(info["unexpected_keys"]),
-        "of another size": {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]},
-    }
-    if any(faults.values()) or info.get("error_msgs"):
-        found = "; ".join(f"{kind}: {_some(keys)}" for kind, keys in faults.items() if keys)
-        raise WeightsError(
-            f"{source.folder}: expected exactly the tensors of the network in its config.json, found "
-            f"{found}{info.get('error_msgs') or ''}. Fetch both again, from one place."
-        )
+
+    def is_new(key: str) -> bool:
+        return new_head and (key in _CLASSIFIER if has_head else key.startswith("decode_head."))
+
+    hf = assemble(SegformerForSemanticSegmentation, config, tensors, source.folder, is_new)
     if not has_head:
         initialise_as_paper(hf.decode_head)
     if new_head:
-        _initialise_classifier(hf.decode_head.classifier)
+        initialise_classifier(hf.decode_head.classifier)
     return hf, new_head
 
 
-def _names(source: Source, has_head: bool, class_names: Sequence[str] | None) -> tuple[list[str], bool]:
+def names_of(source: Source, has_head: bool, class_names: Sequence[str] | None) -> tuple[list[str], bool]:
     """The class names, and whether the classifier must be new for them."""
     own = source.labels
     if not has_head:
-        return _checked(DEFAULT_CLASSES if class_names is None else class_names), True
+        return checked_names(DEFAULT_CLASSES if class_names is None else class_names), True
     if class_names is not None:
-        names = _checked(class_names)
-        # LABEL_0, LABEL_1, … is what transformers writes where nobody gave names: as many names fit as well
-        unnamed = len(names) == len(own) and own == [f"LABEL_{i}" for i in range(len(own))]
-        return names, names != own and not unnamed
+        names = checked_names(class_names)
+        # as many names fit where nobody gave any
+        return names, names != own and not (len(names) == len(own) and unnamed(own))
     if len(own) < 2:
         raise WeightsError(
             f"{source.folder}: expected at least two classes, found {own}. Give class names, such as "
@@ -162,8 +138,50 @@ def _names(source: Source, has_head: bool, class_names: Sequence[str] | None) ->
     return own, False
 
 
-def _keys_of_head(hf: SegformerForSemanticSegmentation) -> set[str]:
-    return {f"decode_head.{key}" for key in hf.decode_head.state_dict()}
+def assemble(
+    model_class: type[PreTrainedModel],
+    config: PreTrainedConfig,
+    tensors: dict[str, Tensor],
+    folder: Path,
+    is_new: Callable[[str], bool],
+) -> PreTrainedModel:
+    """Puts tensors into a network by transformers' own rules for old names; none may be left over or out.
+
+    Args:
+        model_class: a stock class: transformers maps old names by the class's name.
+        config: of the network.
+        tensors: its state dict, under new or old names.
+        folder: for errors.
+        is_new: which keys the caller initialises, and which may therefore be missing or of another size.
+
+    Raises:
+        WeightsError: other tensors than the network's.
+    """
+    try:
+        with quiet_transformers():
+            hf, info = model_class.from_pretrained(
+                None,
+                config=config,
+                state_dict=tensors,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # so that all of them are reported, below
+                dtype=torch.float32,
+            )
+    except Exception as error:  # a config that contradicts itself fails anywhere
+        raise WeightsError(f"{folder}: no network can be built from its config.json ({error!r}).") from error
+    sizes = {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
+    faults = {
+        "missing": {key for key in info["missing_keys"] if not is_new(key)},
+        "unexpected": set(info["unexpected_keys"]),
+        "of another size": {key for key in sizes if not is_new(key)},
+    }
+    if any(faults.values()) or info.get("error_msgs"):
+        found = "; ".join(f"{kind}: {_some(keys)}" for kind, keys in faults.items() if keys)
+        raise WeightsError(
+            f"{folder}: expected exactly the tensors of the network in its config.json, found "
+            f"{found}{info.get('error_msgs') or ''}. Fetch both again, from one place."
+        )
+    return hf
 
 
 def _some(keys: set[str], limit: int = 8) -> str:

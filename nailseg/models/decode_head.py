@@ -38,12 +38,13 @@ class DecodeHead(nn.Module):
     mode.
 
     Args:
-        stock: the head of a `SegformerForSemanticSegmentation`; its modules are shared, not copied.
+        stock: the head of a `SegformerForSemanticSegmentation`, or `mix_transformer.AllMLPDecoder`; its
+            modules are shared, not copied.
     """
 
     def __init__(self, stock: SegformerDecodeHead) -> None:
         super().__init__()
-        self.config: SegformerConfig = stock.config
+        self.config: SegformerConfig | None = getattr(stock, "config", None)  # for flat last stages only
         self.linear_projections = stock.linear_projections
         self.linear_fuse = stock.linear_fuse
         self.batch_norm = stock.batch_norm

@@ -1,4 +1,4 @@
-"""Where a SegFormer's weights lie and what the files say: hub names, the Hugging Face cache, local folders.
+"""Where weights lie and what the files say: hub names, the Hugging Face cache, local folders.
 
 Everything is read as data: safetensors or `torch.load(weights_only=True)`, JSON, and only the files named
 here.
@@ -52,11 +52,12 @@ class Source:
     origin: dict[str, str]
 
 
-def find(weights: str) -> Source:
+def find(weights: str, model_type: str | None = "segformer") -> Source:
     """Finds weights by folder or hub name and reads everything but the tensors.
 
     Args:
         weights: a local folder, or a hub name such as `nvidia/mit-b0`.
+        model_type: what config.json must say it is; None takes every kind.
 
     Raises:
         WeightsError: nothing of that name, no network, or files that are no SegFormer's.
@@ -70,16 +71,23 @@ def find(weights: str) -> Source:
             f"{folder}: expected config.json beside {' or '.join(WEIGHT_FILES)}, as save_pretrained "
             f"writes them; found no config.json. Give the folder that has it."
         )
-    if config.get("model_type") != "segformer":
+    if model_type not in (None, config.get("model_type")):
+        kind = "SegFormer" if model_type == "segformer" else model_type
         raise WeightsError(
-            f"{folder / 'config.json'}: expected model_type 'segformer', found {config.get('model_type')!r}. "
-            f"Give a SegFormer's weights."
+            f"{folder / 'config.json'}: expected model_type {model_type!r}, found "
+            f"{config.get('model_type')!r}. Give a {kind}'s weights, or another --model.name (auto takes all "
+            f"kinds that transformers segments with)."
         )
     if config.get("num_channels", 3) != 3:
         raise WeightsError(f"{folder / 'config.json'}: expected 3 channels, found {config['num_channels']}.")
     mean, std = _normalisation(_read_json(folder / "preprocessor_config.json") or {}, folder)
     origin = _origin(weights, config, folder if is_local else None)
     return Source(folder, config, _labels(config, folder), mean, std, origin)
+
+
+def unnamed(labels: list[str]) -> bool:
+    """Whether they are LABEL_0, LABEL_1, …: what transformers writes where nobody gave names."""
+    return labels == [f"LABEL_{index}" for index in range(len(labels))]
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -91,7 +99,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     import torch
     from safetensors.torch import load_file
 
-    path = _weight_file(folder)
+    path = weight_file(folder)
     if path is None:
         raise WeightsError(
             f"{folder}: expected {' or '.join(WEIGHT_FILES)}, found neither. Give the folder that has one."
@@ -118,7 +126,7 @@ def warn_if_non_commercial(origin: dict[str, str]) -> None:
         )
 
 
-def _weight_file(folder: Path) -> Path | None:
+def weight_file(folder: Path) -> Path | None:
     return next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
 
 
@@ -127,13 +135,13 @@ def _hub_folder(name: str) -> Path:
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
         raise WeightsError(
             f"weights {name!r}: expected a folder, a hub name such as 'nvidia/mit-b0', or one of b0 b1 b2 b3 "
-            f"b4 b5; found no such folder (looked from {Path.cwd()})."
+            f"b4 b5 (another --model.name has other names); found no such folder (looked from {Path.cwd()})."
         )
     from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import RepositoryNotFoundError
 
     cached = try_to_load_from_cache(name, "config.json", cache_dir=constants.HF_HUB_CACHE)
-    if isinstance(cached, str) and _weight_file(Path(cached).parent):
+    if isinstance(cached, str) and weight_file(Path(cached).parent):
         return Path(cached).parent
 
     try:

@@ -1,0 +1,175 @@
+"""A plain ViT that segments: no convolution, one scale, one linear layer from a patch to its pixels.
+
+The segmenter of a tutorial on Oxford-IIIT Pet, here to be compared with SegFormer: Dosovitskiy et al. 2021
+(ViT) with batch norm on the image instead of a fixed normalisation, and learned positions, which is why it
+takes one size of image only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nailseg.errors import ConfigError, WeightsError
+from nailseg.models import weights as files
+from nailseg.models.building import initialise_as_paper, names_of
+from nailseg.models.network import Network
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a ViT is, but for its classes: the fields of its config.json; sizes in pixels."""
+
+    image_size: int
+    patch_size: int = 16
+    width: int = 768
+    depth: int = 12
+    heads: int = 8
+    mlp_ratio: int = 4
+    dropout: float = 0.2
+
+
+SHAPES = {
+    "vit-pet": Shape(128),
+    "vit-small": Shape(128, width=192, depth=6, heads=3),
+    "vit-tiny": Shape(64, width=32, depth=2, heads=2),
+}
+
+
+class Block(nn.Module):
+    """Attention and MLP, each on normalised tokens and added to what came in: (N, L, W) to (N, L, W)."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        width, inner = shape.width, shape.mlp_ratio * shape.width
+        self.heads, self.p = shape.heads, shape.dropout
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query_key_value, self.output = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.dropout = nn.Dropout(shape.dropout)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, inner), nn.GELU(), self.dropout, nn.Linear(inner, width), self.dropout
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(N, L, W) to (N, L, W)."""
+        # (N, L, 3 W) -> (N, L, 3, heads, W / heads) -> three of (N, heads, L, W / heads)
+        split = self.query_key_value(self.norm1(tokens)).unflatten(2, (3, self.heads, -1)).transpose(1, 3)
+        query, key, value = split.unbind(2)
+        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=self.p if self.training else 0.0)
+        tokens = tokens + self.dropout(self.output(mixed.transpose(1, 2).flatten(2)))
+        return tokens + self.mlp(self.norm2(tokens))
+
+
+class ViT(Network):
+    """The plain ViT segmenter: squashed images of `fixed_size` pixels a side, in patches.
+
+    `weights` is `vit-pet` (86 M parameters), `vit-small` or `vit-tiny` for random weights, at another image
+    size as in `vit-small-192`; or a model folder of one. It has dropout and no stochastic depth. All else:
+    `Network`.
+    """
+
+    architecture = "vit"
+    model_type = "nailseg-vit"
+    random_mean, random_std = (0.0,) * 3, (1.0,) * 3  # batch norm does it
+
+    @staticmethod
+    def random_config(weights: str) -> dict[str, Any] | None:
+        """The config of `vit-pet`, `vit-small` or `vit-tiny`, with or without an image size."""
+        named = re.fullmatch(r"(vit-[a-z]+)(?:-(\d+))?", weights)
+        if named and named[1] in SHAPES:
+            config = dataclasses.asdict(SHAPES[named[1]])
+            return config | ({"image_size": int(named[2])} if named[2] else {})
+        if not Path(weights).is_dir():
+            raise WeightsError(
+                f"weights {weights!r}: expected a model folder of a vit, or one of {', '.join(SHAPES)} (with "
+                f"-SIZE for another image size); found neither (looked from {Path.cwd()})."
+            )
+        return None
+
+    def _load(self, source: files.Source, class_names: Sequence[str] | None, drop_path: float) -> bool:
+        names, new_head = names_of(source, True, class_names)
+        tensors = files.read_tensors(source.folder)
+        try:
+            self._build(source.config, names, drop_path)
+            if new_head:
+                tensors |= {f"head.{key}": tensor for key, tensor in self.head.state_dict().items()}
+            self.load_state_dict(tensors)
+        except (RuntimeError, TypeError) as error:
+            raise WeightsError(f"{source.folder}: its weights do not fit its config.json. {error}") from error
+        return new_head
+
+    def _build(self, config: dict[str, Any], class_names: list[str], drop_path: float) -> None:
+        fields = {field.name for field in dataclasses.fields(Shape)}
+        shape = Shape(**{key: value for key, value in config.items() if key in fields})
+        if shape.image_size % shape.patch_size or shape.image_size % 32:
+            raise ConfigError(
+                f"vit: expected an image size that is a multiple of 32 and of the patches' "
+                f"{shape.patch_size} pixels, found {shape.image_size}."
+            )
+        self.shape, self.names, self.fixed_size = shape, class_names, shape.image_size
+        pixels = shape.patch_size**2
+        self.body = nn.ModuleDict(
+            {
+                "norm": nn.BatchNorm2d(3),
+                "embedding": nn.Linear(3 * pixels, shape.width),
+                "blocks": nn.Sequential(*[Block(shape) for _ in range(shape.depth)]),
+            }
+        )
+        length = (shape.image_size // shape.patch_size) ** 2
+        self.body.register_parameter("positions", nn.Parameter(torch.zeros(1, length, shape.width)))
+        nn.init.trunc_normal_(self.body.positions, std=0.02)
+        self.dropout = nn.Dropout(shape.dropout)
+        self.head = nn.Linear(shape.width, pixels * len(self.names))
+        initialise_as_paper(self)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes' names, in index order."""
+        return list(self.names)
+
+    @property
+    def encoder(self) -> nn.Module:
+        """See `Network`."""
+        return self.body
+
+    def config_dict(self) -> dict[str, Any]:
+        """See `Network`."""
+        labels = {str(index): name for index, name in enumerate(self.names)}
+        return {"model_type": self.model_type, "id2label": labels, **dataclasses.asdict(self.shape)}
+
+    def save(self, folder: Path) -> None:
+        """See `Network`."""
+        tensors = {key: tensor.contiguous() for key, tensor in self.state_dict().items()}
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        (folder / "config.json").write_text(json.dumps(self.config_dict(), indent=2) + "\n")
+
+    @classmethod
+    def read_back(cls, folder: Path) -> Callable[[Tensor], Tensor]:
+        """See `Network`; plain transformers does not know this network."""
+        return cls(str(folder)).eval().logits
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Images in 0..1, float (N, 3, S, S) with S = `fixed_size`, to logits (N, C, S, S)."""
+        size, patch = self.shape.image_size, self.shape.patch_size
+        if pixels.shape[-2:] != (size, size):
+            raise ConfigError(
+                f"vit: expected images of {size} x {size} pixels, for it has learned its positions; found "
+                f"{pixels.shape[-2]} x {pixels.shape[-1]}. Give --data.size {size} --data.resize squash."
+            )
+        body = self.body
+        # (N, 3, S, S) -> (N, 3 P P, L): L patches of P x P pixels, in reading order; -> (N, L, 3 P P)
+        patches = F.unfold(body["norm"](pixels), patch, stride=patch).transpose(1, 2)
+        tokens = self.dropout(body["embedding"](patches) + body.positions)  # -> (N, L, W)
+        tokens = body["blocks"](tokens)  # (N, L, W)
+        pixels = self.head(tokens).transpose(1, 2)  # -> (N, L, C P P) -> (N, C P P, L)
+        return F.fold(pixels, (size, size), patch, stride=patch)  # -> (N, C, S, S)
