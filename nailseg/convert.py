@@ -150,15 +150,18 @@ def _read(file: Path) -> dict[str, Tensor]:
 def _renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors under transformers' names; joined projections taken apart, 1x1 kernels as matrices."""
     renamed = {}
-    for name, tensor in tensors.items():
+    for key, value in tensors.items():
+        name, tensor = key, value.float() if value.is_floating_point() else value
         for pattern, new in RENAMES:
             name = re.sub(pattern, new, name)
-        tensor = tensor.float() if tensor.is_floating_point() else tensor
         if ".mlp.fc" in name and tensor.ndim == 4:
             tensor = tensor.flatten(1)
-        letters = (re.search(r"\.attention\.(\w+)_proj\.", name) or ["", "o"])[1]
-        for letter, part in zip(letters, tensor.chunk(len(letters)), strict=True):
+        joined = re.search(r"\.attention\.(kv|qkv)_proj\.", name)
+        letters, parts = (joined[1], tensor.chunk(len(joined[1]))) if joined else ("", [])
+        for letter, part in zip(letters, parts, strict=True):
             renamed[name.replace(f".{letters}_proj.", f".{letter}_proj.")] = part
+        if not joined:
+            renamed[name] = tensor
     return renamed
 
 
@@ -176,7 +179,7 @@ def _config(tensors: dict[str, Tensor], has_head: bool) -> dict[str, Any]:
         "num_encoder_blocks": count,
         "depths": [len(names) for names in blocks],
         "hidden_sizes": widths,
-        # heads leave no trace in the shapes; in all of the paper's networks they are as wide as the first stage
+        # heads leave no trace in the shapes; the paper's are all as wide as the first stage
         "num_attention_heads": [width // widths[0] for width in widths],
         "sr_ratios": [tensors[s + reduction].shape[2] if s + reduction in tensors else 1 for s in stages],
         "mlp_ratios": [wide // width for wide, width in zip(inner, widths, strict=True)],
