@@ -18,6 +18,7 @@ from torch import Tensor
 
 from nailseg import artifact
 from nailseg.errors import ConfigError, WeightsError
+from nailseg.models.building import quiet_transformers, some_of
 from nailseg.models.segformer import SegFormer
 from nailseg.models.weights import NON_COMMERCIAL, warn_if_non_commercial
 
@@ -99,7 +100,7 @@ def convert(
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise WeightsError(
             f"{file}: expected SegFormer's tensors under the names of NVlabs/SegFormer or mmsegmentation, "
-            f"found {_some(tensors)} ({type(error).__name__}: {error})."
+            f"found {some_of(set(tensors))} ({type(error).__name__}: {error})."
         ) from error
     if classes and (not has_head or len(classes) != count):
         found = f"{count} in {file}" if has_head else f"none in {file}, which is an encoder"
@@ -111,7 +112,7 @@ def convert(
     if renamed.keys() != expected:
         raise WeightsError(
             f"{file}: expected exactly a SegFormer's tensors; without a place: "
-            f"{_some(renamed.keys() - expected)}; missing: {_some(expected - renamed.keys())}."
+            f"{some_of(renamed.keys() - expected)}; missing: {some_of(expected - renamed.keys())}."
         )
     try:
         target.load_state_dict({key.removeprefix(prefix): tensor for key, tensor in renamed.items()})
@@ -122,7 +123,7 @@ def convert(
     if has_head:
         artifact.write_model_folder(folder, network, info)
     else:
-        with artifact.new_folder(folder) as scratch:
+        with artifact.new_folder(folder) as scratch, quiet_transformers():
             target.save_pretrained(scratch)
             artifact.write_texts(scratch, Path(folder).name, info)
     warn_if_non_commercial(network.origin)
@@ -187,9 +188,3 @@ def _config(tensors: dict[str, Tensor], has_head: bool) -> dict[str, Any]:
         "strides": [(patch + 1) // 2 for patch in patches],  # 7 / 4 and 3 / 2
         "decoder_hidden_size": len(projection),
     }
-
-
-def _some(names: Any, limit: int = 6) -> str:
-    shown = sorted(names)[:limit]
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return (", ".join(shown) or "none") + more

@@ -133,9 +133,7 @@ class AutoNetwork(Network):
             if isinstance(module, nn.BatchNorm2d) and module.momentum and module.momentum > 0.5:
                 module.momentum = 0.1
         if unused := getattr(hf.base_model, "conv_1x1", None):
-            unused.requires_grad_(
-                False
-            )  # MobileNetV2's last layer, for classification; DDP would wait for it
+            unused.requires_grad_(False)  # MobileNetV2's classification layer: DDP would wait for it
         self.hf, self.hf_config = hf, hf.config
 
     @property

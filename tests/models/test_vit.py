@@ -14,7 +14,7 @@ def test_parameters_of_the_source() -> None:
         network = ViT("vit-pet", ["background", "pet", "border"])
     assert sum(p.numel() for p in network.parameters()) == 86_284_806
     assert network.fixed_size == 128
-    assert len(network.body["blocks"]) == 12
+    assert len(network.body.blocks) == 12
     kinds = {type(module) for module in network.modules()}
     assert not kinds & {nn.Conv2d, nn.ConvTranspose2d}
 
@@ -29,7 +29,7 @@ def test_a_patch_is_its_pixels_in_order(tiny: ViT) -> None:
     """One linear layer a patch: only its own 16 x 16 pixels change when nothing is mixed."""
     assert tiny(torch.zeros(2, 3, 64, 64, dtype=torch.uint8)).shape == (2, 3, 64, 64)
     with torch.no_grad():
-        for block in tiny.body["blocks"]:
+        for block in tiny.body.blocks:
             block.output.weight.zero_()  # no attention
         one = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
         other = one.clone()
@@ -41,15 +41,15 @@ def test_a_patch_is_its_pixels_in_order(tiny: ViT) -> None:
         assert changed[expected].float().mean() > 0.9
         # by hand: class c, row y, column x of a patch is output c * 256 + y * 16 + x
         token = torch.randn(1, 1, 32)
-        tiny.body["embedding"].weight.zero_()
+        tiny.body.embedding.weight.zero_()
         tiny.body.positions[:] = token
-        tiny.body["blocks"] = nn.Identity()
+        tiny.body.blocks = nn.Identity()
         flat = tiny.head(token[0, 0])
         torch.testing.assert_close(tiny(one)[0, 2, 16 + 3, 48 + 5], flat[2 * 256 + 3 * 16 + 5])
 
 
 def test_blocks_are_torchs_pre_norm_encoder(tiny: ViT) -> None:
-    block = tiny.body["blocks"][0]
+    block = tiny.body.blocks[0]
     layer = nn.TransformerEncoderLayer(32, 2, 128, 0.0, "gelu", batch_first=True, norm_first=True).eval()
     pairs = {
         "self_attn.in_proj_": block.query_key_value,
