@@ -12,7 +12,7 @@ LAYERS = [
     {"nailseg.__main__", "nailseg.demo"},
     {"nailseg.cli", "nailseg.train"},
     {"nailseg.lightning_cli"},
-    {"nailseg.compare", "nailseg.folds"},
+    {"nailseg.compare", "nailseg.folds", "nailseg.recipe"},
     {"nailseg.check", "nailseg.predict", "nailseg.runs", "nailseg.callbacks"}
     | {"nailseg.report", "nailseg.report_page", "nailseg.wandb_report", "nailseg.plots"}
     | {"nailseg.image_table"},
