@@ -81,7 +81,9 @@ def write_model_folder(folder: str | Path, network: SegFormer, info: ModelInfo, 
         (scratch / INFO_FILE).write_text(_json(dataclasses.asdict(info)))
         (scratch / "README.md").write_text(model_card(folder.name, info))
         _verify(scratch, network, HALF_TOLERANCE if half else TOLERANCE)
-        scratch.chmod(0o755)  # mkdtemp's 0700 would keep colleagues out
+        scratch.chmod(0o755)  # mkdtemp's 0700 and safetensors' 0600 would keep colleagues out
+        for file in scratch.iterdir():
+            file.chmod(0o644)
         os.rename(scratch, folder)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -114,7 +116,7 @@ def _verify(folder: Path, network: SegFormer, tolerance: float) -> None:
     if not difference < tolerance:
         raise WeightsError(
             f"{folder}: read back, the model's logits differ by {difference:.1e} of the largest (expected "
-            f"below {tolerance:.0e}). The folder was not kept; the checkpoint of the run still holds the weights."
+            f"below {tolerance:.0e}). The folder was not kept; the checkpoint of the run still has them."
         )
 
 
