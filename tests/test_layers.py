@@ -21,7 +21,14 @@ LAYERS = [
     {"nailseg.artifact", "nailseg.model_card"},
     {"nailseg.model_info"},
     {"nailseg.models", "nailseg.data"},
-    {"nailseg.losses", "nailseg.metrics", "nailseg.optim", "nailseg.overlay", "nailseg.geometry"}
+    {
+        "nailseg.losses",
+        "nailseg.metrics",
+        "nailseg.optim",
+        "nailseg.overlay",
+        "nailseg.geometry",
+        "nailseg.tryon",
+    }
     | {
         "nailseg.summary",
         "nailseg.contours",
