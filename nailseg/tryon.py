@@ -9,7 +9,7 @@ from PIL import ImageColor
 from nailseg.errors import ConfigError
 
 SHINE = np.array([1.0, 0.2, 0.2], np.float32)
-"""How much of the nail's own relief shows through the paint, in L*, a* and b*: of the old hue only a trace."""
+"""How much of the nail's relief shows through, in L*, a* and b*: of the old hue only a trace."""
 
 
 def rgb(color: str) -> tuple[int, int, int]:
