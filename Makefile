@@ -1,6 +1,6 @@
 # Every target does its own set-up: git, make and Python 3.11 or newer are all it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format bench nails train-nailseg-b0 ship-nailseg-b0 wheel clean
+.PHONY: help setup demo test test-slow lint format bench notebooks nails train-nailseg-b0 ship-nailseg-b0 wheel clean
 
 # the first of these that is new enough
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -36,6 +36,13 @@ lint: setup ## style and formatting
 format: setup ## mend style and formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# executed where their pictures can be looked at; the stored ones have no outputs
+notebooks: setup ## make the notebooks of their .py twins and run them all, into build/notebooks/
+	$(BIN)/jupytext --quiet --update --to ipynb notebooks/*.py
+	rm -rf build/notebooks && mkdir -p build/notebooks && cp notebooks/*.ipynb build/notebooks
+	cd build/notebooks && for n in *.ipynb; do \
+		$(abspath $(BIN))/jupyter-execute --inplace --kernel_name=python3 $$n || exit 1; done
 
 bench: setup ## side-by-side timings against transformers, torchmetrics and uncached loading
 	$(BIN)/python benchmarks/forward.py
