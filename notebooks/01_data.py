@@ -108,8 +108,8 @@ print(
 # 255 and counts nowhere.
 
 # %%
-picture = read_image(folder / rows["image"][0])
-mask = mask_of(rows.iloc[0]).astype(np.uint8)
+picture = read_image(folder / rows["image"][4])
+mask = mask_of(rows.iloc[4]).astype(np.uint8)
 transform = TrainingTransform(SIZE, "keep", Augmentation(recolor=0.5))
 figure, axes = plt.subplots(3, 6, figsize=(14, 7))
 for draw, axis in enumerate(axes.flat):
