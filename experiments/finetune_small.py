@@ -1,6 +1,6 @@
 """What starting from nailseg-b0 is worth to somebody with 20, 50 or 200 own pictures, against random weights.
 
-    python experiments/finetune_small.py ROOT OUT     (ROOT: the photographs; OUT: a folder, resumed if it exists)
+    python experiments/finetune_small.py ROOT OUT     (ROOT: the photographs; OUT: a folder, resumed if there)
 
 The pictures come from the val and test parts, which nailseg-b0 was not trained on, and are moved out of its
 world: hue turned by 120 degrees, half the size, strong JPEG. Three seeds choose the pictures and the order.
