@@ -12,16 +12,24 @@ LAYERS = [
     {"nailseg.__main__", "nailseg.demo"},
     {"nailseg.cli", "nailseg.train"},
     {"nailseg.lightning_cli"},
-    {"nailseg.compare", "nailseg.folds", "nailseg.convert"},
+    {"nailseg.compare", "nailseg.folds", "nailseg.recipe", "nailseg.convert"},
     {"nailseg.check", "nailseg.predict", "nailseg.runs", "nailseg.callbacks"}
     | {"nailseg.report", "nailseg.report_page", "nailseg.wandb_report", "nailseg.plots"}
     | {"nailseg.image_table"},
-    {"nailseg.predictor", "nailseg.torch_backend"},
+    {"nailseg.inputs", "nailseg.objects", "nailseg.processes"},
+    {"nailseg.predictor", "nailseg.torch_backend", "nailseg.views"},
     {"nailseg.task"},
     {"nailseg.artifact", "nailseg.model_card"},
     {"nailseg.model_info"},
     {"nailseg.models", "nailseg.data"},
-    {"nailseg.losses", "nailseg.metrics", "nailseg.optim", "nailseg.overlay", "nailseg.geometry"}
+    {
+        "nailseg.losses",
+        "nailseg.metrics",
+        "nailseg.optim",
+        "nailseg.overlay",
+        "nailseg.geometry",
+        "nailseg.tryon",
+    }
     | {
         "nailseg.summary",
         "nailseg.contours",
