@@ -64,6 +64,9 @@ def test_a_run(name: str, weights, drawn: Path, tmp_path: Path, capsys) -> None:
     (picture,) = sorted((drawn / "Images" / "2").glob("*"))[:1]
     assert main(["predict", str(picture), "--model=runs/run", "--out=out"]) == 0
     assert (tmp_path / "out" / f"{picture.stem}.png").is_file()
+    if name == "vit":  # one size only: mirror images without the other sizes
+        assert main(["predict", str(picture), "--model=runs/run", "--out=tta", "--tta"]) == 0
+        assert (tmp_path / "tta" / f"{picture.stem}.png").is_file()
     if name == "mix_transformer":  # a plain SegFormer's folder, for whoever wants it as one
         plain = SegformerForSemanticSegmentation.from_pretrained(run / "model").eval()
         pixels = torch.randn(1, 3, 64, 64)
