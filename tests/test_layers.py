@@ -15,7 +15,7 @@ LAYERS = [
     {"nailseg.compare", "nailseg.folds", "nailseg.recipe"},
     {"nailseg.check", "nailseg.predict", "nailseg.runs", "nailseg.callbacks"}
     | {"nailseg.report", "nailseg.report_page", "nailseg.wandb_report", "nailseg.plots"}
-    | {"nailseg.image_table"},
+    | {"nailseg.image_table", "nailseg.report_tables"},
     {"nailseg.predictor", "nailseg.torch_backend"},
     {"nailseg.task"},
     {"nailseg.artifact", "nailseg.model_card"},
