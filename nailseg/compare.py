@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nailseg import artifact, plots, runs
-from nailseg.bootstrap import interval, resample_weights
+from nailseg.bootstrap import interval, known, resample_weights
 from nailseg.errors import DataError
 from nailseg.image_table import NUMBERS, Table, find_table, image_dice, measures, pixel_counts, read_table
 
@@ -130,19 +130,15 @@ def compare(tables: Sequence[Table], seed: int = 0) -> tuple[dict[str, Any], dic
             change = change[~np.isnan(change)]  # resamples without the class say nothing
             low, high = interval(change) if r and certain and change.size else (np.nan, np.nan)
             verdict = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
-            row = {"class": name, "number": number, "run": table.name, "value": _known(values[r, c, k])}
-            row["difference"] = _known(values[r, c, k] - values[0, c, k]) if r else None
-            row |= {"low": _known(low), "high": _known(high), "verdict": verdict if r else "reference"}
+            row = {"class": name, "number": number, "run": table.name, "value": known(values[r, c, k])}
+            row["difference"] = known(values[r, c, k] - values[0, c, k]) if r else None
+            row |= {"low": known(low), "high": known(high), "verdict": verdict if r else "reference"}
             rows.append(row)
     left_out = {str(table.path): len(table.rows) - len(images) for table in tables}
     facts: dict[str, Any] = {"runs": {table.name: str(table.path) for table in tables}}
     facts |= {"n_images": len(images), "n_groups": len(numbers), "left_out": left_out}
     facts |= {"resamples": RESAMPLES, "level": 0.95, "seed": seed}
     return facts | {"rows": rows, "images": shares}, deltas
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
 
 
 def _text_table(result: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from nailseg import artifact, runs
-from nailseg.bootstrap import interval, resample_weights
+from nailseg.bootstrap import interval, known, resample_weights
 from nailseg.data.dealing import SPLITS, deal, deal_folds
 from nailseg.data.growing import folder_of
 from nailseg.data.manifest import Row, load_manifest, write_manifest
@@ -133,27 +133,21 @@ def pool(folder: Path, folds: int) -> str:
     numbers["miou"] = np.array(mious), (np.nan, np.nan)
     summary: dict[str, Any] = {"n_images": len(rows), "classes": reports[0]["classes"]}
     summary |= {"confusion_matrix": matrix.sum(0).tolist(), "intervals": {}, "folds": {}}
-    lines = [
-        f"{len(rows)} images, each tested once",
-        f"{'':<24}  pooled  95 % interval    mean     std  folds",
-    ]
+    lines = [f"{len(rows)} images, each tested once"]
+    lines += [f"{'':<24}  pooled  95 % interval    mean     std  folds"]
     for key, ((pooled, *each), ends) in numbers.items():
-        summary[key] = _known(pooled)
+        summary[key] = known(pooled)
         summary["intervals"][key] = None if np.isnan(ends[0]) else list(ends)
         defined = np.array(each)[~np.isnan(each)]
         mean = defined.mean() if len(defined) else np.nan
         std = defined.std(ddof=1) if len(defined) > 1 else np.nan
-        values = [_known(value) for value in each]
-        summary["folds"][key] = {"mean": _known(mean), "std": _known(std), "values": values}
+        values = [known(value) for value in each]
+        summary["folds"][key] = {"mean": known(mean), "std": known(std), "values": values}
         shown = " ".join(f"{value:.4f}" for value in each)
         between = "" if np.isnan(ends[0]) else f"{ends[0]:.3f} to {ends[1]:.3f}"
         lines.append(f"{key:<24}  {pooled:.4f}  {between:<14}  {mean:.4f}  {std:.4f}  {shown}")
     (target / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n")
     return "\n".join([*lines, f"written: {target}"])
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
 
 
 def _data_option(args: list[str], name: str) -> str | None:

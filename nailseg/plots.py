@@ -78,17 +78,9 @@ def reliability_diagram(calibration: dict[str, dict[str, Any]]) -> str:
         figure, (axis,) = new_figure()
         bins, error = found["reliability"], found["ece"]
         axis.plot([0, 1], [0, 1], color=GREY, linestyle=":")
-        axis.plot(
-            [each["confidence"] for each in bins],
-            [each["frequency"] for each in bins],
-            color=BLUE,
-            marker="o",
-        )
-        axis.set(
-            title=f"{name}, ECE {'undefined' if error is None else f'{error:.4f}'}",
-            xlabel="predicted probability",
-            ylabel="share that is " + name,
-        )
+        axis.plot([b["confidence"] for b in bins], [b["frequency"] for b in bins], color=BLUE, marker="o")
+        title = f"{name}, ECE {'undefined' if error is None else f'{error:.4f}'}"
+        axis.set(title=title, xlabel="predicted probability", ylabel="share that is " + name)
         axis.set(xlim=(0, 1), ylim=(0, 1))
         drawings += as_svg(figure)
     return drawings

@@ -77,10 +77,7 @@ def write_report(
 
 
 def told(data: SegmentationDataModule, split: str, source: str | Path) -> dict[str, Any]:
-    """What was tested, by which version, without a machine's folders.
-
-    `fingerprint` is `digest` of the rows that were tested, `model` the end of the source's path.
-    """
+    """What was tested, by which version; of the model's path only the end, for it may name a person."""
     path = Path(source)
     parts = path.relative_to(path.anchor).parts[-3 if path.parent.name == "checkpoints" else -2 :]
     facts = {"split": split, "csv": Path(data.csv).name, "model": "/".join(parts), "nailseg": __version__}
@@ -121,9 +118,7 @@ def slices(
         pixels = np.array([height * width for height, width in sizes])
         edges = np.quantile(pixels, [1 / 3, 2 / 3])
         thirds = np.searchsorted(edges, pixels, side="left")
-        labels["image size"] = [
-            ("smallest third", "middle third", "largest third")[third] for third in thirds
-        ]
+        labels["image size"] = [IN_ORDER[3 + third] for third in thirds]
     found: dict[str, dict[str, list[int]]] = {}
     for kind, own in labels.items():
         present = {label for label in own if label is not None}

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from nailseg import overlay, plots
+from nailseg import report_tables as tables
 from nailseg.predictor import Segmenter
-from nailseg.report_tables import confusion, decisions, headlines, number, number_row, slice_tables, tested
 from nailseg.torch_backend import TorchBackend
 from nailseg.types import IGNORE_INDEX
 
@@ -65,15 +65,16 @@ def page(
         title=f"nailseg: {html.escape(split)}",
         intro=f"{len(table)} images of the split <b>{html.escape(split)}</b>, at the masks' original size. "
         "In brackets: bootstrap 95 % intervals over images.",
-        tested=tested(metrics["tested"]),
-        headlines="".join(headlines(metrics, name) for name in names[1:]),
-        rows="".join(number_row(name, value, metrics) for name, value in metrics.items()),
+        tested=tables.tested(metrics["tested"]),
+        headlines="".join(tables.headlines(metrics, name) for name in names[1:]),
+        rows="".join(tables.number_row(name, value, metrics) for name, value in metrics.items()),
         training=f"<h2>Training</h2>\n<div class=plot>{training}</div>" if training else "",
         reliability=plots.reliability_diagram(metrics["calibration"]),
-        decisions=decisions(metrics),
-        confusion=confusion(metrics["confusion_matrix"], names),
-        slices="".join(slice_tables(kind, parts, names) for kind, parts in metrics["slices"].items())
+        decisions=tables.decisions(metrics),
+        confusion=tables.confusion(metrics["confusion_matrix"], names),
+        slices="".join(tables.slice_tables(kind, parts, names) for kind, parts in metrics["slices"].items())
         or "<p>The images do not differ in folder, group or size.</p>",
+        fewest=tables.FEWEST,
         legend=legend,
         galleries=gallery,
     )
@@ -135,7 +136,7 @@ def _figure(
     encoded = cv2.imencode(".jpg", pair[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
     source = base64.b64encode(encoded.tobytes()).decode()
     numbers = [
-        f"{html.escape(name)}: Dice {number(entry[f'dice_{name}'], 3)}, "
+        f"{html.escape(name)}: Dice {tables.number(entry[f'dice_{name}'], 3)}, "
         f"found {entry[f'objects_found_{name}']} of {entry[f'objects_{name}']}, "
         f"wrong {entry[f'objects_wrong_{name}']}"
         for name in names[1:]
@@ -187,6 +188,7 @@ figcaption {{ font-size: .85rem; overflow-wrap: anywhere; }}
 <h2>Confusion, in pixels</h2>
 {confusion}
 <h2>Parts of the set</h2>
+<p><small>In grey: parts of fewer than {fewest} images, which say little.</small></p>
 {slices}
 <h2>Pictures</h2>
 <p>{legend}</p>

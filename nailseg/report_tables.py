@@ -55,11 +55,9 @@ def number_row(name: str, value: Any, metrics: dict[str, Any]) -> str:
     # the longest prefix: dice_per_image before dice
     prefix = next((k for k in sorted(EXPLANATIONS, key=len, reverse=True) if name.startswith(k)), None)
     meaning = EXPLANATIONS[prefix].format(tolerance=metrics["surface_tolerance"]) if prefix else ""
-    ends = between(metrics["intervals"].get(name))
-    return (
-        f"<tr><td>{html.escape(name)}<small class=meaning>{html.escape(meaning)}</small>"
-        f"<td class=n>{number(value, missing=absence(name))}<td class=n>{ends}\n"
-    )
+    shown, ends = number(value, missing=absence(name)), between(metrics["intervals"].get(name))
+    meaning = f"<small class=meaning>{html.escape(meaning)}</small>"
+    return f"<tr><td>{html.escape(name)}{meaning}<td class=n>{shown}<td class=n>{ends}\n"
 
 
 def slice_tables(kind: str, parts: dict[str, dict[str, Any]], names: list[str]) -> str:
@@ -82,8 +80,7 @@ def slice_tables(kind: str, parts: dict[str, dict[str, Any]], names: list[str]) 
         )
         title = html.escape(f"{kind}: {name}" if len(names) > 2 else kind)
         tables += f"<div class=wide><table><tr><th>{title}{heads}{body}</table></div>\n"
-    few = any(numbers["n_images"] < FEWEST for numbers in parts.values())
-    return tables + f"<p><small>Grey: fewer than {FEWEST} images, which say little.</small></p>\n" * few
+    return tables
 
 
 def decisions(metrics: dict[str, Any]) -> str:

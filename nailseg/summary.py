@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from nailseg.bootstrap import interval, resample_weights
+from nailseg.bootstrap import interval, known, resample_weights
 from nailseg.calibration import (
     best_threshold,
     dice_at,
@@ -167,9 +167,7 @@ def ratios(counts: ImageCounts, class_names: Sequence[str], weights: np.ndarray)
     arrays = {name: value.numpy() for name, value in values.items()}
     for c, name in enumerate(class_names[1:]):
         images = [instances[c] for instances in counts.instances]
-        score, hit = (
-            np.concatenate([getattr(i, field)[:SCORED] for i in images]) for field in ("score", "hit")
-        )
+        score, hit = (np.concatenate([getattr(i, f)[:SCORED] for i in images]) for f in ("score", "hit"))
         owner = np.repeat(np.arange(len(images)), [min(SCORED, len(i.score)) for i in images])
         n_truth = weights @ np.array([len(i.truth_area) for i in images])
         precision = [
@@ -197,7 +195,7 @@ def summarise(counts: ImageCounts, class_names: Sequence[str]) -> dict[str, Any]
     """
     values = ratios(counts, class_names, np.ones((1, len(counts.row)), np.int64))
     summary: dict[str, Any] = {"n_images": len(counts.row), "classes": list(class_names)}
-    summary |= {name: None if np.isnan(value[0]) else float(value[0]) for name, value in values.items()}
+    summary |= {name: known(value[0]) for name, value in values.items()}
     for c, name in enumerate(class_names[1:], 1):
         present = counts.matrix[:, c, :].sum(-1) > 0
         predicted = counts.matrix[:, :, c].sum(-1) > 0
@@ -250,9 +248,8 @@ def calibration(counts: ImageCounts, class_names: Sequence[str], threshold: floa
     for name, histogram in zip(class_names[1:], counts.histogram, strict=True):
         best = best_threshold(histogram)
         bins = [bin_ for bin_ in reliability(histogram).tolist() if bin_[2] > 0]
-        error = expected_calibration_error(histogram)
         found[name] = {
-            "ece": None if np.isnan(error) else error,
+            "ece": known(expected_calibration_error(histogram)),
             "reliability": [dict(zip(("confidence", "frequency", "share"), b, strict=True)) for b in bins],
             "best_threshold": best and best[0],
             "best_threshold_dice": best and best[1],
@@ -273,5 +270,5 @@ def best_f1(counts: ImageCounts, class_names: Sequence[str]) -> dict[str, Any]:
             sum(len(i.truth_area) for i in images),
         )
         numbers = {"score": best.best_score, "precision": best.best_precision, "recall": best.best_recall}
-        found[name] = {key: None if np.isnan(value) else value for key, value in numbers.items()}
+        found[name] = {key: known(value) for key, value in numbers.items()}
     return found

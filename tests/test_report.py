@@ -94,7 +94,6 @@ def test_slices_of_three_classes_are_two_tables_and_few_images_are_grey() -> Non
     assert "group: nail" in second
     assert "0.250" in second
     assert first.count("<tr class=few>") == 1
-    assert "fewer than 5 images" in report_tables.slice_tables("group", parts, ["background", "nail"])
 
 
 @pytest.mark.parametrize(("n", "size"), [(1, 1), (2, 1), (7, 2), (23, 7), (24, 8), (100, 8)])

@@ -446,6 +446,7 @@ def test_a_test_says_what_was_tested(run, drawn) -> None:
     page = (run / "test" / "report.html").read_text(encoding="utf-8")
     assert "model tiny/checkpoints/best.ckpt; 64 pixels (keep)" in page
     assert "best threshold of this very set" in page
+    assert "fewer than 5 images" in page
 
 
 def test_a_fold_leaves_the_hint_to_the_folds(tmp_path, monkeypatch, caplog) -> None:
