@@ -22,6 +22,11 @@ def resample_weights(n_images: int, n: int = 1000, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).multinomial(n_images, np.full(n_images, 1 / n_images), size=n)
 
 
+def known(value: float) -> float | None:
+    """A number as JSON has it: null for nan."""
+    return None if np.isnan(value) else float(value)
+
+
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """The percentile interval.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+from collections import Counter
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nailseg import artifact, plots, runs
-from nailseg.bootstrap import interval, resample_weights
+from nailseg.bootstrap import interval, known, resample_weights
 from nailseg.errors import DataError
 from nailseg.image_table import NUMBERS, Table, find_table, image_dice, measures, pixel_counts, read_table
 
@@ -37,9 +39,8 @@ def compare_runs(paths: Sequence[str | Path], out: str | Path | None = None, see
         ConfigError: no per_image.csv there.
         DataError: see `image_table.read_table` and `compare`.
     """
-    tables = [read_table(find_table(path)) for path in paths]
-    result, deltas = compare(tables, seed)
-    name = "compare-" + "-".join(table.name.replace("/", "-") for table in tables)
+    result, deltas = compare([read_table(find_table(path)) for path in paths], seed)
+    name = "compare-" + "-".join(run.replace("/", "-") for run in result["runs"])
     folder = artifact.free_path(Path(out) if out else runs.RUNS / name[:120])
     folder.mkdir(parents=True)
     (folder / "compare.json").write_text(json.dumps(result, indent=2) + "\n")
@@ -49,6 +50,21 @@ def compare_runs(paths: Sequence[str | Path], out: str | Path | None = None, see
         writer.writerows(result["rows"])
     (folder / "compare.svg").write_text(plots.comparison(result, deltas), encoding="utf-8")
     return f"{_text_table(result)}\nwritten: {folder}"
+
+
+def with_own_names(tables: Sequence[Table]) -> list[Table]:
+    """Runs that share a name get the shortest end of their path that is theirs alone, or a number."""
+    paths = [Path(os.path.abspath(table.path)) for table in tables]
+    places = [(path.parent if path.name == "per_image.csv" else path).parts[1:] for path in paths]
+    shared = Counter(table.name for table in tables)
+    own = []
+    for n, (table, place) in enumerate(zip(tables, places, strict=True)):
+        others = places[:n] + places[n + 1 :]
+        depths = (d for d in range(2, len(place) + 1) if all(o[-d:] != place[-d:] for o in others))
+        depth = next(depths, None)
+        name = "/".join(place[-depth:]) if depth else f"{table.name} ({n + 1})"
+        own.append(table._replace(name=name) if shared[table.name] > 1 else table)
+    return own
 
 
 def compare(tables: Sequence[Table], seed: int = 0) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
@@ -69,6 +85,7 @@ def compare(tables: Sequence[Table], seed: int = 0) -> tuple[dict[str, Any], dic
     Raises:
         DataError: other classes, no common image, or other truth for the same image.
     """
+    tables = with_own_names(tables)
     first, classes = tables[0], tables[0].classes
     for table in tables[1:]:
         if set(table.classes) != set(classes):
@@ -107,37 +124,35 @@ def compare(tables: Sequence[Table], seed: int = 0) -> tuple[dict[str, Any], dic
         # a group alone is the same in every resample, which is not certainty
         certain = present.any() and len(set(group[present])) > 1
         for (k, number), (r, table) in product(enumerate(NUMBERS), enumerate(tables)):
-            if np.isnan(values[:, c, k]).all() and number == "boundary_iou":
-                continue  # a test from before per_image.csv had boundaries
+            if np.isnan(values[:, c, k]).all() and number.startswith(("boundary", "instance")):
+                continue  # a test from before per_image.csv had them
             change = (resampled[r] - resampled[0])[:, c, k]
             change = change[~np.isnan(change)]  # resamples without the class say nothing
             low, high = interval(change) if r and certain and change.size else (np.nan, np.nan)
             verdict = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
-            row = {"class": name, "number": number, "run": table.name, "value": _known(values[r, c, k])}
-            row["difference"] = _known(values[r, c, k] - values[0, c, k]) if r else None
-            row |= {"low": _known(low), "high": _known(high), "verdict": verdict if r else "reference"}
+            row = {"class": name, "number": number, "run": table.name, "value": known(values[r, c, k])}
+            row["difference"] = known(values[r, c, k] - values[0, c, k]) if r else None
+            row |= {"low": known(low), "high": known(high), "verdict": verdict if r else "reference"}
             rows.append(row)
     left_out = {str(table.path): len(table.rows) - len(images) for table in tables}
-    facts = {"n_images": len(images), "n_groups": len(numbers), "left_out": left_out}
+    facts: dict[str, Any] = {"runs": {table.name: str(table.path) for table in tables}}
+    facts |= {"n_images": len(images), "n_groups": len(numbers), "left_out": left_out}
     facts |= {"resamples": RESAMPLES, "level": 0.95, "seed": seed}
     return facts | {"rows": rows, "images": shares}, deltas
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
 
 
 def _text_table(result: dict[str, Any]) -> str:
     text = [("class", "number", "run", "value", "difference", "95 % interval", "verdict")]
     for row in result["rows"]:
-        value = "absent" if row["value"] is None else f"{row['value']:.4f}"
+        value = "undefined" if row["value"] is None else f"{row['value']:.4f}"
         difference = "" if row["difference"] is None else f"{row['difference']:+.4f}"
         between = "" if row["low"] is None else f"{row['low']:+.4f} to {row['high']:+.4f}"
         text.append((row["class"], row["number"], row["run"], value, difference, between, row["verdict"]))
     widths = [max(map(len, column)) for column in zip(*text, strict=True)]
     lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in text]
     facts = f"{result['n_images']} images in {result['n_groups']} groups, seed {result['seed']}"
-    lines = [f"run - reference, paired bootstrap over {facts}", "", *lines, ""]
+    tested = [f"{run}: {path}" for run, path in result["runs"].items()]
+    lines = [*tested, "", f"run - reference, paired bootstrap over {facts}", "", *lines, ""]
     for row in result["images"]:
         if row["equal"] is not None:
             words = ", ".join(f"{row[word]:.0%} {word}" for word in ("better", "worse", "equal"))

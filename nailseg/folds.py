@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,13 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from nailseg import artifact, runs
+from nailseg.bootstrap import interval, known, resample_weights
 from nailseg.data.dealing import SPLITS, deal, deal_folds
 from nailseg.data.growing import folder_of
 from nailseg.data.manifest import Row, load_manifest, write_manifest
 from nailseg.errors import ConfigError
 from nailseg.image_table import NUMBERS, find_table, measures, pixel_counts, read_table
+from nailseg.metrics import iou
 
 log = logging.getLogger("nailseg")
 
@@ -100,8 +104,8 @@ def deal_rows(rows: Sequence[Row], folds: int) -> list[list[Row]]:
 def pool(folder: Path, folds: int) -> str:
     """Writes test/per_image.csv with a column fold, and test/metrics.json; returns the numbers as a table.
 
-    The numbers are those of all images together. Beside them stand mean and standard deviation (n - 1) of the
-    folds; it is no standard error, for folds share training rows.
+    The numbers are those of all images together, with bootstrap intervals over images. Beside them stand each
+    fold's, their mean and standard deviation (n - 1); it is no standard error, for folds share training rows.
     """
     tests = [find_table(folder / f"fold-{fold}") for fold in range(1, folds + 1)]
     rows = [{"fold": k, **row} for k, path in enumerate(tests, 1) for row in read_table(path).rows.values()]
@@ -111,22 +115,37 @@ def pool(folder: Path, folds: int) -> str:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    table, own = read_table(target / "per_image.csv"), np.array([row["fold"] for row in rows])
+    table = read_table(target / "per_image.csv")
+    images = sorted(table.rows)  # the intervals shall not depend on which fold tested what
+    own = np.array([int(table.rows[image]["fold"]) for image in images])
     # one weighting of the images for all folds, and one for each
     weights = np.stack([own > 0, *(own == fold for fold in range(1, folds + 1))])
-    values = measures(pixel_counts(table, list(table.rows), table.classes), weights)
-    classes = json.loads(tests[0].with_name("metrics.json").read_text())["classes"]
-    summary: dict[str, Any] = {"n_images": len(rows), "classes": classes, "folds": {}}
-    lines = [f"{len(rows)} images, each tested once", f"{'':<24}  pooled    mean     std  folds"]
-    for (c, name), (k, number) in product(enumerate(table.classes), enumerate(NUMBERS)):
-        key, pooled = f"{number}_{name}", values[0, c, k]
-        summary[key] = None if np.isnan(pooled) else float(pooled)
-        each = values[1:, c, k][~np.isnan(values[1:, c, k])]
-        if len(each) < 2:  # nothing deviates
-            continue
-        summary["folds"][key] = {"mean": float(each.mean()), "std": float(each.std(ddof=1))}
+    counts = pixel_counts(table, images, table.classes)
+    values, resampled = measures(counts, weights), measures(counts, resample_weights(len(images)))
+    reports = [json.loads(path.with_name("metrics.json").read_text()) for path in tests]
+    matrix = torch.tensor([report["confusion_matrix"] for report in reports])
+    mious = [iou(m).nanmean().item() for m in (matrix.sum(0), *matrix)]
+    numbers = {
+        f"{number}_{name}": (values[:, c, k], interval(resampled[:, c, k]))
+        for (c, name), (k, number) in product(enumerate(table.classes), enumerate(NUMBERS))
+    }
+    # per_image.csv does not count the background, so nothing can be resampled for miou
+    numbers["miou"] = np.array(mious), (np.nan, np.nan)
+    summary: dict[str, Any] = {"n_images": len(rows), "classes": reports[0]["classes"]}
+    summary |= {"confusion_matrix": matrix.sum(0).tolist(), "intervals": {}, "folds": {}}
+    lines = [f"{len(rows)} images, each tested once"]
+    lines += [f"{'':<24}  pooled  95 % interval    mean     std  folds"]
+    for key, ((pooled, *each), ends) in numbers.items():
+        summary[key] = known(pooled)
+        summary["intervals"][key] = None if np.isnan(ends[0]) else list(ends)
+        defined = np.array(each)[~np.isnan(each)]
+        mean = defined.mean() if len(defined) else np.nan
+        std = defined.std(ddof=1) if len(defined) > 1 else np.nan
+        values = [known(value) for value in each]
+        summary["folds"][key] = {"mean": known(mean), "std": known(std), "values": values}
         shown = " ".join(f"{value:.4f}" for value in each)
-        lines.append(f"{key:<24}  {pooled:.4f}  {each.mean():.4f}  {each.std(ddof=1):.4f}  {shown}")
+        between = "" if np.isnan(ends[0]) else f"{ends[0]:.3f} to {ends[1]:.3f}"
+        lines.append(f"{key:<24}  {pooled:.4f}  {between:<14}  {mean:.4f}  {std:.4f}  {shown}")
     (target / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n")
     return "\n".join([*lines, f"written: {target}"])
 
@@ -153,8 +172,21 @@ def _place(run: Path) -> list[str]:
 def _train(args: list[str]) -> int:
     """Runs nailseg.train in a process of its own, so that several devices work in it as ever."""
     environment = {key: value for key, value in os.environ.items() if key != runs.RUN_FOLDER_VARIABLE}
+    environment[runs.FOLD_VARIABLE] = "1"
+    ended: list[int] = []
     with subprocess.Popen([sys.executable, "-m", "nailseg.train", *args], env=environment) as child:
+
+        def pass_on(number: int, frame: object) -> None:
+            ended.append(number)
+            child.send_signal(number)
+
+        before = signal.signal(signal.SIGTERM, pass_on)
         try:
-            return child.wait()
-        except KeyboardInterrupt:  # the child has it too, and says where it stands
-            return child.wait() or 130
+            code = child.wait()
+        except KeyboardInterrupt:  # the child has it too
+            child.wait()
+            ended.append(signal.SIGINT)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    # whatever the child made of it: 128 and the signal's number, as shells have it
+    return 128 + ended[0] if ended else code

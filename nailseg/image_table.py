@@ -14,8 +14,10 @@ from nailseg.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NUMBERS = ("dice", "iou", "dice_per_image", "boundary_iou")
+NUMBERS = ("dice", "iou", "dice_per_image", "precision", "recall")
+NUMBERS += ("boundary_iou", "instance_precision", "instance_recall")
 KINDS = ("hits", "false_alarms", "misses", "boundary_hits", "boundary_union")
+KINDS += ("objects", "objects_found", "objects_wrong")
 
 
 class Table(NamedTuple):
@@ -64,7 +66,7 @@ def read_table(path: Path) -> Table:
 
 
 def pixel_counts(table: Table, images: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    """float64 (N, C, 5), pixels of KINDS per image and class; nan where the boundary columns are missing."""
+    """float64 (N, C, 8), KINDS per image and class; nan where all but the first three are missing."""
     names = [[f"{kind}_{name}" for kind in KINDS] for name in classes]
     rows = [table.rows[image] for image in images]
     try:
@@ -80,24 +82,26 @@ def measures(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The NUMBERS of weighted images.
 
     Args:
-        counts: float64 (N, C, 5), as `pixel_counts`.
+        counts: float64 (N, C, 8), as `pixel_counts`.
         weights: (n, N), how often each image counts.
 
     Returns:
-        float64 (n, C, 4); nan where the class is absent.
+        float64 (n, C, 8); nan where the class is absent, or for a precision where nothing is predicted.
     """
     weights = weights.astype(np.float64)  # sums of pixels stay exact below 2**53
-    hits, false_alarms, misses, inner, union = np.moveaxis(np.tensordot(weights, counts, 1), -1, 0)
+    total = np.moveaxis(np.tensordot(weights, counts, 1), -1, 0)
+    hits, false_alarms, misses, inner, union, objects, found, wrong = total
     scores = image_dice(counts)
     present = ~np.isnan(scores)
     per_image = _ratio(weights @ np.where(present, scores, 0.0), weights @ present.astype(np.float64))
     overlap = hits + false_alarms + misses
-    numbers = [_ratio(2 * hits, overlap + hits), _ratio(hits, overlap), per_image, _ratio(inner, union)]
-    return np.stack(numbers, -1)
+    pixels = [_ratio(2 * hits, overlap + hits), _ratio(hits, overlap), per_image]
+    pixels += [_ratio(hits, hits + false_alarms), _ratio(hits, hits + misses), _ratio(inner, union)]
+    return np.stack([*pixels, _ratio(found, found + wrong), _ratio(found, objects)], -1)
 
 
 def image_dice(counts: np.ndarray) -> np.ndarray:
-    """Dice of each image and class, float64 (…, N, C) from counts (…, N, C, 5); nan where truth lacks it."""
+    """Dice of each image and class, float64 (…, N, C) from counts (…, N, C, 8); nan where truth lacks it."""
     hits, false_alarms, misses = np.moveaxis(counts[..., :3], -1, 0)
     return np.where(hits + misses > 0, _ratio(2 * hits, 2 * hits + false_alarms + misses), np.nan)
 

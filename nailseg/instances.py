@@ -16,7 +16,8 @@ import numpy as np
 from nailseg.types import IGNORE_INDEX
 
 IOU_LEVELS = np.linspace(0.5, 0.95, 10)  # COCO's, the same floats
-MAX_PREDICTIONS = 100  # COCO's maxDets: of each image only so many components count, by score
+SCORED = 100  # COCO's maxDets: of each image only so many components enter average precision, by score
+COUNTED = 1000  # and only so many any number: a network of noise must not fill the memory
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Instances:
     """The components of one class in one image, and which of them are right.
 
     Attributes:
-        score: float32 (P,), 0..1, mean probability of the class over the component, descending; P <= 100.
+        score: float32 (P,), 0..1, mean probability of the class over the component, descending; P <= 1000.
         hit: bool (P, 10), the component has a partner in the truth at IoU 0.50, 0.55 .. 0.95.
         area: int64 (P,), in pixels.
         truth_area: int64 (G,), in pixels.
@@ -57,7 +58,7 @@ def match_instances(prediction_mask: np.ndarray, probability: np.ndarray, truth:
     true_labels, truth_area = components(true[box])
     total = np.bincount(labels.ravel(), np.asarray(probability)[box].ravel(), len(area) + 1)[1:]
     score = (total / area).astype(np.float32)
-    best = np.argsort(-score, kind="stable")[:MAX_PREDICTIONS]
+    best = np.argsort(-score, kind="stable")[:COUNTED]
     score, area = score[best], area[best]
     # number the components by rank, those past the limit as background: the table of pairs stays small
     rank = np.zeros(len(total) + 1, np.int64)
@@ -68,8 +69,8 @@ def match_instances(prediction_mask: np.ndarray, probability: np.ndarray, truth:
     iou = shared / (area[:, None] + truth_area - shared)
     # Two components of one mask never touch, so at IoU 0.5 or more no component has a second partner, and
     # COCO's greedy search by score finds just these pairs (Kirillov et al. 2019, Panoptic Segmentation).
-    pairs = iou[..., None] >= IOU_LEVELS
-    return Instances(score, pairs.any(1), area, truth_area, pairs.any(0))
+    hit, found = (iou.max(axis, initial=0)[:, None] >= IOU_LEVELS for axis in (1, 0))
+    return Instances(score, hit, area, truth_area, found)
 
 
 def average_precision(
@@ -78,7 +79,7 @@ def average_precision(
     """COCO's average precision: the mean of the highest precision at 101 levels of recall.
 
     Args:
-        score: (M,), of the predictions of all images, one image after the other.
+        score: (M,), of the predictions of all images, one image after the other; COCO takes 100 of each.
         hit: bool (M, 10), of `Instances`.
         n_truth: true components of all images, each as often as its image counts.
         weight: integer (M,), how often the image of each prediction counts; 1 when None.

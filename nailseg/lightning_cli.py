@@ -7,6 +7,7 @@ The only place that knows both the task and the data: which fact of the data rea
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -251,7 +252,8 @@ class NailsegCLI(LightningCLI):
                 shutil.rmtree(self.folder)
             raise
         except SystemExit:
-            if self.trainer.is_global_zero and (checkpoints / "last.ckpt").exists():
+            alone = self.trainer.is_global_zero and not os.environ.get(runs.FOLD_VARIABLE)
+            if alone and (checkpoints / "last.ckpt").exists():
                 log.info("interrupted; to continue: --resume %s", self.folder)
             raise
 
@@ -272,7 +274,7 @@ class NailsegCLI(LightningCLI):
         if self.test_after_fit:
             if self.datamodule.has_split("test"):
                 self.trainer.test(self.model, self.datamodule, verbose=False)
-                metrics = self._report("test")
+                metrics = self._report("test", best)
             else:
                 log.info("no row of the CSV has the split 'test': the model is not tested")
         if self.trainer.is_global_zero:
@@ -300,17 +302,17 @@ class NailsegCLI(LightningCLI):
 
     def after_validate(self) -> None:
         """Writes the report of the validation part."""
-        self._report("val")
+        self._report("val", self.options.model.weights)
 
     def after_test(self) -> None:
         """Writes the report of the test part."""
-        self._report("test")
+        self._report("test", self.options.model.weights)
 
-    def _report(self, split: str) -> dict[str, Any]:
+    def _report(self, split: str, source: str | Path) -> dict[str, Any]:
         metrics = self.model.summary
         if self.trainer.is_global_zero:
             target = artifact.free_path(self.folder / split)
-            metrics, table = report.write_report(target, self.model, self.datamodule, split)
+            metrics, table = report.write_report(target, self.model, self.datamodule, split, source)
             log.info("%s\nreport: %s", report.summary_table(metrics), target / "report.html")
             images = self.options.log_images
             report_to_wandb(self.trainer.loggers, self.model, self.datamodule, metrics, table, split, images)

@@ -47,7 +47,8 @@ def training_curves(table: Path) -> str:
         rows = list(csv.DictReader(file))
     if len(rows) < 2:
         return ""
-    figure, (losses, scores) = new_figure(2)
+    drawings = [new_figure(), new_figure()]  # two, so that a narrow page can stack them
+    (losses,), (scores,) = (axes for _, axes in drawings)
 
     def draw(axis: Any, column: str, label: str, color: str) -> None:
         points = [(int(row["epoch"]) + 1, float(row[column])) for row in rows if row.get(column)]
@@ -63,31 +64,26 @@ def training_curves(table: Path) -> str:
         draw(scores, column, column.removeprefix("val/dice_"), COLORS[number % len(COLORS)])
     for axis, title in ((losses, "Loss"), (scores, "Validation Dice, at network size")):
         axis.set(title=title, xlabel="epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
         if axis.lines:
             axis.legend(frameon=False)
     scores.set_ylim(0, 1)
-    return as_svg(figure)
+    return "".join(as_svg(figure) for figure, _ in drawings)
 
 
 def reliability_diagram(calibration: dict[str, dict[str, Any]]) -> str:
     """How often pixels are foreground against how probable the model called it; the diagonal is perfect."""
-    figure, axes = new_figure(len(calibration))
-    for axis, (name, found) in zip(axes, calibration.items(), strict=True):
-        bins = found["reliability"]
+    drawings = ""
+    for name, found in calibration.items():
+        figure, (axis,) = new_figure()
+        bins, error = found["reliability"], found["ece"]
         axis.plot([0, 1], [0, 1], color=GREY, linestyle=":")
-        axis.plot(
-            [each["confidence"] for each in bins],
-            [each["frequency"] for each in bins],
-            color=BLUE,
-            marker="o",
-        )
-        axis.set(
-            title=f"{name}, ECE {found['ece']:.4f}",
-            xlabel="predicted probability",
-            ylabel="share that is " + name,
-        )
+        axis.plot([b["confidence"] for b in bins], [b["frequency"] for b in bins], color=BLUE, marker="o")
+        title = f"{name}, ECE {'undefined' if error is None else f'{error:.4f}'}"
+        axis.set(title=title, xlabel="predicted probability", ylabel="share that is " + name)
         axis.set(xlim=(0, 1), ylim=(0, 1))
-    return as_svg(figure)
+        drawings += as_svg(figure)
+    return drawings
 
 
 def comparison(result: dict[str, Any], deltas: dict[str, list[np.ndarray]]) -> str:
@@ -98,7 +94,7 @@ def comparison(result: dict[str, Any], deltas: dict[str, list[np.ndarray]]) -> s
         deltas: per class, ascending differences in Dice, one array per run but the reference.
     """
     rows = [row for row in result["rows"] if row["verdict"] != "reference" and row["difference"] is not None]
-    names = list(dict.fromkeys(row["run"] for row in rows))
+    names = list(dict.fromkeys(row["run"] for row in result["images"]))
     colors = {name: COLORS[number % len(COLORS)] for number, name in enumerate(names)}
     figure, (forest, *curves) = new_figure(1, 1 + len(deltas), width=8, height=max(3.2, 0.3 * len(rows)))
     for y, row in enumerate(rows):
@@ -111,7 +107,7 @@ def comparison(result: dict[str, Any], deltas: dict[str, list[np.ndarray]]) -> s
     forest.axvline(0, color=GREY, linestyle=":")
     forest.set_title(f"Difference to {result['rows'][0]['run']}, with 95 % intervals")
     for axis, (name, runs) in zip(curves, deltas.items(), strict=True):
-        for run, values in zip(names, runs, strict=False):
+        for run, values in zip(names, runs, strict=True):
             # dots as well: five images must not look like a curve
             axis.plot(values, color=colors[run], marker=".", label=run)
         axis.axhline(0, color=GREY, linestyle=":")

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nailseg import summary
+from nailseg import __version__, summary
+from nailseg.data.fingerprint import digest
 from nailseg.data.reading import image_size
 from nailseg.metrics import dice, iou
 from nailseg.report_page import page
+from nailseg.report_tables import FEWEST, absence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,12 +29,11 @@ SMALL, LARGE = 32**2, 96**2
 """Pixels; the limits between small, medium and large objects in the COCO benchmark."""
 IN_ORDER = ("small", "medium", "large", "smallest third", "middle third", "largest third")
 MOST_GROUPS = 20
-FEWEST_IN_GROUP = 5
 SLICE_NUMBERS = ("iou", "dice", "dice_per_image", "boundary_iou", "surface_dice", "ap50", "instance_recall")
 
 
 def write_report(
-    folder: Path, task: SegmentationTask, data: SegmentationDataModule, split: str
+    folder: Path, task: SegmentationTask, data: SegmentationDataModule, split: str, source: str | Path = ""
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Writes metrics.json, per_image.csv and report.html of the test that the task has just run.
 
@@ -41,11 +42,12 @@ def write_report(
         task: with `summary` and `image_counts`, and the weights that were tested.
         data: whose split was tested.
         split: `val` or `test`.
+        source: where the model came from, for the record.
 
     Returns:
-        The content of metrics.json: the task's summary, and `surface_tolerance`, `intervals`, `slices`,
-        `calibration`, `instances_at_best_f1` and `confusion_matrix` (rows: truth, columns: prediction);
-        and the rows of per_image.csv.
+        The content of metrics.json: the task's summary, and `tested` (see `told`), `surface_tolerance`,
+        `intervals`, `slices`, `calibration`, `instances_at_best_f1` and `confusion_matrix` (rows: truth,
+        columns: prediction); and the rows of per_image.csv.
     """
     folder.mkdir(parents=True)
     counts, names = task.image_counts, task.class_names
@@ -53,6 +55,7 @@ def write_report(
     sizes = [image_size(data.manifest.root / row.image, data.max_pixels) for row in rows]
     order = sorted(range(len(rows)), key=lambda n: rows[n].image)
     metrics = task.summary | {
+        "tested": told(data, split, source),
         "surface_tolerance": task.surface_tolerance,
         "intervals": summary.intervals(counts, names, order),
         "calibration": summary.calibration(counts, names, task.threshold),
@@ -62,14 +65,24 @@ def write_report(
     }
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     table = per_image_table(counts, names, rows)
-    with (folder / "per_image.csv").open("w", newline="") as file:
+    with (folder / "per_image.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(table[0]))
         writer.writeheader()
         writer.writerows(table)
     (folder / "report.html").write_text(
-        page(task, data.dataset(split), metrics, table, split, folder.parent / "metrics.csv")
+        page(task, data.dataset(split), metrics, table, split, folder.parent / "metrics.csv"),
+        encoding="utf-8",
     )
     return metrics, table
+
+
+def told(data: SegmentationDataModule, split: str, source: str | Path) -> dict[str, Any]:
+    """What was tested, by which version; of the model's path only the end, for it may name a person."""
+    path = Path(source)
+    parts = path.relative_to(path.anchor).parts[-3 if path.parent.name == "checkpoints" else -2 :]
+    facts = {"split": split, "csv": Path(data.csv).name, "model": "/".join(parts), "nailseg": __version__}
+    facts |= {name: getattr(data, name) for name in ("eval_size", "resize", "allow", "skip_bad")}
+    return facts | {"fingerprint": digest(data.rows(split), data.manifest.root)}
 
 
 def slices(
@@ -91,7 +104,7 @@ def slices(
     """
     labels: dict[str, list[str | None]] = {"folder": [str(PurePosixPath(row.image).parent) for row in rows]}
     held = Counter(row.group for row in rows if row.group)
-    large = {g for g, n in held.most_common(MOST_GROUPS) if n >= FEWEST_IN_GROUP}
+    large = {g for g, n in held.most_common(MOST_GROUPS) if n >= FEWEST}
     labels["group"] = [row.group if row.group in large else None for row in rows]
     for c, name in enumerate(class_names[1:]):
         areas = [
@@ -105,13 +118,11 @@ def slices(
         pixels = np.array([height * width for height, width in sizes])
         edges = np.quantile(pixels, [1 / 3, 2 / 3])
         thirds = np.searchsorted(edges, pixels, side="left")
-        labels["image size"] = [
-            ("smallest third", "middle third", "largest third")[third] for third in thirds
-        ]
+        labels["image size"] = [IN_ORDER[3 + third] for third in thirds]
     found: dict[str, dict[str, list[int]]] = {}
     for kind, own in labels.items():
         present = {label for label in own if label is not None}
-        names = [name for name in IN_ORDER if name in present] or sorted(present)
+        names = sorted(present, key=lambda name: (IN_ORDER.index(name) if name in IN_ORDER else -1, name))
         if len(names) > 1:
             found[kind] = {name: [n for n, label in enumerate(own) if label == name] for name in names}
     return found
@@ -178,7 +189,7 @@ def summary_table(metrics: dict[str, Any]) -> str:
     lines = [
         (k, shown(k, v)) for k, v in metrics.items() if isinstance(v, float) and k != "surface_tolerance"
     ]
-    lines += [(k, "class absent") for k, v in metrics.items() if v is None]
+    lines += [(k, absence(k)) for k, v in metrics.items() if v is None]
     lines += [(k, str(v)) for k, v in metrics.items() if isinstance(v, int)]
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"  {name:<{width}}  {value}" for name, value in lines)

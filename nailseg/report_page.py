@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from nailseg import overlay, plots
+from nailseg import report_tables as tables
 from nailseg.predictor import Segmenter
 from nailseg.torch_backend import TorchBackend
 from nailseg.types import IGNORE_INDEX
@@ -25,35 +26,6 @@ GALLERY = 8  # pictures in each of worst, median, best
 PICTURE_SIDE = 360  # pixels of the longer side in the gallery
 # Okabe & Ito: hit bluish green, false alarm vermillion, miss sky blue
 HIT, FALSE_ALARM, MISS = (0, 158, 115), (213, 94, 0), (86, 180, 233)
-
-EXPLANATIONS = {
-    "iou": "intersection over union, over all pixels of the set",
-    "dice": "Dice (F1), over all pixels of the set",
-    "precision": "share of the pixels found that are right",
-    "recall": "share of the class's pixels that are found",
-    "dice_per_image": "mean Dice of the images that contain the class",
-    "boundary_iou": "IoU of bands along the outlines, 2 % of the diagonal wide (Cheng et al. 2021)",
-    "surface_dice": "share of both outlines that lie within {tolerance:g} pixels of each other",
-    "ap50": "average precision of connected components at IoU 0.5, as COCO computes it",
-    "map50_95": "the same, mean over IoU 0.50 to 0.95",
-    "instance_precision": "share of the components found that match a true one at IoU 0.5",
-    "instance_recall": "share of the true components that are matched at IoU 0.5",
-    "n_images_with": "images that contain the class",
-    "n_false_alarms": "images without the class in which it was predicted",
-    "miou": "mean IoU over all classes that occur, background included",
-    "pixel_accuracy": "share of pixels with the right class",
-    "n_images": "images",
-}
-HEADLINES = ("dice", "iou", "dice_per_image", "boundary_iou", "surface_dice", "ap50")
-TITLES = {
-    "dice": "Dice",
-    "iou": "IoU",
-    "dice_per_image": "Dice per image",
-    "boundary_iou": "Boundary IoU",
-    "surface_dice": "Surface Dice",
-    "ap50": "AP50",
-    "instance_recall": "Found at IoU 0.5",
-}
 
 
 def page(
@@ -76,16 +48,10 @@ def page(
     """
     names = metrics["classes"]
     ranked = rank(table, names)
-    middle = max(0, len(ranked) // 2 - GALLERY // 2)
-    galleries = {
-        "Worst": ranked[:GALLERY],
-        "Median": ranked[middle : middle + GALLERY],
-        "Best": ranked[-GALLERY:][::-1],
-    }
     segmenter = Segmenter(TorchBackend(task.network, task.info(), task.device))
     drawn: dict[int, str] = {}
     gallery = ""
-    for title, positions in galleries.items():
+    for title, positions in galleries(ranked).items():
         for n in positions:
             if n not in drawn:
                 drawn[n] = _figure(segmenter, dataset, table[n], int(task.image_counts.row[n]), names)
@@ -99,16 +65,30 @@ def page(
         title=f"nailseg: {html.escape(split)}",
         intro=f"{len(table)} images of the split <b>{html.escape(split)}</b>, at the masks' original size. "
         "In brackets: bootstrap 95 % intervals over images.",
-        headlines="".join(_headlines(metrics, name) for name in names[1:]),
-        rows="".join(_row(name, value, metrics) for name, value in metrics.items()),
+        tested=tables.tested(metrics["tested"]),
+        headlines="".join(tables.headlines(metrics, name) for name in names[1:]),
+        rows="".join(tables.number_row(name, value, metrics) for name, value in metrics.items()),
         training=f"<h2>Training</h2>\n<div class=plot>{training}</div>" if training else "",
         reliability=plots.reliability_diagram(metrics["calibration"]),
-        confusion=_confusion(metrics["confusion_matrix"], names),
-        slices="".join(_slices(kind, parts, names) for kind, parts in metrics["slices"].items())
+        decisions=tables.decisions(metrics),
+        confusion=tables.confusion(metrics["confusion_matrix"], names),
+        slices="".join(tables.slice_tables(kind, parts, names) for kind, parts in metrics["slices"].items())
         or "<p>The images do not differ in folder, group or size.</p>",
+        fewest=tables.FEWEST,
         legend=legend,
         galleries=gallery,
     )
+
+
+def galleries(ranked: list[int]) -> dict[str, list[int]]:
+    """Which images are shown as worst, median and best; none twice where there are three or more."""
+    size = max(1, min(GALLERY, len(ranked) // 3))
+    middle = max(0, (len(ranked) - size) // 2)
+    return {
+        "Worst": ranked[:size],
+        "Median": ranked[middle : middle + size],
+        "Best": ranked[::-1][:size],
+    }
 
 
 def rank(table: list[dict[str, Any]], class_names: Sequence[str]) -> list[int]:
@@ -147,53 +127,6 @@ def compare_masks(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) 
     return grey
 
 
-def _headlines(metrics: dict[str, Any], name: str) -> str:
-    tiles = "".join(
-        f"<div><b>{_number(metrics[f'{key}_{name}'], 3)}</b>{TITLES[key]}"
-        f"<small>{_between(metrics['intervals'][f'{key}_{name}'])}</small></div>"
-        for key in HEADLINES
-    )
-    return f"<h2>{html.escape(name)}</h2><div class=tiles>{tiles}</div>\n"
-
-
-def _row(name: str, value: Any, metrics: dict[str, Any]) -> str:
-    if name in ("classes", "surface_tolerance") or isinstance(value, dict | list):
-        return ""
-    # the longest prefix: dice_per_image before dice
-    prefix = next((k for k in sorted(EXPLANATIONS, key=len, reverse=True) if name.startswith(k)), None)
-    meaning = EXPLANATIONS[prefix].format(tolerance=metrics["surface_tolerance"]) if prefix else ""
-    between = _between(metrics["intervals"].get(name))
-    return (
-        f"<tr><td>{html.escape(name)}<small class=meaning>{html.escape(meaning)}</small>"
-        f"<td class=n>{_number(value)}<td class=n>{between}\n"
-    )
-
-
-def _slices(kind: str, parts: dict[str, dict[str, Any]], names: list[str]) -> str:
-    columns = [key for key in next(iter(parts.values())) if key != "n_images"]
-    shown = (
-        [key for key in columns if key.rsplit("_" + names[1], 1)[0] in TITLES] if len(names) == 2 else columns
-    )
-    titles = [TITLES.get(key.removesuffix(f"_{names[1]}"), key) for key in shown]
-    heads = "".join(f"<th class=n>{html.escape(title)}" for title in ["images", *titles])
-    body = "".join(
-        f"<tr><td>{html.escape(part)}<td class=n>{numbers['n_images']}"
-        + "".join(f"<td class=n>{_number(numbers[key], 3)}" for key in shown)
-        for part, numbers in parts.items()
-    )
-    return f"<div class=wide><table><tr><th>{html.escape(kind)}{heads}{body}</table></div>\n"
-
-
-def _confusion(matrix: list[list[int]], names: list[str]) -> str:
-    heads = "".join(f"<th class=n>{html.escape(name)}" for name in names)
-    body = "".join(
-        f"<tr><th>{html.escape(name)}"
-        + "".join(f"<td class=n>{n:,}<br><small>{n / max(1, sum(row)):.2%}</small>" for n in row)
-        for name, row in zip(names, matrix, strict=True)
-    )
-    return f"<div class=wide><table><tr><th>truth \\ predicted{heads}{body}</table></div>"
-
-
 def _figure(
     segmenter: Segmenter, dataset: SegmentationDataset, entry: dict[str, Any], row: int, names: list[str]
 ) -> str:
@@ -203,7 +136,7 @@ def _figure(
     encoded = cv2.imencode(".jpg", pair[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
     source = base64.b64encode(encoded.tobytes()).decode()
     numbers = [
-        f"{html.escape(name)}: Dice {_number(entry[f'dice_{name}'], 3)}, "
+        f"{html.escape(name)}: Dice {tables.number(entry[f'dice_{name}'], 3)}, "
         f"found {entry[f'objects_found_{name}']} of {entry[f'objects_{name}']}, "
         f"wrong {entry[f'objects_wrong_{name}']}"
         for name in names[1:]
@@ -221,16 +154,6 @@ def _small(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def _number(value: Any, digits: int = 4) -> str:
-    if value is None:
-        return "absent"
-    return f"{value:.{digits}f}" if isinstance(value, float) else html.escape(str(value))
-
-
-def _between(interval: list[float] | None) -> str:
-    return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
-
-
 PAGE = """<!doctype html>
 <html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width, initial-scale=1">
 <title>{title}</title>
@@ -242,7 +165,8 @@ td, th {{ padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #ddd; text-alig
   vertical-align: top; }}
 .n {{ font-variant-numeric: tabular-nums; text-align: right; white-space: nowrap; }}
 .meaning {{ display: block; line-height: 1.3; }} .wide {{ overflow-x: auto; }}
-small {{ color: #666; }} .plot svg {{ max-width: 100%; height: auto; }}
+small {{ color: #666; }} .few td {{ color: #767676; }}
+.plot {{ display: flex; flex-wrap: wrap; gap: 1rem; }} .plot svg {{ max-width: 100%; height: auto; }}
 .tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .8rem; }}
 .tiles div {{ background: #f4f6f8; border-radius: 8px; padding: .8rem 1rem; }}
 .tiles b {{ display: block; font-size: 1.7rem; line-height: 1.2; }} .tiles small {{ display: block; }}
@@ -253,16 +177,18 @@ figcaption {{ font-size: .85rem; overflow-wrap: anywhere; }}
 .key {{ display: inline-block; width: 1em; height: 1em; margin: 0 .3em 0 1em; vertical-align: -.1em; }}
 </style>
 <h1>{title}</h1>
-<p>{intro}</p>
+<p>{intro}<br><small>{tested}</small></p>
 {headlines}
 <h2>Numbers</h2>
 <div class=wide><table>{rows}</table></div>
 {training}
 <h2>Can the probabilities be believed?</h2>
 <div class=plot>{reliability}</div>
+{decisions}
 <h2>Confusion, in pixels</h2>
 {confusion}
 <h2>Parts of the set</h2>
+<p><small>In grey: parts of fewer than {fewest} images, which say little.</small></p>
 {slices}
 <h2>Pictures</h2>
 <p>{legend}</p>

@@ -24,6 +24,8 @@ log = logging.getLogger("nailseg")
 
 RUNS = Path("runs")
 RUN_FOLDER_VARIABLE = "NAILSEG_RUN_FOLDER"
+FOLD_VARIABLE = "NAILSEG_FOLD"
+"""Set in the processes of `--folds`, which says itself how to go on."""
 
 
 def find_config(name: str) -> Path:

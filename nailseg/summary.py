@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from nailseg.bootstrap import interval, resample_weights
+from nailseg.bootstrap import interval, known, resample_weights
 from nailseg.calibration import (
     best_threshold,
     dice_at,
@@ -21,7 +21,8 @@ from nailseg.calibration import (
     reliability,
 )
 from nailseg.contours import boundary_counts, surface_counts
-from nailseg.instances import Instances, average_precision, match_instances, precision_recall
+from nailseg.errors import WeightsError
+from nailseg.instances import SCORED, Instances, average_precision, match_instances, precision_recall
 from nailseg.metrics import class_index, confusion_matrix, dice, iou
 from nailseg.types import IGNORE_INDEX
 
@@ -95,7 +96,15 @@ def count_images(
         target: integer (N, H, W), class index or 255 (not counted).
         row: int64 (N,), names of the images.
         tolerance: of the surface Dice, in pixels.
+
+    Raises:
+        WeightsError: a logit is nan or infinite; its argmax would look like a prediction.
     """
+    if not logits.sum().isfinite():  # nan and inf reach the sum, at a fraction of isfinite's cost
+        raise WeightsError(
+            f"rows {row.tolist()} of the split: expected finite logits, found nan or infinite ones. The "
+            "network has diverged: test an earlier checkpoint, or train again with a lower --model.lr."
+        )
     prediction, n_classes = class_index(logits), logits.shape[1]
     # two classes: the difference alone decides, at half the exponentials of a softmax
     probability = (logits[:, 1:] - logits[:, :1]).sigmoid() if n_classes == 2 else logits.softmax(1)[:, 1:]
@@ -130,7 +139,7 @@ def ratios(counts: ImageCounts, class_names: Sequence[str], weights: np.ndarray)
         weights: int64 (R, N), how often each image counts; ones give the numbers of the set.
 
     Returns:
-        float64 (R,) by name; nan where nothing can be said because the class is absent.
+        float64 (R,) by name; nan where nothing can be said, as the README's table has it.
     """
     weight = torch.from_numpy(weights).double()
     n_classes = len(class_names)
@@ -158,17 +167,17 @@ def ratios(counts: ImageCounts, class_names: Sequence[str], weights: np.ndarray)
     arrays = {name: value.numpy() for name, value in values.items()}
     for c, name in enumerate(class_names[1:]):
         images = [instances[c] for instances in counts.instances]
-        score, hit = (np.concatenate([getattr(i, field) for i in images]) for field in ("score", "hit"))
-        owner = np.repeat(np.arange(len(images)), [len(i.score) for i in images])
+        score, hit = (np.concatenate([getattr(i, f)[:SCORED] for i in images]) for f in ("score", "hit"))
+        owner = np.repeat(np.arange(len(images)), [min(SCORED, len(i.score)) for i in images])
         n_truth = weights @ np.array([len(i.truth_area) for i in images])
         precision = [
             average_precision(score, hit, int(n), w[owner]) for n, w in zip(n_truth, weights, strict=True)
         ]
         arrays[f"ap50_{name}"] = np.array([p[0] for p in precision])
         arrays[f"map50_95_{name}"] = np.array([p.mean() for p in precision])
-        true = (weights[:, owner] * hit[:, 0]).sum(-1)
+        true = weights @ np.array([i.hit[:, 0].sum() for i in images])
         with np.errstate(invalid="ignore"):
-            arrays[f"instance_precision_{name}"] = true / weights[:, owner].sum(-1)
+            arrays[f"instance_precision_{name}"] = true / (weights @ np.array([len(i.score) for i in images]))
             arrays[f"instance_recall_{name}"] = true / n_truth
     return arrays
 
@@ -182,11 +191,11 @@ def summarise(counts: ImageCounts, class_names: Sequence[str]) -> dict[str, Any]
 
     Returns:
         The counts `n_images`, `n_images_with_`, `n_false_alarms_` (images without the class in which it was
-        predicted) and the ratios; None where nothing can be said because the class is absent.
+        predicted) and the ratios; None where nothing can be said.
     """
     values = ratios(counts, class_names, np.ones((1, len(counts.row)), np.int64))
     summary: dict[str, Any] = {"n_images": len(counts.row), "classes": list(class_names)}
-    summary |= {name: None if np.isnan(value[0]) else float(value[0]) for name, value in values.items()}
+    summary |= {name: known(value[0]) for name, value in values.items()}
     for c, name in enumerate(class_names[1:], 1):
         present = counts.matrix[:, c, :].sum(-1) > 0
         predicted = counts.matrix[:, :, c].sum(-1) > 0
@@ -240,7 +249,7 @@ def calibration(counts: ImageCounts, class_names: Sequence[str], threshold: floa
         best = best_threshold(histogram)
         bins = [bin_ for bin_ in reliability(histogram).tolist() if bin_[2] > 0]
         found[name] = {
-            "ece": expected_calibration_error(histogram),
+            "ece": known(expected_calibration_error(histogram)),
             "reliability": [dict(zip(("confidence", "frequency", "share"), b, strict=True)) for b in bins],
             "best_threshold": best and best[0],
             "best_threshold_dice": best and best[1],
@@ -261,5 +270,5 @@ def best_f1(counts: ImageCounts, class_names: Sequence[str]) -> dict[str, Any]:
             sum(len(i.truth_area) for i in images),
         )
         numbers = {"score": best.best_score, "precision": best.best_precision, "recall": best.best_recall}
-        found[name] = {key: None if np.isnan(value) else value for key, value in numbers.items()}
+        found[name] = {key: known(value) for key, value in numbers.items()}
     return found

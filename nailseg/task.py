@@ -131,7 +131,8 @@ class SegmentationTask(LightningModule):
         known = artifact.info_of(weights)
         self.threshold = known.threshold if known else None
         self.val_counts = ConfusionMatrix(len(self.class_names))
-        self.val_loss = MeanMetric()
+        # torchmetrics would leave nan out of the mean; as inf it stays, and is seen at the epoch's end
+        self.val_loss = MeanMetric(nan_strategy=math.inf)
         self.data_facts: dict[str, Any] = {}
         self._counted: BinaryIO | None = None
 
@@ -165,6 +166,10 @@ class SegmentationTask(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, float32 scalar."""
         losses, _ = self._step(batch, restore=False)
+        interval = self.trainer.log_every_n_steps
+        # not at every step, for a GPU would be waited for; what has become nan stays so
+        if self.trainer.is_last_batch or (interval and (batch_idx + 1) % interval == 0):
+            self._require_finite("training", losses["loss"].item())
         epoch_means = {f"train/{name}": loss for name, loss in losses.items()}
         self.log_dict(
             epoch_means, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch["mask"])
@@ -172,6 +177,15 @@ class SegmentationTask(LightningModule):
         self.log("loss", losses["loss"], prog_bar=True)
         self.log("lr", self.lr_schedulers().get_last_lr()[0])
         return losses["loss"]
+
+    def _require_finite(self, kind: str, loss: float) -> None:
+        """Stops a run that has diverged, before a checkpoint is written."""
+        if not math.isfinite(loss):
+            raise ConfigError(
+                f"epoch {self.current_epoch}: expected a finite {kind} loss, found {loss}. The training has "
+                f"diverged, or began with broken weights: start again with a lower --model.lr (now "
+                f"{self.lr:g}) or other --model.weights. Checkpoints of earlier epochs are as they were."
+            )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Counts at the masks' size: the network's during fit, the file's own in `validate`."""
@@ -189,6 +203,8 @@ class SegmentationTask(LightningModule):
         if self.trainer.state.fn != TrainerFn.FITTING:
             self._log_summary("validate")  # not val/: those are measured at the network's size
             return
+        loss = self.val_loss.compute()
+        self._require_finite("validation", loss.item())
         matrix = self.val_counts.compute()
         ious, dices = iou(matrix), dice(matrix)
         for c, name in enumerate(self.class_names):
@@ -197,7 +213,7 @@ class SegmentationTask(LightningModule):
                 self.log(f"val/dice_{name}", dices[c].item(), prog_bar=True, sync_dist=True)
         self.log("val/miou", mean_defined(ious), sync_dist=True)
         self.log(MONITOR, mean_defined(ious[1:]), sync_dist=True)
-        self.log("val/loss", self.val_loss.compute(), sync_dist=True)
+        self.log("val/loss", loss, sync_dist=True)
         self.val_counts.reset()
         self.val_loss.reset()
 

@@ -149,3 +149,32 @@ def test_what_does_not_belong_together_is_refused_by_name(tmp_path) -> None:
         empty.write_text(text)
         with pytest.raises(DataError, match=message):
             compared(empty, empty)
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path, capsys) -> None:
+    places = [
+        write(tmp_path / place / "b0", shares(seed, 0.6 + 0.1 * seed)) for seed, place in enumerate("xyz")
+    ]
+    assert main(["compare", *map(str, places), "--out", str(tmp_path / "out")]) == 0
+    result = json.loads((tmp_path / "out" / "compare.json").read_text())
+    names = ["x/b0/test", "y/b0/test", "z/b0/test"]
+    assert [row["run"] for row in result["rows"][:3]] == names
+    assert [row["run"] for row in result["images"]] == names[1:]
+    values = [row["value"] for row in result["rows"][:3]]
+    assert values == sorted(values)
+    texts = [text.text for text in ElementTree.parse(tmp_path / "out" / "compare.svg").findall(".//{*}text")]
+    assert [texts.count(f"nail  dice  {name}") for name in names] == [0, 1, 1]
+    shown = capsys.readouterr().out
+    assert f"y/b0/test: {places[1]}/test/per_image.csv" in shown, "which test was taken"
+    twice = compared(places[0], places[0])
+    assert len({row["run"] for row in twice["rows"]}) == 2
+
+
+def test_a_run_without_numbers_shifts_no_colour(tmp_path) -> None:
+    nothing = np.zeros(N, int)
+    runs = [write(tmp_path / name, nothing, truth=nothing) for name in "abc"]
+    table = runs[1] / "test" / "per_image.csv"
+    table.write_text(table.read_text().replace(",10,", ",0,"))  # no truth, nothing found: no ratio at all
+    compare_runs(runs, tmp_path / "out")
+    texts = {text.text for text in ElementTree.parse(tmp_path / "out" / "compare.svg").findall(".//{*}text")}
+    assert {"b", "c"} <= texts

@@ -2,7 +2,11 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
+import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -51,6 +55,11 @@ def here(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+def background_iou(own: list[dict]) -> float:
+    matrix = np.sum([fold["confusion_matrix"] for fold in own], 0)
+    return matrix[0, 0] / (matrix.sum() - matrix[1, 1])
+
+
 def test_folds_are_pooled_and_resumed(here, drawn, tiny_folder, capsys, monkeypatch) -> None:
     # in this process, for starting one takes ten times as long as training
     monkeypatch.setattr(folds, "_train", train.main)
@@ -70,11 +79,21 @@ def test_folds_are_pooled_and_resumed(here, drawn, tiny_folder, capsys, monkeypa
     metrics = json.loads((folder / "test" / "metrics.json").read_text())
     assert metrics["iou_nail"] == pytest.approx(hits / (hits + sum(wrong)))
     own = [json.loads((folder / f"fold-{k}" / "test" / "metrics.json").read_text()) for k in (1, 2)]
-    for key in ("dice_nail", "dice_per_image_nail"):
+    names = ("precision_nail", "recall_nail", "instance_precision_nail", "instance_recall_nail", "miou")
+    for key in ("dice_nail", "dice_per_image_nail", *names):
         values = [fold[key] for fold in own]
-        assert metrics["folds"][key] == pytest.approx(
-            {"mean": np.mean(values), "std": np.std(values, ddof=1)}
-        )
+        found = metrics["folds"][key]
+        assert found["values"] == pytest.approx(values)
+        assert (found["mean"], found["std"]) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
+    assert metrics["precision_nail"] == pytest.approx(hits / (hits + wrong[0]))
+    objects, right = (
+        sum(int(row[kind]) for row in pooled) for kind in ("objects_nail", "objects_found_nail")
+    )
+    assert metrics["instance_recall_nail"] == pytest.approx(right / objects)
+    assert metrics["miou"] == pytest.approx((metrics["iou_nail"] + background_iou(own)) / 2)
+    low, high = metrics["intervals"]["iou_nail"]
+    assert low <= metrics["iou_nail"] <= high
+    assert low < high
     assert f"{metrics['dice_nail']:.4f}" in shown
     # the first fold done, the second broken off after its last checkpoint
     shutil.rmtree(folder / "fold-2" / "model")
@@ -108,3 +127,33 @@ def test_senseless_options_are_refused_before_anything_is_written(here, drawn, m
     monkeypatch.setenv("LOCAL_RANK", "0")
     assert train.main([data, "--folds=2"]) == 1
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_reach_the_training(number: int, code: int, tmp_path, monkeypatch) -> None:
+    """A script stands for Python; it dies of SIGTERM, and ends by itself with 1 after two seconds."""
+    script, started = tmp_path / "python", tmp_path / "started"
+    script.write_text(f"#!/bin/sh\necho $$ > {started}.new; mv {started}.new {started}\nsleep 2; exit 1\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(folds.sys, "executable", str(script))
+    ours: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: ours.append(number))
+
+    def send() -> None:
+        while not started.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    sender = threading.Thread(target=send)
+    try:
+        sender.start()
+        assert folds._train([]) == code
+        sender.join()
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(started.read_text()), 0)
+        assert ours == [], "the handler of the caller was not asked"
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+        assert ours == [signal.SIGTERM], "and is back afterwards"
+    finally:
+        signal.signal(signal.SIGTERM, before)

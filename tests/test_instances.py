@@ -6,7 +6,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy import ndimage
 
-from nailseg.instances import average_precision, match_instances, precision_recall
+from nailseg.instances import COUNTED, SCORED, average_precision, match_instances, precision_recall
 
 Image = tuple[np.ndarray, np.ndarray, np.ndarray]  # predicted mask, probability, truth
 SHAPE = (70, 90)
@@ -58,9 +58,10 @@ def coco_precision(images: list[Image]) -> np.ndarray:
 def pooled(images: list[Image], times: list[int] | None = None) -> tuple:
     found = [match_instances(*image) for image in images]
     times = times or [1] * len(found)
-    weight = np.repeat(times, [len(f.score) for f in found])
+    score, hit = ([getattr(f, field)[:SCORED] for f in found] for field in ("score", "hit"))
+    weight = np.repeat(times, [len(each) for each in score])
     n_truth = sum(len(f.truth_area) * t for f, t in zip(found, times, strict=True))
-    return np.concatenate([f.score for f in found]), np.concatenate([f.hit for f in found]), n_truth, weight
+    return np.concatenate(score), np.concatenate(hit), n_truth, weight
 
 
 SETS = {
@@ -118,3 +119,13 @@ def test_instances_say_area_score_and_partner() -> None:
     assert found.area.tolist() == found.truth_area.tolist() == [3, 2]
     assert found.hit.all(1).tolist() == found.found.all(1).tolist() == [True, False]
     assert found.score == pytest.approx([probability[[0, 1, 1], [0, 0, 1]].mean(), probability[:, 5].mean()])
+
+
+def test_a_thousand_components_are_counted_by_score() -> None:
+    points = np.zeros((90, 90), bool)
+    points[::2, ::2] = True  # 2025 of them
+    found = match_instances(points, np.linspace(0.5, 0.9, points.size).reshape(points.shape), points)
+    assert len(found.score) == COUNTED == 1000
+    assert found.hit.all()
+    assert found.found.all(1).sum() == 1000
+    assert found.score.min() == pytest.approx(0.7, abs=0.01)

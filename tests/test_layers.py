@@ -15,7 +15,7 @@ LAYERS = [
     {"nailseg.compare", "nailseg.folds", "nailseg.recipe", "nailseg.convert"},
     {"nailseg.check", "nailseg.predict", "nailseg.runs", "nailseg.callbacks"}
     | {"nailseg.report", "nailseg.report_page", "nailseg.wandb_report", "nailseg.plots"}
-    | {"nailseg.image_table"},
+    | {"nailseg.image_table", "nailseg.report_tables"},
     {"nailseg.inputs", "nailseg.objects", "nailseg.processes"},
     {"nailseg.predictor", "nailseg.torch_backend", "nailseg.views"},
     {"nailseg.task"},

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from nailseg import report, report_page
+from nailseg import plots, report, report_page, report_tables
 from nailseg.data.manifest import Row
 from nailseg.summary import count_images
 
@@ -24,6 +24,18 @@ def test_summary_table_shows_every_number() -> None:
     text = report.summary_table({"n_images": 3, "classes": ["a", "b"], "dice_b": 0.25, "iou_b": None})
     assert "dice_b    0.2500" in text
     assert "iou_b     class absent" in text
+    nothing = {
+        "n_images": 3,
+        "precision_b": None,
+        "instance_precision_b": None,
+        "recall_b": None,
+        "miou": None,
+    }
+    words = dict(line.split(maxsplit=1) for line in report.summary_table(nothing).splitlines())
+    assert words["precision_b"] == words["instance_precision_b"] == "nothing predicted"
+    assert (words["recall_b"], words["miou"]) == ("class absent", "undefined")
+    page = {"surface_tolerance": 2.0, "intervals": {}}
+    assert "nothing predicted" in report_tables.number_row("precision_b", None, page)
     assert "n_images  3" in text
 
 
@@ -31,7 +43,7 @@ def test_summary_table_shows_every_number() -> None:
     ("name", "start"), [("dice_per_image_nail", "mean Dice of"), ("dice_nail", "Dice (F1)")]
 )
 def test_explanations_take_the_longest_prefix(name: str, start: str) -> None:
-    row = report_page._row(name, 0.5, {"surface_tolerance": 2.0, "intervals": {name: [0.4, 0.6]}})
+    row = report_tables.number_row(name, 0.5, {"surface_tolerance": 2.0, "intervals": {name: [0.4, 0.6]}})
     assert f"<small class=meaning>{start}" in row
     assert "[0.400, 0.600]" in row
 
@@ -60,3 +72,57 @@ def test_slices_divide_the_images() -> None:
     assert numbers["a"]["n_images"] == 2
     assert numbers["a"]["dice_nail"] == 1.0
     assert numbers["empty"]["dice_nail"] is None
+
+
+def test_a_slice_called_small_hides_no_other() -> None:
+    target = torch.zeros(4, 8, 8, dtype=torch.long)
+    counts = count_images(torch.stack([1.0 - target, target], 1), target, torch.arange(4))
+    rows = [Row(f"{'small' if n % 2 else 'alice'}/{n}.jpg", None, "test", "") for n in range(4)]
+    found = report.slices(counts, ["background", "nail"], rows, [(8, 8)] * 4)
+    assert found["folder"] == {"alice": [0, 2], "small": [1, 3]}
+
+
+def test_slices_of_three_classes_are_two_tables_and_few_images_are_grey() -> None:
+    numbers = {"dice_nail": 0.25, "iou_nail": None, "dice_finger": 0.75}
+    parts = {"a": {"n_images": 4} | numbers, "b": {"n_images": 5} | numbers}
+    first, second = report_tables.slice_tables("group", parts, ["background", "finger", "nail"]).split(
+        "</table>"
+    )[:2]
+    assert "group: finger" in first
+    assert "0.750" in first
+    assert "0.250" not in first
+    assert "group: nail" in second
+    assert "0.250" in second
+    assert first.count("<tr class=few>") == 1
+
+
+@pytest.mark.parametrize(("n", "size"), [(1, 1), (2, 1), (7, 2), (23, 7), (24, 8), (100, 8)])
+def test_no_picture_stands_twice_in_the_gallery(n: int, size: int) -> None:
+    shown = report_page.galleries(list(range(n)))
+    assert [len(part) for part in shown.values()] == [size] * 3
+    assert n < 3 or len({p for part in shown.values() for p in part}) == 3 * size
+    assert (shown["Worst"][0], shown["Best"][0]) == (0, n - 1)
+
+
+def test_thresholds_and_best_f1_are_told() -> None:
+    known = {"best_threshold": 0.41, "best_threshold_dice": 0.912}
+    best = {"score": 0.62, "precision": None, "recall": 0.0}
+    chosen = {"calibration": {"nail": known | {"threshold": 0.37, "threshold_dice": 0.9}}}
+    page = report_tables.decisions(chosen | {"instances_at_best_f1": {"nail": best}})
+    assert "0.370<td>Dice 0.900" in page
+    assert "0.410<td>Dice 0.912" in page
+    assert "0.620<td>precision undefined, recall 0.000" in page
+    unchosen = report_tables.decisions(
+        {"calibration": {"nail": known}, "instances_at_best_f1": {"nail": best}}
+    )
+    assert "validation" not in unchosen
+
+
+def test_drawings_stand_alone_and_count_whole_epochs(tmp_path) -> None:
+    table = tmp_path / "metrics.csv"
+    table.write_text("epoch,train/loss,val/loss,val/dice_nail\n0,1,1,0.1\n1,0.5,0.6,0.4\n")
+    text = plots.training_curves(table)
+    assert text.count("<svg") == 2
+    assert ">1.5<" not in text, "no half epochs"
+    nothing = {"ece": None, "reliability": []}
+    assert plots.reliability_diagram({"nail": nothing, "finger": nothing}).count("<svg") == 2

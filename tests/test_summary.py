@@ -128,3 +128,20 @@ def test_calibration_reports_the_threshold_chosen_before() -> None:
     assert found["best_threshold_dice"] >= found["threshold_dice"]
     assert sum(part["share"] for part in found["reliability"]) == pytest.approx(1)
     assert "threshold" not in calibration(counts_of(prediction, target), NAMES, None)["nail"]
+
+
+def test_nothing_counted_has_no_calibration_error() -> None:
+    target = torch.full((1, 6, 6), 255)
+    found = calibration(counts_of(torch.ones(1, 6, 6, dtype=torch.long), target), NAMES, 0.5)["nail"]
+    assert (found["ece"], found["best_threshold"], found["threshold_dice"]) == (None, None, None)
+
+
+def test_precision_counts_more_than_100_components_but_average_precision_does_not() -> None:
+    target = torch.zeros(1, 64, 64, dtype=torch.long)
+    target[0, ::4, ::4] = 1  # 256 points
+    prediction, logits = target.clone(), logits_of(target)
+    logits[:, 1] += 0.01 * torch.arange(64)[None, :, None] * target  # no two rows of one score
+    summary = summarise(count_images(logits, target, torch.arange(1)), NAMES)
+    assert prediction.sum() == 256
+    assert (summary["instance_precision_nail"], summary["instance_recall_nail"]) == (1, 1)
+    assert summary["ap50_nail"] == pytest.approx(100 / 256, abs=0.01), "COCO's maxDets"

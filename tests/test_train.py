@@ -2,16 +2,22 @@
 
 import csv
 import json
+import re
 import shutil
+import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
-from nailseg import artifact, train
+import nailseg
+from nailseg import artifact, task, train
 from nailseg.cli import main
+from nailseg.lightning_cli import NailsegCLI
 from tests.conftest import assert_same_metrics
 
 
@@ -91,8 +97,6 @@ def test_metrics_csv_has_one_row_per_epoch(run) -> None:
 
 
 def test_metrics_are_those_of_the_model_folder_counted_by_hand(run, drawn) -> None:
-    import nailseg
-
     segment = nailseg.load(run / "model", device="cpu")
     hit = truth = found = 0
     with (drawn / "nails.csv").open() as file:
@@ -385,3 +389,74 @@ def test_untrained_weights_are_not_tested(drawn, tiny_folder, capsys) -> None:
     args = ["test", f"--data.csv={drawn / 'nails.csv'}", "--model.weights=b0", "--trainer.accelerator=cpu"]
     assert main(args) == 1
     assert "nobody has trained" in capsys.readouterr().err
+
+
+def test_a_diverging_training_stops_at_once(drawn, tiny_folder, tmp_path, capsys) -> None:
+    wild = ["--model.lr=1e30", "--trainer.gradient_clip_val=0", "--name=wild"]
+    assert train.main([*options(drawn, tiny_folder), *wild]) == 1
+    errors = capsys.readouterr().err
+    assert re.search(r"expected a finite (training|validation) loss, found .* lower --model.lr", errors)
+    assert "Traceback" not in errors
+    assert not list(tmp_path.glob("runs/wild/*/metrics.json"))
+
+
+def test_diverging_later_leaves_the_checkpoints_before(drawn, tiny_folder, tmp_path, monkeypatch) -> None:
+    steps, original = [], task.segmentation_loss
+
+    def poisoned(logits, *rest):
+        steps.extend([1] * logits.requires_grad)
+        losses = original(logits, *rest)
+        return {name: loss * (torch.nan if len(steps) > 3 else 1) for name, loss in losses.items()}
+
+    monkeypatch.setattr(task, "segmentation_loss", poisoned)
+    assert train.main([*options(drawn, tiny_folder), "--trainer.max_epochs=3", "--name=late"]) == 1
+    assert len(steps) == 6, "three steps an epoch: the second epoch was the last"
+    folder = tmp_path / "runs" / "late"
+    assert {artifact.read_checkpoint(p)["epoch"] for p in folder.glob("checkpoints/*.ckpt")} == {0}
+    assert not (folder / "model").exists()
+
+
+def test_a_network_of_nan_is_not_measured(run, drawn, tmp_path, capsys) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(run / "model", broken)
+    weights = load_file(broken / "model.safetensors")
+    save_file({k: v * torch.nan for k, v in weights.items()}, broken / "model.safetensors", {"format": "pt"})
+    data = [f"--data.csv={drawn / 'nails.csv'}", "--trainer.accelerator=cpu", "--data.workers=0"]
+    assert main(["test", f"--model.weights={broken}", *data]) == 1
+    assert "expected finite logits, found nan or infinite ones" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("metrics.json"))
+
+
+def test_a_test_says_what_was_tested(run, drawn) -> None:
+    text = (run / "test" / "metrics.json").read_text()
+    found = json.loads(text)["tested"]
+    assert re.fullmatch("[0-9a-f]{16}", found.pop("fingerprint"))
+    assert found == {
+        "split": "test",
+        "csv": "nails.csv",
+        "model": "tiny/checkpoints/best.ckpt",
+        "eval_size": 64,
+        "resize": "keep",
+        "allow": [],
+        "skip_bad": False,
+        "nailseg": nailseg.__version__,
+    }
+    assert str(drawn) not in text
+    assert str(run.parent) not in text
+    page = (run / "test" / "report.html").read_text(encoding="utf-8")
+    assert "model tiny/checkpoints/best.ckpt; 64 pixels (keep)" in page
+    assert "best threshold of this very set" in page
+    assert "fewer than 5 images" in page
+
+
+def test_a_fold_leaves_the_hint_to_the_folds(tmp_path, monkeypatch, caplog) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    trainer = SimpleNamespace(fit=lambda model: sys.exit(1), is_global_zero=True)
+    cli = SimpleNamespace(folder=tmp_path, trainer=trainer)
+    for value, hints in (("", 1), ("1", 0)):
+        monkeypatch.setenv("NAILSEG_FOLD", value)
+        caplog.clear()
+        with caplog.at_level("INFO", "nailseg"), pytest.raises(SystemExit):
+            NailsegCLI.fit(cli, None)
+        assert caplog.text.count("to continue: --resume") == hints

@@ -39,6 +39,7 @@ class IndexReport:
             ("without a mask, left out", self.found.images_alone),
             ("masks without an image, left out", self.found.masks_alone),
             ("names that stand for several files, left out", tuple(map(" = ".join, self.found.doubled))),
+            ("names that are not UTF-8, left out", self.found.not_utf8),
         ):
             if names:
                 more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

@@ -20,6 +20,7 @@ class Pairs:
     images_alone: tuple[str, ...] = ()
     masks_alone: tuple[str, ...] = ()
     doubled: tuple[tuple[str, ...], ...] = ()  # files of one side that share folder and stem
+    not_utf8: tuple[str, ...] = ()  # names that no CSV can hold, with the odd bytes written as \\xe9
 
 
 def pair_folders(root: str | Path) -> Pairs:
@@ -27,7 +28,8 @@ def pair_folders(root: str | Path) -> Pairs:
 
     The two folders may lie at the root (`Images/1/a.jpg`, `Masks/1/a.png`) or deeper (`train/images/a.jpg`,
     `train/masks/a.png`), in upper or lower case. Two images, or two masks, of one stem in one folder are left
-    out and reported: which belongs to which would be a guess. Hidden files are passed over.
+    out and reported: which belongs to which would be a guess; so are names that are not UTF-8. Hidden files
+    are passed over.
 
     Args:
         root: folder to search; links to folders are followed where they stay inside it.
@@ -40,11 +42,16 @@ def pair_folders(root: str | Path) -> Pairs:
         message = f"{root}: expected a folder with Images/ and Masks/, found no folder. Check the path."
         raise DataError(message)
     sides: dict[str, dict[tuple[str, ...], list[str]]] = {"images": {}, "masks": {}}
+    not_utf8 = []
     for relative in list_pictures(root):
         found = side_of(relative.parent.parts)
-        if found is not None:
+        name = relative.as_posix()
+        shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        if found is not None and shown != name:
+            not_utf8.append(shown)
+        elif found is not None:
             side, rest = found
-            sides[side].setdefault((*rest, relative.stem), []).append(relative.as_posix())
+            sides[side].setdefault((*rest, relative.stem), []).append(name)
     unsure = {key for side in sides.values() for key, files in side.items() if len(files) > 1}
     images, masks = ({k: f[0] for k, f in side.items() if k not in unsure} for side in sides.values())
     return Pairs(
@@ -52,6 +59,7 @@ def pair_folders(root: str | Path) -> Pairs:
         tuple(sorted(images[key] for key in images.keys() - sides["masks"].keys())),
         tuple(sorted(masks[key] for key in masks.keys() - sides["images"].keys())),
         tuple(sorted(tuple(sorted(f)) for side in sides.values() for f in side.values() if len(f) > 1)),
+        tuple(not_utf8),
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from nailseg.data.dealing import SPLITS, deal, deal_folds
 from nailseg.data.growing import COLUMN, Looks, group_of, look_over, unite
-from nailseg.data.index_report import IndexReport, split_notes, twin_notes
+from nailseg.data.index_report import SHOWN, IndexReport, split_notes, twin_notes
 from nailseg.data.manifest import Row, folder_of, load_manifest, write_manifest
 from nailseg.data.pairing import Pairs, pair_folders
 from nailseg.errors import ConfigError, DataError, OutputError
@@ -79,7 +79,14 @@ def index_folder(
         rows = [Row(image, mask, "", "") for image, mask in found.pairs]
     if not rows:
         raise _nothing_paired(root, found)
-    known = {row.image for row in old}
+    known, masks = {row.image for row in old}, {row.mask for row in old}
+    # rows that stay are not "left out", whatever they lack
+    found = replace(
+        found,
+        images_alone=tuple(name for name in found.images_alone if name not in known),
+        masks_alone=tuple(name for name in found.masks_alone if name not in masks),
+    )
+    torn = [row.image for row in old if not all((root / p).is_file() for p in (row.image, row.mask or ""))]
     new = [replace(row, group=group_of(row, group, pattern)) for row in rows if row.image not in known]
     looks = Looks((), {row.image: folder_of(row) for row in new})
     if twins:
@@ -101,6 +108,9 @@ def index_folder(
     notes = twin_notes(looks, twin_clusters, refused, doubled)
     if old:
         notes.append(f"{len(old)} old rows kept as they are, {len(new)} new; before: {out.name}.bak")
+    if torn:
+        names = ", ".join(torn[:SHOWN])
+        notes.append(f"{len(torn)} old rows kept whose image or mask is gone (nailseg check): {names}")
     if folds:
         notes.append(f"written: {', '.join(path.name for path in outs)}; counted is the first")
     _write(outs, written, Path(f"{out}.bak") if existing else None)
@@ -165,5 +175,6 @@ def _nothing_paired(root: Path, found: Pairs) -> DataError:
         "train/masks/a.png; "
         f"found {len(found.images_alone)} images and {len(found.masks_alone)} masks without a partner"
         + (f", such as {', '.join(some)}" if some else "")
+        + (f", and names that are not UTF-8: {', '.join(found.not_utf8[:SHOWN])}" if found.not_utf8 else "")
         + ". Name the two folders Images and Masks, and give each mask its image's name."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -231,3 +232,28 @@ def test_nothing_to_pair(tmp_path: Path) -> None:
 def test_too_few_pairs_for_a_split_are_said(tmp_path: Path) -> None:
     fill(tmp_path, "1", count=1)
     assert "val got nothing: too few pairs" in str(index_folder(tmp_path))
+
+
+def test_a_name_that_is_not_utf8_is_left_out_by_name(tmp_path: Path) -> None:
+    fill(tmp_path, "1")
+    for folder, ending in (("Images", "jpg"), ("Masks", "png")):
+        (
+            Path(
+                os.fsdecode(b"%s/%s/1/caf\xe9.%s" % (os.fsencode(tmp_path), folder.encode(), ending.encode()))
+            )
+        ).touch()
+    report = index_folder(tmp_path, twins=False)
+    assert sum(report.counts.values()) == 10
+    assert r"not UTF-8, left out: Images/1/caf\xe9.jpg, Masks/1/caf\xe9.png" in str(report)
+    str(report).encode()  # can be printed
+
+
+def test_an_old_row_whose_mask_is_gone_is_told_once(tmp_path: Path) -> None:
+    fill(tmp_path, "1")
+    index_folder(tmp_path, twins=False)
+    (tmp_path / "Masks/1/3.png").unlink()
+    report = index_folder(tmp_path, twins=False)
+    lines = [line for line in str(report).splitlines() if "Images/1/3.jpg" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("1 old rows kept")
+    assert sum(report.counts.values()) == 10
