@@ -97,7 +97,7 @@ def recipe(images: int, longer: int, trained_at: int | None, on_gpu: bool) -> di
     size = eval_size if on_gpu else max(MULTIPLE, round(0.8 * eval_size / MULTIPLE) * MULTIPLE)
     batch = min(images, 16 if on_gpu else 8)
     # ten times the pictures want three times the steps: each is seen less often, and there is more to learn
-    steps = round(50 * math.sqrt(images)) * (2 if on_gpu else 1)
+    steps = round(35 * math.sqrt(images)) * (2 if on_gpu else 1)
     per_epoch = images // batch
     epochs = math.ceil(steps / per_epoch)
     return {
@@ -108,7 +108,7 @@ def recipe(images: int, longer: int, trained_at: int | None, on_gpu: bool) -> di
         "trainer.check_val_every_n_epoch": max(1, epochs // VALIDATIONS),
         "model.lr": float(f"{3e-4 * math.sqrt(batch / 8):.1e}"),
         # the average spans a tenth of the run
-        "ema_decay": round(1 - 10 / max(200, epochs * per_epoch), 4),
+        "ema_decay": round(1 - 10 / max(150, epochs * per_epoch), 4),
     }
 
 
