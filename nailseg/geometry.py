@@ -37,11 +37,16 @@ def network_size(height: int, width: int, size: int, resize: Resize) -> tuple[in
     if resize == "squash":
         return size, size
     # whole numbers only: exact, and traceable when height and width are symbols of an export
-    longer = torch.sym_max(height, width)
+    longer = _larger(height, width)
     return (
-        torch.sym_max(1, (2 * height * size + longer) // (2 * longer)),
-        torch.sym_max(1, (2 * width * size + longer) // (2 * longer)),
+        _larger(1, (2 * height * size + longer) // (2 * longer)),
+        _larger(1, (2 * width * size + longer) // (2 * longer)),
     )
+
+
+def _larger(one: int, other: int) -> int:
+    # torch.export gives symbols for sizes, torch.jit.trace tensors
+    return other.clamp(min=one) if isinstance(other, Tensor) else torch.sym_max(one, other)
 
 
 def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
