@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from nailseg import __version__
 from nailseg.errors import NailsegError
+from nailseg.model_info import SHIPPED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -160,14 +161,30 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(run=_check)
 
     predict = verbs.add_parser("predict", help="write masks at the pictures' original size")
-    predict.add_argument("paths", nargs="+", metavar="PATH", help="files, folders and globs")
-    predict.add_argument("--model", required=True, help="a model folder, a checkpoint or a run folder")
+    predict.add_argument("paths", nargs="+", metavar="PATH", help="files, folders, globs and CSVs")
+    predict.add_argument(
+        "--model", default=SHIPPED, help="a model folder, a checkpoint or a run folder (default %(default)s)"
+    )
     predict.add_argument(
         "--out", required=True, metavar="DIR", help="masks go here under the pictures' names"
     )
-    predict.add_argument("--overlay", action="store_true", help="also write NAME.overlay.jpg")
+    predict.add_argument("--root", metavar="DIR", help="folder a CSV's paths start from (default its own)")
+    predict.add_argument("--split", choices=("train", "val", "test"), help="only these rows of a CSV")
+    predict.add_argument("--overlay", dest="overlays", action="store_true", help="also NAME.overlay.jpg")
     predict.add_argument(
-        "--index", action="store_true", help="write class indices, not 0/255, for two classes too"
+        "--probability", action="store_true", help="also NAME.probability.png, 16 bits, 65535 is certain"
+    )
+    predict.add_argument(
+        "--polygons", action="store_true", help="also polygons.json: COCO, to correct in an annotation tool"
+    )
+    predict.add_argument(
+        "--csv", dest="table", action="store_true", help="also objects.csv: count, areas, boxes per picture"
+    )
+    predict.add_argument(
+        "--index",
+        dest="as_index",
+        action="store_true",
+        help="write class indices, not 0/255, for two classes too",
     )
     predict.add_argument(
         "--threshold",
@@ -175,7 +192,20 @@ def _parser() -> argparse.ArgumentParser:
         metavar="model|P",
         help="probability from which on a pixel is foreground; model: the one with the best validation Dice",
     )
+    predict.add_argument(
+        "--tta", action="store_true", help="mean of mirrored and resized views: better, six times the work"
+    )
+    predict.add_argument(
+        "--tile",
+        type=lambda text: text if text == "auto" else int(text),
+        metavar="auto|PX",
+        help="cut large photographs into blended tiles of PX pixels; auto: the network's own size",
+    )
+    predict.add_argument("--resume", action="store_true", help="leave out what is done already")
     predict.add_argument("--device", help="cpu, cuda, …; default a GPU if there is one")
+    predict.add_argument(
+        "--devices", type=int, default=1, metavar="N", help="processes, or GPUs, that share the pictures"
+    )
     predict.set_defaults(run=_predict)
 
     compare = verbs.add_parser("compare", help="paired differences of runs over the same images")
@@ -263,15 +293,7 @@ def _check(options: argparse.Namespace) -> int:
 def _predict(options: argparse.Namespace) -> int:
     from nailseg.predict import predict_files
 
-    return predict_files(
-        options.paths,
-        options.model,
-        options.out,
-        overlays=options.overlay,
-        as_index=options.index,
-        device=options.device,
-        threshold=options.threshold,
-    )
+    return predict_files(**{name: value for name, value in vars(options).items() if name != "run"})
 
 
 def _convert(options: argparse.Namespace) -> None:

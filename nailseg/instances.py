@@ -53,8 +53,8 @@ def match_instances(prediction_mask: np.ndarray, probability: np.ndarray, truth:
     predicted, true = (np.asarray(prediction_mask) > 0) & (truth != IGNORE_INDEX), truth == 1
     x, y, width, height = cv2.boundingRect((predicted | true).view(np.uint8))
     box = slice(y, y + height), slice(x, x + width)
-    labels, area = _components(predicted[box])
-    true_labels, truth_area = _components(true[box])
+    labels, area = components(predicted[box])
+    true_labels, truth_area = components(true[box])
     total = np.bincount(labels.ravel(), np.asarray(probability)[box].ravel(), len(area) + 1)[1:]
     score = (total / area).astype(np.float32)
     best = np.argsort(-score, kind="stable")[:MAX_PREDICTIONS]
@@ -136,8 +136,12 @@ def precision_recall(
     return PrecisionRecall(*pairs[0], float(score[best]), *pairs[1])
 
 
-def _components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels int32 (H, W), 0 outside, and the pixels of each label from 1 on, int64."""
+def components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels connected components (8 neighbours) of a mask, bool or uint8 0/1 (H, W).
+
+    Returns:
+        Labels int32 (H, W), 0 outside, and the pixels of each label from 1 on, int64.
+    """
     if mask.size == 0:
         return np.zeros(mask.shape, np.int32), np.zeros(0, np.int64)
     image = np.ascontiguousarray(mask).view(np.uint8)

@@ -2,113 +2,72 @@
 
 from __future__ import annotations
 
-import glob
+import functools
 import logging
 import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from nailseg import predictor
-from nailseg.data.reading import IMAGE_SUFFIXES
+from nailseg import objects, predictor, processes
+from nailseg.data.reading import read_mask_values
 from nailseg.errors import ConfigError, DataError, OutputError
+from nailseg.inputs import find_images, mask_names, refuse_doubles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from nailseg.predictor import Result, Segmenter
+
 log = logging.getLogger("nailseg")
 
-
-def find_images(paths: Sequence[str], out: Path) -> dict[Path, Path]:
-    """The pictures that files, folders and globs stand for.
-
-    Args:
-        paths: files, folders (searched to any depth) and globs (`**` included).
-        out: where masks go; it is not searched.
-
-    Returns:
-        Each file with its path relative to what named it: a folder, or the fixed part of a glob.
-
-    Raises:
-        ConfigError: a path that names nothing, or no picture at all.
-    """
-    found: dict[Path, Path] = {}
-    for text in paths:
-        path = Path(text)
-        if path.is_dir() and out.resolve() in (path.resolve(), *path.resolve().parents):
-            raise ConfigError(
-                f"--out {out}: expected a folder apart from the pictures, found that {path} is in it."
-            )
-        if path.is_dir():
-            members = {
-                file: file.relative_to(path) for file in sorted(path.rglob("*")) if _is_picture(file, out)
-            }
-        elif path.exists():
-            members = {path: Path(path.name)}
-        else:
-            base = _fixed_part(text)
-            matches = sorted(Path(match) for match in glob.glob(text, recursive=True))
-            members = {file: file.relative_to(base) for file in matches if _is_picture(file, out)}
-        if not members:
-            raise ConfigError(
-                f"{text}: expected a picture, a folder with pictures or a glob that matches some, found "
-                f"none. Pictures end in {', '.join(sorted(IMAGE_SUFFIXES))}."
-            )
-        found |= members
-    return found
+POLYGONS = "polygons.json"
+TABLE = "objects.csv"
 
 
-def _is_picture(path: Path, out: Path) -> bool:
-    return (
-        path.suffix.lower() in IMAGE_SUFFIXES
-        and path.is_file()
-        and out.resolve() not in path.resolve().parents
-    )
+class Job(NamedTuple):
+    """One picture: its file, its relative path, and its mask's."""
+
+    file: Path
+    picture: Path
+    mask: Path
 
 
-def _fixed_part(pattern: str) -> Path:
-    fixed: list[str] = []
-    for part in Path(pattern).parts[:-1]:
-        if glob.has_magic(part):
-            break
-        fixed.append(part)
-    return Path(*fixed)
+class Part(NamedTuple):
+    """What came of a process's pictures."""
+
+    failures: list[str]  # what was wrong with those that could not be read
+    records: list[dict[str, Any]]  # `objects.describe` of the others, if wished
 
 
-def mask_names(found: dict[Path, Path]) -> dict[Path, Path]:
-    """The mask's relative path for each picture: its own with the suffix .png.
+@dataclass(frozen=True)
+class Wish:
+    """How pictures are looked at, and what is written for each into the folder `out`; see `predict_files`."""
 
-    Two pictures with one stem keep their suffix inside the name (a.jpg.png and a.png.png).
+    out: Path
+    overlays: bool
+    probability: bool
+    objects: bool  # lists what polygons and table are made of
+    as_index: bool
+    tta: bool
+    tile: int | Literal["auto"] | None
 
-    Raises:
-        ConfigError: two pictures have the same relative path.
-    """
-    stems: dict[Path, list[Path]] = {}
-    for file, relative in found.items():
-        stems.setdefault(relative.with_suffix(""), []).append(file)
-    names: dict[Path, Path] = {}
-    shared = 0
-    for stem, files in stems.items():
-        if len(files) == 1:
-            names[files[0]] = stem.with_name(f"{stem.name}.png")
-            continue
-        shared += 1
-        names |= {file: found[file].with_name(f"{found[file].name}.png") for file in files}
-    writers: dict[Path, Path] = {}
-    for file, name in names.items():
-        if (other := writers.setdefault(name, file)) != file:
-            raise ConfigError(
-                f"{other} and {file} would both write {name}. Give the folder above them, or rename one, so "
-                f"that their masks stay apart."
-            )
-    if shared:
-        log.info(
-            "%d stems belong to several pictures: their masks keep the suffix (a.jpg.png, a.png.png)", shared
-        )
-    return names
+    def white(self, class_names: Sequence[str]) -> int:
+        """What class index 1 is in the mask files."""
+        return 255 if len(class_names) == 2 and not self.as_index else 1
+
+    def files(self, mask: Path, class_names: Sequence[str]) -> dict[Path, int | None]:
+        """Relative paths of a picture's files, the mask last; with its class where it is a probability."""
+        files: dict[Path, int | None] = {mask.with_suffix(".overlay.jpg"): None} if self.overlays else {}
+        for index, name in list(enumerate(class_names))[1:] if self.probability else []:
+            of_class = "" if len(class_names) == 2 else "." + re.sub(r"[^\w .+-]", "_", name)
+            files[mask.with_suffix(f".probability{of_class}.png")] = index
+        return {**files, mask: None}
 
 
 def predict_files(
@@ -119,56 +78,156 @@ def predict_files(
     as_index: bool = False,
     device: str | None = None,
     threshold: float | Literal["model"] | None = None,
+    *,
+    probability: bool = False,
+    polygons: bool = False,
+    table: bool = False,
+    tta: bool = False,
+    tile: int | Literal["auto"] | None = None,
+    resume: bool = False,
+    devices: int = 1,
+    root: str | Path | None = None,
+    split: str | None = None,
 ) -> int:
     """Writes an 8-bit single-channel PNG for every picture, at the picture's size.
 
     Args:
-        paths: as `find_images` takes them.
+        paths: as `inputs.find_images` takes them.
         model: as `predictor.load` takes it.
         out: the folder for masks; 0/255 for two classes, class indices otherwise.
         overlays: also write NAME.overlay.jpg beside each mask.
         as_index: class indices for two classes too.
         device: as `predictor.load` takes it.
         threshold: as `predictor.load` takes it.
+        probability: also write NAME.probability.png, 16 bits, 0..65535 for 0..1; of more than two classes
+            NAME.probability.CLASS.png for each but the background.
+        polygons: also write polygons.json, COCO instance annotations of all pictures.
+        table: also write objects.csv, one row per picture.
+        tta: as `views.look` takes it.
+        tile: as `views.look` takes it.
+        resume: leave out pictures whose files all exist. Polygons and table tell of them too, by their mask
+            and therefore without a score; they alone are written anew.
+        devices: processes that share the pictures; under torchrun its own number.
+        root: as `inputs.find_images` takes it.
+        split: as `inputs.find_images` takes it.
 
     Returns:
         Exit code: 0, or 1 if a picture could not be read; the others are done all the same.
 
     Raises:
-        OutputError: a mask exists already; nothing is overwritten.
+        OutputError: a file exists already and is not resumed; nothing is overwritten. Or `out` is a file.
         ConfigError: no such device, or the paths name no picture, or two that cannot be kept apart.
+        DataError: a CSV that cannot be trusted.
         WeightsError: the model cannot be used.
     """
     out = Path(out)
-    names = mask_names(find_images(paths, out))
-    written = [*names.values(), *(name.with_suffix(".overlay.jpg") for name in names.values() if overlays)]
-    if taken := [name for name in written if (out / name).exists()]:
-        raise OutputError(
-            f"{out}: {len(taken)} of {len(written)} files exist already (the first: {taken[0]}) and are not "
-            f"overwritten. Choose another --out or move them away."
-        )
-    segment = predictor.load(model, device, threshold)
-    white = 255 if len(segment.class_names) == 2 and not as_index else 1
-    failures: list[DataError] = []
-    for file, name in tqdm(names.items(), unit="image", disable=len(names) == 1):
-        try:
-            result = segment(file)
-        except DataError as error:
-            failures.append(error)
-            continue
-        _write(out / name, cv2.imencode(".png", result.mask * np.uint8(white))[1])
-        if overlays:
-            picture = cv2.imencode(".jpg", result.overlay()[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
-            _write(out / name.with_suffix(".overlay.jpg"), picture)
-    log.info("%d masks in %s", len(names) - len(failures), out)
+    if blocking := [path for path in (out, *out.parents) if path.exists() and not path.is_dir()]:
+        raise OutputError(f"--out {out}: expected a folder, found the file {blocking[0]}. Choose another.")
+    if devices < 1:
+        raise ConfigError(f"--devices {devices}: expected 1 or more processes. Leave it out for one.")
+    found = find_images(paths, out, root, split)
+    jobs = [Job(file, found[file], mask) for file, mask in mask_names(found).items()]
+    several = processes.is_split(devices)
+    segment = predictor.load(model, "cpu" if several else device, threshold)
+    wish = Wish(out, overlays, probability, polygons or table, as_index, tta, tile)
+    shared = {POLYGONS: objects.as_coco} if polygons else {}
+    shared |= {TABLE: objects.as_table} if table else {}
+    left = _left(jobs, wish, segment.class_names, resume, [name for name in shared if (out / name).exists()])
+    if several:
+        work = functools.partial(_load_and_predict, model=model, threshold=threshold, wish=wish)
+        parts = processes.run_split(work, left, devices, device)
+    else:
+        parts = [_predict(left, 0, segment, wish)]
+    failures = [failure for part in parts for failure in part.failures]
+    if shared and processes.rank() == 0:
+        known = {record["mask"]: record for part in parts for record in part.records}
+        records = _all_records(jobs, known, wish, segment.class_names)
+        for name, as_text in shared.items():
+            _write(out / name, as_text(records, segment.class_names).encode())
+    log.info("%d masks in %s", len(jobs) - len(failures), out)
     for failure in failures:
         log.error("not done: %s", failure)
     return 1 if failures else 0
 
 
-def _write(path: Path, content: np.ndarray) -> None:
+def _left(
+    jobs: list[Job], wish: Wish, class_names: Sequence[str], resume: bool, shared: list[str]
+) -> list[Job]:
+    """The pictures that are to be done; refuses to overwrite their files, or `shared` ones that are there."""
+    written = {job: list(wish.files(job.mask, class_names)) for job in jobs}
+    refuse_doubles((job.file, name) for job, names in written.items() for name in names)
+    there = {job: [name for name in names if (wish.out / name).exists()] for job, names in written.items()}
+    taken = [*(name for names in there.values() for name in names), *shared]
+    pictures = {job.file.resolve() for job in jobs}
+    if own := [name for name in taken if (wish.out / name).resolve() in pictures]:
+        raise ConfigError(
+            f"--out {wish.out}: expected a folder apart from the pictures, found {own[0]} among them."
+        )
+    if resume:
+        left = [job for job in jobs if len(there[job]) < len(written[job])]
+        log.info("%d of %d pictures are done already", len(jobs) - len(left), len(jobs))
+        return left
+    if taken:
+        raise OutputError(
+            f"{wish.out}: {len(taken)} of {sum(map(len, written.values()))} files exist already (the first: "
+            f"{taken[0]}) and are not overwritten. Choose another --out, move them away, or use --resume."
+        )
+    return jobs
+
+
+def _load_and_predict(
+    jobs: list[Job], rank: int, device: str | None, model: str, threshold: Any, wish: Wish
+) -> Part:
+    return _predict(jobs, rank, predictor.load(model, device, threshold), wish)
+
+
+def _predict(jobs: list[Job], rank: int, segment: Segmenter, wish: Wish) -> Part:
+    """Predicts pictures and writes what is wished."""
+    part = Part([], [])
+    for job in tqdm(jobs, unit="image", disable=len(jobs) < 2 or rank > 0):
+        try:
+            result = segment(job.file, wish.tta, wish.tile)
+        except DataError as error:
+            part.failures.append(str(error))
+            continue
+        if wish.objects and not (wish.out / job.mask).exists():
+            part.records.append(objects.describe(job.picture, job.mask, result.mask, result.probability))
+        for name, index in wish.files(job.mask, result.class_names).items():
+            if not (wish.out / name).exists():  # an earlier run's
+                _write(wish.out / name, _encoded(result, name, index, wish))
+    return part
+
+
+def _encoded(result: Result, name: Path, index: int | None, wish: Wish) -> bytes:
+    """The bytes of an overlay (.jpg), of a class's probability, or of the mask."""
+    if name.suffix == ".jpg":
+        quality = [cv2.IMWRITE_JPEG_QUALITY, 92]
+        return cv2.imencode(".jpg", result.overlay()[..., ::-1], quality)[1].tobytes()
+    if index is not None:
+        pixels = np.rint(result.probability[index] * 65535).astype(np.uint16)
+    else:
+        pixels = result.mask * np.uint8(wish.white(result.class_names))
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def _all_records(
+    jobs: list[Job], known: dict[str, dict[str, Any]], wish: Wish, class_names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The records of all pictures with a mask, in order; those of an earlier run are read off the mask."""
+    records = []
+    for job in jobs:
+        record = known.get(job.mask.as_posix())
+        if record is None and (wish.out / job.mask).exists():
+            mask = read_mask_values(wish.out / job.mask) // np.uint8(wish.white(class_names))
+            record = objects.describe(job.picture, job.mask, mask)
+        if record is not None:
+            records.append(record)
+    return records
+
+
+def _write(path: Path, content: bytes) -> None:
     """Writes all of a file or nothing: a mask that is there is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.part")
-    scratch.write_bytes(content.tobytes())
+    scratch.write_bytes(content)
     os.replace(scratch, path)

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from nailseg import overlay as drawing
+from nailseg import views
 from nailseg.data.reading import read_image
 from nailseg.errors import ConfigError, DataError
 from nailseg.model_info import SHIPPED, ModelInfo, locate
@@ -83,18 +84,25 @@ class Segmenter:
         """Names in index order; the first is the background."""
         return self.info.class_names
 
-    def __call__(self, picture: str | Path | np.ndarray | object) -> Result:
+    def __call__(
+        self,
+        picture: str | Path | np.ndarray | object,
+        tta: bool = False,
+        tile: int | Literal["auto"] | None = None,
+    ) -> Result:
         """Segments one picture.
 
         Args:
             picture: a file's path, a PIL image, or uint8 (H, W, 3) RGB.
+            tta: test-time augmentation, as `views.look` takes it.
+            tile: for photographs far larger than the training's, as `views.look` takes it.
 
         Raises:
             DataError: a file that cannot be trusted, or an array of another form.
+            ConfigError: a tile too small to be of use.
         """
         image = as_array(picture)
-        masks, probabilities = self.backend(image[None])
-        mask, probability = masks[0], probabilities[0]
+        mask, probability = views.look(self.backend, image, tta, tile)
         if self.threshold is not None:
             mask = (probability[1] >= self.threshold).astype(np.uint8)
         return Result(image, mask, probability, self.class_names)

@@ -48,6 +48,26 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def mixed_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder whose predictions are mixed: an untrained one may well predict background everywhere."""
+    import torch
+
+    from nailseg import artifact
+    from nailseg.models.segformer import SegFormer
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = SegFormer.from_config(TINY, ["background", "nail"]).eval()
+        noise = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        network.hf.decode_head.classifier.weight.mul_(20)
+        margin = network(noise)[:, 1] - network(noise)[:, 0]
+        network.hf.decode_head.classifier.bias[1] -= margin.median()
+    folder = tmp_path_factory.mktemp("mixed") / "mixed"
+    return artifact.write_model_folder(folder, network, artifact.describe(network, image_size=64))
+
+
+@pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small drawn data set with its nails.csv: 12 train, 6 val, 6 test pictures of about 96 pixels."""
     from nailseg.data.splits import index_folder

@@ -8,11 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from nailseg import artifact
-from nailseg.models.segformer import SegFormer
-from tests.conftest import TINY, assert_same_metrics
+from tests.conftest import assert_same_metrics
 
 
 def nailseg(module: str, *args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -35,21 +32,6 @@ def nailseg(module: str, *args: str, cwd: Path) -> subprocess.CompletedProcess[s
     )
     assert done.returncode == 0, done.stderr
     return done
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    """A model whose predictions are mixed: an untrained one may well predict background everywhere."""
-    torch.manual_seed(0)
-    network = SegFormer.from_config(TINY, ["background", "nail"]).eval()
-    noise = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
-    with torch.no_grad():
-        network.hf.decode_head.classifier.weight.mul_(20)
-        margin = network(noise)[:, 1] - network(noise)[:, 0]
-        network.hf.decode_head.classifier.bias[1] -= margin.median()
-    return artifact.write_model_folder(
-        tmp_path_factory.mktemp("ddp") / "mixed", network, artifact.describe(network, image_size=64)
-    )
 
 
 def subset(drawn: Path, target: Path, n_images: int) -> Path:
@@ -80,11 +62,11 @@ QUICK = [(7, 2, 2), (13, 3, 4)]
     ("n_images", "devices", "batch"),
     [pytest.param(*case, marks=[] if case in QUICK else pytest.mark.slow) for case in GRID],
 )
-def test_several_processes_test_as_one(model, drawn, tmp_path, n_images, devices, batch) -> None:
+def test_several_processes_test_as_one(mixed_model, drawn, tmp_path, n_images, devices, batch) -> None:
     table = subset(drawn, tmp_path / "part.csv", n_images)
     args = [
         "test",
-        f"--model.weights={model}",
+        f"--model.weights={mixed_model}",
         f"--data.csv={table}",
         f"--data.root={drawn}",
         f"--data.batch_size={batch}",

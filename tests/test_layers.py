@@ -16,7 +16,8 @@ LAYERS = [
     {"nailseg.check", "nailseg.predict", "nailseg.runs", "nailseg.callbacks"}
     | {"nailseg.report", "nailseg.report_page", "nailseg.wandb_report", "nailseg.plots"}
     | {"nailseg.image_table"},
-    {"nailseg.predictor", "nailseg.torch_backend"},
+    {"nailseg.inputs", "nailseg.objects", "nailseg.processes"},
+    {"nailseg.predictor", "nailseg.torch_backend", "nailseg.views"},
     {"nailseg.task"},
     {"nailseg.artifact", "nailseg.model_card"},
     {"nailseg.model_info"},

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 import nailseg
-from nailseg import artifact, predict
+from nailseg import artifact, inputs
 from nailseg.cli import main
 from nailseg.errors import ConfigError, DataError, WeightsError
 from nailseg.models.segformer import SegFormer
@@ -49,22 +49,20 @@ def test_folders_keep_their_structure_and_shared_stems_their_suffix(model, photo
 
 
 def test_globs_are_relative_to_their_fixed_part(photos, tmp_path) -> None:
-    found = predict.find_images([f"{photos}/**/*.[jJ][pP][gG]"], tmp_path / "out")
+    found = inputs.find_images([f"{photos}/**/*.[jJ][pP][gG]"], tmp_path / "out")
     assert sorted(p.as_posix() for p in found.values()) == ["a.jpg", "sub/b.JPG"]
 
 
 def test_two_pictures_for_one_mask_are_refused(photos, tmp_path) -> None:
     (photos / "b.JPG").write_bytes((photos / "sub" / "b.JPG").read_bytes())
     with pytest.raises(ConfigError, match=r"would both write b\.JPG\.png\. Give the folder above them"):
-        predict.mask_names(
-            predict.find_images([str(photos / "b.JPG"), str(photos / "sub")], tmp_path / "out")
-        )
+        inputs.mask_names(inputs.find_images([str(photos / "b.JPG"), str(photos / "sub")], tmp_path / "out"))
 
 
 def test_a_kept_suffix_that_meets_another_name_is_refused(photos, tmp_path) -> None:
     (photos / "a.jpg.png").write_bytes((photos / "a.png").read_bytes())
     with pytest.raises(ConfigError, match=r"would both write a\.jpg\.png"):
-        predict.mask_names(predict.find_images([str(photos)], tmp_path / "out"))
+        inputs.mask_names(inputs.find_images([str(photos)], tmp_path / "out"))
 
 
 def test_an_existing_overlay_is_not_overwritten(model, photos, tmp_path, capsys) -> None:
@@ -90,7 +88,7 @@ def test_a_device_that_is_not_there_is_named(model) -> None:
 
 def test_out_is_not_where_the_pictures_are(photos) -> None:
     with pytest.raises(ConfigError, match=r"--out .*: expected a folder apart from the pictures"):
-        predict.find_images([str(photos / "sub")], photos / "sub")
+        inputs.find_images([str(photos / "sub")], photos / "sub")
 
 
 def test_existing_masks_are_not_overwritten(model, photos, tmp_path, capsys) -> None:
@@ -103,7 +101,7 @@ def test_existing_masks_are_not_overwritten(model, photos, tmp_path, capsys) -> 
 def test_masks_inside_the_searched_folder_are_not_searched(model, photos) -> None:
     out = photos / "masks"
     assert main(["predict", str(photos), "--model", str(model), "--out", str(out)]) == 0
-    assert len(predict.find_images([str(photos)], out)) == 4
+    assert len(inputs.find_images([str(photos)], out)) == 4
 
 
 def test_a_broken_file_is_reported_and_the_rest_is_done(model, photos, tmp_path, capsys) -> None:

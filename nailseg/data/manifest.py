@@ -55,17 +55,19 @@ class Manifest:
         return self.root / relative
 
 
-def load_manifest(csv_path: str | Path, root: str | Path | None = None, strict: bool = True) -> Manifest:
+def load_manifest(
+    csv_path: str | Path, root: str | Path | None = None, strict: bool = True, masks: bool = True
+) -> Manifest:
     """Reads a CSV and checks its paths and splits; no picture is opened.
 
     Accepted are `image,mask,split,group` in any order with further columns, and fewer: without `group` every
-    row is its own group, without `split` a seeded split is derived, without `mask` (the tutorial's
-    `index,images`) masks are looked for by `Images` -> `Masks`, `images` -> `masks` and stem.
+    row is its own group, a missing `split` is derived (seeded), masks are found by `Images` -> `Masks`, stem.
 
     Args:
         csv_path: the CSV, UTF-8.
         root: the folder the paths are relative to; the CSV's own folder by default. May itself be a symlink.
         strict: raise for rows the CSV gets wrong; otherwise leave them out and list them in `faults`.
+        masks: look for masks that the CSV does not name; prediction needs none.
 
     Raises:
         DataError: no such file, no image column, paths that are absolute or leave the root, unknown splits,
@@ -79,7 +81,7 @@ def load_manifest(csv_path: str | Path, root: str | Path | None = None, strict: 
     notes: list[str] = []
     faults: list[Fault] = []
     lines = _check_paths(lines, folder, csv_path, faults)
-    if "mask" not in header and not (strict and faults):
+    if masks and "mask" not in header and not (strict and faults):
         lines = _derive_masks(lines, folder, faults)
         notes.append("mask: no such column; taken from the folder Masks that mirrors Images, by name")
     if "split" in header:

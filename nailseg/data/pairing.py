@@ -41,7 +41,7 @@ def pair_folders(root: str | Path) -> Pairs:
         raise DataError(message)
     sides: dict[str, dict[tuple[str, ...], list[str]]] = {"images": {}, "masks": {}}
     for relative in list_pictures(root):
-        found = _side(relative.parent.parts)
+        found = side_of(relative.parent.parts)
         if found is not None:
             side, rest = found
             sides[side].setdefault((*rest, relative.stem), []).append(relative.as_posix())
@@ -89,7 +89,7 @@ def find_mask(root: Path, image: str, listings: dict[PurePosixPath, dict[str, li
 
 def mask_folder(root: Path, folder: PurePosixPath) -> PurePosixPath | None:
     """The folder of masks that mirrors a folder of images, None where there is none."""
-    found = _side(folder.parts)
+    found = side_of(folder.parts)
     if found is None or found[0] != "images":
         return None
     place = next(index for index, part in enumerate(folder.parts) if part.lower() in FOLDERS)
@@ -101,7 +101,7 @@ def mask_folder(root: Path, folder: PurePosixPath) -> PurePosixPath | None:
     return None
 
 
-def _side(parts: tuple[str, ...]) -> tuple[str, tuple[str, ...]] | None:
+def side_of(parts: tuple[str, ...]) -> tuple[str, tuple[str, ...]] | None:
     """`images` or `masks`, and the path without that part."""
     for index, part in enumerate(parts):
         side = FOLDERS.get(part.lower())
