@@ -92,7 +92,7 @@ def export_model(
                 write_onnx(scratch, reference.network, reference.info)
             else:
                 write_openvino(scratch, reference.network, reference.info, precision)
-            (scratch / "README.md").write_text(model_card(Path(out).name, reference.info))
+            (scratch / "README.md").write_text(model_card(Path(out).name, reference.info, format))
             file = exported_file(scratch)
             assert file is not None
             exported = open_exported(file)
@@ -119,7 +119,7 @@ def check(
     Raises:
         WeightsError: it is further off, and by how much.
     """
-    pictures = _pictures(images)
+    pictures = pictures_of(images)
     size = reference.info.image_size
     worst = Difference(1.0, 0.0)
     for height, width in ((size, size), (size // 2 + 7, size + 13), (2 * size + 1, 3 * size // 2)):
@@ -140,8 +140,8 @@ def check(
     return worst
 
 
-def _pictures(images: Sequence[str]) -> list[np.ndarray]:
-    """Three pictures uint8 (H, W, 3)."""
+def pictures_of(images: Sequence[str]) -> list[np.ndarray]:
+    """Three pictures, uint8 (H, W, 3) RGB, of files and folders (repeated if there are fewer), or drawn."""
     if not images:
         rng = np.random.default_rng(0)
         return [draw_hand(rng, 256, fingers)[0] for fingers in (1, 4, 8)]
@@ -209,7 +209,7 @@ def write_hf(folder: Path, name: str, reference: TorchBackend, images: Sequence[
         segment = pipeline("image-segmentation", model=str(inner), device="cpu")
     size, names = reference.info.image_size, reference.info.class_names
     agreement = 1.0
-    for picture in _pictures(images):
+    for picture in pictures_of(images):
         square = cv2.resize(picture, (size, size))
         found = np.zeros((size, size), np.uint8)
         for part in segment(Image.fromarray(square)):
