@@ -50,6 +50,8 @@ def exported_file(source: str | Path) -> Path | None:
     path = Path(source)
     if path.suffix in (".onnx", ".xml"):
         return path
+    if (path / "config.json").is_file():  # transformers' own folders on the hub may have an ONNX file beside
+        return None
     return next((path / name for name in (ONNX_FILE, OPENVINO_FILE) if (path / name).is_file()), None)
 
 
@@ -83,8 +85,7 @@ class _Graph:
 
     def __init__(self, file: Path, facts: str | None) -> None:
         try:
-            content = json.loads(facts or "")
-            self.info = ModelInfo.from_dict(content)
+            self.info = ModelInfo.from_dict(json.loads(facts or ""))
         except (ValueError, TypeError, AttributeError) as error:
             raise WeightsError(
                 f"{file}: expected an export of nailseg with class names in its metadata, found none. "
@@ -103,8 +104,7 @@ class _Graph:
                 f"expected the size {self.info.image_size}, which is fixed in {self.file}, found {size}. "
                 f"Use the model folder for other sizes."
             )
-        mask, probability = self._run(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-        return mask, probability
+        return self._run(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
     def _run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """uint8 (N, 3, H, W) to mask uint8 (N, H, W) and probability float32 (N, C, H, W)."""
@@ -126,7 +126,8 @@ class OnnxBackend(_Graph):
         super().__init__(file, self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY))
 
     def _run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self.session.run(["mask", "probability"], {"image": images})
+        mask, probability = self.session.run(["mask", "probability"], {"image": images})
+        return mask, probability
 
 
 class OpenVinoBackend(_Graph):

@@ -62,7 +62,8 @@ result = nailseg.load("{name}")("photo.jpg")   # result.mask, result.probability
 ## Intended use
 
 Finding {", ".join(info.class_names[1:])} in photographs like those it was trained on: to count, measure,
-recolour or check them by eye. Not for diagnoses, not for recognising persons, and not where an unseen mistake does harm.
+recolour or check them by eye. Not for diagnoses, not for recognising persons, and not where an
+unseen mistake does harm.
 
 ## Limits
 
