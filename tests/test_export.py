@@ -180,7 +180,7 @@ def test_an_export_that_differs_is_not_kept(model, tmp_path, monkeypatch, capsys
 
 def copies_of(folder: Path):
     """Stands for the exporter, which takes seconds."""
-    return lambda target, *_: shutil.copytree(folder, target, dirs_exist_ok=True)
+    return lambda target, *_, **__: shutil.copytree(folder, target, dirs_exist_ok=True)
 
 
 def test_lower_precision_only_with_its_price(model, openvino, drawn, tmp_path, monkeypatch, capsys) -> None:
@@ -224,7 +224,7 @@ def test_hf_folder_agrees_with_transformers_pipeline(model, tmp_path, monkeypatc
 def test_bench_compares_all_forms(model, onnx, openvino, tmp_path, monkeypatch, capsys) -> None:
     # exporting and starting processes has its own tests
     monkeypatch.setattr(bench, "write_onnx", copies_of(onnx))
-    monkeypatch.setattr(bench, "write_openvino", lambda *given, precision="fp32": copies_of(openvino)(*given))
+    monkeypatch.setattr(bench, "write_openvino", copies_of(openvino))
     monkeypatch.setattr(bench, "_probe", lambda *_: (100.0, 1.0, 0.2))
     out = tmp_path / "bench"
     assert main(["bench", str(model), "--threads", "1", "--repeats", "2", "--out", str(out)]) == 0
