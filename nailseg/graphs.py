@@ -98,7 +98,7 @@ def write_onnx(folder: Path, network: nn.Module, info: ModelInfo) -> None:
 
     Args:
         folder: where to write.
-        network: as `Deployed` takes it; its `fixed_size`, if any, is the only size it takes.
+        network: as `Deployed` takes it.
         info: its image size and resize rule, and what goes into the metadata.
 
     Raises:
@@ -112,18 +112,18 @@ def write_onnx(folder: Path, network: nn.Module, info: ModelInfo) -> None:
     picture = torch.zeros(2, 3, 97, 161, dtype=torch.uint8)  # no two sizes alike: none is taken for another
     fitted = fit(picture)
     logits = network(fitted)
-    free = {0: any_size, 2: any_size, 3: any_size}
+    free = inside = {0: any_size, 2: any_size, 3: any_size}
     multiples = {
         0: torch.export.Dim("batch", min=1),
         2: MULTIPLE * torch.export.Dim("rows", min=1),
         3: MULTIPLE * torch.export.Dim("columns", min=1),
     }
-    if getattr(network, "fixed_size", None):
-        multiples = {0: any_size}
+    if info.resize == "squash":  # the network sees one size only
+        multiples = inside = {0: any_size}
     parts = {
         "fit": (fit, (picture,), (free,), ["image"], ["fitted"]),
         "network": (network, (fitted,), (multiples,), ["fitted"], ["logits"]),
-        "restore": (restore, (logits, picture), (free, free), ["logits", "image"], ["mask", "probability"]),
+        "restore": (restore, (logits, picture), (inside, free), ["logits", "image"], ["mask", "probability"]),
     }
     models = [
         onnx.compose.add_prefix(_export(*part), f"{name}/", rename_inputs=False, rename_outputs=False)
@@ -142,10 +142,8 @@ def write_onnx(folder: Path, network: nn.Module, info: ModelInfo) -> None:
         describe("probability", kinds.FLOAT, ["N", classes, "H", "W"]),
     ]
     graph = onnx.helper.make_graph(joined.graph.node, "nailseg", ends[:1], ends[1:], joined.graph.initializer)
-    for part in (
-        *graph.node,
-        *graph.initializer,
-    ):  # the exporter leaves stack traces, with paths of this machine
+    # the exporter leaves stack traces, with paths of this machine
+    for part in (*graph.node, *graph.initializer):
         del part.metadata_props[:]
         part.doc_string = ""
     model = onnx.helper.make_model(
@@ -193,7 +191,10 @@ def write_openvino(folder: Path, network: nn.Module, info: ModelInfo, precision:
     openvino = runtime("openvino")
     with torch.no_grad(), warnings.catch_warnings():
         # the tracer warns of every comparison of sizes; the check on other sizes says whether it was right
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        # and torch of its tracer, which OpenVINO still calls
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
         model = openvino.convert_model(
             Deployed(network, info).eval(),
             # unequal sides and batch, so that no size is taken for another
