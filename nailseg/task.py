@@ -266,11 +266,6 @@ class SegmentationTask(LightningModule):
 
         Without weight decay AdamW is Adam.
         """
-        if next(self.network.parameters(), None) is None:
-            raise ConfigError(
-                "--model.weights: expected weights that can be trained, found an exported model. Give the "
-                "model folder or checkpoint that it was made from."
-            )
         groups = parameter_groups(self.network, self.lr, self.weight_decay, self.head_lr_multiplier)
         optimizer = torch.optim.AdamW(groups, lr=self.lr)
         total = self.trainer.estimated_stepping_batches

@@ -276,11 +276,12 @@ def test_another_programs_onnx_file_is_refused(onnx, tmp_path) -> None:
         nailseg.load(tmp_path)
 
 
-def test_an_export_cannot_be_trained(onnx, drawn, tmp_path, monkeypatch, capsys) -> None:
+def test_an_export_cannot_be_trained(openvino, drawn, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    args = ["--model.weights", str(onnx), "--data.csv", str(drawn / "nails.csv"), "--data.workers", "0"]
+    args = ["--model.weights", str(openvino), "--data.csv", str(drawn / "nails.csv"), "--data.workers", "0"]
     assert main(["fit", *args, "--trainer.accelerator", "cpu", "--data.size", "64"]) == 1
     assert "expected weights that can be trained, found an exported model" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_readmes_example_without_nailseg(onnx, model, tmp_path, monkeypatch, capsys) -> None:
