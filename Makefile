@@ -1,6 +1,6 @@
 # Every target does its own set-up: git, make and Python 3.11 or newer are all it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format bench nails wheel clean
+.PHONY: help setup demo test test-slow lint format bench notebooks nails train-nailseg-b0 ship-nailseg-b0 wheel clean
 
 # the first of these that is new enough
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 NAILS ?= ../shared/nails
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "nailseg needs Python 3.11 or newer; none was found on PATH. Install it, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
@@ -37,6 +37,13 @@ format: setup ## mend style and formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# executed where their pictures can be looked at; the stored ones have no outputs
+notebooks: setup ## make the notebooks of their .py twins and run them all, into build/notebooks/
+	$(BIN)/jupytext --quiet --update --to ipynb notebooks/*.py
+	rm -rf build/notebooks && mkdir -p build/notebooks && cp notebooks/*.ipynb build/notebooks
+	cd build/notebooks && for n in *.ipynb; do \
+		$(abspath $(BIN))/jupyter-execute --inplace --kernel_name=python3 $$n || exit 1; done
+
 bench: setup ## side-by-side timings against transformers, torchmetrics and uncached loading
 	$(BIN)/python benchmarks/forward.py
 	$(BIN)/python benchmarks/training_step.py
@@ -48,6 +55,16 @@ bench: setup ## side-by-side timings against transformers, torchmetrics and unca
 nails: setup ## index real photographs (NAILS=folder with Images/ and Masks/), train and test scratch_b0 on them
 	test -f runs/nails.csv || { mkdir -p runs && $(BIN)/nailseg index $(NAILS) --out runs/nails.csv; }
 	$(BIN)/python -m nailseg.train --config scratch_b0.yaml --data.csv runs/nails.csv --data.root $(NAILS)
+
+# the model that ships, on its own split (the photographs are not part of the project); resumed where it was broken off
+SPLIT := --data.csv experiments/nailseg_b0_split.csv --data.root $(NAILS)
+resume = $(if $(wildcard runs/$(1)/checkpoints/last.ckpt),--resume runs/$(1),--config $(1).yaml --name $(1))
+train-nailseg-b0: setup ## train the model that ships (NAILS=folder): three hours on 2 cores; go on where it stopped
+	test -d runs/scratch_b0/model || $(BIN)/python -m nailseg.train $(call resume,scratch_b0) $(SPLIT)
+	test -d runs/nailseg_b0/model || $(BIN)/python -m nailseg.train $(call resume,nailseg_b0) $(SPLIT)
+
+ship-nailseg-b0: setup ## put runs/nailseg_b0 into the package, in half precision
+	$(BIN)/python experiments/ship.py runs/nailseg_b0
 
 wheel: setup ## build the package into dist/
 	$(BIN)/python -m build --outdir dist

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from nailseg import artifact
 from nailseg.errors import ConfigError, WeightsError
+from nailseg.models.building import quiet_transformers, some_of
 from nailseg.models.segformer import SegFormer
 from nailseg.models.weights import NON_COMMERCIAL, warn_if_non_commercial
 
@@ -99,7 +100,7 @@ def convert(
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise WeightsError(
             f"{file}: expected SegFormer's tensors under the names of NVlabs/SegFormer or mmsegmentation, "
-            f"found {_some(tensors)} ({type(error).__name__}: {error})."
+            f"found {some_of(set(tensors))} ({type(error).__name__}: {error})."
         ) from error
     if classes and (not has_head or len(classes) != count):
         found = f"{count} in {file}" if has_head else f"none in {file}, which is an encoder"
@@ -111,7 +112,7 @@ def convert(
     if renamed.keys() != expected:
         raise WeightsError(
             f"{file}: expected exactly a SegFormer's tensors; without a place: "
-            f"{_some(renamed.keys() - expected)}; missing: {_some(expected - renamed.keys())}."
+            f"{some_of(renamed.keys() - expected)}; missing: {some_of(expected - renamed.keys())}."
         )
     try:
         target.load_state_dict({key.removeprefix(prefix): tensor for key, tensor in renamed.items()})
@@ -122,7 +123,7 @@ def convert(
     if has_head:
         artifact.write_model_folder(folder, network, info)
     else:
-        with artifact.new_folder(folder) as scratch:
+        with artifact.new_folder(folder) as scratch, quiet_transformers():
             target.save_pretrained(scratch)
             artifact.write_texts(scratch, Path(folder).name, info)
     warn_if_non_commercial(network.origin)
@@ -150,15 +151,18 @@ def _read(file: Path) -> dict[str, Tensor]:
 def _renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors under transformers' names; joined projections taken apart, 1x1 kernels as matrices."""
     renamed = {}
-    for name, tensor in tensors.items():
+    for key, value in tensors.items():
+        name, tensor = key, value.float() if value.is_floating_point() else value
         for pattern, new in RENAMES:
             name = re.sub(pattern, new, name)
-        tensor = tensor.float() if tensor.is_floating_point() else tensor
         if ".mlp.fc" in name and tensor.ndim == 4:
             tensor = tensor.flatten(1)
-        letters = (re.search(r"\.attention\.(\w+)_proj\.", name) or ["", "o"])[1]
-        for letter, part in zip(letters, tensor.chunk(len(letters)), strict=True):
+        joined = re.search(r"\.attention\.(kv|qkv)_proj\.", name)
+        letters, parts = (joined[1], tensor.chunk(len(joined[1]))) if joined else ("", [])
+        for letter, part in zip(letters, parts, strict=True):
             renamed[name.replace(f".{letters}_proj.", f".{letter}_proj.")] = part
+        if not joined:
+            renamed[name] = tensor
     return renamed
 
 
@@ -176,7 +180,7 @@ def _config(tensors: dict[str, Tensor], has_head: bool) -> dict[str, Any]:
         "num_encoder_blocks": count,
         "depths": [len(names) for names in blocks],
         "hidden_sizes": widths,
-        # heads leave no trace in the shapes; in all of the paper's networks they are as wide as the first stage
+        # heads leave no trace in the shapes; the paper's are all as wide as the first stage
         "num_attention_heads": [width // widths[0] for width in widths],
         "sr_ratios": [tensors[s + reduction].shape[2] if s + reduction in tensors else 1 for s in stages],
         "mlp_ratios": [wide // width for wide, width in zip(inner, widths, strict=True)],
@@ -184,9 +188,3 @@ def _config(tensors: dict[str, Tensor], has_head: bool) -> dict[str, Any]:
         "strides": [(patch + 1) // 2 for patch in patches],  # 7 / 4 and 3 / 2
         "decoder_hidden_size": len(projection),
     }
-
-
-def _some(names: Any, limit: int = 6) -> str:
-    shown = sorted(names)[:limit]
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return (", ".join(shown) or "none") + more

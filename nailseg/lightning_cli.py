@@ -36,7 +36,7 @@ from nailseg.wandb_report import report_to_wandb
 
 log = logging.getLogger("nailseg")
 
-NOT_SAVED = ("config", "ckpt_path", "weights_only", "verbose", "name", "runs", "resume", "folds")
+NOT_SAVED = ("config", "ckpt_path", "weights_only", "verbose", "name", "runs", "resume", "folds", "adapt")
 """Options of one call, which a run's config.yaml must not repeat."""
 
 
@@ -123,6 +123,12 @@ class NailsegCLI(LightningCLI):
             type=float,
             default=0.999,
             help="Decay of the averaged weights that are validated and saved; 0 turns the average off.",
+        )
+        parser.add_argument(
+            "--adapt",
+            type=bool,
+            default=False,
+            help="Choose steps, learning rate, crop and batch from the set's size and the machine.",
         )
         parser.link_arguments("data.classes", "model.class_names")
         sizes = ("data.size", "data.eval_size")

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("nailseg")
 
-POLYGONS = "polygons.json"
-TABLE = "objects.csv"
-
 
 class Job(NamedTuple):
     """One picture: its file, its relative path, and its mask's."""
@@ -56,10 +53,6 @@ class Wish:
     as_index: bool
     tta: bool
     tile: int | Literal["auto"] | None
-
-    def white(self, class_names: Sequence[str]) -> int:
-        """What class index 1 is in the mask files."""
-        return 255 if len(class_names) == 2 and not self.as_index else 1
 
     def files(self, mask: Path, class_names: Sequence[str]) -> dict[Path, int | None]:
         """Relative paths of a picture's files, the mask last; with its class where it is a probability."""
@@ -130,8 +123,8 @@ def predict_files(
     several = processes.is_split(devices)
     segment = predictor.load(model, "cpu" if several else device, threshold)
     wish = Wish(out, overlays, probability, polygons or table, as_index, tta, tile)
-    shared = {POLYGONS: objects.as_coco} if polygons else {}
-    shared |= {TABLE: objects.as_table} if table else {}
+    shared = {"polygons.json": objects.as_coco} if polygons else {}
+    shared |= {"objects.csv": objects.as_table} if table else {}
     left = _left(jobs, wish, segment.class_names, resume, [name for name in shared if (out / name).exists()])
     if several:
         work = functools.partial(_load_and_predict, model=model, threshold=threshold, wish=wish)
@@ -139,7 +132,9 @@ def predict_files(
     else:
         parts = [_predict(left, 0, segment, wish)]
     failures = [failure for part in parts for failure in part.failures]
-    if shared and processes.rank() == 0:
+    if processes.rank() > 0:
+        return 1 if failures else 0
+    if shared:
         known = {record["mask"]: record for part in parts for record in part.records}
         records = _all_records(jobs, known, wish, segment.class_names)
         for name, as_text in shared.items():
@@ -206,7 +201,7 @@ def _encoded(result: Result, name: Path, index: int | None, wish: Wish) -> bytes
     if index is not None:
         pixels = np.rint(result.probability[index] * 65535).astype(np.uint16)
     else:
-        pixels = result.mask * np.uint8(wish.white(result.class_names))
+        pixels = result.mask * np.uint8(255 if len(result.class_names) == 2 and not wish.as_index else 1)
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 
@@ -218,7 +213,9 @@ def _all_records(
     for job in jobs:
         record = known.get(job.mask.as_posix())
         if record is None and (wish.out / job.mask).exists():
-            mask = read_mask_values(wish.out / job.mask) // np.uint8(wish.white(class_names))
+            mask = read_mask_values(wish.out / job.mask)
+            # two classes are 0/255, or 0/1 if an earlier run was told so
+            mask = (mask > 0).view(np.uint8) if len(class_names) == 2 else mask
             record = objects.describe(job.picture, job.mask, mask)
         if record is not None:
             records.append(record)

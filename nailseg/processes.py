@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from nailseg.errors import ConfigError, NailsegError
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from lightning.fabric import Fabric
 
-Result = TypeVar("Result")
+    Work = Callable[[list[Any], int, str | None], Any]
 
 
 def rank() -> int:
@@ -26,9 +26,7 @@ def is_split(devices: int) -> bool:
     return devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def run_split(
-    work: Callable[[list[Any], int, str | None], Result], jobs: list[Any], devices: int, device: str | None
-) -> list[Result]:
+def run_split(work: Work, jobs: list[Any], devices: int, device: str | None) -> list[Any]:
     """Gives process r of n the jobs r, r + n, r + 2n …
 
     Args:
@@ -76,9 +74,7 @@ def run_split(
     return outcomes
 
 
-def _part(
-    fabric: Fabric, work: Callable[[list[Any], int, str | None], Any], jobs: list[Any], device: str | None
-) -> list[Any]:
+def _part(fabric: Fabric, work: Work, jobs: list[Any], device: str | None) -> list[Any]:
     import torch
 
     fabric.barrier()  # nobody writes before all have looked at what is there

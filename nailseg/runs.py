@@ -8,7 +8,7 @@ import os
 import secrets
 from importlib import import_module, resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import yaml
@@ -159,10 +159,11 @@ def _best_beside(config: Path) -> Path:
     return config.parent / "checkpoints" / "best.ckpt"
 
 
-def value_in(config: Path, name: str, part: str = "model") -> str | None:
-    """An option's value in a config file; None where the file does not give it."""
+def value_in(config: Path, name: str, part: str | None = "model") -> Any:
+    """An option's value in a config file; None where the file does not give it. No part: at its top."""
     try:
-        options = (yaml.safe_load(config.read_text()) or {}).get(part)
+        options = yaml.safe_load(config.read_text()) or {}
+        options = options.get(part) if part else options
     except (yaml.YAMLError, AttributeError, OSError):
         return None  # the parser will say what is wrong with it
     return options.get(name) if isinstance(options, dict) else None

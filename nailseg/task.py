@@ -110,8 +110,8 @@ class SegmentationTask(LightningModule):
             raise ConfigError(f"--model.warmup: expected a share of the run from 0 to 1, found {warmup}.")
         if step_epochs < 1 or not 0 < step_factor <= 1:
             raise ConfigError(
-                f"--model.step_epochs, --model.step_factor: expected epochs from 1 on and a factor above 0, at "
-                f"most 1; found {step_epochs} and {step_factor}."
+                f"--model.step_epochs, --model.step_factor: expected epochs from 1 on and a factor above 0, "
+                f"at most 1; found {step_epochs} and {step_factor}."
             )
         self.network = artifact.open_network(weights, class_names, drop_path, name)
         fixed = self.network.fixed_size
@@ -119,7 +119,7 @@ class SegmentationTask(LightningModule):
             raise ConfigError(
                 f"--model.name {name}: it has learned positions, so it takes squashed pictures of {fixed} x "
                 f"{fixed} pixels only; found size {image_size}, resize {resize}. Give --data.size {fixed} "
-                f"--data.eval_size null --data.resize squash (from Python: image_size={fixed}, resize='squash')."
+                "--data.eval_size null --data.resize squash (from Python: image_size and resize)."
             )
         self.image_size, self.resize = image_size, resize
         self.lr, self.head_lr_multiplier, self.weight_decay = lr, head_lr_multiplier, weight_decay

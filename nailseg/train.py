@@ -7,7 +7,7 @@ import sys
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from nailseg import artifact, folds, runs
+from nailseg import artifact, folds, recipe, runs
 from nailseg.errors import ConfigError
 from nailseg.lightning_cli import NailsegCLI
 
@@ -27,7 +27,9 @@ def run(verb: str, args: list[str], test_after_fit: bool = False) -> NailsegCLI:
     if not {"-h", "--help"} & set(args):
         if verb == "fit" and (resumed := runs.option(args, "--resume")):
             args = [*runs.resume_arguments(args, resumed), f"--resume={resumed}"]
-        elif verb != "fit":
+        elif verb == "fit":
+            args = recipe.adapted_arguments(args)
+        else:
             args, source = runs.evaluation_arguments(args)
             name = artifact.model_name(source)
     try:

@@ -21,7 +21,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 def test_the_promised_configs_exist() -> None:
     names = {path.stem for path in CONFIGS}
-    assert {"b0", "b1", "b2", "b3", "b4", "b5", "scratch_b0", "demo"} <= names
+    assert {"b0", "b1", "b2", "b3", "b4", "b5", "scratch_b0", "finetune_small", "demo", "vit_pet"} <= names
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
@@ -38,11 +38,13 @@ def test_a_config_is_short_and_has_a_header(path: Path) -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_a_tiny_run_through_every_verb(path: Path, drawn, tiny_folder, tmp_path) -> None:
     content = yaml.safe_load(path.read_text())
+    weights = "vit-tiny" if content["model"].get("name") == "vit" else tiny_folder
     args = [
         "--config",
         path.name,
         f"--data.csv={drawn / 'nails.csv'}",
-        f"--model.weights={tiny_folder}",
+        f"--model.weights={weights}",
+        "--data.classes=[background,nail]",
         "--data.size=64",
         "--data.batch_size=4",
         "--data.workers=0",
@@ -55,7 +57,8 @@ def test_a_tiny_run_through_every_verb(path: Path, drawn, tiny_folder, tmp_path)
     assert train.main(args) == 0
     run = tmp_path / "runs" / path.stem
     saved = yaml.safe_load((run / "config.yaml").read_text())
-    assert saved["model"]["lr"] == content["model"]["lr"], "what the config says reaches the run"
+    for option, value in content["model"].items():
+        assert option == "weights" or saved["model"][option] == value, "what the config says reaches the run"
     assert json.loads((run / "test" / "metrics.json").read_text())["n_images"] == 6
     for verb in ("validate", "test"):
         assert main([verb, f"--config={run / 'config.yaml'}"]) == 0

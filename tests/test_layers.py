@@ -12,7 +12,7 @@ LAYERS = [
     {"nailseg.__main__", "nailseg.demo"},
     {"nailseg.cli", "nailseg.train"},
     {"nailseg.lightning_cli"},
-    {"nailseg.compare", "nailseg.folds", "nailseg.bench", "nailseg.convert"},
+    {"nailseg.compare", "nailseg.folds", "nailseg.recipe", "nailseg.convert", "nailseg.bench"},
     {"nailseg.check", "nailseg.predict", "nailseg.runs", "nailseg.callbacks"}
     | {"nailseg.report", "nailseg.report_page", "nailseg.wandb_report", "nailseg.plots"}
     | {"nailseg.image_table"},
@@ -24,7 +24,14 @@ LAYERS = [
     {"nailseg.exported"},
     {"nailseg.model_info"},
     {"nailseg.models", "nailseg.data"},
-    {"nailseg.losses", "nailseg.metrics", "nailseg.optim", "nailseg.overlay", "nailseg.geometry"}
+    {
+        "nailseg.losses",
+        "nailseg.metrics",
+        "nailseg.optim",
+        "nailseg.overlay",
+        "nailseg.geometry",
+        "nailseg.tryon",
+    }
     | {
         "nailseg.summary",
         "nailseg.contours",

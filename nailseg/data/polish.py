@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from nailseg.tryon import paint
 from nailseg.types import IGNORE_INDEX
 
 
@@ -23,12 +24,7 @@ def recolor(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np
     if not foreground.any():
         return image
     polish = np.array([[[rng.uniform(0, 180), rng.uniform(60, 255), rng.uniform(40, 255)]]]).astype(np.uint8)
-    target = cv2.cvtColor(cv2.cvtColor(polish, cv2.COLOR_HSV2RGB), cv2.COLOR_RGB2LAB)[0, 0].astype(np.float32)
-    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
-    shading = lab - lab[foreground].mean(axis=0)
-    # lightness keeps its relief; of the old hue only a trace shines through
-    painted = np.clip(target + shading * np.array([1.0, 0.2, 0.2], dtype=np.float32), 0, 255)
+    red, green, blue = cv2.cvtColor(polish, cv2.COLOR_HSV2RGB)[0, 0].tolist()
     # a soft brush: a mask's hard edge must not become something to learn
-    cover = cv2.GaussianBlur(foreground.astype(np.float32), (3, 3), 0)[..., None] * rng.uniform(0.7, 1.0)
-    mixed = np.clip(lab + (painted - lab) * cover, 0, 255).astype(np.uint8)
-    return cv2.cvtColor(mixed, cv2.COLOR_LAB2RGB)
+    cover = cv2.GaussianBlur(foreground.astype(np.float32), (3, 3), 0) * rng.uniform(0.7, 1.0)
+    return paint(image, cover, (red, green, blue))

@@ -132,6 +132,8 @@ class AutoNetwork(Network):
             # transformers hands TensorFlow's decay of running statistics to torch, where it means 1 - decay
             if isinstance(module, nn.BatchNorm2d) and module.momentum and module.momentum > 0.5:
                 module.momentum = 0.1
+        if unused := getattr(hf.base_model, "conv_1x1", None):
+            unused.requires_grad_(False)  # MobileNetV2's classification layer: DDP would wait for it
         self.hf, self.hf_config = hf, hf.config
 
     @property

@@ -176,7 +176,7 @@ def assemble(
         "of another size": {key for key in sizes if not is_new(key)},
     }
     if any(faults.values()) or info.get("error_msgs"):
-        found = "; ".join(f"{kind}: {_some(keys)}" for kind, keys in faults.items() if keys)
+        found = "; ".join(f"{kind}: {some_of(keys)}" for kind, keys in faults.items() if keys)
         raise WeightsError(
             f"{folder}: expected exactly the tensors of the network in its config.json, found "
             f"{found}{info.get('error_msgs') or ''}. Fetch both again, from one place."
@@ -184,9 +184,10 @@ def assemble(
     return hf
 
 
-def _some(keys: set[str], limit: int = 8) -> str:
+def some_of(keys: set[str], limit: int = 8) -> str:
+    """The first of the keys, for a message."""
     shown = sorted(keys)[:limit]
-    return ", ".join(shown) + (f" and {len(keys) - limit} more" if len(keys) > limit else "")
+    return (", ".join(shown) or "none") + (f" and {len(keys) - limit} more" if len(keys) > limit else "")
 
 
 @contextlib.contextmanager

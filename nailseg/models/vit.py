@@ -70,6 +70,28 @@ class Block(nn.Module):
         return tokens + self.mlp(self.norm2(tokens))
 
 
+class Body(nn.Module):
+    """Everything but the last layer: images (N, 3, S, S) in 0..1 to one token per patch (N, L, W)."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.patch = shape.patch_size
+        self.norm = nn.BatchNorm2d(3)
+        self.embedding = nn.Linear(3 * self.patch**2, shape.width)
+        length = (shape.image_size // self.patch) ** 2
+        self.positions = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, length, shape.width), std=0.02))
+        self.dropout = nn.Dropout(shape.dropout)
+        self.blocks = nn.Sequential(*[Block(shape) for _ in range(shape.depth)])
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(N, 3, S, S) to (N, L, W)."""
+        # P x P pixels a patch, S / P patches a side: (N, 3, S, S) -> (N, 3, S / P, P, S / P, P)
+        split = self.norm(pixels).unflatten(3, (-1, self.patch)).unflatten(2, (-1, self.patch))
+        patches = split.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # -> (N, S / P, S / P, 3, P, P)
+        # -> (N, L, 3 P P), patches in reading order -> (N, L, W)
+        return self.blocks(self.dropout(self.embedding(patches) + self.positions))
+
+
 class ViT(Network):
     """The plain ViT segmenter: squashed images of `fixed_size` pixels a side, in patches.
 
@@ -117,19 +139,8 @@ class ViT(Network):
                 f"{shape.patch_size} pixels, found {shape.image_size}."
             )
         self.shape, self.names, self.fixed_size = shape, class_names, shape.image_size
-        pixels = shape.patch_size**2
-        self.body = nn.ModuleDict(
-            {
-                "norm": nn.BatchNorm2d(3),
-                "embedding": nn.Linear(3 * pixels, shape.width),
-                "blocks": nn.Sequential(*[Block(shape) for _ in range(shape.depth)]),
-            }
-        )
-        length = (shape.image_size // shape.patch_size) ** 2
-        self.body.register_parameter("positions", nn.Parameter(torch.zeros(1, length, shape.width)))
-        nn.init.trunc_normal_(self.body.positions, std=0.02)
-        self.dropout = nn.Dropout(shape.dropout)
-        self.head = nn.Linear(shape.width, pixels * len(self.names))
+        self.body = Body(shape)
+        self.head = nn.Linear(shape.width, shape.patch_size**2 * len(class_names))
         initialise_as_paper(self)
 
     @property
@@ -166,10 +177,9 @@ class ViT(Network):
                 f"vit: expected images of {size} x {size} pixels, for it has learned its positions; found "
                 f"{pixels.shape[-2]} x {pixels.shape[-1]}. Give --data.size {size} --data.resize squash."
             )
-        body = self.body
-        # (N, 3, S, S) -> (N, 3 P P, L): L patches of P x P pixels, in reading order; -> (N, L, 3 P P)
-        patches = F.unfold(body["norm"](pixels), patch, stride=patch).transpose(1, 2)
-        tokens = self.dropout(body["embedding"](patches) + body.positions)  # -> (N, L, W)
-        tokens = body["blocks"](tokens)  # (N, L, W)
-        pixels = self.head(tokens).transpose(1, 2)  # -> (N, L, C P P) -> (N, C P P, L)
-        return F.fold(pixels, (size, size), patch, stride=patch)  # -> (N, C, S, S)
+        # (N, L, W) -> (N, L, C P P) -> (N, S / P, S / P, C, P, P): every token becomes its patch's pixels
+        patches = (
+            self.head(self.body(pixels)).unflatten(2, (-1, patch, patch)).unflatten(1, (size // patch, -1))
+        )
+        # -> (N, C, S / P, P, S / P, P) -> (N, C, S, S)
+        return patches.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)

@@ -427,6 +427,42 @@ def test_hub_saved_to_disk(tmp_path: Path, datasets: Any, several: bool) -> None
         )
 
 
+def test_hub_trimaps(tmp_path: Path, datasets: Any) -> None:
+    """Oxford-IIIT Pet's schema: 1 pet, 2 background, 3 border, beside columns that do not matter."""
+    trimap = square(1)
+    trimap[trimap == 0] = 2
+    trimap[6:8, 10:30] = 3
+    files = pairs(tmp_path / "raw", [1])
+    for mask in files["label"]:
+        Image.fromarray(trimap).save(mask)
+    columns = {"image": files["image"], "mask": files["label"], "label": [0, 1, 0, 1], "dog": [True] * 4}
+    table = datasets.Dataset.from_dict(columns)
+    for name in ("image", "mask"):
+        table = table.cast_column(name, datasets.Image())
+    datasets.DatasetDict({"train": table, "test": table}).save_to_disk(tmp_path / "src")
+    meaning = '{"1": "pet", "2": "background", "3": "border"}'
+    args = ["import", "hub", str(tmp_path / "src"), str(tmp_path / "out"), "--columns", "image,mask"]
+    assert main([*args, "--classes", "pet", "--classes", "border", "--mask-values", meaning]) == 0
+    manifest = load_manifest(tmp_path / "out/nails.csv")
+    expected = square(1)
+    expected[6:8, 10:30] = 2
+    np.testing.assert_array_equal(read(manifest, "Images/train/000000.jpg"), expected)
+    # and as they are, without the import
+    check_rows(
+        load_manifest(_raw(tmp_path / "raw", files)),
+        ["background", "pet", "border"],
+        {"1": "pet", "2": "background", "3": "border"},
+        progress=False,
+        allow=("twin-split", "doubled-image", "image-split"),
+    )
+
+
+def _raw(root: Path, files: dict[str, list[str]]) -> Path:
+    rows = [f"{Path(i).name},{Path(m).name}" for i, m in zip(*files.values(), strict=True)]
+    (root / "pets.csv").write_text("\n".join(["image,mask", *rows]) + "\n")
+    return root / "pets.csv"
+
+
 def test_hub_imagefolder_and_ignored_pixels(tmp_path: Path, datasets: Any) -> None:
     for split in ("train", "test"):
         files = pairs(tmp_path / "src" / split, [1, 255])

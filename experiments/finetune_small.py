@@ -1,0 +1,121 @@
+"""What starting from nailseg-b0 is worth to somebody with 20, 50 or 200 own pictures, against random weights.
+
+    python experiments/finetune_small.py ROOT OUT     (ROOT: the photographs; OUT: a folder, resumed if there)
+
+The pictures come from the val and test parts, which nailseg-b0 was not trained on, and are moved out of its
+world: hue turned by 120 degrees, half the size, strong JPEG. Three seeds choose the pictures and the order.
+"""
+
+import argparse
+import csv
+import json
+import random
+from pathlib import Path
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+
+from nailseg import train
+from nailseg.cli import main as nailseg
+from nailseg.data.reading import read_image
+
+SPLIT = Path(__file__).parent / "nailseg_b0_split.csv"
+SIZES, SEEDS = (20, 50, 200), (0, 1, 2)
+STARTS = {"nailseg-b0": [], "random weights": ["--model.weights=b0", "--model.lr=1e-3"]}
+TESTED = 135  # of the test part, every other picture
+
+
+def other_world(image: np.ndarray) -> np.ndarray:
+    """The picture with another skin and at half its size; uint8 (H, W, 3) both."""
+    small = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    hsv = cv2.cvtColor(small, cv2.COLOR_RGB2HSV)
+    hsv[..., 0] = (hsv[..., 0].astype(int) + 60) % 180  # OpenCV counts hue in steps of two degrees
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+
+
+def move(root: Path, out: Path) -> dict[str, list[str]]:
+    """Writes the other world's pictures and masks; returns their paths by split."""
+    with SPLIT.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] != "train"]
+    parts: dict[str, list[str]] = {"val": [], "test": []}
+    for row in rows:
+        parts[row["split"]].append(row["image"])
+        target, mask = out / row["image"], out / row["mask"]
+        if mask.exists():
+            continue
+        for path in (target, mask):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        picture = other_world(read_image(root / row["image"]))
+        cv2.imwrite(str(target), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 60])
+        truth = read_image(root / row["mask"])[..., 0]
+        cv2.imwrite(str(mask), cv2.resize(truth, picture.shape[1::-1], interpolation=cv2.INTER_NEAREST))
+    return parts | {"test": parts["test"][::2][:TESTED]}
+
+
+def table(path: Path, parts: dict[str, list[str]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "mask", "split", "group"])
+        for split, images in parts.items():
+            for image in images:
+                mask = Path("Masks", *Path(image).parts[1:]).with_suffix(".png").as_posix()
+                writer.writerow([image, mask, split, image])
+
+
+def measured(run: Path) -> dict[str, float]:
+    return json.loads((run / "test" / "metrics.json").read_text())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("root", type=Path)
+    parser.add_argument("out", type=Path)
+    options = parser.parse_args()
+    out = options.out
+    parts = move(options.root, out)
+    table(out / "test.csv", {"test": parts["test"]})
+    if not (out / "runs" / "before").exists():
+        before = ["--model.weights=nailseg-b0", f"--data.csv={out / 'test.csv'}", f"--runs={out / 'runs'}"]
+        assert nailseg(["test", *before, "--name=before"]) == 0
+    results = {}
+    for seed in SEEDS:
+        order = random.Random(seed).sample(parts["val"], len(parts["val"]))
+        for size in SIZES:
+            path = out / f"{size}-{seed}.csv"
+            table(path, {"train": order[:size], "val": order[200:240], "test": parts["test"]})
+            for start, own in STARTS.items():
+                name = f"{start.split()[0]}-{size}-{seed}"
+                common = [f"--data.csv={path}", f"--runs={out / 'runs'}", f"--name={name}", *own]
+                done = out / "runs" / name
+                if not (done / "test" / "metrics.json").exists():
+                    args = ["--config=finetune_small.yaml", *common, f"--seed_everything={seed}"]
+                    assert train.main([*args, "--trainer.logger=false"]) == 0
+                results[start, size, seed] = measured(done)
+    draw(results, measured(out / "runs" / "before")["dice_nail"], out / "finetune_small.png")
+
+
+def draw(results: dict[tuple[str, int, int], dict[str, float]], before: float, path: Path) -> None:
+    """Prints the table and draws the one plot."""
+    print(f"nailseg-b0 as it is: Dice {before:.3f}\n\n| start | pictures | Dice | Dice per image |")
+    figure, axis = plt.subplots(figsize=(6, 4))
+    for start in STARTS:
+        dice = np.array([[results[start, n, seed]["dice_nail"] for seed in SEEDS] for n in SIZES])
+        each = np.array([[results[start, n, seed]["dice_per_image_nail"] for seed in SEEDS] for n in SIZES])
+        for n, own, images in zip(SIZES, dice, each, strict=True):
+            spread = " ".join(f"{value:.3f}" for value in own)
+            print(f"| {start} | {n} | {own.mean():.3f} ({spread}) | {images.mean():.3f} |")
+        axis.errorbar(
+            SIZES, dice.mean(1), [dice.mean(1) - dice.min(1), dice.max(1) - dice.mean(1)],
+            marker="o", capsize=4, label=f"from {start}",
+        )  # fmt: skip
+    axis.axhline(before, color="grey", linestyle=":", label="nailseg-b0 as it is")
+    axis.set(xscale="log", xlabel="training pictures", ylabel="test Dice of nail", ylim=(0, 1))
+    axis.set_xticks(SIZES, [str(n) for n in SIZES])
+    axis.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()

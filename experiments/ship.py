@@ -1,0 +1,36 @@
+"""Makes nailseg/weights/nailseg-b0 of a finished run: `python experiments/ship.py runs/nailseg_b0`.
+
+Half precision, the run's own test numbers, the attribution that the data asks for. The folder must not exist.
+"""
+
+import argparse
+from pathlib import Path
+
+import nailseg
+from nailseg import artifact
+from nailseg.model_info import SHIPPED
+
+DATA = '"nails_segmentation-vsf0o" version 1, workspace s-workspace-jfczg, Roboflow Universe, CC BY 4.0'
+ORIGIN = {
+    "weights": f"nailseg-b0, trained by nailseg from random weights on {DATA}",
+    "licence": "Apache-2.0; the data's CC BY 4.0 asks you to name the data set above",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("run", type=Path, help="run folder with model/ and test/")
+    options = parser.parse_args()
+    network = artifact.open_network(options.run / "model")
+    info = artifact.info_of(options.run / "model")
+    info.origin = ORIGIN
+    folder = Path(nailseg.__file__).parent / "weights" / SHIPPED
+    artifact.write_model_folder(folder, network, info, half=True)
+    card = folder / "README.md"
+    card.write_text(card.read_text() + (Path(__file__).parent / "nailseg_b0_limits.md").read_text())
+    size = (folder / "model.safetensors").stat().st_size / 1e6
+    print(f"{folder}: {size:.1f} MB. Test it: nailseg test --model.weights {SHIPPED} --data.csv CSV")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+import cv2
+import numpy as np
+import pytest
+
+from nailseg.errors import ConfigError
+from nailseg.tryon import paint, rgb
+
+
+def test_colours_by_name_and_number() -> None:
+    assert rgb("#c2185b") == (194, 24, 91)
+    assert rgb("crimson") == (220, 20, 60)
+    with pytest.raises(ConfigError, match="expected a colour"):
+        rgb("nail")
+
+
+def test_paint_has_the_colour_keeps_the_relief_and_spares_the_rest() -> None:
+    image = np.full((40, 60, 3), (210, 170, 150), np.uint8)
+    image[10:30, 20:40] = np.linspace(220, 150, 20)[None, :, None] * np.array([1, 0.8, 0.7])
+    cover = np.zeros((40, 60), np.float32)
+    cover[10:30, 20:40] = 1
+    painted = paint(image, cover, (160, 60, 80))
+    assert np.array_equal(painted[cover == 0], image[cover == 0])
+    assert np.abs(painted[10:30, 20:40].reshape(-1, 3).mean(0) - (160, 60, 80)).max() < 12
+    light = cv2.cvtColor(painted, cv2.COLOR_RGB2LAB)[20, 20:40, 0].astype(int)
+    was = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)[20, 20:40, 0].astype(int)
+    assert np.abs((light - light.mean()) - (was - was.mean())).max() <= 3
+
+
+def test_half_a_cover_is_half_way() -> None:
+    image = np.full((8, 8, 3), 120, np.uint8)
+    whole, half = (paint(image, np.full((8, 8), c, np.float32), (200, 120, 120)) for c in (1.0, 0.5))
+    assert image[0, 0, 0] < half[0, 0, 0] < whole[0, 0, 0]
+
+
+def test_nothing_to_paint_is_the_picture() -> None:
+    image = np.full((8, 8, 3), 90, np.uint8)
+    assert np.array_equal(paint(image, np.zeros((8, 8), np.float32), (1, 2, 3)), image)
