@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -115,7 +114,7 @@ def bench(
         ConfigError: the export extra is not installed, or a number below 1.
         OutputError: `out` exists.
     """
-    threads = threads or sorted({1, len(os.sched_getaffinity(0))})
+    threads = threads or sorted({1, torch.get_num_threads()})
     if min(*threads, repeats, size or 1) < 1:
         raise ConfigError(
             f"--threads {threads}, --repeats {repeats}, --size {size}: expected numbers from 1 on."
