@@ -26,7 +26,7 @@ import torch
 from nailseg import artifact
 from nailseg.errors import ConfigError
 from nailseg.export import pictures_of
-from nailseg.exported import exported_file, open_exported, runtime
+from nailseg.exported import OFTEN, exported_file, open_exported, runtime
 from nailseg.graphs import write_onnx, write_openvino
 from nailseg.model_info import locate
 from nailseg.plots import latencies
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 BASELINE = "transformers"
 """transformers' own model between the same steps before and after it, eager torch in float32."""
+
+WARM_UP = OFTEN + 1  # by then OpenVINO has its graph for the picture's size
 
 # a process of its own, because memory that one form has had would count for the next
 PROBE = """
@@ -187,11 +189,11 @@ def _timed(
     """Lets all forms take turns."""
     times: dict[str, list[float]] = {form: [] for form in backends}
     masks = {}
-    for repeat in range(repeats + 2):
+    for repeat in range(repeats + WARM_UP):
         for form, backend in backends.items():
             begin = time.perf_counter()
             masks[form] = backend(picture)[0]
-            if repeat >= 2:  # the first two warm up
+            if repeat >= WARM_UP:
                 times[form].append(1e3 * (time.perf_counter() - begin))
     first = masks[next(iter(masks))]
     medians = {form: statistics.median(taken) for form, taken in times.items()}
