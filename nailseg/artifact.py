@@ -20,6 +20,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nailseg.errors import ConfigError, OutputError, WeightsError
+from nailseg.exported import ONNX_FILE, OPENVINO_FILE, exported_file, open_exported
+from nailseg.exported_network import ExportedNetwork
 from nailseg.model_card import model_card
 from nailseg.model_info import INFO_FILE, ModelInfo, is_checkpoint, locate, read_info
 from nailseg.models.architectures import ONE_FORMAT, network_class
@@ -163,8 +165,10 @@ def checkpoint_facts(network: Network, info: ModelInfo) -> dict[str, Any]:
 
 
 def info_of(source: str | Path) -> ModelInfo | None:
-    """What a checkpoint or model folder says of itself; None where there is no nailseg.json."""
+    """What a checkpoint, model folder or export says of itself; None where there is no nailseg.json."""
     source = locate(source)
+    if file := exported_file(source):
+        return open_exported(file).info
     if is_checkpoint(source):
         return ModelInfo.from_dict(read_checkpoint(source)[CHECKPOINT_KEY]["info"])
     return read_info(source) if Path(source).is_dir() else None
@@ -175,11 +179,12 @@ def open_network(
     class_names: Sequence[str] | None = None,
     drop_path: float = 0.1,
     name: str | None = None,
-) -> Network:
+) -> Network | ExportedNetwork:
     """The network of a checkpoint, or of whatever its architecture takes as weights.
 
     Args:
-        source: a checkpoint, a model folder or its run, `nailseg-b0`, a hub name, or `b0` … `b5`.
+        source: a checkpoint, a model folder or its run, an exported file, `nailseg-b0`, a hub name, or
+            `b0` … `b5`.
         class_names: None keeps the source's own; other names than a source's own give it a new classifier,
             but a nailseg model must agree, because it would silently forget what it was trained for.
         drop_path: stochastic depth for further training.
@@ -196,6 +201,8 @@ def open_network(
             f"{source} was trained for the classes {info.class_names}, but {list(class_names)} are asked "
             f"for. Give the model's own classes (--data.classes), or start from other weights."
         )
+    if file := exported_file(source):
+        return ExportedNetwork(file)
     own = info.architecture if info else None
     name = name or own or "segformer"
     if own not in (None, name) and (is_checkpoint(source) or not {own, name} <= ONE_FORMAT):
@@ -253,7 +260,9 @@ def model_name(source: str | Path) -> str:
     path = Path(source).absolute()
     if path.parent.name == "checkpoints":
         return path.parent.parent.name
-    return path.parent.name if path.name == "model" else path.name.removesuffix(".ckpt")
+    if path.name in ("model", ONNX_FILE, OPENVINO_FILE):
+        return path.parent.name
+    return path.name.removesuffix(".ckpt")
 
 
 def _preprocessor(info: ModelInfo) -> dict[str, Any]:

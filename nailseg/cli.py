@@ -163,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     predict = verbs.add_parser("predict", help="write masks at the pictures' original size")
     predict.add_argument("paths", nargs="+", metavar="PATH", help="files, folders, globs and CSVs")
     predict.add_argument(
-        "--model", default=SHIPPED, help="a model folder, a checkpoint or a run folder (default %(default)s)"
+        "--model", default=SHIPPED, help="a model folder, checkpoint, run or export (default %(default)s)"
     )
     predict.add_argument(
         "--out", required=True, metavar="DIR", help="masks go here under the pictures' names"
@@ -224,6 +224,38 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--encoder", action="store_true", help="leave the decode head out")
     convert.add_argument("--licence", help="of the weights (default: NVIDIA's, non-commercial)")
     convert.set_defaults(run=_convert)
+
+    export = verbs.add_parser("export", help="a transformers folder, ONNX or OpenVINO, compared with torch")
+    export.add_argument("model", metavar="M", help="a model folder, a checkpoint or a run folder")
+    export.add_argument("--format", required=True, choices=("hf", "onnx", "openvino"))
+    export.add_argument("--out", required=True, metavar="DIR", help="a folder that does not exist yet")
+    export.add_argument(
+        "--precision",
+        choices=("fp32", "fp16", "bf16"),
+        default="fp32",
+        help="openvino: fp16 halves the file, bf16 computes so; only with --csv (default %(default)s)",
+    )
+    export.add_argument(
+        "--images", nargs="+", default=[], metavar="PATH", help="compare on these (default drawn ones)"
+    )
+    export.add_argument("--csv", help="a data set whose test rows say what a lower precision costs")
+    export.add_argument("--root", metavar="DIR", help="folder the CSV's paths start from (default its own)")
+    export.add_argument(
+        "--max-drop", type=float, default=0.005, help="most IoU it may cost, 0 to 1 (default %(default)s)"
+    )
+    export.add_argument("--push", metavar="OWNER/NAME", help="then send the folder to the Hugging Face hub")
+    export.set_defaults(run=_export)
+
+    bench = verbs.add_parser("bench", help="how fast each form of a model is on this machine")
+    bench.add_argument("model", metavar="M", help="a model folder, a checkpoint or an exported file")
+    bench.add_argument(
+        "--images", nargs="+", default=[], metavar="PATH", help="a picture to time (default a drawn one)"
+    )
+    bench.add_argument("--size", type=int, metavar="PX", help="default the model's own")
+    bench.add_argument("--threads", type=int, nargs="+", default=[], metavar="N", help="default 1 and all")
+    bench.add_argument("--repeats", type=int, default=20, metavar="N", help="default %(default)s")
+    bench.add_argument("--out", metavar="DIR", help="also bench.json and bench.svg, in a new folder")
+    bench.set_defaults(run=_bench)
 
     for name, text in LIGHTNING_VERBS.items():
         verbs.add_parser(name, help=text)
@@ -301,6 +333,18 @@ def _convert(options: argparse.Namespace) -> None:
 
     licence = {"licence": options.licence} if options.licence else {}
     print(convert(options.file, options.folder, options.classes, options.encoder, **licence))
+
+
+def _export(options: argparse.Namespace) -> None:
+    from nailseg.export import export_model
+
+    print(export_model(**{name: value for name, value in vars(options).items() if name != "run"}))
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from nailseg.bench import bench
+
+    print(bench(**{name: value for name, value in vars(options).items() if name != "run"}))
 
 
 def _compare(options: argparse.Namespace) -> None:

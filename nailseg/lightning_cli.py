@@ -31,6 +31,7 @@ from nailseg.callbacks import (
 )
 from nailseg.data.datamodule import SegmentationDataModule
 from nailseg.errors import ConfigError, NailsegError
+from nailseg.exported import exported_file
 from nailseg.task import MONITOR, SegmentationTask
 from nailseg.wandb_report import report_to_wandb
 
@@ -157,6 +158,11 @@ class NailsegCLI(LightningCLI):
         if not 0 <= options.ema_decay < 1:
             raise ConfigError(
                 f"--ema_decay: expected a number from 0 up to below 1, found {options.ema_decay}."
+            )
+        if self.subcommand == "fit" and exported_file(options.model.weights):
+            raise ConfigError(
+                f"--model.weights {options.model.weights}: expected weights that can be trained, found an "
+                f"exported model. Give the model folder or checkpoint that it was made from."
             )
         if options.trainer.enable_checkpointing is False and self.subcommand == "fit":
             raise ConfigError(

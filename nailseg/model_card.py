@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from nailseg.model_info import ModelInfo
 
 
-def model_card(name: str, info: ModelInfo) -> str:
-    """The model folder's README.md: what the model is, how good, and under which licence its weights came."""
+def model_card(name: str, info: ModelInfo, library: str = "transformers") -> str:
+    """The README.md of a model folder, or of an export for another library (onnx, openvino)."""
     licence = info.origin.get("licence", "unknown")
     between = info.metrics.get("intervals", {})
     numbers = [
@@ -30,8 +30,18 @@ def model_card(name: str, info: ModelInfo) -> str:
     plain = f'Plain transformers loads the folder too: `{loader}.from_pretrained("{name}")`.'
     if info.architecture == "vit":
         plain = "Plain transformers does not know this network."
+    trained = f"the longer side at {info.image_size} pixels (resize rule: {info.resize})"
+    plain += (
+        f" Trained with {trained}; transformers' own image\nprocessor squashes instead, which changes the "
+        "result for pictures that are not square."
+    )
+    if library != "transformers":
+        plain = (
+            "Or without nailseg: input `image`, uint8 (N, 3, H, W), RGB, any size; outputs `mask`, uint8 "
+            f"(N, H, W),\nand `probability`, float32 (N, C, H, W), at that size. Inside, {trained}."
+        )
     return f"""---
-library_name: transformers
+library_name: {library}
 pipeline_tag: image-segmentation
 tags: [{info.architecture}, nailseg]
 ---
@@ -47,9 +57,20 @@ import nailseg
 result = nailseg.load("{name}")("photo.jpg")   # result.mask, result.probability, result.overlay()
 ```
 
-{plain} Trained
-with the longer side at {info.image_size} pixels (resize rule: {info.resize}); transformers' own image
-processor squashes instead, which changes the result for pictures that are not square.
+{plain}
+
+## Intended use
+
+Finding {", ".join(info.class_names[1:])} in photographs like those it was trained on: to count, measure,
+recolour or check them by eye. Not for diagnoses, not for recognising persons, and not where an
+unseen mistake does harm.
+
+## Limits
+
+What the training pictures do not show was not learned: look at results on your own camera, light, distance,
+skin tones, nail shapes and polishes before you rely on it. The numbers below say nothing about groups of
+people that they do not name. Things that touch come out as one. Objects much smaller than in training are
+missed; cut large pictures into tiles.
 
 ## How good
 

@@ -115,3 +115,24 @@ def comparison(result: dict[str, Any], deltas: dict[str, list[np.ndarray]]) -> s
         if names:
             axis.legend(frameon=False)
     return as_svg(figure)
+
+
+def latencies(rows: list[dict[str, Any]]) -> str:
+    """Milliseconds for a picture in each form of a model; the rows are `bench.Row`s as dicts."""
+    counts = sorted({row["threads"] for row in rows})
+    forms = list(dict.fromkeys(row["form"] for row in rows))
+    figure, (axis,) = new_figure(width=6.4, height=1.2 + 0.45 * len(forms))
+    height = 0.8 / len(counts)
+    for number, count in enumerate(counts):
+        some = [row for row in rows if row["threads"] == count]
+        places = [forms.index(row["form"]) + (number - (len(counts) - 1) / 2) * height for row in some]
+        medians = [row["median"] for row in some]
+        beyond = [max(0.0, row["p95"] - row["median"]) for row in some]
+        label = f"{count} thread" + "s" * (count > 1)
+        axis.barh(places, medians, height, label=label, color=COLORS[number % len(COLORS)])
+        axis.errorbar(medians, places, xerr=[[0.0] * len(some), beyond], fmt="none", color=GREY)
+    axis.set_yticks(range(len(forms)), forms)
+    axis.invert_yaxis()
+    axis.set(xlabel="milliseconds for a picture: median, 95th percentile")
+    axis.legend(frameon=False)
+    return as_svg(figure)

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from nailseg import overlay as drawing
 from nailseg import views
-from nailseg.data.reading import read_image
+from nailseg.data.reading import decode_image, read_image
 from nailseg.errors import ConfigError, DataError
+from nailseg.exported import exported_file, open_exported
 from nailseg.model_info import SHIPPED, ModelInfo, locate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_BATCH_PIXELS = 16_000_000
+"""Pictures that go through a network together have at most so many pixels (or there is only one of them)."""
 
 
 @dataclass(frozen=True)
@@ -84,16 +91,11 @@ class Segmenter:
         """Names in index order; the first is the background."""
         return self.info.class_names
 
-    def __call__(
-        self,
-        picture: str | Path | np.ndarray | object,
-        tta: bool = False,
-        tile: int | Literal["auto"] | None = None,
-    ) -> Result:
-        """Segments one picture.
+    def __call__(self, picture: Any, tta: bool = False, tile: int | Literal["auto"] | None = None) -> Result:
+        """Segments one picture; from any number of threads at once.
 
         Args:
-            picture: a file's path, a PIL image, or uint8 (H, W, 3) RGB.
+            picture: a file's path or its bytes, a PIL image, or uint8 (H, W, 3) RGB. For a list see `batch`.
             tta: test-time augmentation, as `views.look` takes it.
             tile: for photographs far larger than the training's, as `views.look` takes it.
 
@@ -102,26 +104,62 @@ class Segmenter:
             ConfigError: a tile too small to be of use.
         """
         image = as_array(picture)
-        mask, probability = views.look(self.backend, image, tta, tile)
+        return self._result(image, *views.look(self.backend, image, tta, tile))
+
+    def batch(self, pictures: Sequence[Any]) -> list[Result]:
+        """Segments many pictures, those of one size together.
+
+        Args:
+            pictures: each as `__call__` takes it.
+
+        Returns:
+            One result for each, in their order.
+
+        Raises:
+            DataError: one that cannot be trusted; none is segmented then.
+        """
+        images = [as_array(picture) for picture in pictures]
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for number, image in enumerate(images):
+            by_size.setdefault(image.shape, []).append(number)
+        results: dict[int, Result] = {}
+        for (height, width, _), numbers in by_size.items():
+            step = max(1, MAX_BATCH_PIXELS // (height * width))
+            for start in range(0, len(numbers), step):
+                some = numbers[start : start + step]
+                masks, probabilities = self.backend(np.stack([images[number] for number in some]))
+                for number, mask, probability in zip(some, masks, probabilities, strict=True):
+                    results[number] = self._result(images[number], mask, probability)
+        return [results[number] for number in range(len(images))]
+
+    def _result(self, image: np.ndarray, mask: np.ndarray, probability: np.ndarray) -> Result:
         if self.threshold is not None:
             mask = (probability[1] >= self.threshold).astype(np.uint8)
         return Result(image, mask, probability, self.class_names)
 
 
-def as_array(picture: str | Path | np.ndarray | object) -> np.ndarray:
-    """A path, PIL image or array as uint8 (H, W, 3) RGB; see `Segmenter.__call__`."""
+def as_array(picture: Any) -> np.ndarray:
+    """A path, bytes, PIL image or array as uint8 (H, W, 3) RGB; see `Segmenter.__call__`."""
     if isinstance(picture, str | Path):
         return read_image(picture)
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return decode_image(bytes(picture), "the bytes given")
     if hasattr(picture, "convert"):  # a PIL image
         from PIL import ImageOps
 
         return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-    if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
+    if (
+        not isinstance(picture, np.ndarray)
+        or picture.dtype != np.uint8
+        or picture.shape[2:] != (3,)
+        or not picture.size
+    ):
         found = (
             f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
         )
         raise DataError(
-            f"expected a path, a PIL image or a uint8 array (H, W, 3) in RGB order, found {found}."
+            f"expected a path, a file's bytes, a PIL image or a uint8 array (H, W, 3) in RGB order, found "
+            f"{found}. Several pictures at once: segment.batch(pictures)."
         )
     return picture
 
@@ -130,26 +168,33 @@ def load(
     model: str | Path = SHIPPED,
     device: str | None = None,
     threshold: float | Literal["model"] | None = None,
+    threads: int | None = None,
 ) -> Segmenter:
     """Opens a model for prediction.
 
     Args:
-        model: a model folder, a training checkpoint, a run folder, a segmentation checkpoint of the hub, or
-            `nailseg-b0`, the nail model that comes with the package.
-        device: "cpu", "cuda", …; None takes a GPU if there is one.
+        model: a model folder, a training checkpoint, a run folder, a segmentation checkpoint of the hub, an
+            exported file or its folder, or `nailseg-b0`, the nail model that comes with the package.
+        device: "cpu", "cuda", …; None takes a GPU if there is one. Exported files run on the CPU.
         threshold: as `Segmenter` takes it; "model" is the one in the model folder, chosen on its validation
             part.
+        threads: of an exported file's runtime; None takes OMP_NUM_THREADS, else the runtime chooses. Torch
+            has one number for the whole process: torch.set_num_threads.
 
     Returns:
         A `Segmenter`: call it with a picture.
 
     Raises:
         WeightsError: not found, does not fit, or has a classifier that nobody has trained.
-        ConfigError: no such device, or a threshold that the model does not have or cannot use.
+        ConfigError: no such device, or a threshold that the model does not have or cannot use; an exported
+            file's runtime is not installed.
     """
-    from nailseg.torch_backend import open_torch  # an exported model needs no torch
+    if file := exported_file(model):
+        backend: Backend = open_exported(file, device, threads)
+    else:
+        from nailseg.torch_backend import open_torch  # an exported model needs no torch
 
-    backend = open_torch(locate(model), device)
+        backend = open_torch(locate(model), device)
     if threshold == "model":
         threshold = backend.info.threshold
         if threshold is None:

@@ -15,6 +15,7 @@ import yaml
 
 from nailseg import artifact
 from nailseg.errors import ConfigError
+from nailseg.exported import exported_file
 from nailseg.model_info import locate
 
 if TYPE_CHECKING:
@@ -137,9 +138,15 @@ def evaluation_arguments(args: list[str]) -> tuple[list[str], str]:
     source = locate(source)
     own: list[str] = []
     if info := artifact.info_of(source):
+        exported = exported_file(source)
+        if exported and options(args, "--data.size", "--data.eval_size", "--data.resize"):
+            raise ConfigError(
+                f"--data.size, --data.eval_size, --data.resize: expected none of them for {exported}, whose "
+                f"graph resizes to {info.image_size} pixels itself. Leave them out."
+            )
         own = [
             f"--data.size={info.image_size}",
-            "--data.eval_size=null",
+            f"--data.eval_size={0 if exported else 'null'}",
             f"--data.resize={info.resize}",
             f"--data.classes={list(info.class_names)}",
             f"--model.name={info.architecture}",

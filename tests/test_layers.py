@@ -12,14 +12,16 @@ LAYERS = [
     {"nailseg.__main__", "nailseg.demo"},
     {"nailseg.cli", "nailseg.train"},
     {"nailseg.lightning_cli"},
-    {"nailseg.compare", "nailseg.folds", "nailseg.recipe", "nailseg.convert"},
+    {"nailseg.compare", "nailseg.folds", "nailseg.recipe", "nailseg.convert", "nailseg.bench"},
     {"nailseg.check", "nailseg.predict", "nailseg.runs", "nailseg.callbacks"}
     | {"nailseg.report", "nailseg.report_page", "nailseg.wandb_report", "nailseg.plots"}
     | {"nailseg.image_table", "nailseg.report_tables"},
     {"nailseg.inputs", "nailseg.objects", "nailseg.processes"},
+    {"nailseg.export", "nailseg.graphs"},
     {"nailseg.predictor", "nailseg.torch_backend", "nailseg.views"},
     {"nailseg.task"},
-    {"nailseg.artifact", "nailseg.model_card"},
+    {"nailseg.artifact", "nailseg.model_card", "nailseg.exported_network"},
+    {"nailseg.exported"},
     {"nailseg.model_info"},
     {"nailseg.models", "nailseg.data"},
     {

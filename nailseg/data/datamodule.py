@@ -71,7 +71,7 @@ class SegmentationDataModule(LightningDataModule):
                 A multiple of 32.
             eval_size: Pixels of the longer side in evaluation and of the model that results; as size when not
                 given. Larger than in training may pay (Touvron et al. 2019, "Fixing the train-test resolution
-                discrepancy").
+                discrepancy"). 0 leaves pictures as they are, for exported models, which do it themselves.
             resize: Keep the aspect ratio and pad, or squash into a square.
             batch_size: Training pictures per step and process.
             eval_batch_size: Most evaluation pictures per step and process; as batch_size when not given.
@@ -98,7 +98,7 @@ class SegmentationDataModule(LightningDataModule):
         self.root = root
         self._class_names = valid_class_names(classes)
         self.size = valid_size(size)
-        self.eval_size = self.size if eval_size is None else valid_size(eval_size, "eval_size")
+        self.eval_size = self.size if eval_size is None else eval_size and valid_size(eval_size, "eval_size")
         self.resize: Resize = resize
         self.batch_size = at_least("batch_size", batch_size, 1)
         self.eval_batch_size = (

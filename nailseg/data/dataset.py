@@ -60,7 +60,7 @@ class SegmentationDataset(Dataset):
             rows: The split's rows; each must have a mask.
             root: Folder the rows' paths start from.
             mask_values: How a mask file's values become classes.
-            size: Pixels of the longer side (`keep`) or of both (`squash`).
+            size: Pixels of the longer side (`keep`) or of both (`squash`); 0 leaves pictures as they are.
             resize: How evaluation gets to that size; in training the transform decides.
             mode: What a sample looks like, see `Mode`.
             seed: Seed of the augmentation.
@@ -112,7 +112,8 @@ class SegmentationDataset(Dataset):
             image, mask = self.cache.get(self.files(row), lambda: self.fixed(row))
         if self.mode == "train":
             return self._training_sample(image, mask, epoch, row)
-        valid = mask.shape if self.mode == "val" else network_size(*mask.shape, self.size, self.resize)
+        as_it_is = self.mode == "val" or not self.size
+        valid = mask.shape if as_it_is else network_size(*mask.shape, self.size, self.resize)
         return Sample(
             image=torch.from_numpy(image),
             mask=torch.from_numpy(mask).long(),
@@ -137,6 +138,8 @@ class SegmentationDataset(Dataset):
         image, mask = self.read(row)
         if self.mode == "train":
             return shrink(image, mask, self.size, self.resize, self.transform.largest)
+        if not self.size:
+            return image.transpose(2, 0, 1), mask
         fitted, (height, width) = fit_image(
             torch.from_numpy(image).permute(2, 0, 1)[None], self.size, self.resize
         )

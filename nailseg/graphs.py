@@ -1,0 +1,211 @@
+"""What goes into an exported file: picture in, mask and probability out, as one graph."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import io
+import json
+import logging
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from nailseg import geometry
+from nailseg.exported import METADATA_KEY, ONNX_FILE, OPENVINO_FILE, runtime
+from nailseg.geometry import MULTIPLE
+from nailseg.metrics import class_index
+from nailseg.model_info import INFO_FILE
+from nailseg.models.decode_head import DecodeHead
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nailseg.model_info import ModelInfo
+
+OPSET = 18  # the first whose Resize can antialias
+
+
+class Fit(nn.Module):
+    """Picture uint8 (N, 3, H, W) to the network's input, uint8 (N, 3, H', W')."""
+
+    def __init__(self, info: ModelInfo) -> None:
+        super().__init__()
+        self.size, self.resize = info.image_size, info.resize
+
+    def forward(self, image: Tensor) -> Tensor:
+        return geometry.fit_image(image, self.size, self.resize)[0]
+
+
+class Restore(Fit):
+    """Logits (N, C, H', W') of that input to mask uint8 (N, H, W) and probability float32 (N, C, H, W)."""
+
+    def forward(self, logits: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        target = image.shape[-2:]
+        logits = geometry.restore_logits(
+            logits, geometry.network_size(*target, self.size, self.resize), target
+        )
+        return class_index(logits), logits.softmax(1)
+
+
+class Deployed(nn.Module):
+    """A network with everything around it: picture in; mask and probability out, as `Restore` gives them.
+
+    Args:
+        network: from uint8 (N, 3, H, W) to logits (N, C, H, W); it is copied.
+        info: its image size and resize rule.
+    """
+
+    def __init__(self, network: nn.Module, info: ModelInfo) -> None:
+        super().__init__()
+        self.fit, self.network, self.restore = Fit(info), frozen(network), Restore(info)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        return self.restore(self.network(self.fit(image)), image)
+
+
+def frozen(network: nn.Module) -> nn.Module:
+    """A copy for inference, the decode head's products formed once and for all."""
+    network = copy.deepcopy(network).cpu().eval().requires_grad_(False)
+    head = getattr(getattr(network, "hf", None), "decode_head", None)
+    if isinstance(head, DecodeHead):
+        products = head._mixed_weights()
+        head._mixed_weights = lambda: products  # type: ignore[method-assign]
+        head.linear_projections = head.linear_fuse = None  # the file has no use for what they came from
+    return network
+
+
+def metadata(info: ModelInfo) -> dict[str, str]:
+    """What travels in an exported file; `nailseg` is the content of nailseg.json."""
+    return {
+        METADATA_KEY: json.dumps(dataclasses.asdict(info), ensure_ascii=False),
+        "class_names": ", ".join(info.class_names),
+        "licence": info.origin.get("licence", "unknown"),
+        "input": "image: uint8 (N, 3, H, W), RGB, any size",
+        "output": "mask: uint8 (N, H, W), class index; probability: float32 (N, C, H, W), 0 to 1",
+    }
+
+
+def write_onnx(folder: Path, network: nn.Module, info: ModelInfo) -> None:
+    """Writes model.onnx: `image` in, `mask` and `probability` out, all sizes free.
+
+    Three parts are exported and then joined: by itself, the network's input is 32 times any number; within
+    the whole, it would be an expression of the picture's size that torch's solver carries through every layer
+    (three times the work).
+
+    Args:
+        folder: where to write.
+        network: as `Deployed` takes it.
+        info: its image size and resize rule, and what goes into the metadata.
+
+    Raises:
+        ConfigError: the export extra is not installed.
+    """
+    onnx = runtime("onnx")
+    runtime("onnxscript")
+    whole = Deployed(network, info).eval()
+    fit, network, restore = whole.fit, whole.network, whole.restore
+    any_size = torch.export.Dim.DYNAMIC
+    picture = torch.zeros(2, 3, 97, 161, dtype=torch.uint8)  # no two sizes alike: none is taken for another
+    fitted = fit(picture)
+    logits = network(fitted)
+    free = inside = {0: any_size, 2: any_size, 3: any_size}
+    multiples = {
+        0: torch.export.Dim("batch", min=1),
+        2: MULTIPLE * torch.export.Dim("rows", min=1),
+        3: MULTIPLE * torch.export.Dim("columns", min=1),
+    }
+    if info.resize == "squash":  # the network sees one size only
+        multiples = inside = {0: any_size}
+    parts = {
+        "fit": (fit, (picture,), (free,), ["image"], ["fitted"]),
+        "network": (network, (fitted,), (multiples,), ["fitted"], ["logits"]),
+        "restore": (restore, (logits, picture), (inside, free), ["logits", "image"], ["mask", "probability"]),
+    }
+    models = [
+        onnx.compose.add_prefix(_export(*part), f"{name}/", rename_inputs=False, rename_outputs=False)
+        for name, part in parts.items()
+    ]
+    joined = models[0]
+    for model in models[1:]:
+        joined.graph.node.extend(model.graph.node)
+        joined.graph.initializer.extend(model.graph.initializer)
+    classes = logits.shape[1]
+    describe = onnx.helper.make_tensor_value_info
+    kinds = onnx.TensorProto
+    ends = [
+        describe("image", kinds.UINT8, ["N", 3, "H", "W"]),
+        describe("mask", kinds.UINT8, ["N", "H", "W"]),
+        describe("probability", kinds.FLOAT, ["N", classes, "H", "W"]),
+    ]
+    graph = onnx.helper.make_graph(joined.graph.node, "nailseg", ends[:1], ends[1:], joined.graph.initializer)
+    # the exporter leaves stack traces, with paths of this machine
+    for part in (*graph.node, *graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    model = onnx.helper.make_model(
+        graph, opset_imports=joined.opset_import, ir_version=joined.ir_version, producer_name="nailseg"
+    )
+    onnx.helper.set_model_props(model, metadata(info))
+    onnx.checker.check_model(model)
+    onnx.save(model, folder / ONNX_FILE)
+
+
+def _export(
+    module: nn.Module, inputs: tuple[Any, ...], sizes: tuple[Any, ...], into: list[str], out: list[str]
+) -> Any:
+    # it logs, once a call, that torchvision's operators are not there
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        # torch calls what it and onnxscript have renamed
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        program = torch.onnx.export(
+            module,
+            inputs,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=into,
+            output_names=out,
+            dynamic_shapes=sizes,
+            verbose=False,
+        )
+    return program.model_proto
+
+
+def write_openvino(folder: Path, network: nn.Module, info: ModelInfo, precision: str = "fp32") -> None:
+    """Writes model.xml, model.bin and nailseg.json, all sizes free.
+
+    Args:
+        folder: where to write.
+        network: as `Deployed` takes it.
+        info: its image size and resize rule, and what goes into the metadata.
+        precision: fp32; fp16 stores weights so; bf16 computes so.
+
+    Raises:
+        ConfigError: the export extra is not installed.
+    """
+    openvino = runtime("openvino")
+    with torch.no_grad(), warnings.catch_warnings():
+        # the tracer warns of every comparison of sizes; the check on other sizes says whether it was right
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        # and torch of its tracer, which OpenVINO still calls
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        model = openvino.convert_model(
+            Deployed(network, info).eval(),
+            # unequal sides and batch, so that no size is taken for another
+            example_input=torch.zeros(2, 3, 97, 161, dtype=torch.uint8),
+            input=[openvino.PartialShape([-1, 3, -1, -1])],
+        )
+    model.inputs[0].set_names({"image"})
+    for output, name in zip(model.outputs, ("mask", "probability"), strict=True):
+        output.set_names({name})
+    for key, value in metadata(info).items():
+        model.set_rt_info(value, [METADATA_KEY, key])
+    openvino.save_model(model, folder / OPENVINO_FILE, compress_to_fp16=precision == "fp16")
+    content = dataclasses.asdict(info) | {"precision": precision}
+    (folder / INFO_FILE).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
