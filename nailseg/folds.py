@@ -174,19 +174,26 @@ def _train(args: list[str]) -> int:
     environment = {key: value for key, value in os.environ.items() if key != runs.RUN_FOLDER_VARIABLE}
     environment[runs.FOLD_VARIABLE] = "1"
     ended: list[int] = []
-    with subprocess.Popen([sys.executable, "-m", "nailseg.train", *args], env=environment) as child:
+    children: list[subprocess.Popen[bytes]] = []
+    code = 1
 
-        def pass_on(number: int, frame: object) -> None:
-            ended.append(number)
+    def pass_on(number: int, frame: object) -> None:
+        ended.append(number)
+        for child in children:
             child.send_signal(number)
 
-        before = signal.signal(signal.SIGTERM, pass_on)
-        try:
+    before = signal.signal(signal.SIGTERM, pass_on)  # first: a signal in between would leave an orphan
+    try:
+        with subprocess.Popen([sys.executable, "-m", "nailseg.train", *args], env=environment) as child:
+            children.append(child)
+            for number in ended:
+                child.send_signal(number)
             code = child.wait()
-        except KeyboardInterrupt:  # the child has it too
+    except KeyboardInterrupt:  # the child has it too
+        for child in children:
             child.wait()
-            ended.append(signal.SIGINT)
-        finally:
-            signal.signal(signal.SIGTERM, before)
+        ended.append(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     # whatever the child made of it: 128 and the signal's number, as shells have it
     return 128 + ended[0] if ended else code

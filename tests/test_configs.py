@@ -65,3 +65,17 @@ def test_a_tiny_run_through_every_verb(path: Path, drawn, tiny_folder, tmp_path)
     (picture,) = sorted((drawn / "Images" / "2").glob("*"))[:1]
     assert main(["predict", str(picture), "--model", str(run / "model"), "--out", str(tmp_path / "out")]) == 0
     assert [p.name for p in (tmp_path / "out").iterdir()] == [f"{picture.stem}.png"]
+
+
+def test_the_sweep_names_options_that_exist(drawn, tiny_folder, tmp_path) -> None:
+    sweep = yaml.safe_load((CONFIGS[0].parents[1] / "experiments" / "sweep.yaml").read_text())
+    fixed = [word for word in sweep["command"] if word.startswith("--") and "--data." not in word]
+    chosen = {name: given.get("values", [given.get("min")])[0] for name, given in sweep["parameters"].items()}
+    small = {"data.size": 64, "data.eval_size": 64, "data.batch_size": 4, "data.workers": 0}
+    small |= {"trainer.max_epochs": 1, "trainer.check_val_every_n_epoch": 1, "trainer.accelerator": "cpu"}
+    options = [f"--{name}={value}" for name, value in (chosen | small).items()]
+    data = [f"--data.csv={drawn / 'nails.csv'}", f"--model.weights={tiny_folder}"]
+    assert sweep["program"] == "nailseg.train"
+    assert train.main([*fixed, *data, *options]) == 0
+    header = (tmp_path / "runs" / "scratch_b0" / "metrics.csv").read_text().partition("\n")[0]
+    assert sweep["metric"]["name"] in header.split(",")

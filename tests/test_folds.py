@@ -131,18 +131,25 @@ def test_senseless_options_are_refused_before_anything_is_written(here, drawn, m
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_reach_the_training(number: int, code: int, tmp_path, monkeypatch) -> None:
-    """A script stands for Python; it dies of SIGTERM, and ends by itself with 1 after two seconds."""
-    script, started = tmp_path / "python", tmp_path / "started"
-    script.write_text(f"#!/bin/sh\necho $$ > {started}.new; mv {started}.new {started}\nsleep 2; exit 1\n")
+    """A script stands for Python; it dies of SIGTERM, and ends by itself with 1 when it is let go."""
+    script, started, let_go = (tmp_path / name for name in ("python", "started", "let-go"))
+    script.write_text(
+        f"#!/bin/sh\necho $$ > {started}.new; mv {started}.new {started}\n"
+        f"while [ ! -e {let_go} ]; do sleep 0.05; done; exit 1\n"
+    )
     script.chmod(0o755)
     monkeypatch.setattr(folds.sys, "executable", str(script))
     ours: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: ours.append(number))
+    # a shell's background jobs ignore it
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def send() -> None:
         while not started.exists():
             time.sleep(0.01)
         os.kill(os.getpid(), number)
+        if number == signal.SIGINT:  # which reaches the child of a terminal only
+            let_go.touch()
 
     sender = threading.Thread(target=send)
     try:
@@ -156,4 +163,7 @@ def test_signals_reach_the_training(number: int, code: int, tmp_path, monkeypatc
         time.sleep(0.01)
         assert ours == [signal.SIGTERM], "and is back afterwards"
     finally:
+        let_go.touch()
+        sender.join()
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, interrupt)
