@@ -5,8 +5,8 @@ import json
 import os
 import shutil
 import signal
-import threading
-import time
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -129,41 +129,51 @@ def test_senseless_options_are_refused_before_anything_is_written(here, drawn, m
     assert not Path("runs").exists()
 
 
+SIGNALLED = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from nailseg import folds
+
+place, number = Path(sys.argv[1]), int(sys.argv[2])
+folds.sys.executable = str(place / "python")
+ours = []
+signal.signal(signal.SIGTERM, lambda number, frame: ours.append(number))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+
+def send():
+    while not (place / "started").exists():
+        time.sleep(0.01)
+    os.kill(os.getpid(), number)
+    if number == signal.SIGINT:  # which reaches the child of a terminal only
+        (place / "let-go").touch()
+
+threading.Thread(target=send).start()
+code = folds._train([])
+assert ours == [], "the handler of the caller was not asked"
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(0.01)
+assert ours == [signal.SIGTERM], "and is back afterwards"
+print(code)
+"""
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_signals_reach_the_training(number: int, code: int, tmp_path, monkeypatch) -> None:
-    """A script stands for Python; it dies of SIGTERM, and ends by itself with 1 when it is let go."""
+def test_signals_reach_the_training(number: int, code: int, tmp_path) -> None:
+    """A script stands for Python; it dies of SIGTERM, and ends by itself with 1 when it is let go.
+
+    In a process of its own: signals are the whole process's, and this one has other libraries' threads.
+    """
     script, started, let_go = (tmp_path / name for name in ("python", "started", "let-go"))
     script.write_text(
         f"#!/bin/sh\necho $$ > {started}.new; mv {started}.new {started}\n"
         f"while [ ! -e {let_go} ]; do sleep 0.05; done; exit 1\n"
     )
     script.chmod(0o755)
-    monkeypatch.setattr(folds.sys, "executable", str(script))
-    ours: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: ours.append(number))
-    # a shell's background jobs ignore it
-    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def send() -> None:
-        while not started.exists():
-            time.sleep(0.01)
-        os.kill(os.getpid(), number)
-        if number == signal.SIGINT:  # which reaches the child of a terminal only
-            let_go.touch()
-
-    sender = threading.Thread(target=send)
     try:
-        sender.start()
-        assert folds._train([]) == code
-        sender.join()
+        command = [sys.executable, "-c", SIGNALLED, str(tmp_path), str(int(number))]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        assert done.stdout == f"{code}\n", done.stderr
         with pytest.raises(ProcessLookupError):
             os.kill(int(started.read_text()), 0)
-        assert ours == [], "the handler of the caller was not asked"
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.01)
-        assert ours == [signal.SIGTERM], "and is back afterwards"
     finally:
         let_go.touch()
-        sender.join()
-        signal.signal(signal.SIGTERM, before)
-        signal.signal(signal.SIGINT, interrupt)
