@@ -21,7 +21,7 @@ from nailseg.cli import main as nailseg
 from nailseg.data.reading import read_image
 
 SPLIT = Path(__file__).parent / "nailseg_b0_split.csv"
-SIZES, SEEDS = (20, 50, 200), (0, 1, 2)
+SIZES = (20, 50, 200)
 STARTS = {"nailseg-b0": [], "random weights": ["--model.weights=b0", "--model.lr=1e-3"]}
 TESTED = 135  # of the test part, every other picture
 
@@ -71,15 +71,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("root", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
-    out = options.out
+    out, seeds = options.out, options.seeds
     parts = move(options.root, out)
     table(out / "test.csv", {"test": parts["test"]})
     if not (out / "runs" / "before").exists():
         before = ["--model.weights=nailseg-b0", f"--data.csv={out / 'test.csv'}", f"--runs={out / 'runs'}"]
         assert nailseg(["test", *before, "--name=before"]) == 0
     results = {}
-    for seed in SEEDS:
+    for seed in seeds:
         order = random.Random(seed).sample(parts["val"], len(parts["val"]))
         for size in SIZES:
             path = out / f"{size}-{seed}.csv"
@@ -102,8 +103,9 @@ def draw(results: dict[tuple[str, int, int], dict[str, float]], before: float, p
     print(f"nailseg-b0 as it is: Dice {before:.3f}\n\n| start | pictures | Dice | Dice per image |")
     figure, axis = plt.subplots(figsize=(6, 4))
     for start in STARTS:
-        dice = np.array([[results[start, n, seed]["dice_nail"] for seed in SEEDS] for n in SIZES])
-        each = np.array([[results[start, n, seed]["dice_per_image_nail"] for seed in SEEDS] for n in SIZES])
+        seeds = sorted({seed for _, _, seed in results})
+        dice = np.array([[results[start, n, seed]["dice_nail"] for seed in seeds] for n in SIZES])
+        each = np.array([[results[start, n, seed]["dice_per_image_nail"] for seed in seeds] for n in SIZES])
         for n, own, images in zip(SIZES, dice, each, strict=True):
             spread = " ".join(f"{value:.3f}" for value in own)
             print(f"| {start} | {n} | {own.mean():.3f} ({spread}) | {images.mean():.3f} |")
