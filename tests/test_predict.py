@@ -144,7 +144,7 @@ def test_other_inputs_are_named(model) -> None:
     segment = nailseg.load(model, device="cpu")
     with pytest.raises(
         DataError,
-        match=r"expected a path, a file's bytes, a PIL image or a uint8 array.*found float64 \(4, 4, 3\)",
+        match=r"expected a path, a file's bytes, .*a uint8 array.*found float64 \(4, 4, 3\)",
     ):
         segment(np.zeros((4, 4, 3)))
     with pytest.raises(DataError, match="found NoneType"):
