@@ -116,6 +116,7 @@ def draw(results: dict[tuple[str, int, int], dict[str, float]], before: float, p
     axis.axhline(before, color="grey", linestyle=":", label="nailseg-b0 as it is")
     axis.set(xscale="log", xlabel="training pictures", ylabel="test Dice of nail", ylim=(0, 1))
     axis.set_xticks(SIZES, [str(n) for n in SIZES])
+    axis.minorticks_off()
     axis.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=120)
