@@ -233,6 +233,8 @@ def test_hf_folder_agrees_with_transformers_pipeline(model, tmp_path, monkeypatc
     assert not (tmp_path / "wrong").exists()
 
 
+# not for its time: after it, a process with OpenVINO loaded may die when it starts another
+@pytest.mark.slow
 def test_bench_compares_all_forms(model, onnx, openvino, tmp_path, monkeypatch, capsys) -> None:
     # exporting and starting processes has its own tests
     monkeypatch.setattr(bench, "write_onnx", copies_of(onnx))
@@ -249,6 +251,8 @@ def test_bench_compares_all_forms(model, onnx, openvino, tmp_path, monkeypatch, 
     assert "images/s" in capsys.readouterr().out
 
 
+# not for its time: after it, a process with OpenVINO loaded may die when it starts another
+@pytest.mark.slow
 def test_bench_of_an_exported_file(onnx, capsys) -> None:
     assert main(["bench", str(onnx), "--threads", "1", "--repeats", "1", "--size", "48"]) == 0
     line = capsys.readouterr().out.splitlines()[-1]
