@@ -30,7 +30,7 @@ OPSET = 18  # the first whose Resize can antialias
 
 
 class Fit(nn.Module):
-    """Picture uint8 (N, 3, H, W) to the network's input, uint8 (N, 3, H', W')."""
+    """Picture uint8 (N, 3, H, W) to the network's input, float32 (N, 3, H', W'), 0..255."""
 
     def __init__(self, info: ModelInfo) -> None:
         super().__init__()

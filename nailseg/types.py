@@ -15,7 +15,8 @@ class Sample(TypedDict):
     """One row of the data set, ready to be stacked into a `Batch`.
 
     Attributes:
-        image: uint8 (3, H, W), RGB, 0..255. In evaluation resized and padded as `geometry.Resize` says.
+        image: uint8 (3, H, W), RGB, 0..255. In evaluation resized and padded as `geometry.Resize` says, and
+            float32 with fractions of grey levels in validate and test.
         mask: int64 (H', W'), class index or 255. In training H' = H and W' = W; in evaluation the mask is at
             the picture's size inside the padding (fit's validation) or at the mask file's own size (validate
             and test).
@@ -33,7 +34,7 @@ class Batch(TypedDict):
     """Samples of one shape stacked along a first dimension N.
 
     Attributes:
-        image: uint8 (N, 3, H, W).
+        image: uint8 or float32 (N, 3, H, W), 0..255.
         mask: int64 (N, H', W').
         valid_size: int64 (N, 2); in evaluation all rows are equal, because batches hold equal sizes only.
         row: int64 (N,).

@@ -129,8 +129,9 @@ class SegmentationDataset(Dataset):
 
         Returns:
             `train`: image uint8 (H, W, 3) and mask uint8 (H, W), reduced to what the transform needs.
-            Otherwise the padded image uint8 (3, H', W'), and the mask uint8 at the network's size (`val`) or
-            at its own (`test`).
+            `val`: the padded image uint8 (3, H', W'), rounded because it is kept from epoch to epoch, and the
+            mask uint8 at the network's size. `test`: that image as float32, which prediction sees, and the
+            mask at its own size; of size 0 the picture as it is.
 
         Raises:
             DataError: A file cannot be read, or mask and image differ in size.
@@ -146,6 +147,7 @@ class SegmentationDataset(Dataset):
         if self.mode == "val":
             # the exact variant: plain INTER_NEAREST shifts masks by up to half a pixel of the result
             mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+            fitted = fitted.round().to(torch.uint8)
         return fitted[0].numpy(), mask
 
     def fixed_bytes(self, row: int) -> int:
