@@ -29,6 +29,7 @@ from nailseg.export import pictures_of
 from nailseg.exported import OFTEN, exported_file, open_exported, runtime
 from nailseg.graphs import write_onnx, write_openvino
 from nailseg.model_info import locate
+from nailseg.models.building import quiet_transformers
 from nailseg.plots import latencies
 from nailseg.torch_backend import TorchBackend, open_torch
 
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
 BASELINE = "transformers"
 """transformers' own model between the same steps before and after it, eager torch in float32."""
+
+PAUSE = 0.1
+"""Seconds between two forms: the threads of the one before keep their cores busy for a while."""
 
 WARM_UP = OFTEN + 1  # by then OpenVINO has its graph for the picture's size
 
@@ -150,7 +154,8 @@ def _forms(
     info = dataclasses.replace(reference.info, image_size=size or reference.info.image_size)
     plain = artifact.write_model_folder(scratch / "model", network, info)
     stock = copy.deepcopy(network)
-    stock.logits = type(network).read_back(plain)
+    with quiet_transformers():
+        stock.logits = type(network).read_back(plain)
 
     def in_torch(network: torch.nn.Module, number: int) -> Backend:
         torch.set_num_threads(number)  # one for the whole process
@@ -191,6 +196,7 @@ def _timed(
     masks = {}
     for repeat in range(repeats + WARM_UP):
         for form, backend in backends.items():
+            time.sleep(PAUSE)
             begin = time.perf_counter()
             masks[form] = backend(picture)[0]
             if repeat >= WARM_UP:

@@ -158,9 +158,11 @@ def pictures_of(images: Sequence[str]) -> list[np.ndarray]:
 def measure_loss(reference: Backend, exported: Backend, csv: str, root: str | None, max_drop: float) -> str:
     """Foreground IoU over the CSV's test rows before and after, in a sentence; refuses too large a loss."""
     from nailseg.data.datamodule import SegmentationDataModule
+    from nailseg.data.mask_values import MaskValues
 
-    names = reference.info.class_names
-    data = SegmentationDataModule(csv, root, names, reference.info.mask_values or None)
+    names, values = reference.info.class_names, reference.info.mask_values
+    meaning = dict(MaskValues.from_dict(values).mapping) if values else None
+    data = SegmentationDataModule(csv, root, names, meaning)
     data.setup("test")
     dataset = data.dataset("test")
     scores = []

@@ -19,6 +19,7 @@ from nailseg.exported import METADATA_KEY, ONNX_FILE, OPENVINO_FILE, runtime
 from nailseg.geometry import MULTIPLE
 from nailseg.metrics import class_index
 from nailseg.model_info import INFO_FILE
+from nailseg.models.building import quiet_transformers
 from nailseg.models.decode_head import DecodeHead
 
 if TYPE_CHECKING:
@@ -189,8 +190,9 @@ def write_openvino(folder: Path, network: nn.Module, info: ModelInfo, precision:
         ConfigError: the export extra is not installed.
     """
     openvino = runtime("openvino")
-    with torch.no_grad(), warnings.catch_warnings():
-        # the tracer warns of every comparison of sizes; the check on other sizes says whether it was right
+    # the tracer asks for every property, and transformers' loss function has something to say about itself
+    with torch.no_grad(), quiet_transformers(), warnings.catch_warnings():
+        # it warns of every comparison of sizes; the check on other sizes says whether it was right
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         # and torch of its tracer, which OpenVINO still calls
         warnings.simplefilter("ignore", DeprecationWarning)

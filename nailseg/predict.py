@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import os
 import re
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -20,11 +23,15 @@ from nailseg.errors import ConfigError, DataError, OutputError
 from nailseg.inputs import find_images, mask_names, refuse_doubles
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from nailseg.predictor import Result, Segmenter
 
 log = logging.getLogger("nailseg")
+T = TypeVar("T")
+
+AHEAD = 2
+"""Pictures that are read before their turn, and results that wait to be written: a large one is 100 MB."""
 
 
 class Job(NamedTuple):
@@ -177,20 +184,44 @@ def _load_and_predict(
 
 
 def _predict(jobs: list[Job], rank: int, segment: Segmenter, wish: Wish) -> Part:
-    """Predicts pictures and writes what is wished."""
-    part = Part([], [])
-    for job in tqdm(jobs, unit="image", disable=len(jobs) < 2 or rank > 0):
-        try:
-            result = segment(job.file, wish.tta, wish.tile)
-        except DataError as error:
-            part.failures.append(str(error))
-            continue
-        if wish.objects and not (wish.out / job.mask).exists():
-            part.records.append(objects.describe(job.picture, job.mask, result.mask, result.probability))
-        for name, index in wish.files(job.mask, result.class_names).items():
-            if not (wish.out / name).exists():  # an earlier run's
-                _write(wish.out / name, _encoded(result, name, index, wish))
-    return part
+    """Predicts pictures and writes what is wished; reading and writing go on beside the network."""
+    failures: list[str] = []
+    writing: deque[Future[dict[str, Any] | None]] = deque()
+    records: list[dict[str, Any] | None] = []
+    with ThreadPoolExecutor(2) as pool:
+        reading = ((job, pool.submit(predictor.as_array, job.file)) for job in jobs)
+        shown = tqdm(_ahead(reading), total=len(jobs), unit="image", disable=len(jobs) < 2 or rank > 0)
+        for job, picture in shown:
+            try:
+                result = segment(picture.result(), wish.tta, wish.tile)
+            except DataError as error:
+                failures.append(str(error))
+                continue
+            writing.append(pool.submit(_save, job, result, wish))
+            if len(writing) > AHEAD:
+                records.append(writing.popleft().result())
+        records += [future.result() for future in writing]
+    return Part(failures, [record for record in records if record is not None])
+
+
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items, each taken `AHEAD` turns before its own."""
+    waiting = deque(itertools.islice(items, AHEAD))
+    for item in items:
+        waiting.append(item)
+        yield waiting.popleft()
+    yield from waiting
+
+
+def _save(job: Job, result: Result, wish: Wish) -> dict[str, Any] | None:
+    """Writes a picture's files, the mask last; returns its objects if its mask was not there already."""
+    record = None
+    if wish.objects and not (wish.out / job.mask).exists():
+        record = objects.describe(job.picture, job.mask, result.mask, result.probability)
+    for name, index in wish.files(job.mask, result.class_names).items():
+        if not (wish.out / name).exists():  # an earlier run's
+            _write(wish.out / name, _encoded(result, name, index, wish))
+    return record
 
 
 def _encoded(result: Result, name: Path, index: int | None, wish: Wish) -> bytes:

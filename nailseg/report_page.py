@@ -12,7 +12,7 @@ import numpy as np
 from nailseg import overlay, plots
 from nailseg import report_tables as tables
 from nailseg.predictor import Segmenter
-from nailseg.torch_backend import TorchBackend
+from nailseg.torch_backend import backend_of
 from nailseg.types import IGNORE_INDEX
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def page(
     """
     names = metrics["classes"]
     ranked = rank(table, names)
-    segmenter = Segmenter(TorchBackend(task.network, task.info(), task.device))
+    segmenter = Segmenter(backend_of(task.network, task.info(), task.device))
     drawn: dict[int, str] = {}
     gallery = ""
     for title, positions in galleries(ranked).items():

@@ -9,12 +9,14 @@ import torch
 
 from nailseg import artifact, geometry
 from nailseg.errors import ConfigError
+from nailseg.exported_network import ExportedNetwork
 from nailseg.metrics import class_index
 
 if TYPE_CHECKING:
     from torch import nn
 
     from nailseg.model_info import ModelInfo
+    from nailseg.predictor import Backend
 
 DEFAULT_SIZE = 512  # longer side for models that do not say what they were trained at
 
@@ -43,6 +45,11 @@ class TorchBackend:
         fitted, valid = geometry.fit_image(pixels, size or self.info.image_size, self.info.resize)
         logits = geometry.restore_logits(self.network(fitted), valid, images.shape[1:3])
         return class_index(logits).cpu().numpy(), logits.float().softmax(1).cpu().numpy()
+
+
+def backend_of(network: nn.Module, info: ModelInfo, device: str | torch.device | None = None) -> Backend:
+    """What runs a network that is open: an exported graph itself, which does the resizing too, or torch."""
+    return network.backend if isinstance(network, ExportedNetwork) else TorchBackend(network, info, device)
 
 
 def open_torch(model: str, device: str | None = None) -> TorchBackend:

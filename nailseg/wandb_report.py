@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from nailseg.predictor import Segmenter
 from nailseg.report_page import GALLERY, rank
-from nailseg.torch_backend import TorchBackend
+from nailseg.torch_backend import backend_of
 from nailseg.types import IGNORE_INDEX
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _with_masks(
     import wandb
 
     image, truth = data.dataset(split).read(int(task.image_counts.row[n]))
-    prediction = Segmenter(TorchBackend(task.network, task.info(), task.device))(image).mask
+    prediction = Segmenter(backend_of(task.network, task.info(), task.device))(image).mask
     labels = dict(enumerate(task.class_names)) | {IGNORE_INDEX: "ignored"}
     masks = {
         name: {"mask_data": mask.astype("int64"), "class_labels": labels}

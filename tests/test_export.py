@@ -18,6 +18,7 @@ from PIL import Image
 import nailseg
 from nailseg import artifact, bench, export
 from nailseg.cli import main
+from nailseg.data.mask_values import MaskValues
 from nailseg.errors import ConfigError, DataError, WeightsError
 from nailseg.exported import exported_file
 from nailseg.models.segformer import SegFormer
@@ -43,6 +44,9 @@ def model(tiny_folder, tmp_path_factory) -> Path:
         classifier.bias[1] -= (logits[:, 1] - logits[:, 0]).median()
     network.origin = {"weights": "w", "licence": "a licence"}
     info = artifact.describe(network, image_size=64)
+    info.mask_values = MaskValues(
+        ((0, 0), (255, 1)), ("background", "nail")
+    ).to_dict()  # as a run writes them
     return artifact.write_model_folder(tmp_path_factory.mktemp("export") / "tiny", network, info)
 
 

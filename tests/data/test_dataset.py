@@ -86,7 +86,9 @@ def test_evaluation_samples_are_fitted_by_geometry(folder: tuple[Path, list[Row]
         image, mask = dataset.read(row)
         sample = dataset[row]
         expected, valid = geometry.fit_image(torch.from_numpy(image).permute(2, 0, 1)[None], 64)
-        assert torch.equal(sample["image"], expected[0] if mode == "test" else expected[0].round().to(torch.uint8))
+        assert torch.equal(
+            sample["image"], expected[0] if mode == "test" else expected[0].round().to(torch.uint8)
+        )
         assert sample["valid_size"].tolist() == list(valid)
         if mode == "test":
             assert np.array_equal(sample["mask"], mask)

@@ -1,0 +1,165 @@
+"""The architectures side by side: random weights, the same data, size, recipe and processor time for each.
+
+    python experiments/compare_architectures.py ROOT OUT [--minutes 10]
+        (ROOT: the photographs; OUT: a folder, resumed if there)
+
+How many steps a network gets is found by timing some of its own, in processor seconds of both cores together,
+so that other work on the machine does not count. All see squashed pictures of 128 px: the plain ViT has to.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import time
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from nailseg import train
+from nailseg.models.architectures import network_class
+
+SPLIT = Path(__file__).parent / "nailseg_b0_split.csv"
+SIZE, BATCH, TRAINED = 128, 16, 2156
+CONTESTANTS = {  # --model.name, --model.weights, --model.lr
+    "SegFormer-B0": ("segformer", "b0", 6e-4),
+    "mix_transformer-B0": ("mix_transformer", "b0", 6e-4),
+    "ViT small": ("vit", "vit-small", 6e-4),
+    "ViT 86 M": ("vit", "vit-pet", 1e-4),
+    "UperNet-ConvNeXt-T": ("auto", "upernet-convnext-tiny", 3e-4),
+    "DeepLabV3-MobileNetV2": ("auto", "mobilenetv2-deeplabv3", 6e-4),
+}
+
+
+def network(name: str) -> torch.nn.Module:
+    torch.manual_seed(0)
+    architecture, weights, _ = CONTESTANTS[name]
+    return network_class(architecture)(weights, ["background", "nail"])
+
+
+def seconds_per_step(name: str, steps: int = 6) -> float:
+    """Processor seconds of a training step, as `nailseg.train` does it in bfloat16."""
+    trained = network(name).train()
+    optimiser = torch.optim.AdamW(trained.parameters(), lr=1e-4)
+    images = torch.randint(0, 256, (BATCH, 3, SIZE, SIZE), dtype=torch.uint8)
+    target = torch.randint(0, 2, (BATCH, SIZE, SIZE))
+    times = []
+    for _ in range(steps + 2):
+        start = time.process_time()
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = trained(images)
+        F.cross_entropy(logits.float(), target).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        times.append(time.process_time() - start)
+    return statistics.median(times[2:])  # the first two warm up
+
+
+def costs() -> dict[str, dict[str, float]]:
+    """Parameters, multiply-adds of a picture and pictures a second (batch of one, float32) of each."""
+    networks = {name: network(name).eval() for name in CONTESTANTS}
+    image = torch.randint(0, 256, (1, 3, SIZE, SIZE), dtype=torch.uint8)
+    times: dict[str, list[float]] = {name: [] for name in networks}
+    found = {}
+    with torch.inference_mode():
+        for name, tested in networks.items():
+            with FlopCounterMode(display=False) as counter:
+                tested(image)
+            found[name] = {
+                "parameters": sum(p.numel() for p in tested.parameters()),
+                "multiply_adds": counter.get_total_flops() / 2,
+            }
+        for _ in range(25):  # in turns, so that a drifting machine slows all alike
+            for name, tested in networks.items():
+                start = time.perf_counter()
+                tested(image)
+                times[name].append(time.perf_counter() - start)
+    for name, taken in times.items():
+        found[name]["images_per_second"] = 1 / statistics.median(taken[3:])
+    return found
+
+
+def trained(name: str, root: Path, out: Path, minutes: float) -> dict[str, float]:
+    """Trains and tests one; its `metrics.json`, with the steps it got."""
+    run = name.lower().replace(" ", "-")
+    plan = out / f"{run}.json"
+    if not plan.exists():
+        plan.write_text(json.dumps({"seconds_per_step": seconds_per_step(name)}))
+    steps = round(60 * minutes / json.loads(plan.read_text())["seconds_per_step"])
+    epochs = math.ceil(steps / (TRAINED // BATCH))
+    report = out / "runs" / run / "test" / "metrics.json"
+    if not report.exists():
+        architecture, weights, lr = CONTESTANTS[name]
+        asked = {
+            "config": "scratch_b0.yaml",
+            "model.name": architecture,
+            "model.weights": weights,
+            "model.lr": lr,
+            "data.csv": SPLIT,
+            "data.root": root,
+            "data.size": SIZE,
+            "data.eval_size": SIZE,
+            "data.resize": "squash",
+            "data.batch_size": BATCH,
+            "trainer.max_epochs": epochs,
+            "trainer.limit_train_batches": round(steps / epochs),
+            "trainer.check_val_every_n_epoch": epochs,
+            "trainer.logger": "false",
+            "runs": out / "runs",
+            "name": run,
+        }
+        assert train.main([f"--{option}={value}" for option, value in asked.items()]) == 0
+    return json.loads(report.read_text()) | {"steps": epochs * round(steps / epochs)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("root", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--minutes", type=float, default=10, help="processor minutes of training for each")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    results = {name: trained(name, options.root, options.out, options.minutes) for name in CONTESTANTS}
+    for name, cost in costs().items():
+        results[name] |= cost
+    print("| network | parameters | multiply-adds | images/s | steps | Dice | boundary IoU | AP50 |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for name, row in results.items():
+        print(
+            f"| {name} | {row['parameters'] / 1e6:.1f} M | {row['multiply_adds'] / 1e9:.2f} G | "
+            f"{row['images_per_second']:.0f} | {row['steps']} | {row['dice_nail']:.3f} | "
+            f"{row['boundary_iou_nail']:.3f} | {row['ap50_nail']:.3f} |"
+        )
+    draw(results, options.out / "architectures.png")
+
+
+def draw(results: dict[str, dict[str, float]], path: Path) -> None:
+    """Dice and boundary IoU against speed, the points as large as the networks."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), sharex=True)
+    for axis, key, label in zip(
+        axes, ("dice_nail", "boundary_iou_nail"), ("Dice of nail", "boundary IoU of nail"), strict=True
+    ):
+        for number, (name, row) in enumerate(results.items()):
+            place = row["images_per_second"], row[key]
+            axis.scatter(*place, s=30 + 4 * row["parameters"] / 1e6, color=f"C{number}", alpha=0.8)
+            below = name == "mix_transformer-B0"  # the same network as SegFormer-B0, and at its place
+            axis.annotate(
+                name,
+                place,
+                xytext=(0, -16 if below else 10),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+            )
+        axis.set(xscale="log", xlabel="images a second (128 px, torch, float32)", ylabel=label)
+        axis.margins(0.2)
+        axis.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    main()
