@@ -22,6 +22,7 @@ from nailseg.data.mask_values import MaskValues
 from nailseg.errors import ConfigError, DataError, WeightsError
 from nailseg.exported import exported_file
 from nailseg.models.segformer import SegFormer
+from nailseg.models.vit import ViT
 
 SHAPES = [(64, 64), (37, 90), (130, 71), (5, 48)]
 
@@ -235,6 +236,44 @@ def test_hf_folder_agrees_with_transformers_pipeline(model, tmp_path, monkeypatc
     assert main([*args, str(tmp_path / "wrong")]) == 1
     assert "transformers' pipeline and nailseg agree on" in capsys.readouterr().err
     assert not (tmp_path / "wrong").exists()
+
+
+def test_push_sends_the_whole_folder_to_a_private_repository(model, tmp_path, monkeypatch, capsys) -> None:
+    from huggingface_hub import HfApi
+
+    calls = []
+
+    def create_repo(self, repo_id, private, exist_ok):
+        calls.append((repo_id, private, exist_ok))
+        return f"the hub/{repo_id}"
+
+    def upload_folder(self, repo_id, folder_path):
+        calls.append((repo_id, sorted(path.name for path in Path(folder_path).iterdir())))
+
+    monkeypatch.setattr(HfApi, "create_repo", create_repo)
+    monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
+    args = ["export", str(model), "--format", "hf", "--out", str(tmp_path / "hf"), "--push", "me/nails"]
+    assert main(args) == 0
+    files = ["README.md", "config.json", "model.safetensors", "nailseg.json", "preprocessor_config.json"]
+    assert calls == [("me/nails", True, True), ("me/nails", files)]
+    assert "the hub/me/nails" in capsys.readouterr().out
+
+
+def test_a_plain_vit_exports_too(tmp_path, capsys) -> None:
+    torch.manual_seed(0)
+    network = ViT("vit-tiny-32", ["background", "nail"]).eval()
+    network.new_head = False
+    info = artifact.describe(network, image_size=32)
+    info.resize = "squash"
+    folder = artifact.write_model_folder(tmp_path / "vit", network, info)
+    picture = pictures()[1]
+    expected = nailseg.load(folder, "cpu")(picture)
+    for form in ("onnx", "openvino"):
+        assert main(["export", str(folder), "--format", form, "--out", str(tmp_path / form)]) == 0
+        found = nailseg.load(tmp_path / form)(picture)
+        assert np.abs(expected.probability - found.probability).max() < 1e-3
+    assert main(["export", str(folder), "--format", "hf", "--out", str(tmp_path / "hf")]) == 1
+    assert "found the plain ViT" in capsys.readouterr().err
 
 
 # not for its time: after it, a process with OpenVINO loaded may die when it starts another
