@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -68,9 +69,36 @@ class Deployed(nn.Module):
         return self.restore(self.network(self.fit(image)), image)
 
 
+def adaptive_pool(image: Tensor, cells: int | tuple[int, int]) -> Tensor:
+    """`nn.AdaptiveAvgPool2d` as products of matrices: that one is exported for the example's size only.
+
+    Args:
+        image: float (N, C, H, W).
+        cells: height and width of what comes out, or both in one.
+
+    Returns:
+        (N, C, *cells).
+    """
+    both = cells if isinstance(cells, tuple) else (cells, cells)
+    rows, columns = (_pooling(n, size, image) for n, size in zip(both, image.shape[-2:], strict=True))
+    return rows @ image @ columns.T
+
+
+def _pooling(cells: int, size: int, like: Tensor) -> Tensor:
+    """(cells, size): the share of each row of pixels in each cell; cells overlap where they do not divide."""
+    cell = torch.arange(cells, device=like.device)[:, None]
+    pixel = torch.arange(size, device=like.device)[None]
+    inside = (pixel >= cell * size // cells) & (pixel < ((cell + 1) * size + cells - 1) // cells)
+    return inside.to(like.dtype) / inside.sum(1, keepdim=True)
+
+
 def frozen(network: nn.Module) -> nn.Module:
-    """A copy for inference, the decode head's products formed once and for all."""
+    """A copy for inference, the decode head's products formed once and for all, pooling for any size."""
     network = copy.deepcopy(network).cpu().eval().requires_grad_(False)
+    for module in network.modules():
+        if isinstance(module, nn.AdaptiveAvgPool2d):
+            # not another module in its place: UperNet keeps its own list of them
+            module.forward = partial(adaptive_pool, cells=module.output_size)
     head = getattr(getattr(network, "hf", None), "decode_head", None)
     if isinstance(head, DecodeHead):
         products = head._mixed_weights()
