@@ -60,6 +60,17 @@ def guarded(action: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         print("nailseg: interrupted", file=sys.stderr)
         return 130
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which need not be imported here
+            raise
+        first = str(error).partition("\n")[0]
+        print(
+            f"nailseg: the GPU's memory is full. {first} Take a smaller "
+            "--data.batch_size (with --trainer.accumulate_grad_batches for the same steps) or --data.size; "
+            "predict: --tile.",
+            file=sys.stderr,
+        )
+        return 1
     return result if isinstance(result, int) else 0
 
 

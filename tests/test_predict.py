@@ -6,7 +6,7 @@ from PIL import Image
 
 import nailseg
 from nailseg import artifact, inputs
-from nailseg.cli import main
+from nailseg.cli import guarded, main
 from nailseg.errors import ConfigError, DataError, WeightsError
 from nailseg.models.segformer import SegFormer
 
@@ -184,3 +184,17 @@ def test_a_threshold_decides_what_is_foreground(model, photos, tmp_path, capsys)
     assert (nailseg.load(own, threshold="model")(picture).mask == (probability >= middle)).all()
     with pytest.raises(ConfigError, match="from 0 to 1"):
         nailseg.load(model, threshold=1.5)
+
+
+def test_a_full_gpu_gets_a_message_and_other_runtime_errors_their_traceback(capsys) -> None:
+    def fail(error: Exception) -> None:
+        raise error
+
+    assert guarded(lambda: fail(torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB.\nmore"))) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "nailseg: the GPU's memory is full. CUDA out of memory. Tried 2 GiB. Take a smaller"
+    )
+    assert "--data.batch_size" in said
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        guarded(lambda: fail(RuntimeError("a fault of ours")))
