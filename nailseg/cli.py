@@ -244,7 +244,7 @@ def _parser() -> argparse.ArgumentParser:
         "--precision",
         choices=("fp32", "fp16", "bf16"),
         default="fp32",
-        help="openvino: fp16 halves the file, bf16 computes so; only with --csv (default %(default)s)",
+        help="fp16 halves the file, bf16 (openvino) computes so; only with --csv (default %(default)s)",
     )
     export.add_argument(
         "--images", nargs="+", default=[], metavar="PATH", help="compare on these (default drawn ones)"

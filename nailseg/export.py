@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import cv2
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from nailseg import artifact
 from nailseg.data.reading import IMAGE_SUFFIXES, read_image
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 
 Format = Literal["hf", "onnx", "openvino"]
 Precision = Literal["fp32", "fp16", "bf16"]
+PRECISIONS: dict[Format, tuple[Precision, ...]] = {
+    "hf": ("fp32",),
+    "onnx": ("fp32", "fp16"),
+    "openvino": ("fp32", "fp16", "bf16"),
+}
 MASK_AGREEMENT, PROBABILITY_DIFFERENCE = 0.999, 1e-3
 """What an export must reach: least share of equal mask pixels, largest difference of any probability."""
 
@@ -62,7 +68,8 @@ def export_model(
         model: a model folder, a checkpoint, a run folder or a segmentation checkpoint of the hub.
         format: hf, onnx or openvino.
         out: a folder that does not exist yet.
-        precision: openvino only: fp16 halves the file, bf16 computes in bfloat16. Needs `csv`.
+        precision: fp16 halves the file, of onnx and openvino; bf16 computes in bfloat16, openvino only. Both
+            need `csv`.
         images: pictures, or folders of them, to compare on; drawn ones when empty.
         csv: a data set whose test rows say what the export costs; a lower precision needs it.
         root: folder that the CSV's paths start from, if not its own.
@@ -78,9 +85,10 @@ def export_model(
         ConfigError: options that do not go together, or the export extra is not installed.
         OutputError: the folder exists, or the hub cannot be reached.
     """
-    if precision != "fp32" and (format != "openvino" or csv is None):
+    if precision != "fp32" and (precision not in PRECISIONS[format] or csv is None):
+        able = " or ".join(name for name, known in PRECISIONS.items() if precision in known)
         raise ConfigError(
-            f"--precision {precision}: expected --format openvino and --csv CSV, whose test rows say what it "
+            f"--precision {precision}: expected --format {able} and --csv CSV, whose test rows say what it "
             f"costs; found --format {format} and {'no --csv' if csv is None else csv}."
         )
     reference = open_torch(locate(model), "cpu")
@@ -89,7 +97,7 @@ def export_model(
             found = write_hf(scratch, Path(out).name, reference, images)
         else:
             if format == "onnx":
-                write_onnx(scratch, reference.network, reference.info)
+                write_onnx(scratch, reference.network, reference.info, precision)
             else:
                 write_openvino(scratch, reference.network, reference.info, precision)
             (scratch / "README.md").write_text(model_card(Path(out).name, reference.info, format))
@@ -165,13 +173,12 @@ def measure_loss(reference: Backend, exported: Backend, csv: str, root: str | No
     data = SegmentationDataModule(csv, root, names, meaning)
     data.setup("test")
     dataset = data.dataset("test")
-    scores = []
-    for backend in (reference, exported):
-        counts = ConfusionMatrix(len(names))
-        for row in range(len(dataset)):
-            image, mask = dataset.read(row)
-            counts.update(torch.from_numpy(backend(image[None])[0]), torch.from_numpy(mask[None]).long())
-        scores.append(float(mean_defined(iou(counts.compute())[1:])))
+    counts = {backend: ConfusionMatrix(len(names)) for backend in (reference, exported)}
+    for row in tqdm(range(len(dataset)), unit="image", desc="before and after"):
+        image, mask = dataset.read(row)
+        for backend, own in counts.items():
+            own.update(torch.from_numpy(backend(image[None])[0]), torch.from_numpy(mask[None]).long())
+    scores = [float(mean_defined(iou(own.compute())[1:])) for own in counts.values()]
     loss = scores[0] - scores[1]
     found = f"foreground IoU on {len(dataset)} test images {scores[0]:.4f} -> {scores[1]:.4f}"
     if not loss <= max_drop:

@@ -8,6 +8,7 @@ import dataclasses
 import io
 import json
 import logging
+import math
 import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -118,7 +119,7 @@ def metadata(info: ModelInfo) -> dict[str, str]:
     }
 
 
-def write_onnx(folder: Path, network: nn.Module, info: ModelInfo) -> None:
+def write_onnx(folder: Path, network: nn.Module, info: ModelInfo, precision: str = "fp32") -> None:
     """Writes model.onnx: `image` in, `mask` and `probability` out, all sizes free.
 
     Three parts are exported and then joined: by itself, the network's input is 32 times any number; within
@@ -129,6 +130,7 @@ def write_onnx(folder: Path, network: nn.Module, info: ModelInfo) -> None:
         folder: where to write.
         network: as `Deployed` takes it.
         info: its image size and resize rule, and what goes into the metadata.
+        precision: fp32; fp16 stores weights so, the runtime computes in float32 all the same.
 
     Raises:
         ConfigError: the export extra is not installed.
@@ -171,6 +173,8 @@ def write_onnx(folder: Path, network: nn.Module, info: ModelInfo) -> None:
         describe("probability", kinds.FLOAT, ["N", classes, "H", "W"]),
     ]
     graph = onnx.helper.make_graph(joined.graph.node, "nailseg", ends[:1], ends[1:], joined.graph.initializer)
+    if precision == "fp16":
+        _halve(graph, onnx)
     # the exporter leaves stack traces, with paths of this machine
     for part in (*graph.node, *graph.initializer):
         del part.metadata_props[:]
@@ -181,6 +185,20 @@ def write_onnx(folder: Path, network: nn.Module, info: ModelInfo) -> None:
     onnx.helper.set_model_props(model, metadata(info))
     onnx.checker.check_model(model)
     onnx.save(model, folder / ONNX_FILE)
+
+
+def _halve(graph: Any, onnx: Any) -> None:
+    """Stores the weights in half precision; runtimes turn them back once, when they open the file."""
+    casts = []
+    for tensor in graph.initializer:
+        # a scale or an epsilon saves nothing, and may lie outside what half precision knows
+        if tensor.data_type == onnx.TensorProto.FLOAT and math.prod(tensor.dims) >= 64:
+            name, half = tensor.name, onnx.numpy_helper.to_array(tensor).astype("float16")
+            tensor.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}/half"))
+            casts.append(onnx.helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT))
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*casts, *nodes])  # in the order of use
 
 
 def _export(

@@ -3,6 +3,7 @@
 import concurrent.futures
 import io
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -207,6 +208,8 @@ def test_lower_precision_only_with_its_price(model, openvino, drawn, tmp_path, m
     assert (
         "whose test rows say what it costs; found --format openvino and no --csv" in capsys.readouterr().err
     )
+    assert main(["export", str(model), "--format", "hf", "--precision", "bf16", "--out", "x"]) == 1
+    assert "--precision bf16: expected --format openvino and --csv" in capsys.readouterr().err
     csv = ["--csv", str(drawn / "nails.csv")]
     assert main([*args, str(tmp_path / "half"), *csv]) == 0
     assert re.search(r"foreground IoU on 6 test images 0\.\d{4} -> 0\.\d{4}", capsys.readouterr().out)
@@ -216,6 +219,31 @@ def test_lower_precision_only_with_its_price(model, openvino, drawn, tmp_path, m
     assert main([*args, str(tmp_path / "dear"), *csv, "--max-drop", "-1"]) == 1
     assert "expected a loss of at most -1.0 (--max-drop)" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["half"]
+
+
+def test_half_the_onnx_file_segments_alike(model, onnx, drawn, tmp_path, capsys) -> None:
+    args = [
+        "export",
+        str(model),
+        "--format",
+        "onnx",
+        "--precision",
+        "fp16",
+        "--csv",
+        str(drawn / "nails.csv"),
+    ]
+    assert main([*args, "--out", str(tmp_path / "half")]) == 0
+    assert "foreground IoU on 6 test images" in capsys.readouterr().out
+    import onnx as library
+
+    for folder, kind in ((onnx, library.TensorProto.FLOAT), (tmp_path / "half", library.TensorProto.FLOAT16)):
+        weights = library.load(folder / "model.onnx").graph.initializer
+        kinds = [weight.data_type for weight in weights if math.prod(weight.dims) >= 1000]
+        assert kinds
+        assert set(kinds) == {kind}
+    for picture in pictures():
+        whole, half = nailseg.load(onnx)(picture), nailseg.load(tmp_path / "half")(picture)
+        assert np.abs(whole.probability - half.probability).max() < 0.1  # sure of itself: weights times 30
 
 
 def test_hf_folder_agrees_with_transformers_pipeline(model, tmp_path, monkeypatch, capsys) -> None:
