@@ -199,7 +199,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument(
         "--threshold",
-        type=lambda text: text if text == "model" else float(text),
+        type=_probability,
         metavar="model|P",
         help="probability from which on a pixel is foreground; model: the one with the best validation Dice",
     )
@@ -208,7 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument(
         "--tile",
-        type=lambda text: text if text == "auto" else int(text),
+        type=_pixels,
         metavar="auto|PX",
         help="cut large photographs into blended tiles of PX pixels; auto: the network's own size",
     )
@@ -271,6 +271,14 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in LIGHTNING_VERBS.items():
         verbs.add_parser(name, help=text)
     return parser
+
+
+def _probability(text: str) -> str | float:
+    return text if text == "model" else float(text)
+
+
+def _pixels(text: str) -> str | int:
+    return text if text == "auto" else int(text)
 
 
 def _sample(options: argparse.Namespace) -> None:

@@ -138,6 +138,12 @@ def _read(file: Path) -> dict[str, Tensor]:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is none of its own
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        with file.open("rb") as opened:
+            if not opened.read(2).startswith((b"PK", b"\x80")):  # torch's zip files, and pickles
+                raise WeightsError(
+                    f"{file}: expected a file that torch.save has written, found "
+                    f"another kind. Give the .pth file."
+                ) from error
         raise WeightsError(
             f"{file}: expected a file with tensors and plain values only, found {reason}. If you trust it: "
             "torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'plain.pth'), and convert that."

@@ -91,6 +91,11 @@ def export_model(
             f"--precision {precision}: expected --format {able} and --csv CSV, whose test rows say what it "
             f"costs; found --format {format} and {'no --csv' if csv is None else csv}."
         )
+    if file := exported_file(model):
+        raise ConfigError(
+            f"{model}: expected a model folder or a checkpoint, found the export {file}. Export the "
+            f"model that it was made from."
+        )
     reference = open_torch(locate(model), "cpu")
     with artifact.new_folder(out) as scratch:
         if format == "hf":

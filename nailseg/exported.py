@@ -84,6 +84,11 @@ def open_exported(file: Path, device: str | None = None, threads: int | None = N
     return (OnnxBackend if file.suffix == ".onnx" else OpenVinoBackend)(file, threads)
 
 
+def _in_a_line(error: Exception) -> str:
+    """The last line, where these runtimes say what is the matter."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+
+
 class _Graph:
     """What both runtimes share: the order of axes, and what the file says of itself."""
 
@@ -91,9 +96,10 @@ class _Graph:
         try:
             self.info = ModelInfo.from_dict(json.loads(facts or ""))
         except (ValueError, TypeError, AttributeError) as error:
+            place, form = ("its metadata", "onnx") if file.suffix == ".onnx" else (INFO_FILE, "openvino")
             raise WeightsError(
-                f"{file}: expected an export of nailseg with class names in its metadata, found none. "
-                f"Run: nailseg export MODEL --format onnx"
+                f"{file}: expected an export of nailseg with class names in {place}, found none. "
+                f"Run: nailseg export MODEL --format {form}"
             ) from error
         self.file = file
 
@@ -126,7 +132,7 @@ class OnnxBackend(_Graph):
         try:
             self.session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its own exceptions have no common public base
-            raise WeightsError(f"{file}: cannot be opened as an ONNX model ({error}).") from error
+            raise WeightsError(f"{file}: cannot be opened as an ONNX model ({_in_a_line(error)}).") from error
         super().__init__(file, self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY))
 
     def _run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -154,7 +160,9 @@ class OpenVinoBackend(_Graph):
             self.graph = self.core.read_model(file)
             self.any_size = self.core.compile_model(self.graph, "CPU", self.hints)
         except RuntimeError as error:
-            raise WeightsError(f"{file}: cannot be opened as an OpenVINO model ({error}).") from error
+            raise WeightsError(
+                f"{file}: cannot be opened as an OpenVINO model ({_in_a_line(error)})."
+            ) from error
         self.seen: collections.Counter[tuple[int, ...]] = collections.Counter()
         self.one_size: dict[tuple[int, ...], Any] = {}
         self.lock = threading.Lock()

@@ -65,6 +65,12 @@ def find_images(
                 f"rows of the split, found none. Pictures end in {', '.join(sorted(IMAGE_SUFFIXES))}."
             )
         found |= members
+    for file, relative in found.items():
+        if (out / relative).parent.resolve() == file.parent.resolve():
+            raise ConfigError(
+                f"--out {out}: expected a folder apart from the pictures, found that {file} lies where its "
+                f"mask would. Choose another."
+            )
     return found
 
 
@@ -112,6 +118,11 @@ def _in_folder(folder: Path, out: Path) -> dict[Path, Path]:
             f"--out {out}: expected a folder apart from the pictures, found that {folder} is in it."
         )
     members = {folder / p: Path(p) for p in list_pictures(folder) if not _inside(folder / p, out)}
+    others = [file for file in folder.rglob("*") if file.suffix and file.is_file() and not _inside(file, out)]
+    others = [file for file in others if file.suffix.lower() not in IMAGE_SUFFIXES and file.name[0] != "."]
+    if others:
+        kinds = ", ".join(sorted({file.suffix.lower() for file in others})[:8])
+        log.info("%s: %d files are no pictures by their names and left out (%s)", folder, len(others), kinds)
     sides = {file: (side_of(relative.parent.parts) or [None])[0] for file, relative in members.items()}
     if {"images", "masks"} <= set(sides.values()):
         images = {file: relative for file, relative in members.items() if sides[file] == "images"}

@@ -94,6 +94,26 @@ def as_coco(records: Sequence[dict[str, Any]], class_names: Sequence[str]) -> st
     return json.dumps({"images": images, "annotations": annotations, "categories": categories})
 
 
+def read_coco(text: str) -> dict[str, dict[str, Any]]:
+    """The inverse of `as_coco`: records by image, without the mask's name.
+
+    Raises:
+        ValueError: it is no such list; or a KeyError or TypeError.
+    """
+    content = json.loads(text)
+    names = {image["id"]: image["file_name"] for image in content["images"]}
+    found = {
+        image["file_name"]: {
+            "image": image["file_name"], "width": image["width"], "height": image["height"], "objects": []
+        }
+        for image in content["images"]
+    }  # fmt: skip
+    for entry in content["annotations"]:
+        own = {key: value for key, value in entry.items() if key not in ("id", "image_id", "iscrowd")}
+        found[names[entry["image_id"]]]["objects"].append(own)
+    return found
+
+
 def as_table(records: Sequence[dict[str, Any]], class_names: Sequence[str]) -> str:
     """One row per image of what `describe` gives, as CSV.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import itertools
 import logging
@@ -105,8 +106,8 @@ def predict_files(
         table: also write objects.csv, one row per picture.
         tta: as `views.look` takes it.
         tile: as `views.look` takes it.
-        resume: leave out pictures whose files all exist. Polygons and table tell of them too, by their mask
-            and therefore without a score; they alone are written anew.
+        resume: leave out pictures whose files all exist. Polygons and table, which alone are written anew,
+            tell of them too: as the polygons did before, else by their mask and therefore without a score.
         devices: processes that share the pictures; under torchrun its own number.
         root: as `inputs.find_images` takes it.
         split: as `inputs.find_images` takes it.
@@ -133,6 +134,7 @@ def predict_files(
     shared = {"polygons.json": objects.as_coco} if polygons else {}
     shared |= {"objects.csv": objects.as_table} if table else {}
     left = _left(jobs, wish, segment.class_names, resume, [name for name in shared if (out / name).exists()])
+    told = _told(jobs, out, list(shared))
     if several:
         work = functools.partial(_load_and_predict, model=model, threshold=threshold, wish=wish)
         parts = processes.run_split(work, left, devices, device)
@@ -143,7 +145,7 @@ def predict_files(
         return 1 if failures else 0
     if shared:
         known = {record["mask"]: record for part in parts for record in part.records}
-        records = _all_records(jobs, known, wish, segment.class_names)
+        records = _all_records(jobs, known, told, wish, segment.class_names)
         for name, as_text in shared.items():
             _write(out / name, as_text(records, segment.class_names).encode())
     log.info("%d masks in %s", len(jobs) - len(failures), out)
@@ -171,10 +173,32 @@ def _left(
         return left
     if taken:
         raise OutputError(
-            f"{wish.out}: {len(taken)} of {sum(map(len, written.values()))} files exist already (the first: "
-            f"{taken[0]}) and are not overwritten. Choose another --out, move them away, or use --resume."
+            f"{wish.out}: {len(taken)} of the files to write exist already (the first: {taken[0]}) and are "
+            f"not overwritten. Choose another --out, move them away, or use --resume."
         )
     return jobs
+
+
+def _told(jobs: list[Job], out: Path, shared: list[str]) -> dict[str, dict[str, Any]]:
+    """What an earlier run's polygons tell of each picture; refuses lists that tell of other pictures too."""
+    named = {job.picture.as_posix() for job in jobs}
+    told: dict[str, dict[str, Any]] = {}
+    for path in (out / name for name in shared if (out / name).exists()):
+        try:
+            if path.suffix == ".json":
+                images = told = objects.read_coco(path.read_text())
+            else:
+                images = {row["image"]: {} for row in csv.DictReader(path.read_text().splitlines())}
+        except (ValueError, KeyError, TypeError) as error:
+            raise OutputError(
+                f"{path}: expected what an earlier run wrote, found something else. Move it away."
+            ) from error
+        if others := images.keys() - named:
+            raise OutputError(
+                f"{path}: expected only pictures that are named now, found {len(others)} others (the first: "
+                f"{min(others)}), which would be lost. Name them too, or choose another --out."
+            )
+    return told
 
 
 def _load_and_predict(
@@ -237,13 +261,19 @@ def _encoded(result: Result, name: Path, index: int | None, wish: Wish) -> bytes
 
 
 def _all_records(
-    jobs: list[Job], known: dict[str, dict[str, Any]], wish: Wish, class_names: Sequence[str]
+    jobs: list[Job],
+    known: dict[str, dict[str, Any]],
+    told: dict[str, dict[str, Any]],
+    wish: Wish,
+    class_names: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """The records of all pictures with a mask, in order; those of an earlier run are read off the mask."""
+    """The records of all pictures with a mask, in order; of an earlier run its own, or read off the mask."""
     records = []
     for job in jobs:
         record = known.get(job.mask.as_posix())
-        if record is None and (wish.out / job.mask).exists():
+        if record is None and job.picture.as_posix() in told:
+            record = told[job.picture.as_posix()] | {"mask": job.mask.as_posix()}
+        elif record is None and (wish.out / job.mask).exists():
             mask = read_mask_values(wish.out / job.mask)
             # two classes are 0/255, or 0/1 if an earlier run was told so
             mask = (mask > 0).view(np.uint8) if len(class_names) == 2 else mask

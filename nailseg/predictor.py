@@ -10,7 +10,7 @@ import numpy as np
 
 from nailseg import overlay as drawing
 from nailseg import views
-from nailseg.data.reading import decode_image, read_image
+from nailseg.data.reading import decode_image, image_of_pillow, read_image
 from nailseg.errors import ConfigError, DataError
 from nailseg.exported import exported_file, open_exported
 from nailseg.model_info import SHIPPED, ModelInfo, locate
@@ -74,10 +74,12 @@ class Segmenter:
 
     def __init__(self, backend: Backend, threshold: float | None = None) -> None:
         self.backend = backend
-        if threshold is not None and (len(self.class_names) != 2 or not 0 <= threshold <= 1):
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise ConfigError(f"--threshold {threshold}: expected a probability from 0 to 1.")
+        if threshold is not None and len(self.class_names) != 2:
             raise ConfigError(
-                f"--threshold {threshold}: expected a probability from 0 to 1 and a model of two classes, "
-                f"found the classes {self.class_names}. Leave it out to take the most probable class."
+                f"--threshold {threshold}: expected a model of two classes, found {self.class_names}. Leave "
+                f"it out to take the most probable class."
             )
         self.threshold = threshold
 
@@ -118,6 +120,8 @@ class Segmenter:
         Raises:
             DataError: one that cannot be trusted; none is segmented then.
         """
+        if isinstance(pictures, str | Path | bytes | bytearray | memoryview):
+            raise DataError("segment.batch: expected a list of pictures, found one. Call segment(picture).")
         images = [as_array(picture) for picture in pictures]
         by_size: dict[tuple[int, ...], list[int]] = {}
         for number, image in enumerate(images):
@@ -145,9 +149,7 @@ def as_array(picture: Any) -> np.ndarray:
     if isinstance(picture, bytes | bytearray | memoryview):
         return decode_image(bytes(picture), "the bytes given")
     if hasattr(picture, "convert"):  # a PIL image
-        from PIL import ImageOps
-
-        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+        return image_of_pillow(picture)
     if (
         not isinstance(picture, np.ndarray)
         or picture.dtype != np.uint8

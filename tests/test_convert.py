@@ -185,3 +185,11 @@ def test_faults(stock, tmp_path: Path, capsys) -> None:
     assert main(["convert", str(tmp_path / "none.pth"), str(tmp_path / "model")]) == 1
     assert "expected a file of weights, found none" in capsys.readouterr().err
     assert json.dumps(sorted(p.name for p in tmp_path.iterdir())) == '["bad.pth"]'
+
+
+def test_a_file_that_torch_never_wrote_gets_no_advice_to_trust_it(tmp_path, capsys) -> None:
+    (tmp_path / "a.pth").write_text("hello")
+    assert main(["convert", str(tmp_path / "a.pth"), str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert "expected a file that torch.save has written, found another kind" in said
+    assert "weights_only" not in said

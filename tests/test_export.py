@@ -385,6 +385,13 @@ def test_another_programs_onnx_file_is_refused(onnx, tmp_path) -> None:
         nailseg.load(tmp_path)
 
 
+def test_an_export_is_not_exported_again(form, tmp_path, capsys) -> None:
+    for target in ("hf", "onnx"):
+        assert main(["export", str(form), "--format", target, "--out", str(tmp_path / "again")]) == 1
+        assert "expected a model folder or a checkpoint, found the export" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_export_cannot_be_trained(openvino, drawn, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     args = ["--model.weights", str(openvino), "--data.csv", str(drawn / "nails.csv"), "--data.workers", "0"]

@@ -95,7 +95,7 @@ def test_existing_masks_are_not_overwritten(model, photos, tmp_path, capsys) -> 
     args = ["predict", str(photos / "a.jpg"), "--model", str(model), "--out", str(tmp_path / "out")]
     assert main(args) == 0
     assert main(args) == 1
-    assert "1 of 1 files exist already (the first: a.png)" in capsys.readouterr().err
+    assert "1 of the files to write exist already (the first: a.png)" in capsys.readouterr().err
 
 
 def test_masks_inside_the_searched_folder_are_not_searched(model, photos) -> None:
@@ -198,3 +198,35 @@ def test_a_full_gpu_gets_a_message_and_other_runtime_errors_their_traceback(caps
     assert "--data.batch_size" in said
     with pytest.raises(RuntimeError, match="a fault of ours"):
         guarded(lambda: fail(RuntimeError("a fault of ours")))
+
+
+@pytest.mark.parametrize("kind", ["sixteen bits", "transparent", "palette", "grey", "turned"])
+def test_a_pil_image_is_seen_as_its_file_is(model, tmp_path, kind) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (40, 52, 4), dtype=np.uint8)
+    picture = {
+        "sixteen bits": Image.fromarray(pixels[..., 0].astype(np.uint16) * 257),
+        "transparent": Image.fromarray(pixels),
+        "palette": Image.fromarray(pixels[..., :3].copy()).quantize(16),
+        "grey": Image.fromarray(pixels[..., 0].copy()),
+        "turned": Image.fromarray(pixels[..., :3].copy()),
+    }[kind]
+    exif = Image.Exif()
+    exif[274] = 6 if kind == "turned" else 1
+    picture.save(tmp_path / "a.png", exif=exif)
+    segment = nailseg.load(model, device="cpu")
+    from_file, from_pil = segment(tmp_path / "a.png"), segment(Image.open(tmp_path / "a.png"))
+    assert np.array_equal(from_file.image, from_pil.image)
+    assert np.array_equal(from_file.mask, from_pil.mask)
+
+
+def test_what_cannot_be_seen_is_said(model) -> None:
+    segment = nailseg.load(model, device="cpu")
+    with pytest.raises(DataError, match="found Pillow's mode F"):
+        segment(Image.fromarray(np.zeros((4, 4), np.float32)))
+    with pytest.raises(DataError, match="expected a list of pictures, found one"):
+        segment.batch("a.png")
+    with pytest.raises(ConfigError, match="--tile x: expected auto"):
+        segment(np.zeros((64, 64, 3), np.uint8), tile="x")
+    with pytest.raises(ConfigError, match="expected a probability from 0 to 1"):
+        nailseg.load(model, device="cpu", threshold=1.5)

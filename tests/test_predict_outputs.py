@@ -182,7 +182,31 @@ def test_resume_does_what_is_left_and_tells_of_all(predict, photos, capsys) -> N
 def test_resume_never_takes_a_picture_for_its_mask(predict, photos, tmp_path, capsys) -> None:
     code, _ = predict(photos / "Images/1/a.png", "--resume", out="photos/Images/1")
     assert code == 1
-    assert "expected a folder apart from the pictures, found a.png" in capsys.readouterr().err
+    assert "expected a folder apart from the pictures, found that" in capsys.readouterr().err
+
+
+def test_resume_keeps_scores_and_pictures_that_are_not_named_now(predict, photos, capsys) -> None:
+    options = ("--polygons", "--csv")
+    code, out = predict(photos / "Images/1", *options)
+    assert code == 0
+    before = {name: (out / name).read_bytes() for name in ("polygons.json", "objects.csv")}
+    assert b'"score"' in before["polygons.json"]
+    assert predict(photos / "Images/1", *options, "--resume")[0] == 0
+    assert {name: (out / name).read_bytes() for name in before} == before
+    for named in (options, options[1:]):
+        assert predict(photos / "Images/1/a.png", *named, "--resume")[0] == 1
+        assert "found 1 others (the first: b.png), which would be lost" in capsys.readouterr().err
+    assert {name: (out / name).read_bytes() for name in before} == before
+    (out / "polygons.json").write_text("[]")
+    assert predict(photos / "Images/1", *options, "--resume")[0] == 1
+    assert "expected what an earlier run wrote" in capsys.readouterr().err
+
+
+def test_files_that_are_no_pictures_are_named(predict, photos, capsys) -> None:
+    for name in ("a.gif", "b.HEIC", ".hidden.txt"):
+        (photos / "Images" / name).write_bytes(b"x")
+    assert predict(photos / "Images")[0] == 0
+    assert "2 files are no pictures by their names and left out (.gif, .heic)" in capsys.readouterr().err
 
 
 def test_files_of_two_pictures_that_would_meet_are_refused(predict, photos, capsys) -> None:

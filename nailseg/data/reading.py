@@ -21,6 +21,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image, ImageOps
 
 from nailseg.data import decoding, mask_forms
 from nailseg.data.exif import upright
@@ -33,6 +34,9 @@ MAX_PIXELS = 200_000_000
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 """Lower-case endings that are taken for pictures when a folder is searched; what a file is, its bytes say."""
+
+
+PILLOW_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa")
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -151,10 +155,32 @@ def _plain_png(header: Header) -> bool:
     return header.kind == "png" and header.channels in ("grey", "colour") and not header.transparent
 
 
+def image_of_pillow(picture: Image.Image, name: str = "the PIL image") -> np.ndarray:
+    """A picture that Pillow has open, as `read_image` gives the same file.
+
+    Returns:
+        uint8 (H, W, 3), RGB, upright.
+
+    Raises:
+        FaultError: `image-form` for forms that files may not have either, such as 32 bits.
+    """
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I;16"):
+        return decoding.scale_to_8_bits(np.asarray(picture).astype(np.uint16), name)
+    if picture.mode not in PILLOW_MODES:
+        message = f"expected 8- or 16-bit grey or colour, found Pillow's mode {picture.mode}"
+        raise refuse("image-form", name, message, "Turn it into 8 bits the way you want it seen.")
+    return _in_8_bits(picture)
+
+
 def _image_by_pillow(data: bytes, header: Header, name: str) -> np.ndarray:
     picture = decoding.load_by_pillow(data, name)
-    if picture.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa"):
+    if picture.mode not in PILLOW_MODES:
         raise decoding.odd_form(header, name)
+    return _in_8_bits(picture)
+
+
+def _in_8_bits(picture: Image.Image) -> np.ndarray:
     if picture.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info:
         return decoding.over_white(np.array(picture.convert("RGBA")))
     return np.array(picture.convert("RGB"))
