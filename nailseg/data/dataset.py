@@ -151,14 +151,14 @@ class SegmentationDataset(Dataset):
         return fitted[0].numpy(), mask
 
     def fixed_bytes(self, row: int) -> int:
-        """Size of what `fixed` gives, from the picture's header."""
+        """Size of what `fixed` gives in `train` and `val`, which caches keep, from the picture's header."""
         height, width = image_size(self.root / self.rows[row].image)
         if self.mode == "train":
             height, width = shrunk_size(height, width, self.size, self.resize, self.transform.largest)
             return 4 * height * width
         valid_height, valid_width = network_size(height, width, self.size, self.resize)
         padded = (valid_height + -valid_height % MULTIPLE) * (valid_width + -valid_width % MULTIPLE)
-        return 3 * padded + (valid_height * valid_width if self.mode == "val" else height * width)
+        return 3 * padded + valid_height * valid_width
 
     def files(self, row: int) -> tuple[Path, Path]:
         """The row's image and mask."""
