@@ -58,7 +58,7 @@ class Deployed(nn.Module):
     """A network with everything around it: picture in; mask and probability out, as `Restore` gives them.
 
     Args:
-        network: from uint8 (N, 3, H, W) to logits (N, C, H, W); it is copied.
+        network: from float (N, 3, H, W), 0..255, to logits (N, C, H, W); it is copied.
         info: its image size and resize rule.
     """
 

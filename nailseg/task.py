@@ -70,7 +70,7 @@ class SegmentationTask(LightningModule):
         step_factor: what it is multiplied by then.
 
     Attributes:
-        network: images uint8 (N, 3, H, W) to logits (N, C, H, W).
+        network: images uint8 or float (N, 3, H, W), 0..255, to logits (N, C, H, W).
         threshold: foreground probability that maximised the validation Dice, for the model folder; None if
             it was not looked for.
         summary: content of metrics.json, after a test or validate.
@@ -152,7 +152,7 @@ class SegmentationTask(LightningModule):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Images uint8 (N, 3, H, W) to logits float (N, C, H, W)."""
+        """Images uint8 or float (N, 3, H, W), 0..255, to logits float (N, C, H, W)."""
         return self.network(image)
 
     def _step(self, batch: Batch, restore: bool) -> tuple[dict[str, Tensor], Tensor]:

@@ -25,7 +25,7 @@ class TorchBackend:
     """Runs a network in torch; the `Backend` of checkpoints and model folders.
 
     Args:
-        network: any network from uint8 (N, 3, H, W) to logits (N, C, H, W).
+        network: any network from float (N, 3, H, W), 0..255, to logits (N, C, H, W).
         info: its image size and resize rule.
         device: where it runs; None takes a GPU if there is one.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from numbers import Integral
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -52,15 +53,15 @@ def look(
     """
     if tile == "auto":
         tile = backend.info.image_size
-    if tile is not None and (not isinstance(tile, int) or tile < SMALLEST_TILE):
+    if tile is not None and (not isinstance(tile, Integral) or tile < SMALLEST_TILE):
         raise ConfigError(f"--tile {tile}: expected auto, or {SMALLEST_TILE} pixels or more. Give more.")
     height, width = image.shape[:2]
     if tile is None or max(height, width) <= tile:
         return _augmented(backend, image, tta)
     if max(height, width) >= 2 * tile:
         _say_once(
-            f"--tile: in tiles of {tile} pixels things look {max(height, width) / tile:.1f} times as large "
-            f"as in the whole picture. That helps where they then look as in training; if not, leave it out"
+            f"--tile: in tiles of {tile} pixels things look far larger than in the whole picture. That helps "
+            f"where they then look as in training; if not, leave it out"
         )
     probability = np.zeros((len(backend.info.class_names), height, width), np.float32)
     for rows, row_weights in tiles(height, tile):
