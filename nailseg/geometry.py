@@ -37,14 +37,15 @@ def network_size(height: int, width: int, size: int, resize: Resize) -> tuple[in
     if resize == "squash":
         return size, size
     # whole numbers only: exact, and traceable when height and width are symbols of an export
-    longer = _larger(height, width)
+    longer = larger(height, width)
     return (
-        _larger(1, (2 * height * size + longer) // (2 * longer)),
-        _larger(1, (2 * width * size + longer) // (2 * longer)),
+        larger(1, (2 * height * size + longer) // (2 * longer)),
+        larger(1, (2 * width * size + longer) // (2 * longer)),
     )
 
 
-def _larger(one: int, other: int) -> int:
+def larger(one: int, other: int) -> int:
+    """The larger of two sizes, which an export may not know."""
     # torch.export gives symbols for sizes, torch.jit.trace tensors
     return other.clamp(min=one) if isinstance(other, Tensor) else torch.sym_max(one, other)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from nailseg import geometry
+from nailseg import geometry, resampling
 from nailseg.exported import METADATA_KEY, ONNX_FILE, OPENVINO_FILE, runtime
 from nailseg.geometry import MULTIPLE
 from nailseg.metrics import class_index
@@ -28,29 +28,64 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nailseg.model_info import ModelInfo
+    from nailseg.models.network import Network
 
 OPSET = 18  # the first whose Resize can antialias
 
 
 class Fit(nn.Module):
-    """Picture uint8 (N, 3, H, W) to the network's input, float32 (N, 3, H', W'), 0..255."""
+    """Picture uint8 (N, 3, H, W) to the network's input, normalised float32 (N, 3, H', W')."""
+
+    def __init__(self, network: Network, info: ModelInfo) -> None:
+        super().__init__()
+        self.size, self.resize = info.image_size, info.resize
+        self.mean, self.std = 255 * network.mean, 255 * network.std
+
+    def forward(self, image: Tensor) -> Tensor:
+        valid = geometry.network_size(*image.shape[-2:], self.size, self.resize)
+        fitted = geometry.pad(resampling.resize_antialiased(image.float(), valid))
+        return (fitted - self.mean) / self.std
+
+
+class Body(nn.Module):
+    """The network's input to its logits (N, C, h, w), at its own output size."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = frozen(network)
+
+    def forward(self, fitted: Tensor) -> Tensor:
+        return self.network.logits(fitted)
+
+
+class Restore(nn.Module):
+    """Those logits to mask uint8 (N, H, W) and probability float32 (N, C, H, W) at the picture's size.
+
+    Enlarging to the network's input, cropping and resizing to the picture are linear: one matrix an axis does
+    all three. Of two classes it is enough to follow how far the second is ahead.
+    """
 
     def __init__(self, info: ModelInfo) -> None:
         super().__init__()
-        self.size, self.resize = info.image_size, info.resize
+        self.size, self.resize, self.binary = info.image_size, info.resize, len(info.class_names) == 2
+        self.signs = torch.tensor([-1.0, 1.0]).view(1, 2, 1, 1)
 
-    def forward(self, image: Tensor) -> Tensor:
-        return geometry.fit_image(image, self.size, self.resize)[0]
-
-
-class Restore(Fit):
-    """Logits (N, C, H', W') of that input to mask uint8 (N, H, W) and probability float32 (N, C, H, W)."""
-
-    def forward(self, logits: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, logits: Tensor, fitted: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         target = image.shape[-2:]
-        logits = geometry.restore_logits(
-            logits, geometry.network_size(*target, self.size, self.resize), target
+        valid = geometry.network_size(*target, self.size, self.resize)
+        if self.binary:
+            logits = logits[:, 1:] - logits[:, :1]
+        rows, columns = (
+            resampling.bilinear_matrix(reached, kept, logits.device)
+            @ resampling.bilinear_matrix(given, size, logits.device)[:kept]
+            for reached, kept, given, size in zip(
+                target, valid, fitted.shape[-2:], logits.shape[-2:], strict=True
+            )
         )
+        logits = rows @ logits @ columns.T
+        if self.binary:
+            # of equal ones the first class, as argmax has it
+            return (logits[:, 0] > 0).to(torch.uint8), (logits * self.signs).sigmoid()
         return class_index(logits), logits.softmax(1)
 
 
@@ -58,16 +93,17 @@ class Deployed(nn.Module):
     """A network with everything around it: picture in; mask and probability out, as `Restore` gives them.
 
     Args:
-        network: from float (N, 3, H, W), 0..255, to logits (N, C, H, W); it is copied.
-        info: its image size and resize rule.
+        network: it is copied.
+        info: its image size, resize rule and class names.
     """
 
-    def __init__(self, network: nn.Module, info: ModelInfo) -> None:
+    def __init__(self, network: Network, info: ModelInfo) -> None:
         super().__init__()
-        self.fit, self.network, self.restore = Fit(info), frozen(network), Restore(info)
+        self.fit, self.body, self.restore = Fit(network, info), Body(network), Restore(info)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        return self.restore(self.network(self.fit(image)), image)
+        fitted = self.fit(image)
+        return self.restore(self.body(fitted), fitted, image)
 
 
 def adaptive_pool(image: Tensor, cells: int | tuple[int, int]) -> Tensor:
@@ -93,7 +129,7 @@ def _pooling(cells: int, size: int, like: Tensor) -> Tensor:
     return inside.to(like.dtype) / inside.sum(1, keepdim=True)
 
 
-def frozen(network: nn.Module) -> nn.Module:
+def frozen(network: Network) -> Network:
     """A copy for inference, the decode head's products formed once and for all, pooling for any size."""
     network = copy.deepcopy(network).cpu().eval().requires_grad_(False)
     for module in network.modules():
@@ -119,7 +155,7 @@ def metadata(info: ModelInfo) -> dict[str, str]:
     }
 
 
-def write_onnx(folder: Path, network: nn.Module, info: ModelInfo, precision: str = "fp32") -> None:
+def write_onnx(folder: Path, network: Network, info: ModelInfo, precision: str = "fp32") -> None:
     """Writes model.onnx: `image` in, `mask` and `probability` out, all sizes free.
 
     Three parts are exported and then joined: by itself, the network's input is 32 times any number; within
@@ -138,11 +174,10 @@ def write_onnx(folder: Path, network: nn.Module, info: ModelInfo, precision: str
     onnx = runtime("onnx")
     runtime("onnxscript")
     whole = Deployed(network, info).eval()
-    fit, network, restore = whole.fit, whole.network, whole.restore
     any_size = torch.export.Dim.DYNAMIC
     picture = torch.zeros(2, 3, 97, 161, dtype=torch.uint8)  # no two sizes alike: none is taken for another
-    fitted = fit(picture)
-    logits = network(fitted)
+    fitted = whole.fit(picture)
+    logits = whole.body(fitted)
     free = inside = {0: any_size, 2: any_size, 3: any_size}
     multiples = {
         0: torch.export.Dim("batch", min=1),
@@ -152,9 +187,15 @@ def write_onnx(folder: Path, network: nn.Module, info: ModelInfo, precision: str
     if info.resize == "squash":  # the network sees one size only
         multiples = inside = {0: any_size}
     parts = {
-        "fit": (fit, (picture,), (free,), ["image"], ["fitted"]),
-        "network": (network, (fitted,), (multiples,), ["fitted"], ["logits"]),
-        "restore": (restore, (logits, picture), (inside, free), ["logits", "image"], ["mask", "probability"]),
+        "fit": (whole.fit, (picture,), (free,), ["image"], ["fitted"]),
+        "body": (whole.body, (fitted,), (multiples,), ["fitted"], ["logits"]),
+        "restore": (
+            whole.restore,
+            (logits, fitted, picture),
+            (inside, multiples, free),
+            ["logits", "fitted", "image"],
+            ["mask", "probability"],
+        ),
     }
     models = [
         onnx.compose.add_prefix(_export(*part), f"{name}/", rename_inputs=False, rename_outputs=False)
@@ -223,7 +264,7 @@ def _export(
     return program.model_proto
 
 
-def write_openvino(folder: Path, network: nn.Module, info: ModelInfo, precision: str = "fp32") -> None:
+def write_openvino(folder: Path, network: Network, info: ModelInfo, precision: str = "fp32") -> None:
     """Writes model.xml, model.bin and nailseg.json, all sizes free.
 
     Args:

@@ -30,6 +30,7 @@ LAYERS = [
         "nailseg.optim",
         "nailseg.overlay",
         "nailseg.geometry",
+        "nailseg.resampling",
         "nailseg.tryon",
     }
     | {
