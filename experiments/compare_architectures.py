@@ -4,7 +4,7 @@
         (ROOT: the photographs; OUT: a folder, resumed if there)
 
 How many steps a network gets is found by timing some of its own, in processor seconds of both cores together,
-all networks in turns: leave the machine alone for the few minutes that takes. The networks of `AGAIN` are then
+all networks in turns: leave the machine alone for the few minutes that takes. The networks of `AGAIN` are
 trained once more, for as many steps as SegFormer-B0 got. All see squashed pictures of 128 px: the plain ViT
 has to.
 """

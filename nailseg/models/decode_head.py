@@ -78,7 +78,7 @@ class DecodeHead(nn.Module):
             weights, bias = self._mixed_weights()
 
         size = maps[0].shape[-2:]
-        # U leaves a constant alone, so the whole bias goes in with the finest stage. That one comes last, because
+        # U leaves a constant alone, so the whole bias goes in with the finest stage. That one comes last:
         # OpenVINO then adds while it multiplies. Adding in place is safe: neither a convolution nor an
         # enlargement needs its output for the backward pass.
         coarse = [F.conv2d(features, weight) for features, weight in zip(maps[1:], weights[1:], strict=True)]
