@@ -14,7 +14,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from nailseg import __version__
-from nailseg.errors import NailsegError
+from nailseg.errors import ConfigError, NailsegError
 from nailseg.model_info import SHIPPED
 
 if TYPE_CHECKING:
@@ -268,6 +268,26 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--out", metavar="DIR", help="also bench.json and bench.svg, in a new folder")
     bench.set_defaults(run=_bench)
 
+    tryon = verbs.add_parser("tryon", help="a photograph with its nails in another colour")
+    tryon.add_argument("photo", metavar="PHOTO")
+    tryon.add_argument("--color", required=True, help="'#c2185b', 'rgb(194, 24, 91)' or crimson")
+    tryon.add_argument(
+        "--model", default=SHIPPED, help="a model folder, checkpoint, run or export (default %(default)s)"
+    )
+    tryon.add_argument("--out", metavar="FILE", help="default NAME.tryon.png in the current folder")
+    tryon.add_argument("--device", help="cpu, cuda, …; default a GPU if there is one")
+    tryon.set_defaults(run=_tryon)
+
+    serve = verbs.add_parser("serve", help="a model behind HTTP, and a page to try it on")
+    serve.add_argument(
+        "--model", default=SHIPPED, help="a model folder, checkpoint, run or export (default %(default)s)"
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="there is no password (default %(default)s)")
+    serve.add_argument("--port", type=int, default=8000, help="0: a free one (default %(default)s)")
+    serve.add_argument("--device", help="cpu, cuda, …; default a GPU if there is one")
+    serve.add_argument("--threshold", type=_probability, metavar="model|P", help="as predict takes it")
+    serve.set_defaults(run=_serve)
+
     for name, text in LIGHTNING_VERBS.items():
         verbs.add_parser(name, help=text)
     return parser
@@ -364,6 +384,22 @@ def _bench(options: argparse.Namespace) -> None:
     from nailseg.bench import bench
 
     print(bench(**{name: value for name, value in vars(options).items() if name != "run"}))
+
+
+def _tryon(options: argparse.Namespace) -> None:
+    from nailseg.recolour import recolour_file
+
+    print(recolour_file(**{name: value for name, value in vars(options).items() if name != "run"}))
+
+
+def _serve(options: argparse.Namespace) -> None:
+    try:
+        from nailseg.server import serve
+    except ImportError as error:
+        raise ConfigError(
+            f"nailseg serve needs what is not installed ({error}). Run: pip install 'nailseg[serve]'"
+        ) from error
+    serve(**{name: value for name, value in vars(options).items() if name != "run"})
 
 
 def _compare(options: argparse.Namespace) -> None:

@@ -38,6 +38,10 @@ class Result:
     probability: np.ndarray
     class_names: list[str]
 
+    def foreground(self) -> np.ndarray:
+        """Probability of any class but the background; float32 (H, W), 0..1."""
+        return np.clip(1 - self.probability[0], 0, 1)
+
     def overlay(self, opacity: float = 0.5) -> np.ndarray:
         """The picture with the classes painted over it; uint8 (H, W, 3), RGB."""
         return drawing.overlay(self.image, self.mask, opacity)

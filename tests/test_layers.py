@@ -10,10 +10,10 @@ import nailseg
 PACKAGE = Path(nailseg.__file__).parent
 LAYERS = [
     {"nailseg.__main__", "nailseg.demo"},
-    {"nailseg.cli", "nailseg.train"},
+    {"nailseg.cli", "nailseg.train", "nailseg.server"},
     {"nailseg.lightning_cli"},
     {"nailseg.compare", "nailseg.folds", "nailseg.recipe", "nailseg.convert", "nailseg.bench"},
-    {"nailseg.check", "nailseg.predict", "nailseg.runs", "nailseg.callbacks"}
+    {"nailseg.check", "nailseg.predict", "nailseg.recolour", "nailseg.runs", "nailseg.callbacks"}
     | {"nailseg.report", "nailseg.report_page", "nailseg.wandb_report", "nailseg.plots"}
     | {"nailseg.image_table", "nailseg.report_tables"},
     {"nailseg.inputs", "nailseg.objects", "nailseg.processes"},
