@@ -43,7 +43,7 @@ def recolour_file(
     result = predictor.load(model, device)(image)
     if not result.mask.any():
         raise DataError(f"{photo}: expected {' or '.join(result.class_names[1:])} in it, found none.")
-    painted = tryon.paint(image, result.foreground(), chosen)
+    painted = tryon.paint(image, tryon.coat(result.mask, result.foreground()), chosen)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(cv2.imencode(path.suffix.lower(), painted[..., ::-1])[1].tobytes())
     return path

@@ -113,7 +113,8 @@ def web_app(segment: Segmenter) -> FastAPI:
         """The picture with its nails in another colour (#c2185b, rgb(194, 24, 91) or crimson), as JPEG."""
         chosen = tryon.rgb(color)
         _, result = looked_at(file)
-        return _image(".jpg", tryon.paint(result.image, result.foreground(), chosen)[..., ::-1])
+        cover = tryon.coat(result.mask, result.foreground())
+        return _image(".jpg", tryon.paint(result.image, cover, chosen)[..., ::-1])
 
     return app
 

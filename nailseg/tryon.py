@@ -29,12 +29,27 @@ def rgb(color: str) -> tuple[int, int, int]:
         ) from error
 
 
+def coat(mask: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """How much paint lies on each pixel: what was found with its soft edges, and nothing far from it.
+
+    Args:
+        mask: (H, W), 0 where nothing was found.
+        probability: float32 (H, W), 0..1, of the foreground.
+
+    Returns:
+        float32 (H, W), 0..1.
+    """
+    edge = 1 + max(mask.shape) // 100  # pixels
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * edge + 1, 2 * edge + 1))
+    return probability * cv2.dilate((mask > 0).astype(np.uint8), kernel)
+
+
 def paint(image: np.ndarray, cover: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
     """Paints a region and keeps its light and shade.
 
     Args:
         image: uint8 (H, W, 3), RGB.
-        cover: float32 (H, W), 0..1: how much paint lies on each pixel; a model's probability has soft edges.
+        cover: float32 (H, W), 0..1: how much paint lies on each pixel; `coat` gives it.
         color: red, green, blue, 0..255.
 
     Returns:
@@ -46,8 +61,8 @@ def paint(image: np.ndarray, cover: np.ndarray, color: tuple[int, int, int]) -> 
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
     target = cv2.cvtColor(np.array([[color]], np.uint8), cv2.COLOR_RGB2LAB)[0, 0].astype(np.float32)
     middle = lab[cover >= 0.5 * cover.max()].mean(axis=0)
-    coat = np.clip(target + (lab - middle) * SHINE, 0, 255)
-    mixed = np.clip(lab + (coat - lab) * cover[..., None], 0, 255).astype(np.uint8)
+    polish = np.clip(target + (lab - middle) * SHINE, 0, 255)
+    mixed = np.clip(lab + (polish - lab) * cover[..., None], 0, 255).astype(np.uint8)
     result = cv2.cvtColor(mixed, cv2.COLOR_LAB2RGB)
     result[~painted] = image[~painted]  # the way through Lab and back rounds
     return result

@@ -7,7 +7,7 @@ from nailseg import predictor
 from nailseg.cli import main
 from nailseg.data.synthetic import draw_hand
 from nailseg.errors import ConfigError
-from nailseg.tryon import paint, rgb
+from nailseg.tryon import coat, paint, rgb
 
 
 def test_colours_by_name_and_number() -> None:
@@ -41,6 +41,16 @@ def test_nothing_to_paint_is_the_picture() -> None:
     assert np.array_equal(paint(image, np.zeros((8, 8), np.float32), (1, 2, 3)), image)
 
 
+def test_a_coat_has_soft_edges_and_stays_where_something_was_found() -> None:
+    mask = np.zeros((100, 100), np.uint8)
+    mask[20:40, 20:40] = 1
+    probability = np.full((100, 100), 0.2, np.float32)
+    probability[mask > 0] = 0.9
+    cover = coat(mask, probability)
+    assert (cover[30, 30], cover[30, 41]) == (pytest.approx(0.9), pytest.approx(0.2))
+    assert not cover[60:, 60:].any()
+
+
 @pytest.fixture
 def photo(tmp_path):
     path = tmp_path / "hand.jpg"
@@ -55,7 +65,7 @@ def test_verb(mixed_model, photo, tmp_path, monkeypatch, capsys) -> None:
     assert capsys.readouterr().out.strip() == "hand.tryon.png"
     result = nailseg.load(mixed_model)(photo)
     painted = cv2.imread("hand.tryon.png")[..., ::-1]
-    assert np.array_equal(painted, paint(result.image, result.foreground(), (0, 0, 255)))
+    assert np.array_equal(painted, paint(result.image, coat(result.mask, result.foreground()), (0, 0, 255)))
     assert main(asked) == 1
     assert "not overwritten" in capsys.readouterr().err
     assert main([*asked, "--out", "hand.gif"]) == 1
