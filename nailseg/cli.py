@@ -7,10 +7,13 @@ are Lightning's command line (train.py); the others are plain argparse.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
+import signal
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 from nailseg import __version__
@@ -18,7 +21,7 @@ from nailseg.errors import ConfigError, NailsegError
 from nailseg.model_info import SHIPPED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 LIGHTNING_VERBS = {
     "fit": "train a model on a CSV of image/mask pairs",
@@ -46,7 +49,21 @@ def main(args: Sequence[str] | None = None) -> int:
 
         return guarded(verb)
     options = _parser().parse_args(args)
-    return guarded(lambda: options.run(options))
+    with _ended_in_order():
+        return guarded(lambda: options.run(options))
+
+
+@contextlib.contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM ends the process as an exception does: what is half written is removed on the way out."""
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's business
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def guarded(action: Callable[[], object]) -> int:

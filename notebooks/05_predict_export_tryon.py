@@ -22,7 +22,7 @@ import nailseg
 from nailseg.data.reading import read_image
 from nailseg.data.synthetic import draw_hand
 from nailseg.export import export_model
-from nailseg.tryon import paint, rgb
+from nailseg.tryon import coat, paint, rgb
 
 image = read_image(PHOTO) if PHOTO else draw_hand(np.random.default_rng(8), 384, 4)[0]
 
@@ -96,7 +96,7 @@ print("the same mask:", bool((mask[0] == mine.mask).all()))
 # %%
 figure, axes = plt.subplots(1, len(COLORS) + 1, figsize=(3.2 * (len(COLORS) + 1), 3.6))
 axes[0].imshow(image)
-brush = np.where(result.probability[1] > 0.2, result.probability[1], 0)
+brush = coat(result.mask, result.foreground())
 for axis, color in zip(axes[1:], COLORS, strict=True):
     axis.imshow(paint(image, brush, rgb(color)))
     axis.set_title(color)

@@ -4,10 +4,13 @@ import concurrent.futures
 import io
 import json
 import math
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -412,3 +415,18 @@ def test_the_readmes_example_without_nailseg(onnx, model, tmp_path, monkeypatch,
     expected = nailseg.load(model, "cpu")("hand.png")
     assert (written == 255 * expected.mask).mean() >= 0.999
     assert f"nail {expected.mask.mean():.1%}" in capsys.readouterr().out
+
+
+def test_sigterm_leaves_nothing_half_written(mixed_model, tmp_path, monkeypatch) -> None:
+    def killed(folder: Path, *_: object) -> None:
+        (folder / "model.onnx").write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    monkeypatch.setattr(export, "write_onnx", killed)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        main(["export", str(mixed_model), "--format", "onnx", "--out", str(tmp_path / "onnx")])
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGTERM) == before
