@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from nailseg.errors import OutputError
 from nailseg.types import IGNORE_INDEX
 
 if TYPE_CHECKING:
@@ -76,9 +77,31 @@ def contact_sheet(rows: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:
     return np.concatenate(sheet)[:-gap]
 
 
+def encoded(picture: np.ndarray, suffix: str) -> bytes:
+    """A picture file's bytes; cv2 is told the colour order once, here.
+
+    Args:
+        picture: uint8 (H, W, 3) RGB, or uint8 or uint16 (H, W) grey.
+        suffix: its kind: .png, .jpg, .webp, …
+
+    Raises:
+        OutputError: the format takes no picture so large.
+    """
+    pixels = np.ascontiguousarray(picture[..., ::-1] if picture.ndim == 3 else picture)
+    try:
+        done, content = cv2.imencode(suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, 92])
+    except cv2.error:
+        done = False
+    if not done:
+        height, width = picture.shape[:2]
+        raise OutputError(
+            f"expected a picture that fits into {suffix}, found {width} x {height} pixels. JPEG takes "
+            "sides of up to 65,500, WebP of up to 16,383; PNG takes more."
+        )
+    return content.tobytes()
+
+
 def write_png(path: str, picture: np.ndarray) -> None:
-    """Writes uint8 (H, W, 3) RGB or (H, W) grey as PNG bytes; cv2 is told the colour order once, here."""
-    pixels = picture[..., ::-1] if picture.ndim == 3 else picture
-    encoded = cv2.imencode(".png", np.ascontiguousarray(pixels))[1]
+    """Writes uint8 (H, W, 3) RGB or (H, W) grey as PNG."""
     with open(path, "wb") as file:
-        file.write(encoded.tobytes())
+        file.write(encoded(picture, ".png"))

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -22,6 +21,7 @@ from nailseg import objects, predictor, processes
 from nailseg.data.reading import read_mask_values
 from nailseg.errors import ConfigError, DataError, OutputError
 from nailseg.inputs import find_images, mask_names, refuse_doubles
+from nailseg.overlay import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -251,13 +251,12 @@ def _save(job: Job, result: Result, wish: Wish) -> dict[str, Any] | None:
 def _encoded(result: Result, name: Path, index: int | None, wish: Wish) -> bytes:
     """The bytes of an overlay (.jpg), of a class's probability, or of the mask."""
     if name.suffix == ".jpg":
-        quality = [cv2.IMWRITE_JPEG_QUALITY, 92]
-        return cv2.imencode(".jpg", result.overlay()[..., ::-1], quality)[1].tobytes()
+        return encoded(result.overlay(), ".jpg")
     if index is not None:
         pixels = np.rint(result.probability[index] * 65535).astype(np.uint16)
     else:
         pixels = result.mask * np.uint8(255 if len(result.class_names) == 2 and not wish.as_index else 1)
-    return cv2.imencode(".png", pixels)[1].tobytes()
+    return encoded(pixels, ".png")
 
 
 def _all_records(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
-
 from nailseg import predictor, tryon
 from nailseg.data.reading import read_image
 from nailseg.errors import ConfigError, DataError, OutputError
+from nailseg.overlay import encoded
 
 FORMATS = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -31,7 +30,7 @@ def recolour_file(
     Raises:
         ConfigError: not a colour, or a format that cannot be written.
         DataError: a photograph that cannot be read, or that has nothing to paint.
-        OutputError: the file exists already.
+        OutputError: the file exists already, or its format takes no picture so large.
     """
     chosen = tryon.rgb(color)
     path = Path(out or f"{Path(photo).stem}.tryon.png")
@@ -44,6 +43,7 @@ def recolour_file(
     if not result.mask.any():
         raise DataError(f"{photo}: expected {' or '.join(result.class_names[1:])} in it, found none.")
     painted = tryon.paint(image, tryon.coat(result.mask, result.foreground()), chosen)
+    content = encoded(painted, path.suffix.lower())
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(path.suffix.lower(), painted[..., ::-1])[1].tobytes())
+    path.write_bytes(content)
     return path

@@ -22,7 +22,8 @@ def rgb(color: str) -> tuple[int, int, int]:
         ConfigError: not a colour.
     """
     try:
-        return ImageColor.getrgb(color)[:3]
+        red, green, blue = (min(max(value, 0), 255) for value in ImageColor.getrgb(color)[:3])  # as CSS does
+        return red, green, blue
     except ValueError as error:
         raise ConfigError(
             f"--color {color}: expected a colour such as '#c2185b', 'rgb(194, 24, 91)' or crimson."
@@ -39,9 +40,9 @@ def coat(mask: np.ndarray, probability: np.ndarray) -> np.ndarray:
     Returns:
         float32 (H, W), 0..1.
     """
-    edge = 1 + max(mask.shape) // 100  # pixels
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * edge + 1, 2 * edge + 1))
-    return probability * cv2.dilate((mask > 0).astype(np.uint8), kernel)
+    edge = 1 + min(mask.shape) // 100  # pixels
+    far = cv2.distanceTransform((mask == 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return probability * (far <= edge)
 
 
 def paint(image: np.ndarray, cover: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
@@ -62,7 +63,7 @@ def paint(image: np.ndarray, cover: np.ndarray, color: tuple[int, int, int]) -> 
     target = cv2.cvtColor(np.array([[color]], np.uint8), cv2.COLOR_RGB2LAB)[0, 0].astype(np.float32)
     middle = lab[cover >= 0.5 * cover.max()].mean(axis=0)
     polish = np.clip(target + (lab - middle) * SHINE, 0, 255)
-    mixed = np.clip(lab + (polish - lab) * cover[..., None], 0, 255).astype(np.uint8)
+    mixed = np.rint(np.clip(lab + (polish - lab) * cover[..., None], 0, 255)).astype(np.uint8)
     result = cv2.cvtColor(mixed, cv2.COLOR_LAB2RGB)
     result[~painted] = image[~painted]  # the way through Lab and back rounds
     return result

@@ -1,7 +1,9 @@
 import cv2
 import numpy as np
+import pytest
 
 from nailseg import overlay
+from nailseg.errors import OutputError
 
 
 def test_background_and_ignored_pixels_stay_as_they_are() -> None:
@@ -33,3 +35,14 @@ def test_sheets_have_the_sum_of_their_parts() -> None:
     row = overlay.side_by_side([tile, tile], gap=2)
     assert row.shape == (10, 18, 3)
     assert overlay.contact_sheet([row, tile], gap=2).shape == (22, 18, 3)
+
+
+def test_a_format_that_is_too_small_says_so() -> None:
+    long = np.zeros((1, 70_000), np.uint8)
+    for suffix in (".jpg", ".webp"):
+        with pytest.raises(OutputError, match="fits into"):
+            overlay.encoded(long, suffix)
+    assert (
+        cv2.imdecode(np.frombuffer(overlay.encoded(long, ".png"), np.uint8), cv2.IMREAD_UNCHANGED).shape
+        == long.shape
+    )

@@ -98,19 +98,55 @@ def test_bad_requests_get_a_reason_and_the_server_goes_on(ask, photo, monkeypatc
     assert (large.status_code, "at most 1,000 bytes" in large.json()["detail"]) == (413, True)
     unsaid = ask.post("/predict", content=(chunk for chunk in [b"a", b"b"]))
     assert unsaid.status_code == 411
+    both = {"content-length": "10", "transfer-encoding": "chunked"}  # the length is not what counts then
+    assert ask.post("/predict", content=iter([photo]), headers=both).status_code == 411
     monkeypatch.undo()
-    monkeypatch.setattr(server, "MAX_PIXELS", 50 * 50)
-    assert "pixels" in ask.post("/predict", **sent(photo)).json()["detail"]
-    monkeypatch.undo()
+    for limit, least in {"MAX_PIXELS": 50 * 50, "MAX_SIDE": 50}.items():
+        monkeypatch.setattr(server, limit, least)
+        refused = ask.post("/predict", **sent(photo))
+        assert (refused.status_code, "pixels" in refused.json()["detail"]) == (400, True)
+        monkeypatch.undo()
     assert ask.post("/predict", **sent(photo)).status_code == 200
+
+
+@pytest.mark.parametrize("name", [".", "/", "..", "a/b.jpg", "Nägel .png", "no suffix"])
+def test_names_of_all_kinds(ask, photo, name) -> None:
+    assert ask.post("/predict?answer=objects", **sent(photo, name)).status_code == 200
+
+
+def test_a_long_thin_picture_takes_no_longer_than_others(ask) -> None:
+    thin = io.BytesIO()
+    Image.new("RGB", (15_000, 1)).save(thin, "PNG")
+    assert ask.post("/tryon?color=rgb(300,0,0)", **sent(thin.getvalue())).status_code == 200
+
+
+def test_a_fault_of_the_servers_is_told_as_json(photo) -> None:
+    class Broken:
+        class_names = ("background", "nail")
+
+        def __call__(self, *_):
+            raise ValueError("secret")
+
+    with TestClient(server.web_app(Broken()), raise_server_exceptions=False) as client:
+        reply = client.post("/predict", **sent(photo))
+    assert (reply.status_code, "secret" in reply.text) == (500, False)
+    assert "fault of the server" in reply.json()["detail"]
+
+
+def test_only_its_own_names_are_answered(segment) -> None:
+    with TestClient(server.web_app(segment, ("localhost", "[::1]"))) as client:
+        assert client.get("/model").status_code == 400  # as testserver
+        assert client.get("/model", headers={"host": "localhost:8000"}).status_code == 200
+        assert client.get("/model", headers={"host": "[::1]:8000"}).status_code == 200
 
 
 def test_an_address_that_is_taken(mixed_model, capsys) -> None:
     with server.socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert main(["serve", "--model", str(mixed_model), "--port", port]) == 1
-    assert f"--port {port}: expected an address" in capsys.readouterr().err
-    assert main(["serve", "--model", str(mixed_model), "--port", "70000"]) == 1
+    assert f"--port {port}: expected a free address" in capsys.readouterr().err
+    for wrong in (["--port", "70000"], ["--host", "300.1.2.3"]):
+        assert main(["serve", "--model", str(mixed_model), *wrong]) == 1
 
 
 def test_the_verb_answers_until_it_is_interrupted(mixed_model) -> None:

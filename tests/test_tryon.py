@@ -13,6 +13,7 @@ from nailseg.tryon import coat, paint, rgb
 def test_colours_by_name_and_number() -> None:
     assert rgb("#c2185b") == (194, 24, 91)
     assert rgb("crimson") == (220, 20, 60)
+    assert rgb("rgb(300, 0, 0)") == (255, 0, 0)
     with pytest.raises(ConfigError, match="expected a colour"):
         rgb("nail")
 
