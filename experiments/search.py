@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from kornia.losses import lovasz_softmax_loss  # pip install kornia: needed here only
+from kornia.losses import lovasz_softmax_loss
 from monai.losses import FocalLoss, TverskyLoss
 from torch import Tensor
 from torch.nn import functional as F
@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from nailseg import task
 from nailseg.artifact import open_network
 from nailseg.cli import main as nailseg
-from nailseg.losses import cross_entropy, segmentation_loss, soft_dice_loss
+from nailseg.losses import cross_entropy, lovasz_loss, segmentation_loss, soft_dice_loss
 from nailseg.types import IGNORE_INDEX, Batch
 
 SPLIT = Path(__file__).parent / "nailseg_b0_split.csv"
@@ -38,7 +38,7 @@ def one_hot(target: Tensor) -> Tensor:
 
 
 def lovasz(logits: Tensor, target: Tensor) -> Tensor:
-    """Of both classes, which makes it symmetric; pixels to ignore count as background."""
+    """Of both classes, which makes it symmetric, picture by picture; pixels to ignore count as background."""
     return lovasz_softmax_loss(logits, target.where(target != IGNORE_INDEX, 0))
 
 
@@ -122,6 +122,8 @@ TRIALS = {
     "baseline": Trial(),
     "cross-entropy alone": Trial(losses=(cross_entropy,)),
     "cross-entropy and Lovász": Trial(losses=(cross_entropy, lovasz)),
+    "cross-entropy and Lovász over the batch": Trial(losses=(cross_entropy, lovasz_loss)),
+    "cross-entropy, Dice and Lovász": Trial(losses=(cross_entropy, soft_dice_loss, lovasz_loss)),
     "focal and Dice": Trial(losses=(focal, soft_dice_loss)),
     "cross-entropy and Tversky": Trial(losses=(cross_entropy, tversky)),
     "mosaic": Trial(change=mosaic),

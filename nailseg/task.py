@@ -61,6 +61,7 @@ class SegmentationTask(LightningModule):
         drop_path: stochastic depth of the last encoder block, rising linearly from the first.
         cross_entropy_weight: weight of the cross-entropy in the loss.
         dice_weight: weight of the soft Dice loss in the loss.
+        lovasz_weight: weight of the Lovász loss (Berman et al. 2018) in the loss.
         freeze_encoder_epochs: epochs at the beginning in which only the head learns.
         surface_tolerance: pixels an outline may be off in the test's surface Dice, at the masks' own size.
         name: the architecture. mix_transformer is SegFormer written out from the paper, vit a plain ViT, auto
@@ -94,6 +95,7 @@ class SegmentationTask(LightningModule):
         drop_path: float = 0.1,
         cross_entropy_weight: float = 1.0,
         dice_weight: float = 1.0,
+        lovasz_weight: float = 0.0,
         freeze_encoder_epochs: int = 0,
         surface_tolerance: float = SURFACE_TOLERANCE,
         name: Architecture = "segformer",
@@ -125,7 +127,7 @@ class SegmentationTask(LightningModule):
         self.lr, self.head_lr_multiplier, self.weight_decay = lr, head_lr_multiplier, weight_decay
         self.warmup, self.power = warmup, power
         self.schedule, self.step_epochs, self.step_factor = schedule, step_epochs, step_factor
-        self.cross_entropy_weight, self.dice_weight = cross_entropy_weight, dice_weight
+        self.loss_weights = cross_entropy_weight, dice_weight, lovasz_weight
         self.freeze_encoder_epochs = freeze_encoder_epochs
         self.surface_tolerance = surface_tolerance
         known = artifact.info_of(weights)
@@ -161,7 +163,7 @@ class SegmentationTask(LightningModule):
         if restore:
             height, width = batch["valid_size"][0].tolist()  # equal throughout a batch
             logits = geometry.restore_logits(logits, (height, width), batch["mask"].shape[-2:])
-        return segmentation_loss(logits, batch["mask"], self.cross_entropy_weight, self.dice_weight), logits
+        return segmentation_loss(logits, batch["mask"], *self.loss_weights), logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, float32 scalar."""

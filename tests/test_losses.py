@@ -1,8 +1,9 @@
+import kornia
 import pytest
 import torch
 import torch.nn.functional as F
 
-from nailseg.losses import cross_entropy, segmentation_loss, soft_dice_loss
+from nailseg.losses import cross_entropy, lovasz_loss, segmentation_loss, soft_dice_loss
 
 
 @pytest.fixture
@@ -84,3 +85,37 @@ def test_weights_weigh(batch) -> None:
     logits, target = batch
     losses = segmentation_loss(logits, target, cross_entropy_weight=2.0, dice_weight=0.5)
     torch.testing.assert_close(losses["loss"], 2 * losses["cross_entropy"] + 0.5 * losses["dice_loss"])
+
+
+def test_lovasz_is_kornias() -> None:
+    logits, target = torch.randn(3, 4, 8, 9, requires_grad=True), torch.randint(0, 4, (3, 8, 9))
+    # kornia takes the mean over pictures, we the batch as one: so one picture that holds them all
+    as_one = logits.movedim(0, 1).reshape(1, 4, 24, 9), target.reshape(1, 24, 9)
+    theirs, ours = kornia.losses.lovasz_softmax_loss(*as_one), lovasz_loss(logits, target)
+    torch.testing.assert_close(ours, theirs)
+    gradients = [torch.autograd.grad(loss, logits)[0] for loss in (ours, theirs)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_lovasz_of_sure_predictions_is_one_minus_iou_of_the_classes_there(batch) -> None:
+    _, target = batch
+    guess = torch.randint(0, 2, target.shape)
+    logits = 100.0 * F.one_hot(guess, 3).movedim(-1, 1)
+    target = target.where(target != 2, 1)  # the third class is absent
+    counted = target != 255
+    ious = [
+        ((guess == c) & (target == c)).sum() / (((guess == c) | (target == c)) & counted).sum()
+        for c in (0, 1)
+    ]
+    assert lovasz_loss(logits, target).item() == pytest.approx(1 - sum(ious).item() / 2, abs=1e-6)
+
+
+def test_lovasz_of_nothing_is_nothing(batch) -> None:
+    logits, target = batch
+    loss = lovasz_loss(logits, torch.full_like(target, 255))
+    loss.backward()
+    assert (loss.item(), logits.grad.abs().max().item()) == (0, 0)
+    parts = segmentation_loss(logits, target, 1.0, 0.0, 0.5)
+    total = parts["cross_entropy"] + 0.5 * parts["lovasz_loss"]
+    torch.testing.assert_close(parts["loss"], total)
+    assert "lovasz_loss" not in segmentation_loss(logits, target)
