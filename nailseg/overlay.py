@@ -89,7 +89,8 @@ def encoded(picture: np.ndarray, suffix: str) -> bytes:
     """
     pixels = np.ascontiguousarray(picture[..., ::-1] if picture.ndim == 3 else picture)
     try:
-        done, content = cv2.imencode(suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, 92])
+        quality = [cv2.IMWRITE_JPEG_QUALITY, 92] if suffix in (".jpg", ".jpeg") else []
+        done, content = cv2.imencode(suffix, pixels, quality)
     except cv2.error:
         done = False
     if not done:
