@@ -49,6 +49,7 @@ def test_the_wheel_finds_its_configs_and_its_model(wheel, hand, tmp_path) -> Non
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
+        assert "nailseg/page/index.html" in archive.namelist()
     # -I: neither this checkout nor the current folder is on the path; dependencies are this environment's
     code = (
         f"import sys; sys.path.insert(0, {str(site)!r}); import nailseg.runs as r; "
