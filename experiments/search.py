@@ -130,6 +130,10 @@ TRIALS = {
     "copy-paste": Trial(change=copy_paste),
     "background-only negatives": Trial(change=negatives),
     "drawn hands first": Trial(start="drawn"),
+    # what drawing costs: the same number of steps, all on photographs
+    "twice as long": Trial(
+        f"trainer.max_epochs={2 * EPOCHS}", f"trainer.check_val_every_n_epoch={2 * EPOCHS}"
+    ),
     "self-distillation": Trial(teacher="baseline-0"),
     "learning rate 1.2e-3": Trial("model.lr=1.2e-3"),
     "warm-up over a fifth": Trial("model.warmup=0.2"),
