@@ -160,7 +160,7 @@ def draw(results: dict[str, dict[str, float]], path: Path) -> None:
         for number, (name, row) in enumerate(results.items()):
             place = row["images_per_second"], row[key]
             axis.scatter(*place, s=30 + 4 * row["parameters"] / 1e6, color=f"C{number}", alpha=0.8)
-            below = name in ("mix_transformer-B0", "ViT 86 M")  # others lie close by
+            below = name in ("SegFormer-B0", "ViT 86 M")  # others lie close by
             axis.annotate(
                 name,
                 place,
