@@ -60,13 +60,12 @@ nails: setup ## index real photographs (NAILS=folder with Images/ and Masks/), t
 # the model that ships, on its own split (the photographs are not part of the project); resumed where it was broken off
 SPLIT := --data.csv experiments/nailseg_b0_split.csv --data.root $(NAILS)
 resume = $(if $(wildcard runs/$(1)/checkpoints/last.ckpt),--resume runs/$(1),--config $(1).yaml --name $(1))
-train-nailseg-b0: setup ## train the model that ships (NAILS=folder): five hours on 2 cores; go on where it stopped
-	test -d runs/scratch_b0/model || $(BIN)/python -m nailseg.train $(call resume,scratch_b0) $(SPLIT)
-	test -d runs/nailseg_b0/model || $(BIN)/python -m nailseg.train $(call resume,nailseg_b0) $(SPLIT)
-	test -d runs/nailseg_b0_320/model || $(BIN)/python -m nailseg.train $(call resume,nailseg_b0_320) $(SPLIT)
+PARTS := $(if $(GPU),nailseg_b0_gpu,scratch_b0 nailseg_b0 nailseg_b0_320)
+train-nailseg-b0: setup ## train the model that ships (NAILS=folder): five hours on 2 cores, or GPU=1; go on where it stopped
+	$(foreach part,$(PARTS),test -d runs/$(part)/model || $(BIN)/python -m nailseg.train $(call resume,$(part)) $(SPLIT) || exit 1;)
 
-ship-nailseg-b0: setup ## put runs/nailseg_b0_320 into the package, in half precision
-	$(BIN)/python experiments/ship.py runs/nailseg_b0_320
+ship-nailseg-b0: setup ## put the last part's run into the package, in half precision
+	$(BIN)/python experiments/ship.py runs/$(lastword $(PARTS))
 
 wheel: setup ## build the package into dist/
 	$(BIN)/python -m build --outdir dist
