@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from kornia.losses import lovasz_softmax_loss
 from monai.losses import FocalLoss, TverskyLoss
 from torch import Tensor
 from torch.nn import functional as F
@@ -37,9 +36,9 @@ def one_hot(target: Tensor) -> Tensor:
     return torch.stack([target == 0, target == 1], 1).float()
 
 
-def lovasz(logits: Tensor, target: Tensor) -> Tensor:
-    """Of both classes, which makes it symmetric, picture by picture; pixels to ignore count as background."""
-    return lovasz_softmax_loss(logits, target.where(target != IGNORE_INDEX, 0))
+def lovasz_over_batch(logits: Tensor, target: Tensor) -> Tensor:
+    """As if the batch were one large picture."""
+    return lovasz_loss(logits.movedim(0, 1).flatten(1, 2)[None], target.flatten(0, 1)[None])
 
 
 def focal(logits: Tensor, target: Tensor) -> Tensor:
@@ -121,8 +120,8 @@ class Trial:
 TRIALS = {
     "baseline": Trial(),
     "cross-entropy alone": Trial(losses=(cross_entropy,)),
-    "cross-entropy and Lovász": Trial(losses=(cross_entropy, lovasz)),
-    "cross-entropy and Lovász over the batch": Trial(losses=(cross_entropy, lovasz_loss)),
+    "cross-entropy and Lovász": Trial(losses=(cross_entropy, lovasz_loss)),
+    "cross-entropy and Lovász over the batch": Trial(losses=(cross_entropy, lovasz_over_batch)),
     "cross-entropy, Dice and Lovász": Trial(losses=(cross_entropy, soft_dice_loss, lovasz_loss)),
     "focal and Dice": Trial(losses=(focal, soft_dice_loss)),
     "cross-entropy and Tversky": Trial(losses=(cross_entropy, tversky)),

@@ -59,10 +59,10 @@ def soft_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def lovasz_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """The Lovász extension of one minus the IoU, over all pixels of the batch (Berman et al. 2018).
+    """The Lovász extension of one minus the IoU (Berman et al. 2018), mean over pictures and classes.
 
-    Mean over the classes that occur in the batch's truth, the background included: for two classes that is
-    the symmetric form. On predictions that are 0 or 1 it is one minus the IoU; between, it is convex.
+    The background is one of the classes: for two of them that is the symmetric form. On predictions that are
+    0 or 1 it is one minus the IoU, where that of a class neither there nor predicted is 1; between, convex.
 
     Args:
         logits: (N, C, H, W).
@@ -71,17 +71,16 @@ def lovasz_loss(logits: Tensor, target: Tensor) -> Tensor:
     Returns:
         float32 scalar in 0..1.
     """
-    counted = target != IGNORE_INDEX
-    probability = logits.float().softmax(1).movedim(1, -1)[counted]  # (pixels, C)
-    truth = target[counted]
-    losses = []
-    for c in truth.unique().tolist():
-        errors, order = ((truth == c).float() - probability[:, c]).abs().sort(descending=True)
-        foreground = (truth == c)[order]  # counts stay integers: float32 loses them above 2^24
-        kept = foreground.sum() - foreground.cumsum(0)
-        jaccard = 1 - kept / (foreground.sum() + (~foreground).cumsum(0))
-        losses.append(errors @ jaccard.diff(prepend=jaccard.new_zeros(1)))
-    return torch.stack(losses).mean() if losses else 0 * logits.float().sum()
+    classes = torch.arange(logits.shape[1], device=logits.device)[:, None]
+    truth = target.flatten(1)[:, None] == classes  # (N, C, pixels)
+    counted = (target != IGNORE_INDEX).flatten(1)[:, None]
+    errors = (truth.float() - logits.float().softmax(1).flatten(2)).abs() * counted
+    errors, order = errors.sort(-1, descending=True)  # pixels that do not count come last, and add nothing
+    there = truth.gather(-1, order)
+    size = there.sum(-1, keepdim=True)  # integers: float32 loses counts above 2^24
+    jaccard = 1 - (size - there.cumsum(-1)) / (size + (~there).cumsum(-1))
+    steps = jaccard.diff(prepend=torch.zeros_like(jaccard[..., :1]))
+    return (errors * steps).sum(-1).mean()
 
 
 def segmentation_loss(

@@ -89,25 +89,31 @@ def test_weights_weigh(batch) -> None:
 
 def test_lovasz_is_kornias() -> None:
     logits, target = torch.randn(3, 4, 8, 9, requires_grad=True), torch.randint(0, 4, (3, 8, 9))
-    # kornia takes the mean over pictures, we the batch as one: so one picture that holds them all
-    as_one = logits.movedim(0, 1).reshape(1, 4, 24, 9), target.reshape(1, 24, 9)
-    theirs, ours = kornia.losses.lovasz_softmax_loss(*as_one), lovasz_loss(logits, target)
+    target[1] = target[1].clamp(max=1)  # two classes are absent there
+    theirs, ours = kornia.losses.lovasz_softmax_loss(logits, target), lovasz_loss(logits, target)
     torch.testing.assert_close(ours, theirs)
     gradients = [torch.autograd.grad(loss, logits)[0] for loss in (ours, theirs)]
     torch.testing.assert_close(*gradients)
 
 
-def test_lovasz_of_sure_predictions_is_one_minus_iou_of_the_classes_there(batch) -> None:
+def test_lovasz_of_sure_predictions_is_one_minus_iou(batch) -> None:
     _, target = batch
     guess = torch.randint(0, 2, target.shape)
-    logits = 100.0 * F.one_hot(guess, 3).movedim(-1, 1)
-    target = target.where(target != 2, 1)  # the third class is absent
+    target = target.where(target != 2, 1)  # the third class is neither there nor predicted
     counted = target != 255
     ious = [
-        ((guess == c) & (target == c)).sum() / (((guess == c) | (target == c)) & counted).sum()
+        ((g == c) & (t == c)).sum() / (((g == c) | (t == c)) & here).sum()
+        for g, t, here in zip(guess, target, counted, strict=True)
         for c in (0, 1)
     ]
-    assert lovasz_loss(logits, target).item() == pytest.approx(1 - sum(ious).item() / 2, abs=1e-6)
+    logits = 100.0 * F.one_hot(guess, 3).movedim(-1, 1)
+    assert lovasz_loss(logits, target).item() == pytest.approx((4 - sum(ious).item()) / 6, abs=1e-6)
+
+
+def test_lovasz_leaves_ignored_pixels_out(batch) -> None:
+    logits, target = batch
+    cut = lovasz_loss(logits[:1, :, 2:], target[:1, 2:])  # the first two rows of the first picture are 255
+    torch.testing.assert_close(lovasz_loss(logits[:1], target[:1]), cut)
 
 
 def test_lovasz_of_nothing_is_nothing(batch) -> None:
