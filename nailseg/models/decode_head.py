@@ -78,14 +78,12 @@ class DecodeHead(nn.Module):
             weights, bias = self._mixed_weights()
 
         size = maps[0].shape[-2:]
-        # U leaves a constant alone, so the whole bias goes in with the finest stage. That one comes last:
-        # OpenVINO then adds while it multiplies. Adding in place is safe: neither a convolution nor an
-        # enlargement needs its output for the backward pass.
-        coarse = [F.conv2d(features, weight) for features, weight in zip(maps[1:], weights[1:], strict=True)]
-        mixed = F.interpolate(coarse[0], size=size, mode="bilinear", align_corners=False)
-        for small in coarse[1:]:
+        # U leaves a constant alone, so the whole bias goes in with the finest stage. Adding in place is safe:
+        # neither a convolution nor an enlargement needs its output for the backward pass.
+        mixed = F.conv2d(maps[0], weights[0], bias)
+        for features, weight in zip(maps[1:], weights[1:], strict=True):
+            small = F.conv2d(features, weight)
             mixed += F.interpolate(small, size=size, mode="bilinear", align_corners=False)
-        mixed += F.conv2d(maps[0], weights[0], bias)
         if self.batch_norm.training:
             mixed = self.batch_norm(mixed)
         # back to the usual order: with few classes, enlarging logits channels last is many times slower
