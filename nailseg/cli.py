@@ -14,7 +14,8 @@ import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from nailseg import __version__
 from nailseg.errors import ConfigError, NailsegError
@@ -50,7 +51,16 @@ def main(args: Sequence[str] | None = None) -> int:
         return guarded(verb)
     options = _parser().parse_args(args)
     with _ended_in_order():
-        return guarded(lambda: options.run(options))
+        return guarded(lambda: _call(**vars(options)))
+
+
+def _call(run: str, **options: Any) -> object:
+    """Calls what does a verb's work, `module:function`, with the verb's options; prints what it says."""
+    module, _, function = run.partition(":")
+    result = getattr(import_module(module), function)(**options)
+    if result is not None and not isinstance(result, int):
+        print(result)
+    return result
 
 
 @contextlib.contextmanager
@@ -115,11 +125,11 @@ def _parser() -> argparse.ArgumentParser:
         "--size", type=int, default=256, help="about how many pixels a side (default %(default)s)"
     )
     sample.add_argument("--seed", type=int, default=0, help="same seed, same pictures (default %(default)s)")
-    sample.set_defaults(run=_sample)
+    sample.set_defaults(run="nailseg.cli:_sample")
 
     index = verbs.add_parser("index", help="pair images with masks, split them, write the CSV")
     index.add_argument(
-        "folder", metavar="DIR", help="has Images/ and Masks/, or train|valid/{images,masks}; or a CSV"
+        "root", metavar="DIR", help="has Images/ and Masks/, or train|valid/{images,masks}; or a CSV"
     )
     index.add_argument("--out", metavar="CSV", help="default DIR/nails.csv")
     index.add_argument(
@@ -138,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
         "--no-twins", dest="twins", action="store_false", help="do not look for near twins (reads no file)"
     )
     index.add_argument("--seed", type=int, default=0, help="same seed, same split (default %(default)s)")
-    index.set_defaults(run=_index)
+    index.set_defaults(run="nailseg.data.splits:index_folder", progress=True)
 
     importer = verbs.add_parser("import", help="other people's formats -> Images/, Masks/ and nails.csv")
     importer.add_argument("kind", choices=["yolo", "coco", "hub"], help="hub: Hugging Face datasets")
@@ -161,23 +171,32 @@ def _parser() -> argparse.ArgumentParser:
     importer.add_argument(
         "--skip-bad", action="store_true", help="leave pictures with faults out, and say which"
     )
-    importer.add_argument("--columns", metavar="IMAGE,MASK", help="hub: which columns")
-    importer.add_argument("--subset", metavar="NAME", help="hub: which configuration of the data set")
     importer.add_argument(
-        "--mask-values", metavar="JSON", help="hub: what mask values or colours mean, as --data.mask_values"
+        "--columns", default=argparse.SUPPRESS, metavar="IMAGE,MASK", help="hub: which columns"
     )
-    importer.set_defaults(run=_import)
+    importer.add_argument(
+        "--subset", default=argparse.SUPPRESS, metavar="NAME", help="hub: which configuration of the data set"
+    )
+    importer.add_argument(
+        "--mask-values",
+        default=argparse.SUPPRESS,
+        metavar="JSON",
+        help="hub: what mask values or colours mean, as --data.mask_values",
+    )
+    importer.set_defaults(run="nailseg.data.importers:import_data")
 
     check = verbs.add_parser("check", help="find every fault of a data set, and say how to mend it")
     check.add_argument("csv", metavar="CSV", help="image,mask,split,group")
     check.add_argument("--root", metavar="DIR", help="folder the CSV's paths start from (default its own)")
-    check.add_argument("--json", action="store_true", help="faults and fingerprint as JSON")
+    check.add_argument("--json", dest="as_json", action="store_true", help="faults and fingerprint as JSON")
     check.add_argument("--allow", nargs="+", default=[], metavar="CODE", help="kinds of faults that pass")
     check.add_argument(
         "--for", dest="command", choices=("fit", "validate", "test"), default="fit", help="whose needs"
     )
     check.add_argument("--skip-bad", action="store_true", help="leave out rows that a fault names")
-    check.add_argument("--write-clean", metavar="DIR", help="copy the sound rows, masks as class indices")
+    check.add_argument(
+        "--write-clean", dest="clean", metavar="DIR", help="copy the sound rows, masks as class indices"
+    )
     check.add_argument("--sheet", metavar="PNG", help="thumbnails with outlines, worst suspects first")
     check.add_argument("--classes", nargs="+", default=["background", "nail"], metavar="NAME")
     check.add_argument(
@@ -186,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--max-pixels", type=int, default=200_000_000, help="most pixels of a picture (default %(default)s)"
     )
-    check.set_defaults(run=_check)
+    check.set_defaults(run="nailseg.check:check_csv")
 
     predict = verbs.add_parser("predict", help="write masks at the pictures' original size")
     predict.add_argument("paths", nargs="+", metavar="PATH", help="files, folders, globs and CSVs")
@@ -234,14 +253,14 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--devices", type=int, default=1, metavar="N", help="processes, or GPUs, that share the pictures"
     )
-    predict.set_defaults(run=_predict)
+    predict.set_defaults(run="nailseg.predict:predict_files")
 
     compare = verbs.add_parser("compare", help="paired differences of runs over the same images")
     compare.add_argument("reference", metavar="RUN", help="run folder, test folder or per_image.csv")
     compare.add_argument("runs", nargs="+", metavar="RUN", help="compared with the first")
     compare.add_argument("--out", metavar="DIR", help="default runs/compare-NAME-NAME")
     compare.add_argument("--seed", type=int, default=0, help="of the bootstrap (default %(default)s)")
-    compare.set_defaults(run=_compare)
+    compare.set_defaults(run="nailseg.cli:_compare")
 
     convert = verbs.add_parser("convert", help="NVlabs or mmsegmentation weights -> a model folder")
     convert.add_argument("file", metavar="FILE.pth", help="a SegFormer, or its encoder alone")
@@ -250,8 +269,10 @@ def _parser() -> argparse.ArgumentParser:
         "--classes", nargs="+", metavar="NAME", help="in index order; leave them out to fine-tune for others"
     )
     convert.add_argument("--encoder", action="store_true", help="leave the decode head out")
-    convert.add_argument("--licence", help="of the weights (default: NVIDIA's, non-commercial)")
-    convert.set_defaults(run=_convert)
+    convert.add_argument(
+        "--licence", default=argparse.SUPPRESS, help="of the weights (default: NVIDIA's, non-commercial)"
+    )
+    convert.set_defaults(run="nailseg.convert:convert")
 
     export = verbs.add_parser("export", help="a transformers folder, ONNX or OpenVINO, compared with torch")
     export.add_argument("model", metavar="M", help="a model folder, a checkpoint or a run folder")
@@ -272,7 +293,7 @@ def _parser() -> argparse.ArgumentParser:
         "--max-drop", type=float, default=0.005, help="most IoU it may cost, 0 to 1 (default %(default)s)"
     )
     export.add_argument("--push", metavar="OWNER/NAME", help="then send the folder to the Hugging Face hub")
-    export.set_defaults(run=_export)
+    export.set_defaults(run="nailseg.export:export_model")
 
     bench = verbs.add_parser("bench", help="how fast each form of a model is on this machine")
     bench.add_argument("model", metavar="M", help="a model folder, a checkpoint or an exported file")
@@ -283,7 +304,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--threads", type=int, nargs="+", default=[], metavar="N", help="default 1 and all")
     bench.add_argument("--repeats", type=int, default=20, metavar="N", help="default %(default)s")
     bench.add_argument("--out", metavar="DIR", help="also bench.json and bench.svg, in a new folder")
-    bench.set_defaults(run=_bench)
+    bench.set_defaults(run="nailseg.bench:bench")
 
     tryon = verbs.add_parser("tryon", help="a photograph with its nails in another colour")
     tryon.add_argument("photo", metavar="PHOTO")
@@ -293,7 +314,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     tryon.add_argument("--out", metavar="FILE", help="default NAME.tryon.png in the current folder")
     tryon.add_argument("--device", help="cpu, cuda, …; default a GPU if there is one")
-    tryon.set_defaults(run=_tryon)
+    tryon.set_defaults(run="nailseg.recolour:recolour_file")
 
     serve = verbs.add_parser("serve", help="a model behind HTTP, and a page to try it on")
     serve.add_argument(
@@ -303,7 +324,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=8000, help="0: a free one (default %(default)s)")
     serve.add_argument("--device", help="cpu, cuda, …; default a GPU if there is one")
     serve.add_argument("--threshold", type=_probability, metavar="model|P", help="as predict takes it")
-    serve.set_defaults(run=_serve)
+    serve.set_defaults(run="nailseg.cli:_serve")
 
     for name, text in LIGHTNING_VERBS.items():
         verbs.add_parser(name, help=text)
@@ -318,108 +339,24 @@ def _pixels(text: str) -> str | int:
     return text if text == "auto" else int(text)
 
 
-def _sample(options: argparse.Namespace) -> None:
+def _sample(folder: str, **options: int) -> str:
     from nailseg.data.synthetic import write_sample
 
-    files = write_sample(options.folder, options.count, options.size, options.seed)
-    print(f"{len(files)} pictures with masks in {options.folder}. Next: nailseg index {options.folder}")
+    files = write_sample(folder, **options)
+    return f"{len(files)} pictures with masks in {folder}. Next: nailseg index {folder}"
 
 
-def _index(options: argparse.Namespace) -> None:
-    from nailseg.data.splits import index_folder
-
-    report = index_folder(
-        options.folder,
-        out=options.out,
-        val=options.val,
-        test=options.test,
-        group=options.group,
-        seed=options.seed,
-        folds=options.folds,
-        twins=options.twins,
-        progress=True,
-    )
-    print(report)
-
-
-def _import(options: argparse.Namespace) -> None:
-    from nailseg.data.importers import import_data
-
-    hub = {name: getattr(options, name) for name in ("columns", "subset", "mask_values")}
-    report = import_data(
-        options.kind,
-        options.src,
-        options.out,
-        classes=options.classes,
-        exif=options.exif,
-        resplit=options.resplit,
-        seed=options.seed,
-        skip_bad=options.skip_bad,
-        **{name: value for name, value in hub.items() if value is not None},
-    )
-    print(report)
-
-
-def _check(options: argparse.Namespace) -> int:
-    from nailseg.check import check_csv
-
-    return check_csv(
-        options.csv,
-        root=options.root,
-        classes=options.classes,
-        mask_values=options.mask_values,
-        command=options.command,
-        allow=options.allow,
-        skip_bad=options.skip_bad,
-        as_json=options.json,
-        clean=options.write_clean,
-        sheet=options.sheet,
-        max_pixels=options.max_pixels,
-    )
-
-
-def _predict(options: argparse.Namespace) -> int:
-    from nailseg.predict import predict_files
-
-    return predict_files(**{name: value for name, value in vars(options).items() if name != "run"})
-
-
-def _convert(options: argparse.Namespace) -> None:
-    from nailseg.convert import convert
-
-    licence = {"licence": options.licence} if options.licence else {}
-    print(convert(options.file, options.folder, options.classes, options.encoder, **licence))
-
-
-def _export(options: argparse.Namespace) -> None:
-    from nailseg.export import export_model
-
-    print(export_model(**{name: value for name, value in vars(options).items() if name != "run"}))
-
-
-def _bench(options: argparse.Namespace) -> None:
-    from nailseg.bench import bench
-
-    print(bench(**{name: value for name, value in vars(options).items() if name != "run"}))
-
-
-def _tryon(options: argparse.Namespace) -> None:
-    from nailseg.recolour import recolour_file
-
-    print(recolour_file(**{name: value for name, value in vars(options).items() if name != "run"}))
-
-
-def _serve(options: argparse.Namespace) -> None:
+def _serve(**options: Any) -> None:
     try:
         from nailseg.server import serve
     except ImportError as error:
         raise ConfigError(
             f"nailseg serve needs what is not installed ({error}). Run: pip install 'nailseg[serve]'"
         ) from error
-    serve(**{name: value for name, value in vars(options).items() if name != "run"})
+    serve(**options)
 
 
-def _compare(options: argparse.Namespace) -> None:
+def _compare(reference: str, runs: list[str], **options: Any) -> str:
     from nailseg.compare import compare_runs
 
-    print(compare_runs([options.reference, *options.runs], options.out, options.seed))
+    return compare_runs([reference, *runs], **options)

@@ -35,8 +35,8 @@ OFTEN, MOST_SIZES, MOST_SEEN = 3, 4, 1000
 """At which picture of one size OpenVINO gets a graph for that size, for how many sizes at most, and of how
 many sizes it is counted how often they came."""
 
-ONE_SIZE_PIXELS = 3 * 1_000_000
-"""Values of a batch (N x 3 x H x W) up to which that pays; the network's own work does not grow with them."""
+ONE_SIZE_PIXELS = 1_000_000
+"""Up to so many pixels in a batch; a larger one's time is spent around the network, and memory counts."""
 
 
 def runtime(name: str) -> ModuleType:
@@ -186,8 +186,8 @@ class OpenVinoBackend(_Graph):
             if len(self.seen) > MOST_SEEN:  # sizes that never come again
                 self.seen.clear()
             self.seen[shape] += 1
-            due = self.seen[shape] == OFTEN and math.prod(shape) <= ONE_SIZE_PIXELS
-            due = due and len(self.one_size) < MOST_SIZES
+            due = self.seen[shape] == OFTEN and shape not in self.one_size
+            due = due and len(self.one_size) < MOST_SIZES and math.prod(shape) <= 3 * ONE_SIZE_PIXELS
         if due:  # without the lock: the other threads go on with the graph for any size
             graph = self.graph.clone()
             graph.reshape(shape)

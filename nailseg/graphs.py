@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nailseg.model_info import ModelInfo
     from nailseg.models.network import Network
 
-OPSET = 18  # the first whose Resize can antialias
+OPSET = 18
 
 
 class Fit(nn.Module):

@@ -147,7 +147,7 @@ def predict_files(
         known = {record["mask"]: record for part in parts for record in part.records}
         records = _all_records(jobs, known, told, wish, segment.class_names)
         for name, as_text in shared.items():
-            _write(out / name, as_text(records, segment.class_names).encode())
+            write_file(out / name, as_text(records, segment.class_names).encode())
     log.info("%d masks in %s", len(jobs) - len(failures), out)
     for failure in failures:
         log.error("not done: %s", failure)
@@ -244,7 +244,7 @@ def _save(job: Job, result: Result, wish: Wish) -> dict[str, Any] | None:
         record = objects.describe(job.picture, job.mask, result.mask, result.probability)
     for name, index in wish.files(job.mask, result.class_names).items():
         if not (wish.out / name).exists():  # an earlier run's
-            _write(wish.out / name, _encoded(result, name, index, wish))
+            write_file(wish.out / name, _encoded(result, name, index, wish))
     return record
 
 
@@ -253,10 +253,8 @@ def _encoded(result: Result, name: Path, index: int | None, wish: Wish) -> bytes
     if name.suffix == ".jpg":
         return encoded(result.overlay(), ".jpg")
     if index is not None:
-        pixels = np.rint(result.probability[index] * 65535).astype(np.uint16)
-    else:
-        pixels = result.mask * np.uint8(255 if len(result.class_names) == 2 and not wish.as_index else 1)
-    return encoded(pixels, ".png")
+        return encoded(predictor.in_16_bits(result.probability[index]), ".png")
+    return encoded(result.mask_pixels(wish.as_index), ".png")
 
 
 def _all_records(
@@ -282,7 +280,7 @@ def _all_records(
     return records
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
     """Writes all of a file or nothing: a mask that is there is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.part")

@@ -42,9 +42,18 @@ class Result:
         """Probability of any class but the background; float32 (H, W), 0..1."""
         return np.clip(1 - self.probability[0], 0, 1)
 
+    def mask_pixels(self, as_index: bool = False) -> np.ndarray:
+        """The mask as files hold it; uint8 (H, W): 0 and 255 of two classes, else, or if asked, the index."""
+        return self.mask * np.uint8(255 if len(self.class_names) == 2 and not as_index else 1)
+
     def overlay(self, opacity: float = 0.5) -> np.ndarray:
         """The picture with the classes painted over it; uint8 (H, W, 3), RGB."""
         return drawing.overlay(self.image, self.mask, opacity)
+
+
+def in_16_bits(probability: np.ndarray) -> np.ndarray:
+    """Probabilities as files hold them: uint16, 65535 is certain."""
+    return np.rint(probability * 65535).astype(np.uint16)
 
 
 class Backend(Protocol):

@@ -8,6 +8,7 @@ from nailseg import predictor, tryon
 from nailseg.data.reading import read_image
 from nailseg.errors import ConfigError, DataError, OutputError
 from nailseg.overlay import encoded
+from nailseg.predict import write_file
 
 FORMATS = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -43,7 +44,5 @@ def recolour_file(
     if not result.mask.any():
         raise DataError(f"{photo}: expected {' or '.join(result.class_names[1:])} in it, found none.")
     painted = tryon.paint(image, tryon.coat(result.mask, result.foreground()), chosen)
-    content = encoded(painted, path.suffix.lower())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    write_file(path, encoded(painted, path.suffix.lower()))
     return path

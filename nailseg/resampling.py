@@ -14,7 +14,7 @@ from nailseg.geometry import larger
 
 TILE = 16
 """Rows of a result that are made together. Most of a whole picture's matrix is zero; of the matrix that makes
-16 rows from the stretch of pixels they need, about a fifth is not."""
+16 rows from the stretch of pixels they need, about a tenth is not."""
 
 
 def bilinear_matrix(reached: int, size: int, device: torch.device) -> Tensor:

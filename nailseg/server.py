@@ -114,8 +114,8 @@ def web_app(segment: Segmenter, hosts: Sequence[str] = ("*",)) -> FastAPI:
             if answer == "overlay":
                 return _image(".jpg", result.overlay())
             if answer == "probability":
-                return _image(".png", np.rint(result.foreground() * 65535).astype(np.uint16))
-            return _image(".png", result.mask * np.uint8(255 if len(result.class_names) == 2 else 1))
+                return _image(".png", predictor.in_16_bits(result.foreground()))
+            return _image(".png", result.mask_pixels())
 
         return await worked(action)
 
