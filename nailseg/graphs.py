@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import io
 import json
 import logging
 import math
 import warnings
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,7 +20,7 @@ from nailseg.geometry import MULTIPLE
 from nailseg.metrics import class_index
 from nailseg.model_info import INFO_FILE
 from nailseg.models.building import quiet_transformers
-from nailseg.models.decode_head import DecodeHead
+from nailseg.models.frozen import frozen
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     from nailseg.model_info import ModelInfo
     from nailseg.models.network import Network
 
-OPSET = 18
+OPSET = 20  # the first with GELU as one node
 
 
 class Fit(nn.Module):
@@ -104,44 +102,6 @@ class Deployed(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         fitted = self.fit(image)
         return self.restore(self.body(fitted), fitted, image)
-
-
-def adaptive_pool(image: Tensor, cells: int | tuple[int, int]) -> Tensor:
-    """`nn.AdaptiveAvgPool2d` as products of matrices: that one is exported for the example's size only.
-
-    Args:
-        image: float (N, C, H, W).
-        cells: height and width of what comes out, or both in one.
-
-    Returns:
-        (N, C, *cells).
-    """
-    both = cells if isinstance(cells, tuple) else (cells, cells)
-    rows, columns = (_pooling(n, size, image) for n, size in zip(both, image.shape[-2:], strict=True))
-    return rows @ image @ columns.T
-
-
-def _pooling(cells: int, size: int, like: Tensor) -> Tensor:
-    """(cells, size): the share of each row of pixels in each cell; cells overlap where they do not divide."""
-    cell = torch.arange(cells, device=like.device)[:, None]
-    pixel = torch.arange(size, device=like.device)[None]
-    inside = (pixel >= cell * size // cells) & (pixel < ((cell + 1) * size + cells - 1) // cells)
-    return inside.to(like.dtype) / inside.sum(1, keepdim=True)
-
-
-def frozen(network: Network) -> Network:
-    """A copy for inference, the decode head's products formed once and for all, pooling for any size."""
-    network = copy.deepcopy(network).cpu().eval().requires_grad_(False)
-    for module in network.modules():
-        if isinstance(module, nn.AdaptiveAvgPool2d):
-            # not another module in its place: UperNet keeps its own list of them
-            module.forward = partial(adaptive_pool, cells=module.output_size)
-    head = getattr(getattr(network, "hf", None), "decode_head", None)
-    if isinstance(head, DecodeHead):
-        products = head._mixed_weights()
-        head._mixed_weights = lambda: products  # type: ignore[method-assign]
-        head.linear_projections = head.linear_fuse = None  # the file has no use for what they came from
-    return network
 
 
 def metadata(info: ModelInfo) -> dict[str, str]:

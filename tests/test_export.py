@@ -18,10 +18,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 import nailseg
-from nailseg import artifact, bench, export, graphs
+from nailseg import artifact, bench, export
 from nailseg.cli import main
 from nailseg.data.mask_values import MaskValues
 from nailseg.errors import ConfigError, DataError, WeightsError
@@ -306,27 +305,6 @@ def test_a_plain_vit_exports_too(tmp_path, capsys) -> None:
         assert np.abs(expected.probability - found.probability).max() < 1e-3
     assert main(["export", str(folder), "--format", "hf", "--out", str(tmp_path / "hf")]) == 1
     assert "found the plain ViT" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("cells", [1, 3, (2, 6)])
-def test_pooling_for_any_size_is_torchs(cells) -> None:
-    stock = nn.Sequential(nn.AdaptiveAvgPool2d(cells))
-    for height, width in ((4, 6), (7, 5), (2, 3), (13, 16)):
-        image = torch.rand(2, 3, height, width)
-        assert torch.allclose(graphs.frozen(stock)(image), stock(image), atol=1e-6)
-
-
-def test_pooling_exports_for_sizes_that_were_no_example(tmp_path) -> None:
-    runtime = pytest.importorskip("onnxruntime")
-    stock = nn.Sequential(nn.AdaptiveAvgPool2d(3))
-    free = torch.export.Dim.DYNAMIC
-    sizes = ({0: free, 2: free, 3: free},)
-    program = graphs._export(graphs.frozen(stock), (torch.rand(2, 3, 4, 6),), sizes, ["image"], ["pooled"])
-    session = runtime.InferenceSession(program.SerializeToString())
-    for height, width in ((7, 5), (13, 16)):
-        image = torch.rand(1, 3, height, width)
-        (found,) = session.run(None, {"image": image.numpy()})
-        assert np.abs(found - stock(image).numpy()).max() < 1e-6
 
 
 # not for its time: after it, a process with OpenVINO loaded may die when it starts another

@@ -1,0 +1,56 @@
+"""The mean of runs that differ in their seed alone: `python experiments/average.py OUT RUN RUN --csv CSV --root DIR`.
+
+Networks that start from the same weights and do not go far stay in one valley of the loss, and the middle of
+it is better than its sides (Wortsman et al. 2022, "Model soups"). OUT becomes like a run folder: model/, with the
+threshold of the validation part and the test's numbers, and test/, the report.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Trainer
+from safetensors.torch import load_file, save_file
+
+from nailseg import artifact, report
+from nailseg.data.datamodule import SegmentationDataModule
+from nailseg.task import SegmentationTask
+
+
+def averaged(folders: list[Path], out: Path) -> None:
+    """Writes the mean of model folders' weights as a model folder, everything else as the first one's."""
+    states = [load_file(folder / "model.safetensors") for folder in folders]
+    network = artifact.open_network(folders[0])
+    artifact.write_model_folder(out, network, artifact.info_of(folders[0]))
+    mean = {
+        name: torch.stack([state[name].double() for state in states]).mean(0).to(value.dtype)
+        for name, value in states[0].items()
+    }
+    save_file(mean, out / "model.safetensors", metadata={"format": "pt"})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("out", type=Path, help="new folder")
+    parser.add_argument("runs", type=Path, nargs="+", help="run folders with model/")
+    parser.add_argument("--csv", type=Path, required=True)
+    parser.add_argument("--root", type=Path)
+    options = parser.parse_args()
+    mean = options.out / "mean"
+    averaged([run / "model" for run in options.runs], mean)
+    info = artifact.info_of(mean)
+    data = SegmentationDataModule(csv=options.csv, root=options.root, size=info.image_size, batch_size=16)
+    task = SegmentationTask(weights=str(mean), class_names=data.class_names, image_size=data.size)
+    trainer = Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, devices=1)
+    trainer.validate(task, data, verbose=False)
+    print(f"validation\n{report.summary_table(task.summary)}", flush=True)
+    task.choose_threshold()
+    trainer.test(task, data, verbose=False)
+    metrics, _ = report.write_report(options.out / "test", task, data, "test", mean)
+    print(f"test\n{report.summary_table(metrics)}")
+    task.data_facts = data.facts()
+    task.save(options.out / "model", metrics=metrics)
+
+
+if __name__ == "__main__":
+    main()
