@@ -7,9 +7,12 @@ probability.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
+import glob
 import json
+import logging
 import statistics
 import subprocess
 import sys
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from nailseg.predictor import Backend
+
+log = logging.getLogger("nailseg")
 
 BASELINE = "transformers"
 """transformers' own model between the same steps before and after it, eager torch in float32."""
@@ -125,7 +130,10 @@ def bench(
         raise ConfigError(
             f"--threads {threads}, --repeats {repeats}, --size {size}: expected numbers from 1 on."
         )
-    with tempfile.TemporaryDirectory() as scratch:
+    # the folder first: a name that is taken is refused before anything is timed
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(artifact.new_folder(out)) if out is not None else None
+        scratch = stack.enter_context(tempfile.TemporaryDirectory())
         info, sources, openers = _forms(model, size, Path(scratch))
         side = size or info.image_size
         picture = cv2.resize(pictures_of(images)[0], (side, side))[None]
@@ -134,8 +142,7 @@ def bench(
         for number in threads:
             backends = {form: opener(number) for form, opener in openers.items()}
             rows += _timed(backends, picture, number, repeats, costs)
-    if out is not None:
-        with artifact.new_folder(out) as folder:
+        if folder is not None:
             (folder / "bench.json").write_text(json.dumps([vars(row) for row in rows], indent=2) + "\n")
             (folder / "bench.svg").write_text(latencies([vars(row) for row in rows]))
     return f"{model}, one picture of {side} x {side}, {repeats} times each\n{table(rows)}"
@@ -147,8 +154,7 @@ def _forms(
     """The model's nailseg.json, and of each form its file or folder, and what opens it with some threads."""
     if file := exported_file(model):
         form = {".onnx": "onnx", ".xml": "openvino"}[file.suffix]
-        source = file if form == "onnx" else file.parent
-        return open_exported(file).info, {form: source}, {form: partial(open_exported, file, "cpu")}
+        return open_exported(file).info, {form: file}, {form: partial(open_exported, file, "cpu")}
     reference = open_torch(locate(model), "cpu")
     network = reference.network
     info = dataclasses.replace(reference.info, image_size=size or reference.info.image_size)
@@ -178,13 +184,17 @@ def _forms(
 
 def _probe(form: str, source: Path, side: int) -> tuple[float | None, float, float]:
     """Peak memory in MiB, seconds until a first picture is done, MiB on disk."""
-    files = [file for file in source.rglob("*") if file.is_file()] or [source]
-    on_disk = sum(file.stat().st_size for file in files) / 2**20
+    # of a file (model.xml) what bears its name
+    files = source.rglob("*") if source.is_dir() else source.parent.glob(f"{glob.escape(source.stem)}.*")
+    on_disk = sum(file.stat().st_size for file in files if file.is_file()) / 2**20
     command = [sys.executable, "-W", "ignore", "-c", PROBE, str(source), str(side), form]
     begin = time.perf_counter()
     said = subprocess.run(command, check=False, capture_output=True, text=True)
     seconds = time.perf_counter() - begin
     memory = int(said.stdout.split()[-1]) / 1024 if said.returncode == 0 else None
+    if memory is None:
+        reason = (said.stderr.strip().splitlines() or ["no reason given"])[-1]
+        log.warning("%s: memory and start could not be measured in a process of its own (%s)", form, reason)
     return memory, seconds, on_disk
 
 

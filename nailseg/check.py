@@ -70,7 +70,7 @@ def check_csv(
     told = fingerprint(seen.findings, seen.values) if seen.values else {}
     print(json.dumps(_plain(seen, told, allow), indent=1) if as_json else _text(seen, told))
     if sheet:
-        write_png(sheet, draw_sheet(seen))
+        write_png(sheet, draw_sheet(seen, max_pixels=max_pixels))
     if clean:
         write_clean(seen, clean, max_pixels)
     return int(bool(seen.faults))

@@ -120,11 +120,13 @@ def _parser() -> argparse.ArgumentParser:
 
     sample = verbs.add_parser("sample", help="draw a sample data set: Images/1..4 and Masks/1..4")
     sample.add_argument("folder", metavar="DIR", help="a folder that has no Images/ or Masks/ yet")
-    sample.add_argument("--count", type=int, default=240, help="how many pictures (default %(default)s)")
+    sample.add_argument("--count", type=_whole, default=240, help="how many pictures (default %(default)s)")
     sample.add_argument(
-        "--size", type=int, default=256, help="about how many pixels a side (default %(default)s)"
+        "--size", type=_whole, default=256, help="about how many pixels a side (default %(default)s)"
     )
-    sample.add_argument("--seed", type=int, default=0, help="same seed, same pictures (default %(default)s)")
+    sample.add_argument(
+        "--seed", type=_whole, default=0, help="same seed, same pictures (default %(default)s)"
+    )
     sample.set_defaults(run="nailseg.cli:_sample")
 
     index = verbs.add_parser("index", help="pair images with masks, split them, write the CSV")
@@ -147,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     index.add_argument(
         "--no-twins", dest="twins", action="store_false", help="do not look for near twins (reads no file)"
     )
-    index.add_argument("--seed", type=int, default=0, help="same seed, same split (default %(default)s)")
+    index.add_argument("--seed", type=_whole, default=0, help="same seed, same split (default %(default)s)")
     index.set_defaults(run="nailseg.data.splits:index_folder", progress=True)
 
     importer = verbs.add_parser("import", help="other people's formats -> Images/, Masks/ and nails.csv")
@@ -167,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
         help="how the labelling tool showed turned photographs, if SRC does not say (default %(default)s)",
     )
     importer.add_argument("--resplit", action="store_true", help="deal splits anew, groups whole")
-    importer.add_argument("--seed", type=int, default=0, help="of the splits dealt (default %(default)s)")
+    importer.add_argument("--seed", type=_whole, default=0, help="of the splits dealt (default %(default)s)")
     importer.add_argument(
         "--skip-bad", action="store_true", help="leave pictures with faults out, and say which"
     )
@@ -200,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--sheet", metavar="PNG", help="thumbnails with outlines, worst suspects first")
     check.add_argument("--classes", nargs="+", default=["background", "nail"], metavar="NAME")
     check.add_argument(
-        "--mask-values", type=json.loads, metavar="JSON", help='e.g. \'{"0": "background", "255": "nail"}\''
+        "--mask-values", type=_table, metavar="JSON", help='e.g. \'{"0": "background", "255": "nail"}\''
     )
     check.add_argument(
         "--max-pixels", type=int, default=200_000_000, help="most pixels of a picture (default %(default)s)"
@@ -259,7 +261,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("reference", metavar="RUN", help="run folder, test folder or per_image.csv")
     compare.add_argument("runs", nargs="+", metavar="RUN", help="compared with the first")
     compare.add_argument("--out", metavar="DIR", help="default runs/compare-NAME-NAME")
-    compare.add_argument("--seed", type=int, default=0, help="of the bootstrap (default %(default)s)")
+    compare.add_argument("--seed", type=_whole, default=0, help="of the bootstrap (default %(default)s)")
     compare.set_defaults(run="nailseg.cli:_compare")
 
     convert = verbs.add_parser("convert", help="NVlabs or mmsegmentation weights -> a model folder")
@@ -332,11 +334,29 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _probability(text: str) -> str | float:
-    return text if text == "model" else float(text)
+    try:
+        return text if text == "model" else float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected model, or a number from 0 to 1, found {text}") from error
 
 
 def _pixels(text: str) -> str | int:
-    return text if text == "auto" else int(text)
+    return text if text == "auto" else _whole(text)
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, found {text}")
+    return int(text)
+
+
+def _table(text: str) -> dict[str, Any]:
+    try:
+        if isinstance(table := json.loads(text), dict):
+            return table
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"expected JSON, values and what they mean in braces, found {text}")
 
 
 def _sample(folder: str, **options: int) -> str:

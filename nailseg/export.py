@@ -91,6 +91,11 @@ def export_model(
             f"--precision {precision}: expected --format {able} and --csv CSV, whose test rows say what it "
             f"costs; found --format {format} and {'no --csv' if csv is None else csv}."
         )
+    if format == "hf" and csv is not None:
+        raise ConfigError(
+            f"--csv {csv}: expected with --format onnx or openvino, whose graphs are measured on it, found "
+            "hf, the very weights. Leave it out."
+        )
     if file := exported_file(model):
         raise ConfigError(
             f"{model}: expected a model folder or a checkpoint, found the export {file}. Export the "
@@ -174,8 +179,7 @@ def measure_loss(reference: Backend, exported: Backend, csv: str, root: str | No
     from nailseg.data.mask_values import MaskValues
 
     names, values = reference.info.class_names, reference.info.mask_values
-    meaning = dict(MaskValues.from_dict(values).mapping) if values else None
-    data = SegmentationDataModule(csv, root, names, meaning)
+    data = SegmentationDataModule(csv, root, names, MaskValues.from_dict(values) if values else None)
     data.setup("test")
     dataset = data.dataset("test")
     counts = {backend: ConfusionMatrix(len(names)) for backend in (reference, exported)}

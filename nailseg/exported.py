@@ -82,8 +82,9 @@ def open_exported(file: Path, device: str | None = None, threads: int | None = N
         )
     if not file.is_file():
         raise WeightsError(f"{file}: expected an exported model, found nothing. nailseg export writes them.")
-    if threads is None and os.environ.get("OMP_NUM_THREADS", "").isdecimal():
-        threads = int(os.environ["OMP_NUM_THREADS"])
+    wished = os.environ.get("OMP_NUM_THREADS", "")
+    if threads is None and wished.isdecimal() and int(wished):
+        threads = int(wished)
     if threads is not None and threads < 1:
         raise ConfigError(f"--threads: expected a number from 1 on, found {threads}.")
     return (OnnxBackend if file.suffix == ".onnx" else OpenVinoBackend)(file, threads)

@@ -56,7 +56,7 @@ def train_folds(args: list[str]) -> int:
         if (found := len(list(folder.glob("fold-*.csv")))) != folds:
             raise ConfigError(f"--resume {folder}: expected {folds} files fold-K.csv, found {found}.")
     else:
-        dealt = deal_rows(load_manifest(table, root).rows, folds)
+        dealt = deal_rows(load_manifest(table, root, strict=False).rows, folds)
         name = runs.option(args, "--name") or runs.run_name(args) or "fit"
         folder = artifact.free_path(Path(runs.option(args, "--runs") or runs.RUNS) / f"{name}-folds")
         folder.mkdir(parents=True)

@@ -155,6 +155,11 @@ class NailsegCLI(LightningCLI):
             raise ConfigError(
                 "folds: expected as an option, --folds K; found in a config. Take it out there."
             )
+        if options.resume and not (self.subcommand == "fit" and options.ckpt_path):  # nailseg.train, too
+            raise ConfigError(
+                f"resume: expected as an option of a training, --resume {options.resume}; found in a config "
+                f"or with {self.subcommand}. Take it out there."
+            )
         if not 0 <= options.ema_decay < 1:
             raise ConfigError(
                 f"--ema_decay: expected a number from 0 up to below 1, found {options.ema_decay}."
@@ -253,8 +258,9 @@ class NailsegCLI(LightningCLI):
         try:
             self.trainer.fit(model, **kwargs)
         except NailsegError:
-            # data that is refused leaves no run folder behind either
-            if self.trainer.is_global_zero and not self.options.resume and not checkpoints.exists():
+            # data that is refused leaves no run folder behind either; a run that diverges leaves its curves
+            begun = checkpoints.exists() or (self.folder / "metrics.csv").exists()
+            if self.trainer.is_global_zero and not self.options.resume and not begun:
                 shutil.rmtree(self.folder)
             raise
         except SystemExit:
@@ -270,7 +276,7 @@ class NailsegCLI(LightningCLI):
             return
         best = self.best.best_model_path
         if not best:  # --trainer.limit_val_batches 0, or --trainer.max_steps before the first validation
-            best = self.folder / "checkpoints" / "last.ckpt"
+            best = Path(self.best.dirpath) / "last.ckpt"  # rank 0 chose the folder
             log.info("nothing was validated: taking %s", best)
         artifact.load_checkpoint_weights(self.model.network, artifact.read_checkpoint(best), best)
         if self.best.best_model_path:

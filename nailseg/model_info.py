@@ -79,8 +79,17 @@ def locate(source: str | Path) -> str:
 
     Returns:
         A path, or whatever else `source` was (a hub name, `b0`).
+
+    Raises:
+        WeightsError: a run that was broken off before it wrote its model.
     """
     if str(source) == SHIPPED and not Path(SHIPPED).exists():
         return str(Path(__file__).parent / "weights" / SHIPPED)
     inside = Path(source) / "model"
+    begun = Path(source) / "checkpoints" / "best.ckpt"
+    if begun.is_file() and not inside.exists():
+        raise WeightsError(
+            f"{source}: expected a run with its folder model, found one that was broken off. Give {begun}, "
+            f"or go on with the training: python -m nailseg.train --resume {source}"
+        )
     return str(inside if (inside / INFO_FILE).is_file() else source)

@@ -65,8 +65,10 @@ class Wish:
     def files(self, mask: Path, class_names: Sequence[str]) -> dict[Path, int | None]:
         """Relative paths of a picture's files, the mask last; with its class where it is a probability."""
         files: dict[Path, int | None] = {mask.with_suffix(".overlay.jpg"): None} if self.overlays else {}
-        for index, name in list(enumerate(class_names))[1:] if self.probability else []:
-            of_class = "" if len(class_names) == 2 else "." + re.sub(r"[^\w .+-]", "_", name)
+        safe = [re.sub(r"[^\w .+-]", "_", name) for name in class_names]
+        for index, name in list(enumerate(safe))[1:] if self.probability else []:
+            unique = name if safe.count(name) == 1 else f"{name}-{index}"
+            of_class = "" if len(class_names) == 2 else f".{unique}"
             files[mask.with_suffix(f".probability{of_class}.png")] = index
         return {**files, mask: None}
 
@@ -210,8 +212,16 @@ def _load_and_predict(
 def _predict(jobs: list[Job], rank: int, segment: Segmenter, wish: Wish) -> Part:
     """Predicts pictures and writes what is wished; reading and writing go on beside the network."""
     failures: list[str] = []
-    writing: deque[Future[dict[str, Any] | None]] = deque()
-    records: list[dict[str, Any] | None] = []
+    writing: deque[tuple[Job, Future[dict[str, Any] | None]]] = deque()
+    records: list[dict[str, Any]] = []
+
+    def finish(job: Job, saved: Future[dict[str, Any] | None]) -> None:
+        try:
+            if record := saved.result():
+                records.append(record)
+        except OutputError as error:  # an overlay that its format cannot hold
+            failures.append(f"{job.file}: {error}")
+
     with ThreadPoolExecutor(2) as pool:
         reading = ((job, pool.submit(predictor.as_array, job.file)) for job in jobs)
         shown = tqdm(_ahead(reading), total=len(jobs), unit="image", disable=len(jobs) < 2 or rank > 0)
@@ -221,11 +231,12 @@ def _predict(jobs: list[Job], rank: int, segment: Segmenter, wish: Wish) -> Part
             except DataError as error:
                 failures.append(str(error))
                 continue
-            writing.append(pool.submit(_save, job, result, wish))
+            writing.append((job, pool.submit(_save, job, result, wish)))
             if len(writing) > AHEAD:
-                records.append(writing.popleft().result())
-        records += [future.result() for future in writing]
-    return Part(failures, [record for record in records if record is not None])
+                finish(*writing.popleft())
+        for one in writing:
+            finish(*one)
+    return Part(failures, records)
 
 
 def _ahead(items: Iterator[T]) -> Iterator[T]:
@@ -272,6 +283,11 @@ def _all_records(
             record = told[job.picture.as_posix()] | {"mask": job.mask.as_posix()}
         elif record is None and (wish.out / job.mask).exists():
             mask = read_mask_values(wish.out / job.mask)
+            if mask.ndim != 2 or (len(class_names) > 2 and mask.max() >= len(class_names)):
+                raise DataError(
+                    f"{wish.out / job.mask}: expected a mask that an earlier run wrote, "
+                    f"of {len(class_names)} classes, found another picture. Move it away, and resume again."
+                )
             # two classes are 0/255, or 0/1 if an earlier run was told so
             mask = (mask > 0).view(np.uint8) if len(class_names) == 2 else mask
             record = objects.describe(job.picture, job.mask, mask)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from nailseg import artifact, runs
 from nailseg.data.faults import FaultError
@@ -41,32 +42,27 @@ def adapted_arguments(args: list[str]) -> list[str]:
         DataError: the CSV is at fault.
     """
     configs = [Path(path) for path in runs.options(args, "--config", "-c")]
-    asked = runs.option(args, "--adapt")
-    if asked is None:
-        asked = next(
-            (str(found) for c in reversed(configs) if (found := runs.value_in(c, "adapt", None))), ""
-        )
-    if asked.lower() != "true":
-        return args
 
     def value(part: str | None, name: str) -> Any:
         given = runs.option(args, f"--{part}.{name}" if part else f"--{name}")
         found = (runs.value_in(config, name, part) for config in reversed(configs))
         return given if given is not None else next((v for v in found if v is not None), None)
 
-    if str(value(None, "adapt")).lower() != "true":
+    if yaml.safe_load(str(value(None, "adapt"))) is not True:
         return args
     if (table := value("data", "csv")) is None:
         raise ConfigError("--adapt: expected --data.csv, found none. Make one with: nailseg index DIR")
-    rows = [row for row in load_manifest(table, value("data", "root")).rows if row.split == "train"]
+    manifest = load_manifest(table, value("data", "root"), strict=False)  # the data module is the judge
+    rows = manifest.select("train")
     if not rows:
         raise ConfigError(f"{table}: expected rows with the split train, found none.")
-    root = Path(value("data", "root") or Path(table).parent)
-    longer = typical_side([root / row.image for row in rows])
+    longer = typical_side([manifest.path(row.image) for row in rows])
     weights = value("model", "weights")
     info = artifact.info_of(weights) if weights else None
     on_gpu = torch.cuda.is_available() and value("trainer", "accelerator") != "cpu"
-    chosen = recipe(len(rows), longer, info.image_size if info else None, on_gpu)
+    batch = value("data", "batch_size")  # the rest follows from it
+    batch = int(batch) if str(batch).isdecimal() and int(batch) > 0 else None
+    chosen = recipe(len(rows), longer, info.image_size if info else None, on_gpu, batch)
     own = {name: choice for name, choice in chosen.items() if value(*_split(name)) is None}
     log.info(
         "recipe for %d training pictures of about %d pixels on a %s (give any of it to override):\n  %s",
@@ -80,7 +76,9 @@ def adapted_arguments(args: list[str]) -> list[str]:
     return [*(f"--config={c}" for c in configs), *(f"--{name}={v}" for name, v in own.items()), *rest]
 
 
-def recipe(images: int, longer: int, trained_at: int | None, on_gpu: bool) -> dict[str, float | int]:
+def recipe(
+    images: int, longer: int, trained_at: int | None, on_gpu: bool, batch: int | None = None
+) -> dict[str, float | int]:
     """The options for a set of a size; found on subsets of 20, 50 and 200 photographs (experiments/LOG.md).
 
     Args:
@@ -88,6 +86,7 @@ def recipe(images: int, longer: int, trained_at: int | None, on_gpu: bool) -> di
         longer: their longer side in pixels, typically.
         trained_at: longer side the weights were made for; None if unknown.
         on_gpu: a CPU gets smaller crops, smaller batches and fewer steps.
+        batch: pictures of a step, if that is settled.
 
     Returns:
         Option names, as the command line has them, with their values.
@@ -95,7 +94,7 @@ def recipe(images: int, longer: int, trained_at: int | None, on_gpu: bool) -> di
     limit = trained_at or 512 if not on_gpu else 512
     eval_size = max(MULTIPLE, min(limit, round(longer / MULTIPLE) * MULTIPLE))
     size = eval_size if on_gpu else max(MULTIPLE, round(0.8 * eval_size / MULTIPLE) * MULTIPLE)
-    batch = min(images, 16 if on_gpu else 8)
+    batch = min(images, batch or (16 if on_gpu else 8))
     # ten times the pictures want three times the steps: each is seen less often, and there is more to learn
     steps = round(35 * math.sqrt(images)) * (2 if on_gpu else 1)
     per_epoch = images // batch

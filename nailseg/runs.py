@@ -127,7 +127,9 @@ def evaluation_arguments(args: list[str]) -> tuple[list[str], str]:
     configs = [Path(path) for path in options(args, "--config", "-c")]
     source = option(args, "--ckpt_path") or option(args, "--model.weights")
     if source is None:
-        source = next((str(best) for config in configs if (best := _best_beside(config)).is_file()), None)
+        source = next(
+            (str(best) for config in reversed(configs) if (best := _best_beside(config)).is_file()), None
+        )
     if source is None:
         source = next((found for config in reversed(configs) if (found := value_in(config, "weights"))), None)
     if source is None:

@@ -105,9 +105,15 @@ class SegmentationTask(LightningModule):
     ) -> None:
         super().__init__()
         not_negative = {"lr": lr, "head_lr_multiplier": head_lr_multiplier, "power": power}
-        for option, value in (not_negative | {"surface_tolerance": surface_tolerance}).items():
+        not_negative |= {"weight_decay": weight_decay, "surface_tolerance": surface_tolerance}
+        losses = {"cross_entropy": cross_entropy_weight, "dice": dice_weight, "lovasz": lovasz_weight}
+        for option, value in (not_negative | {f"{loss}_weight": w for loss, w in losses.items()}).items():
             if not value >= 0:
                 raise ConfigError(f"--model.{option}: expected a number from 0 on, found {value}.")
+        if not any(losses.values()):
+            raise ConfigError("--model.dice_weight …: expected a loss with a weight above 0, found none.")
+        if not 0 <= drop_path < 1:
+            raise ConfigError(f"--model.drop_path: expected a rate from 0 up to below 1, found {drop_path}.")
         if not 0 <= warmup <= 1:
             raise ConfigError(f"--model.warmup: expected a share of the run from 0 to 1, found {warmup}.")
         if step_epochs < 1 or not 0 < step_factor <= 1:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -213,6 +214,8 @@ def test_lower_precision_only_with_its_price(model, openvino, drawn, tmp_path, m
     assert main(["export", str(model), "--format", "hf", "--precision", "bf16", "--out", "x"]) == 1
     assert "--precision bf16: expected --format openvino and --csv" in capsys.readouterr().err
     csv = ["--csv", str(drawn / "nails.csv")]
+    assert main(["export", str(model), "--format", "hf", "--out", "x", *csv]) == 1
+    assert "found hf, the very weights. Leave it out" in capsys.readouterr().err
     assert main([*args, str(tmp_path / "half"), *csv]) == 0
     assert re.search(r"foreground IoU on 6 test images 0\.\d{4} -> 0\.\d{4}", capsys.readouterr().out)
     sizes = [(folder / "model.bin").stat().st_size for folder in (tmp_path / "half", openvino)]
@@ -288,6 +291,25 @@ def test_push_sends_the_whole_folder_to_a_private_repository(model, tmp_path, mo
     files = ["README.md", "config.json", "model.safetensors", "nailseg.json", "preprocessor_config.json"]
     assert calls == [("me/nails", True, True), ("me/nails", files)]
     assert "the hub/me/nails" in capsys.readouterr().out
+
+
+def test_the_price_is_measured_on_masks_with_soft_edges_too(drawn, tmp_path) -> None:
+    for path in (drawn / "Masks").rglob("*.png"):
+        soft = cv2.GaussianBlur(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), (5, 5), 1.0)
+        (tmp_path / path.relative_to(drawn)).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / path.relative_to(drawn)), soft)
+    shutil.copytree(drawn / "Images", tmp_path / "Images")
+    shutil.copy(drawn / "nails.csv", tmp_path)
+
+    class Nothing:
+        values = MaskValues(((0, 0), (255, 1)), ("background", "nail"), smooth=True)
+        info = SimpleNamespace(class_names=["background", "nail"], mask_values=values.to_dict())
+
+        def __call__(self, images: np.ndarray) -> tuple[np.ndarray, None]:
+            return np.zeros(images.shape[:3], np.uint8), None
+
+    said = export.measure_loss(Nothing(), Nothing(), str(tmp_path / "nails.csv"), None, 0.01)
+    assert said == "foreground IoU on 6 test images 0.0000 -> 0.0000"
 
 
 def test_a_plain_vit_exports_too(tmp_path, capsys) -> None:

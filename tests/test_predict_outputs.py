@@ -19,6 +19,7 @@ from nailseg import artifact, inputs
 from nailseg.cli import main
 from nailseg.errors import ConfigError
 from nailseg.models.segformer import SegFormer
+from nailseg.predict import Wish
 from tests.conftest import TINY
 
 NAMES = ["1/a", "1/b", "2/c", "2/d", "e"]
@@ -265,3 +266,32 @@ def test_torchrun_does_each_picture_once(mixed_model, photos, tmp_path) -> None:
     assert done.stderr.count("5 masks in") == 1
     for name in [*pngs(tmp_path / "one"), "polygons.json"]:
         assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+
+
+def test_a_picture_that_no_jpeg_can_hold_stops_no_other(predict, photos, capsys) -> None:
+    Image.fromarray(np.zeros((1, 65_600), np.uint8)).save(photos / "Images" / "wide.png")
+    code, out = predict(photos / "Images", "--overlay")
+    assert code == 1
+    said = capsys.readouterr().err
+    assert "not done: " in said
+    assert "wide.png: expected a picture that fits into .jpg, found 65600 x 1 pixels" in said
+    assert sorted(pngs(out)) == sorted(f"{name}.png" for name in NAMES)
+
+
+def test_resume_lists_no_picture_that_is_no_mask(predict, photos, capsys) -> None:
+    code, out = predict(photos / "Images/1")
+    assert code == 0
+    shutil.copy(photos / "Images/1/a.png", out / "a.png")
+    assert predict(photos / "Images/1", "--resume", "--csv")[0] == 1
+    assert "a.png: expected a mask that an earlier run wrote" in capsys.readouterr().err
+
+
+def test_classes_of_like_names_have_files_of_their_own() -> None:
+    wish = Wish(Path(), False, True, False, False, False, None)
+    files = wish.files(Path("a.png"), ["background", "x/y", "x:y", "z"])
+    assert [str(name) for name in files] == [
+        "a.probability.x_y-1.png",
+        "a.probability.x_y-2.png",
+        "a.probability.z.png",
+        "a.png",
+    ]

@@ -37,6 +37,27 @@ def test_without_adapt_nothing_changes(drawn) -> None:
     assert adapted_arguments([*args, "--adapt=false"]) == [*args, "--adapt=false"]
 
 
+def test_yes_is_true_as_the_parser_has_it(drawn) -> None:
+    assert "--trainer.max_epochs" in " ".join(
+        adapted_arguments([f"--data.csv={drawn / 'nails.csv'}", "--adapt=yes"])
+    )
+
+
+def test_steps_follow_from_the_batch_that_is_given(drawn) -> None:
+    def epochs(*given: str) -> int:
+        found = adapted_arguments([f"--data.csv={drawn / 'nails.csv'}", "--adapt=true", *given])
+        return int(next(a for a in found if a.startswith("--trainer.max_epochs=")).partition("=")[2])
+
+    assert epochs("--data.batch_size=2") < epochs()
+
+
+def test_a_row_that_is_there_twice_is_the_data_modules_business(drawn, tmp_path) -> None:
+    lines = (drawn / "nails.csv").read_text().splitlines()
+    (tmp_path / "twice.csv").write_text("\n".join([*lines, lines[1]]) + "\n")
+    args = ["--data.csv=twice.csv", f"--data.root={drawn}", "--data.skip_bad=true", "--adapt=true"]
+    assert len(adapted_arguments(args)) > len(args)
+
+
 def test_adapt_needs_data() -> None:
     with pytest.raises(ConfigError, match=r"expected --data\.csv"):
         adapted_arguments(["--adapt=true"])

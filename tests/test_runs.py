@@ -1,7 +1,8 @@
 import pytest
 
 from nailseg import runs
-from nailseg.errors import ConfigError
+from nailseg.errors import ConfigError, WeightsError
+from nailseg.model_info import locate
 
 
 @pytest.fixture(autouse=True)
@@ -82,3 +83,12 @@ def test_wandb_is_offline_without_a_key_and_off_when_told(tmp_path, monkeypatch)
     (again,) = runs.wandb_loggers(tmp_path, rank=0)
     assert not again._offline
     assert again._id == logger._id, "a resumed run continues the same curve"
+
+
+def test_a_run_that_was_broken_off_says_what_there_is(tmp_path) -> None:
+    checkpoint = tmp_path / "runs" / "x" / "checkpoints" / "best.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    with pytest.raises(WeightsError, match=r"broken off\. Give .*best\.ckpt, or go on with the training"):
+        locate(tmp_path / "runs" / "x")
+    assert locate(checkpoint) == str(checkpoint)

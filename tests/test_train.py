@@ -346,6 +346,15 @@ def test_no_logger_and_a_frozen_encoder(drawn, tiny_folder, tmp_path, monkeypatc
         (["fit", "--data.csv", "x.csv", "--name", "a/b"], 1, "--name: expected a name without folders"),
         (["fit", "--data.csv", "x.csv", "--ema_decay", "2"], 1, "--ema_decay: expected a number from 0"),
         (["fit", "--data.csv", "x.csv", "--model.lr", "-1"], 1, "--model.lr: expected a number from 0"),
+        (["fit", "--data.csv", "x.csv", "--model.weight_decay", "-1"], 1, "--model.weight_decay: expected a"),
+        (["fit", "--data.csv", "x.csv", "--model.dice_weight", "-1"], 1, "--model.dice_weight: expected a"),
+        (["fit", "--data.csv", "x.csv", "--model.drop_path", "1"], 1, "--model.drop_path: expected a rate"),
+        (
+            ["test", "--data.csv", "x.csv", "--model.weights", "nailseg-b0", "--resume", "x"],
+            1,
+            "resume: expected as an option of",
+        ),
+        (["sample", "x", "--count", "0"], 1, "--count 0, --size 256, --seed 0: expected 1 picture or more"),
         (
             ["fit", "--data.csv", "x.csv", "--trainer.enable_checkpointing", "false"],
             1,
@@ -376,8 +385,28 @@ def test_refused_data_leaves_no_run_folder(start, drawn, tiny_folder, tmp_path, 
     assert list((tmp_path / "runs").iterdir()) == []
 
 
+def test_resume_in_a_config_overwrites_no_run(tmp_path, capsys) -> None:
+    run = tmp_path / "runs" / "precious"
+    run.mkdir(parents=True)
+    (tmp_path / "again.yaml").write_text(f"resume: {run}\n")
+    assert main(["fit", "--config", "again.yaml", "--data.csv", "x.csv"]) == 1
+    assert "resume: expected as an option of a training" in capsys.readouterr().err
+    assert list(run.iterdir()) == []
+
+
 @pytest.mark.parametrize(
-    "args", [["fit", "--data.size", "many"], ["nonsense"], ["fit", "--no.such.option", "1"]]
+    "args",
+    [
+        ["fit", "--data.size", "many"],
+        ["nonsense"],
+        ["fit", "--no.such.option", "1"],
+        ["sample", "x", "--seed", "-1"],
+        ["compare", "a", "b", "--seed", "one"],
+        ["check", "x.csv", "--mask-values", "5"],
+        ["check", "x.csv", "--mask-values", "{"],
+        ["predict", "x.jpg", "--model", "m", "--out", "o", "--threshold", "high"],
+        ["predict", "x.jpg", "--model", "m", "--out", "o", "--tile", "-2"],
+    ],
 )
 def test_the_parser_exits_with_2(args) -> None:
     with pytest.raises(SystemExit) as stop:

@@ -152,7 +152,7 @@ class SegmentationDataset(Dataset):
 
     def fixed_bytes(self, row: int) -> int:
         """Size of what `fixed` gives in `train` and `val`, which caches keep, from the picture's header."""
-        height, width = image_size(self.root / self.rows[row].image)
+        height, width = image_size(self.root / self.rows[row].image, self.max_pixels)
         if self.mode == "train":
             height, width = shrunk_size(height, width, self.size, self.resize, self.transform.largest)
             return 4 * height * width

@@ -9,6 +9,7 @@ from nailseg.errors import ConfigError
 from nailseg.geometry import MULTIPLE
 
 MAX_CLASSES = 254
+ENTRIES = ("found", "wrong", "per_image")  # objects_found_NAME, dice_per_image_NAME … in what a test writes
 """Masks are 8 bits: 255 means ignore, 254 is kept for what has no class yet."""
 
 
@@ -52,6 +53,12 @@ def valid_class_names(classes: Sequence[str]) -> tuple[str, ...]:
         problem = "names that differ"
     elif "background" in names[1:]:
         problem = "background as the first name"
+    elif "foreground" in names and len(names) > 2:
+        problem = "another name than foreground, which in curves is the mean of several classes"
+    elif taken := [
+        name for name in names for other in names for part in ENTRIES if name == f"{part}_{other}"
+    ]:
+        problem = f"names that the report's columns cannot mix up with others' (another one than {taken[0]})"
     if problem:
         raise ConfigError(
             f"--data.classes: expected {problem}, found {classes!r}. "

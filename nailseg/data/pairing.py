@@ -32,7 +32,7 @@ def pair_folders(root: str | Path) -> Pairs:
     are passed over.
 
     Args:
-        root: folder to search; links to folders are followed where they stay inside it.
+        root: folder to search; links to folders below it are not followed.
 
     Raises:
         DataError: no such folder.

@@ -141,7 +141,7 @@ def _header(data: bytes | mmap.mmap, name: str, max_pixels: int, verify: bool) -
     header = read_header(data, name, verify)  # type: ignore[arg-type]  # a memory map slices like bytes
     if header.height * header.width > max_pixels:
         message = f"expected at most {max_pixels:,} pixels, found {header.width} x {header.height}"
-        fix = "Make it smaller, or raise the limit if you trust the file."
+        fix = "Make it smaller; for training and check, --data.max_pixels and --max-pixels raise the limit."
         raise refuse("too-large", name, message, fix)
     if header.height * header.width == 0:
         raise damaged(name, f"{header.width} x {header.height} pixels")

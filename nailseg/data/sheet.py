@@ -8,7 +8,7 @@ import numpy as np
 from nailseg.data.checks import Inspection
 from nailseg.data.fingerprint import count_nails, foreground_share
 from nailseg.data.looking import Finding
-from nailseg.data.reading import read_image, read_mask
+from nailseg.data.reading import MAX_PIXELS, read_image, read_mask
 from nailseg.errors import DataError
 from nailseg.overlay import contact_sheet, overlay, side_by_side
 
@@ -47,26 +47,26 @@ def suspects(seen: Inspection) -> list[tuple[Finding, str]]:
     return ordered
 
 
-def draw_sheet(seen: Inspection, count: int = 48) -> np.ndarray:
+def draw_sheet(seen: Inspection, count: int = 48, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Draws the first `count` suspects, 6 in a row; uint8 (H, W, 3), RGB."""
-    tiles = [_tile(seen, finding, word) for finding, word in suspects(seen)[:count]]
+    tiles = [_tile(seen, finding, word, max_pixels) for finding, word in suspects(seen)[:count]]
     if not tiles:
         tiles = [np.full((TILE + TEXT, TILE, 3), 255, np.uint8)]
     rows = [tiles[start : start + PER_ROW] for start in range(0, len(tiles), PER_ROW)]
     return contact_sheet([side_by_side(row) for row in rows])
 
 
-def _tile(seen: Inspection, finding: Finding, word: str) -> np.ndarray:
+def _tile(seen: Inspection, finding: Finding, word: str, max_pixels: int) -> np.ndarray:
     tile = np.full((TILE + TEXT, TILE, 3), 255, np.uint8)
     row, manifest = finding.row, seen.manifest
     try:
-        picture = read_image(manifest.path(row.image))
+        picture = read_image(manifest.path(row.image), max_pixels)
         scale = TILE / max(picture.shape[:2])
         size = [max(1, round(side * scale)) for side in picture.shape[1::-1]]
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         tile[: size[1], : size[0]] = picture
         if row.mask and seen.values is not None:
-            mask = read_mask(manifest.path(row.mask), seen.values)
+            mask = read_mask(manifest.path(row.mask), seen.values, max_pixels)
             mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
             tile[: size[1], : size[0]] = overlay(picture, mask, 0.35)
     except DataError:

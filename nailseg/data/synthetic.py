@@ -15,7 +15,9 @@ from tqdm import tqdm
 from nailseg.data import synthetic_scene as scene
 from nailseg.data.synthetic_hand import make_hand, place
 from nailseg.data.synthetic_paint import Layer, paint_hand
-from nailseg.errors import OutputError
+from nailseg.errors import ConfigError, OutputError
+
+SMALLEST = 16  # pixels a side
 
 # how many nails the images show, in turn; 6 stands for six to ten
 _NAILS = (5, 2, 0, 6, 4, 5, 1, 6, 3, 5, 2, 6, 4, 5, 1, 6)
@@ -40,8 +42,14 @@ def write_sample(folder: str | Path, count: int = 240, size: int = 256, seed: in
         The images' paths in the order drawn.
 
     Raises:
+        ConfigError: No image, fewer than 16 pixels, or a seed below 0.
         OutputError: Images/ or Masks/ in `folder` already contains something.
     """
+    if count < 1 or size < SMALLEST or seed < 0:
+        raise ConfigError(
+            f"--count {count}, --size {size}, --seed {seed}: expected 1 picture or more, of {SMALLEST} "
+            "pixels or more, and a seed from 0 on."
+        )
     folders = [Path(folder) / name for name in ("Images", "Masks")]
     for filled in folders:
         if filled.exists() and (not filled.is_dir() or any(filled.iterdir())):

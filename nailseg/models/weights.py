@@ -140,8 +140,12 @@ def _hub_folder(name: str) -> Path:
     from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    cached = try_to_load_from_cache(name, "config.json", cache_dir=constants.HF_HUB_CACHE)
-    if isinstance(cached, str) and weight_file(Path(cached).parent):
+    cached, preprocessor = (
+        try_to_load_from_cache(name, file, cache_dir=constants.HF_HUB_CACHE)
+        for file in ("config.json", "preprocessor_config.json")
+    )
+    there_already = isinstance(cached, str) and weight_file(Path(cached).parent) is not None
+    if there_already and preprocessor is not None:  # the file, or the knowledge that there is none
         return Path(cached).parent
 
     try:
@@ -160,6 +164,13 @@ def _hub_folder(name: str) -> Path:
             f"hub. Check the spelling; b0 to b5 start from random weights."
         ) from error
     except Exception as error:  # which errors mean "no network" changes with the hub library's HTTP client
+        if there_already:  # transformers' from_pretrained fetches no more for a model
+            logger.warning(
+                "%s: the cache has no preprocessor_config.json and the hub cannot be reached; taking "
+                "ImageNet's mean and deviation",
+                name,
+            )
+            return Path(cached).parent
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise WeightsError(
             f"weights {name!r}: not a folder here, not in the Hugging Face cache ({constants.HF_HUB_CACHE}), "
