@@ -57,15 +57,23 @@ nails: setup ## index real photographs (NAILS=folder with Images/ and Masks/), t
 	test -f runs/nails.csv || { mkdir -p runs && $(BIN)/nailseg index $(NAILS) --out runs/nails.csv; }
 	$(BIN)/python -m nailseg.train --config scratch_b0.yaml --data.csv runs/nails.csv --data.root $(NAILS)
 
-# the model that ships, on its own split (the photographs are not part of the project); resumed where it was broken off
+# the model that ships, on its own split (the photographs are not part of the project); a part that was broken off is resumed
 SPLIT := --data.csv experiments/nailseg_b0_split.csv --data.root $(NAILS)
-resume = $(if $(wildcard runs/$(1)/checkpoints/last.ckpt),--resume runs/$(1),--config $(1).yaml --name $(1))
-PARTS := $(if $(GPU),nailseg_b0_gpu,scratch_b0 nailseg_b0 nailseg_b0_320)
-train-nailseg-b0: setup ## train the model that ships (NAILS=folder): five hours on 2 cores, or GPU=1; go on where it stopped
-	$(foreach part,$(PARTS),test -d runs/$(part)/model || $(BIN)/python -m nailseg.train $(call resume,$(part)) $(SPLIT) || exit 1;)
+SEEDS := 0 1
+SHIPPED := runs/$(if $(GPU),nailseg_b0_gpu,nailseg_b0_mean)
+part = $(if $(wildcard runs/$(1)/checkpoints/last.ckpt),--resume runs/$(1),--config $(2).yaml --name $(1) --seed_everything $(or $(3),0))
+train = test -d runs/$(1)/model || $(BIN)/python -m nailseg.train $(call part,$(1),$(2),$(3)) $(SPLIT) || exit 1;
+train-nailseg-b0: setup ## train the model that ships (NAILS=folder): eight hours on 2 cores, or GPU=1; go on where it stopped
+ifdef GPU
+	$(call train,nailseg_b0_gpu,nailseg_b0_gpu)
+else
+	$(foreach name,scratch_b0 nailseg_b0 nailseg_b0_320,$(call train,$(name),$(name)))
+	$(foreach seed,$(SEEDS),$(call train,nailseg_b0_416_$(seed),nailseg_b0_416,$(seed)))
+	test -d $(SHIPPED) || $(BIN)/python experiments/average.py $(SHIPPED) $(SEEDS:%=runs/nailseg_b0_416_%) $(SPLIT:--data.%=--%)
+endif
 
-ship-nailseg-b0: setup ## put the last part's run into the package, in half precision
-	$(BIN)/python experiments/ship.py runs/$(lastword $(PARTS))
+ship-nailseg-b0: setup ## put that run into the package, in half precision
+	$(BIN)/python experiments/ship.py $(SHIPPED)
 
 wheel: setup ## build the package into dist/
 	$(BIN)/python -m build --outdir dist

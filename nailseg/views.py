@@ -7,11 +7,13 @@ weighted by the distance to the tile's edge, so that no seam shows.
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 from numbers import Integral
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from tqdm import tqdm
 
 from nailseg.errors import ConfigError
 
@@ -64,10 +66,13 @@ def look(
             f"where they then look as in training; if not, leave it out"
         )
     probability = np.zeros((len(backend.info.class_names), height, width), np.float32)
-    for rows, row_weights in tiles(height, tile):
-        for columns, column_weights in tiles(width, tile):
-            part = _augmented(backend, image[rows, columns], tta)[1]
-            probability[:, rows, columns] += part * (row_weights[:, None] * column_weights)
+    grid = list(itertools.product(tiles(height, tile), tiles(width, tile)))
+    # a large photograph takes minutes, a server's log wants no bar
+    for (rows, row_weights), (columns, column_weights) in tqdm(
+        grid, unit="tile", delay=3, leave=False, disable=None
+    ):
+        part = _augmented(backend, image[rows, columns], tta)[1]
+        probability[:, rows, columns] += part * (row_weights[:, None] * column_weights)
     return _most_probable(probability), probability
 
 
