@@ -35,11 +35,13 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+", help="run folders with model/")
     parser.add_argument("--csv", type=Path, required=True)
     parser.add_argument("--root", type=Path)
+    parser.add_argument("--size", type=int, help="longer side it looks at, in pixels; default the first run's")
     options = parser.parse_args()
     mean = options.out / "mean"
     averaged([run / "model" for run in options.runs], mean)
     info = artifact.info_of(mean)
-    data = SegmentationDataModule(csv=options.csv, root=options.root, size=info.image_size, batch_size=16)
+    size = options.size or info.image_size
+    data = SegmentationDataModule(csv=options.csv, root=options.root, size=size, batch_size=16)
     task = SegmentationTask(weights=str(mean), class_names=data.class_names, image_size=data.size)
     trainer = Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, devices=1)
     trainer.validate(task, data, verbose=False)
