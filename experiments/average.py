@@ -1,8 +1,10 @@
-"""The mean of runs that differ in their seed alone: `python experiments/average.py OUT RUN RUN --csv CSV --root DIR`.
+"""The mean of runs that differ in their seed alone.
+
+    python experiments/average.py OUT RUN RUN --csv CSV --root DIR
 
 Networks that start from the same weights and do not go far stay in one valley of the loss, and the middle of
-it is better than its sides (Wortsman et al. 2022, "Model soups"). OUT becomes like a run folder: model/, with the
-threshold of the validation part and the test's numbers, and test/, the report.
+it is better than its sides (Wortsman et al. 2022, "Model soups"). OUT becomes like a run folder: model/, with
+the threshold of the validation part and the test's numbers, and test/, the report.
 """
 
 import argparse
@@ -35,7 +37,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+", help="run folders with model/")
     parser.add_argument("--csv", type=Path, required=True)
     parser.add_argument("--root", type=Path)
-    parser.add_argument("--size", type=int, help="longer side it looks at, in pixels; default the first run's")
+    parser.add_argument("--size", type=int, help="its longer side in pixels; default the first run's")
     options = parser.parse_args()
     mean = options.out / "mean"
     averaged([run / "model" for run in options.runs], mean)

@@ -16,7 +16,7 @@ from nailseg.data.manifest import load_manifest
 from nailseg.data.options import valid_class_names
 from nailseg.data.reading import MAX_PIXELS
 from nailseg.data.sheet import draw_sheet
-from nailseg.errors import OutputError
+from nailseg.errors import ConfigError, OutputError
 from nailseg.overlay import write_png
 
 NEEDED = {"fit": FIT_SPLITS, "validate": ("val",), "test": ("test",)}
@@ -57,6 +57,8 @@ def check_csv(
     Raises:
         NailsegError: the CSV or an option cannot be read, or something would be overwritten.
     """
+    if sheet and not sheet.lower().endswith(".png"):
+        raise ConfigError(f"--sheet {sheet}: expected a name that ends in .png. Choose another.")
     if sheet and os.path.exists(sheet):
         raise OutputError(f"{sheet}: expected a new file, found an old one. Move it away or name another.")
     manifest = load_manifest(csv, root, strict=False)

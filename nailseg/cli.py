@@ -81,6 +81,13 @@ def guarded(action: Callable[[], object]) -> int:
     _log_to_stderr()
     try:
         result = action()
+    except (NotADirectoryError, FileExistsError) as error:
+        print(
+            f"nailseg: {error.filename}: expected a folder or a new name, found that it, or what it lies in, "
+            f"is a file ({error.strerror}). Choose another place.",
+            file=sys.stderr,
+        )
+        return 1
     except (NailsegError, OSError) as error:  # OSError: a full disk, a folder without permission
         print(f"nailseg: {error}", file=sys.stderr)
         return 1
@@ -250,7 +257,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="auto|PX",
         help="cut large photographs into blended tiles of PX pixels; auto: the network's own size",
     )
-    predict.add_argument("--resume", action="store_true", help="leave out what is done already")
+    predict.add_argument("--resume", action="store_true", help="leave out pictures whose files are all there")
     predict.add_argument("--device", help="cpu, cuda, …; default a GPU if there is one")
     predict.add_argument(
         "--devices", type=int, default=1, metavar="N", help="processes, or GPUs, that share the pictures"

@@ -157,8 +157,8 @@ class NailsegCLI(LightningCLI):
             )
         if options.resume and not (self.subcommand == "fit" and options.ckpt_path):  # nailseg.train, too
             raise ConfigError(
-                f"resume: expected as an option of a training, --resume {options.resume}; found in a config "
-                f"or with {self.subcommand}. Take it out there."
+                f"resume: expected as an option of a training, --resume {options.resume}; found in "
+                f"{'a config' if self.subcommand == 'fit' else self.subcommand}. Take it out there."
             )
         if not 0 <= options.ema_decay < 1:
             raise ConfigError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -11,7 +12,7 @@ import numpy as np
 from nailseg import overlay as drawing
 from nailseg import views
 from nailseg.data.reading import decode_image, image_of_pillow, read_image
-from nailseg.errors import ConfigError, DataError
+from nailseg.errors import ConfigError, DataError, WeightsError
 from nailseg.exported import exported_file, open_exported
 from nailseg.model_info import SHIPPED, ModelInfo, locate
 
@@ -207,9 +208,16 @@ def load(
     if file := exported_file(model):
         backend: Backend = open_exported(file, device, threads)
     else:
+        place = locate(model)
+        elsewhere = re.fullmatch(r"[^/]+/[^/]+|b[0-5]", place)  # on the hub, or nobody has trained it
+        if not elsewhere and not Path(place).exists():
+            raise WeightsError(
+                f"--model {model}: expected {SHIPPED}, a model folder, a run folder, a checkpoint, an export "
+                f"or a model of the hub (owner/name); found nothing there (looked from {Path.cwd()})."
+            )
         from nailseg.torch_backend import open_torch  # an exported model needs no torch
 
-        backend = open_torch(locate(model), device)
+        backend = open_torch(place, device)
     if threshold == "model":
         threshold = backend.info.threshold
         if threshold is None:

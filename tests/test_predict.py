@@ -151,6 +151,14 @@ def test_other_inputs_are_named(model) -> None:
         segment(None)
 
 
+def test_a_model_that_is_not_there_is_named() -> None:
+    for name in ("nix", "nailseg-b1", "./runs/none/model"):
+        with pytest.raises(
+            WeightsError, match=rf"--model {name}: expected nailseg-b0, a model folder, a run"
+        ):
+            nailseg.load(name)
+
+
 def test_an_untrained_model_is_refused() -> None:
     with pytest.raises(WeightsError, match="nobody has trained"):
         nailseg.load("b0", device="cpu")

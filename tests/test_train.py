@@ -354,6 +354,7 @@ def test_no_logger_and_a_frozen_encoder(drawn, tiny_folder, tmp_path, monkeypatc
             1,
             "resume: expected as an option of",
         ),
+        (["check", "x.csv", "--sheet", "x.bmp"], 1, "--sheet x.bmp: expected a name that ends in .png"),
         (["sample", "x", "--count", "0"], 1, "--count 0, --size 256, --seed 0: expected 1 picture or more"),
         (
             ["fit", "--data.csv", "x.csv", "--trainer.enable_checkpointing", "false"],
@@ -383,6 +384,13 @@ def test_refused_data_leaves_no_run_folder(start, drawn, tiny_folder, tmp_path, 
     assert mask.name in errors
     assert "Traceback" not in errors
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_file_where_a_folder_should_be(tmp_path, capsys) -> None:
+    (tmp_path / "file").write_text("precious")
+    assert main(["sample", "file", "--count", "1"]) == 1
+    assert "file/Images/1: expected a folder or a new name, found that it" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "precious"
 
 
 def test_resume_in_a_config_overwrites_no_run(tmp_path, capsys) -> None:

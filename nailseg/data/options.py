@@ -58,7 +58,7 @@ def valid_class_names(classes: Sequence[str]) -> tuple[str, ...]:
     elif taken := [
         name for name in names for other in names for part in ENTRIES if name == f"{part}_{other}"
     ]:
-        problem = f"names that the report's columns cannot mix up with others' (another one than {taken[0]})"
+        problem = f"a name other than {taken[0]}, which columns of the report need for another class"
     if problem:
         raise ConfigError(
             f"--data.classes: expected {problem}, found {classes!r}. "
