@@ -31,7 +31,8 @@ log = logging.getLogger("nailseg")
 PAGE = Path(__file__).parent / "page" / "index.html"
 
 MAX_BYTES, MAX_PIXELS, MAX_SIDE = 64_000_000, 50_000_000, 16_000
-"""Of a picture that is sent. One of 50 million pixels takes some 3 GB of memory while it is looked at."""
+"""Of a picture that is sent. While one of 50 million pixels is looked at, it takes 3 GB of memory; in an
+OpenVINO model 5 GB."""
 
 AT_ONCE = 2
 """Pictures that are decoded, looked at or encoded at a time, each in a thread; the others wait."""
