@@ -9,8 +9,10 @@ from nailseg.errors import ConfigError
 from nailseg.geometry import MULTIPLE
 
 MAX_CLASSES = 254
-ENTRIES = ("found", "wrong", "per_image")  # objects_found_NAME, dice_per_image_NAME … in what a test writes
 """Masks are 8 bits: 255 means ignore, 254 is kept for what has no class yet."""
+
+ENTRIES = ("found", "wrong", "per_image")
+"""What stands before a class's name in what a test writes: objects_found_NAME, dice_per_image_NAME."""
 
 
 def reading_processes(training_processes: int) -> int:
