@@ -36,7 +36,7 @@ OFTEN, MOST_SIZES, MOST_SEEN = 3, 4, 1000
 many sizes it is counted how often they came."""
 
 ONE_SIZE_PIXELS = 1_000_000
-"""Up to so many pixels in a batch; a larger one's time is spent around the network, and memory counts."""
+"""Up to so many pixels in a batch: of larger ones a graph of their own was no faster, or slower."""
 
 
 def runtime(name: str) -> ModuleType:
