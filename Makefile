@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 setup: $(VENV)/.installed ## make .venv with the pinned packages
 
 demo: setup ## draw data, train, test, predict: minutes on a laptop, ends with a table and a picture
-	$(BIN)/python -m nailseg.demo
+	$(BIN)/python -m nailseg.cli.demo
 
 test: lint ## the test suite, as CI runs it
 	$(BIN)/python -m pytest --ignore tests/test_export.py

@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from nailseg.data.synthetic import write_sample
+from nailseg.data.synthetic.sample import write_sample
 
 
 def measure(*arguments: str) -> tuple[float, float, float]:

@@ -23,9 +23,9 @@ from pathlib import Path
 from lightning.pytorch import Trainer
 
 from nailseg.data.datamodule import SegmentationDataModule
-from nailseg.data.synthetic import write_sample
-from nailseg.report import write_report
-from nailseg.task import SegmentationTask
+from nailseg.data.synthetic.sample import write_sample
+from nailseg.evaluation.report import write_report
+from nailseg.training.task import SegmentationTask
 
 
 def write_csv(folder: Path, count: int) -> Path:

@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 from transformers import SegformerForSemanticSegmentation
 
-from nailseg.models.architectures import network_class
-from nailseg.models.building import quiet_transformers
+from nailseg.models.loading import quiet_transformers
+from nailseg.models.registry import network_class
 
 FLOORS = {"b0": 2.0, "b2": 2.5, "mix_transformer/b0": 1.0}
 

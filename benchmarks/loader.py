@@ -28,11 +28,11 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from nailseg.data.augmentation import DEFAULT_AUGMENTATION, Augmentation
 from nailseg.data.cache import SETTLED
 from nailseg.data.datamodule import SegmentationDataModule
 from nailseg.data.dataset import SegmentationDataset
-from nailseg.data.synthetic import write_sample
-from nailseg.data.transforms import DEFAULT_AUGMENTATION, Augmentation
+from nailseg.data.synthetic.sample import write_sample
 from nailseg.models.segformer import SegFormer
 
 ASKED = {"12 megapixels": 10.0, "nails": 1.5}

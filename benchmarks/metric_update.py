@@ -15,7 +15,7 @@ import time
 import torch
 from torchmetrics.segmentation import DiceScore
 
-from nailseg.metrics import ConfusionMatrix, class_index
+from nailseg.metrics.confusion import ConfusionMatrix, class_index
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from nailseg import train
-from nailseg.models.architectures import network_class
+from nailseg.models.registry import network_class
 
 SPLIT = Path(__file__).parent / "nailseg_b0_split.csv"
 SIZE, BATCH, TRAINED = 128, 16, 2156

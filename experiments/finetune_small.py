@@ -17,8 +17,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from nailseg import train
-from nailseg.cli import main as nailseg
-from nailseg.data.reading import read_image
+from nailseg.cli.main import main as nailseg
+from nailseg.data.io.images import read_image
 
 SPLIT = Path(__file__).parent / "nailseg_b0_split.csv"
 SIZES = (20, 50, 200)

@@ -19,10 +19,10 @@ from monai.losses import FocalLoss, TverskyLoss
 from torch import Tensor
 from torch.nn import functional as F
 
-from nailseg import task
-from nailseg.artifact import open_network
-from nailseg.cli import main as nailseg
-from nailseg.losses import cross_entropy, lovasz_loss, segmentation_loss, soft_dice_loss
+from nailseg.checkpoints.model_folder import open_network
+from nailseg.cli.main import main as nailseg
+from nailseg.training import task
+from nailseg.training.losses import cross_entropy, lovasz_loss, segmentation_loss, soft_dice_loss
 from nailseg.types import IGNORE_INDEX, Batch
 
 SPLIT = Path(__file__).parent / "nailseg_b0_split.csv"

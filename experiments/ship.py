@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 import nailseg
-from nailseg import artifact
+from nailseg.checkpoints import model_folder
 from nailseg.model_info import SHIPPED
 
 DATA = '"nails_segmentation-vsf0o" version 1, workspace s-workspace-jfczg, Roboflow Universe, CC BY 4.0'
@@ -21,11 +21,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("run", type=Path, help="run folder with model/ and test/")
     options = parser.parse_args()
-    network = artifact.open_network(options.run / "model")
-    info = artifact.info_of(options.run / "model")
+    network = model_folder.open_network(options.run / "model")
+    info = model_folder.info_of(options.run / "model")
     info.origin = ORIGIN
     folder = Path(nailseg.__file__).parent / "weights" / SHIPPED
-    artifact.write_model_folder(folder, network, info, half=True)
+    model_folder.write_model_folder(folder, network, info, half=True)
     card = folder / "README.md"
     card.write_text(card.read_text() + (Path(__file__).parent / "nailseg_b0_limits.md").read_text())
     size = (folder / "model.safetensors").stat().st_size / 1e6

@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from nailseg.data.reading import read_image
+from nailseg.data.io.images import read_image
 
 TONES = ((55, "very light"), (41, "light"), (28, "intermediate"), (10, "tan"), (-30, "brown"), (-90, "dark"))
 DIFFERENT, OTHER_HUE = 25.0, 40.0

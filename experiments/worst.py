@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 
 import nailseg
-from nailseg.data.reading import read_image
-from nailseg.overlay import contact_sheet, side_by_side, write_png
-from nailseg.report_page import compare_masks
+from nailseg.data.io.images import read_image
+from nailseg.evaluation.html import compare_masks
+from nailseg.imaging.overlay import contact_sheet, side_by_side, write_png
 
 SIDE = 216
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nailseg.predictor import Result, Segmenter, load
+    from nailseg.inference.segmenter import Result, Segmenter, load
 
 __version__ = "0.1.0"
 __all__ = ["Result", "Segmenter", "__version__", "load"]
@@ -16,7 +16,7 @@ __all__ = ["Result", "Segmenter", "__version__", "load"]
 
 def __getattr__(name: str) -> object:
     if name in ("Result", "Segmenter", "load"):
-        from nailseg import predictor
+        from nailseg.inference import segmenter
 
-        return getattr(predictor, name)
+        return getattr(segmenter, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

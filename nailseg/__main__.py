@@ -2,7 +2,7 @@
 
 import sys
 
-from nailseg.cli import main
+from nailseg.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def locate(source: str | Path) -> str:
         WeightsError: a run that was broken off before it wrote its model.
     """
     if str(source) == SHIPPED and not Path(SHIPPED).exists():
-        return str(Path(__file__).parent / "weights" / SHIPPED)
+        return str(resources.files("nailseg") / "weights" / SHIPPED)
     inside = Path(source) / "model"
     begun = Path(source) / "checkpoints" / "best.ckpt"
     if begun.is_file() and not inside.exists():

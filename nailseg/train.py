@@ -7,9 +7,10 @@ import sys
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from nailseg import artifact, folds, recipe, runs
+from nailseg.checkpoints import model_folder
+from nailseg.cli import arguments, auto_config, cross_validation
+from nailseg.cli.lightning import NailsegCLI
 from nailseg.errors import ConfigError
-from nailseg.lightning_cli import NailsegCLI
 
 
 def run(verb: str, args: list[str], test_after_fit: bool = False) -> NailsegCLI:
@@ -22,16 +23,16 @@ def run(verb: str, args: list[str], test_after_fit: bool = False) -> NailsegCLI:
     """
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # device lists and tips bury the lines that matter
-    args = runs.with_config_paths(args)
-    name = runs.run_name(args) or verb
+    args = arguments.with_config_paths(args)
+    name = arguments.run_name(args) or verb
     if not {"-h", "--help"} & set(args):
-        if verb == "fit" and (resumed := runs.option(args, "--resume")):
-            args = [*runs.resume_arguments(args, resumed), f"--resume={resumed}"]
+        if verb == "fit" and (resumed := arguments.option(args, "--resume")):
+            args = [*arguments.resume_arguments(args, resumed), f"--resume={resumed}"]
         elif verb == "fit":
-            args = recipe.adapted_arguments(args)
+            args = auto_config.adapted_arguments(args)
         else:
-            args, source = runs.evaluation_arguments(args)
-            name = artifact.model_name(source)
+            args, source = arguments.evaluation_arguments(args)
+            name = model_folder.model_name(source)
     try:
         return NailsegCLI([verb, *args], name, test_after_fit)
     except MisconfigurationException as error:  # Lightning's word for options that do not go together
@@ -50,11 +51,11 @@ def main(args: list[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 1 the input is at fault (2 comes from the argument parser).
     """
-    from nailseg.cli import guarded
+    from nailseg.cli.main import guarded
 
     args = list(sys.argv[1:] if args is None else args)
-    if runs.option(args, "--folds") and not {"-h", "--help"} & set(args):
-        return guarded(lambda: folds.train_folds(args))
+    if arguments.option(args, "--folds") and not {"-h", "--help"} & set(args):
+        return guarded(lambda: cross_validation.train_folds(args))
     return guarded(lambda: run("fit", args, test_after_fit=True))
 
 

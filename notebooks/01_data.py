@@ -20,12 +20,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from nailseg.check import check_csv
-from nailseg.data.reading import read_image
-from nailseg.data.splits import index_folder
-from nailseg.data.synthetic import write_sample
-from nailseg.data.transforms import Augmentation, TrainingTransform
-from nailseg.overlay import overlay
+from nailseg.data.validation.command import check_csv
+from nailseg.data.io.images import read_image
+from nailseg.data.splitting.index import index_folder
+from nailseg.data.synthetic.sample import write_sample
+from nailseg.data.augmentation import Augmentation, TrainingTransform
+from nailseg.imaging.overlay import overlay
 
 folder = Path(FOLDER)
 if not folder.exists():

@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from nailseg.data.synthetic import draw_hand
+from nailseg.data.synthetic.sample import draw_hand
 from nailseg.models import mix_transformer as mit
 
 torch.manual_seed(0)
@@ -122,7 +122,7 @@ print(f"{SIZE} in, {logits.shape[-1]} out: {tuple(logits.shape)}")
 
 # %%
 from nailseg.model_info import locate
-from nailseg.models.architectures import network_class
+from nailseg.models.registry import network_class
 
 network = network_class("mix_transformer")(locate("nailseg-b0")).eval()
 hand, mask = draw_hand(np.random.default_rng(4), 256, 4)

@@ -26,10 +26,10 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
 import nailseg
 from nailseg.data.datamodule import SegmentationDataModule
-from nailseg.data.splits import index_folder
-from nailseg.data.synthetic import write_sample
-from nailseg.overlay import overlay
-from nailseg.task import SegmentationTask
+from nailseg.data.splitting.index import index_folder
+from nailseg.data.synthetic.sample import write_sample
+from nailseg.imaging.overlay import overlay
+from nailseg.training.task import SegmentationTask
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 os.environ.setdefault("WANDB_SILENT", "true")

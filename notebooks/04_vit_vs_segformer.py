@@ -28,9 +28,9 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from PIL import Image
 
 from nailseg.data.datamodule import SegmentationDataModule
-from nailseg.data.splits import index_folder
-from nailseg.data.synthetic import write_sample
-from nailseg.task import SegmentationTask
+from nailseg.data.splitting.index import index_folder
+from nailseg.data.synthetic.sample import write_sample
+from nailseg.training.task import SegmentationTask
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 folder = Path(FOLDER)

@@ -19,10 +19,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import nailseg
-from nailseg.data.reading import read_image
-from nailseg.data.synthetic import draw_hand
-from nailseg.export import export_model
-from nailseg.tryon import coat, paint, rgb
+from nailseg.data.io.images import read_image
+from nailseg.data.synthetic.sample import draw_hand
+from nailseg.export.exporter import export_model
+from nailseg.imaging.recolor import coat, paint, rgb
 
 image = read_image(PHOTO) if PHOTO else draw_hand(np.random.default_rng(8), 384, 4)[0]
 

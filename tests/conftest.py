@@ -54,7 +54,7 @@ def mixed_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder whose predictions are mixed: an untrained one may well predict background everywhere."""
     import torch
 
-    from nailseg import artifact
+    from nailseg.checkpoints import model_folder
     from nailseg.models.segformer import SegFormer
 
     with torch.random.fork_rng():
@@ -66,14 +66,14 @@ def mixed_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         margin = network(noise)[:, 1] - network(noise)[:, 0]
         network.hf.decode_head.classifier.bias[1] -= margin.median()
     folder = tmp_path_factory.mktemp("mixed") / "mixed"
-    return artifact.write_model_folder(folder, network, artifact.describe(network, image_size=64))
+    return model_folder.write_model_folder(folder, network, model_folder.describe(network, image_size=64))
 
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small drawn data set with its nails.csv: 12 train, 6 val, 6 test pictures of about 96 pixels."""
-    from nailseg.data.splits import index_folder
-    from nailseg.data.synthetic import write_sample
+    from nailseg.data.splitting.index import index_folder
+    from nailseg.data.synthetic.sample import write_sample
 
     folder = tmp_path_factory.mktemp("drawn")
     write_sample(folder, count=24, size=96)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from nailseg import train
-from nailseg.cli import main
+from nailseg.cli.main import main
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 

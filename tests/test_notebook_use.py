@@ -4,7 +4,7 @@ from lightning.pytorch import Trainer
 
 import nailseg
 from nailseg.data.datamodule import SegmentationDataModule
-from nailseg.task import SegmentationTask
+from nailseg.training.task import SegmentationTask
 
 
 def test_fit_test_save_and_load(drawn, tiny_folder, tmp_path) -> None:

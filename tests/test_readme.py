@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nailseg import runs
-from nailseg.cli import _parser
+from nailseg.cli import arguments
+from nailseg.cli.main import _parser
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -44,7 +44,7 @@ def test_verbs_parse(command: list[str]) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"\b(\w+\.yaml)\b", README)) - {"config.yaml"}))
 def test_named_configs_exist(name: str) -> None:
-    assert runs.find_config(name).is_file()
+    assert arguments.find_config(name).is_file()
 
 
 @pytest.mark.parametrize("block", [b for language, b in BLOCKS if language == "python"])

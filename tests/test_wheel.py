@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from nailseg.data.synthetic import draw_hand
+from nailseg.data.synthetic.sample import draw_hand
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,10 +49,10 @@ def test_the_wheel_finds_its_configs_and_its_model(wheel, hand, tmp_path) -> Non
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
-        assert "nailseg/page/index.html" in archive.namelist()
+        assert "nailseg/serving/page/index.html" in archive.namelist()
     # -I: neither this checkout nor the current folder is on the path; dependencies are this environment's
     code = (
-        f"import sys; sys.path.insert(0, {str(site)!r}); import nailseg.runs as r; "
+        f"import sys; sys.path.insert(0, {str(site)!r}); import nailseg.cli.arguments as r; "
         "print(r.__file__); print(r.find_config('b4.yaml')); print(r.find_config('demo.yaml')); "
         f"import nailseg, nailseg.model_info as m; assert nailseg.load()({str(hand)!r}).mask.shape; "
         "print(m.locate('nailseg-b0'))"

@@ -28,6 +28,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,8 @@ UNUSED = 60 * 86400.0
 SETTLED = 2.0
 """Seconds since a file's change after which its times tell the next change, on coarse file systems too."""
 SOURCES = (
-    *("data/" + name for name in ("reading", "decoding", "exif", "headers", "mask_forms", "mask_values")),
-    *("data/dataset", "data/shrink", "geometry"),
+    *("data/io/" + name for name in ("images", "decoding", "exif", "headers", "masks")),
+    *("data/mask_encoding", "data/dataset", "data/downscale", "imaging/geometry"),
 )
 """Our own code that decides the pixels: whoever changes it need not remember the caches."""
 
@@ -209,7 +210,7 @@ def _digest(data: bytes) -> str:
 @lru_cache
 def _program() -> list[str]:
     """What of this installation decides the pixels: decoders, arithmetic, our own code."""
-    package = Path(__file__).parents[1]
-    sources = [_digest((package / name).with_suffix(".py").read_bytes()) for name in SOURCES]
+    package = resources.files("nailseg")
+    sources = [_digest((package / f"{name}.py").read_bytes()) for name in SOURCES]
     arithmetic = torch.backends.cpu.get_cpu_capability()
     return [cv2.__version__, PIL.__version__, torch.__version__, arithmetic, *sources]

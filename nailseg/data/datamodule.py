@@ -10,18 +10,18 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
+from nailseg.data.augmentation import DEFAULT_AUGMENTATION, Augmentation, TrainingTransform
 from nailseg.data.cache_room import give_caches
-from nailseg.data.checks import DataSummary, check_rows
 from nailseg.data.dataset import Mode, SegmentationDataset, collate, start_worker
-from nailseg.data.faults import check_codes
-from nailseg.data.fingerprint import digest
+from nailseg.data.io.images import MAX_PIXELS, MaskValues, image_size
 from nailseg.data.manifest import SPLITS, Manifest, Row, load_manifest
 from nailseg.data.options import at_least, reading_processes, valid_class_names, valid_size
-from nailseg.data.reading import MAX_PIXELS, MaskValues, image_size
 from nailseg.data.samplers import EpochSampler, EqualSizeSampler
-from nailseg.data.transforms import DEFAULT_AUGMENTATION, Augmentation, TrainingTransform
+from nailseg.data.validation.issues import check_codes
+from nailseg.data.validation.statistics import digest
+from nailseg.data.validation.validate import DataSummary, check_rows
 from nailseg.errors import ConfigError, NailsegError
-from nailseg.geometry import Resize
+from nailseg.imaging.geometry import Resize
 
 log = logging.getLogger("nailseg")  # the command line lets rank 0 speak only
 

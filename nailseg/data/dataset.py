@@ -12,11 +12,11 @@ import torch
 from torch.utils.data import Dataset, default_collate
 
 from nailseg.data.cache import PixelCache
+from nailseg.data.downscale import shrink, shrunk_size
+from nailseg.data.io.images import MAX_PIXELS, MaskValues, image_size, read_image, read_mask
 from nailseg.data.manifest import Row
-from nailseg.data.reading import MAX_PIXELS, MaskValues, image_size, read_image, read_mask
-from nailseg.data.shrink import shrink, shrunk_size
 from nailseg.errors import ConfigError, DataError
-from nailseg.geometry import MULTIPLE, Resize, fit_image, network_size
+from nailseg.imaging.geometry import MULTIPLE, Resize, fit_image, network_size
 from nailseg.types import Batch, Sample
 
 Mode = Literal["train", "val", "test"]

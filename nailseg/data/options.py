@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from nailseg.errors import ConfigError
-from nailseg.geometry import MULTIPLE
+from nailseg.imaging.geometry import MULTIPLE
 
 MAX_CLASSES = 254
 """Masks are 8 bits: 255 means ignore, 254 is kept for what has no class yet."""

@@ -15,14 +15,9 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
 
 from nailseg.errors import WeightsError
-from nailseg.models import weights as files
-from nailseg.models.building import (
-    assemble,
-    initialise_as_paper,
-    initialise_classifier,
-    names_of,
-)
-from nailseg.models.network import Network
+from nailseg.models import pretrained as files
+from nailseg.models.base import Network
+from nailseg.models.loading import assemble, initialise_as_paper, initialise_classifier, names_of
 
 BASELINES: dict[str, dict[str, Any]] = {
     "upernet-convnext-tiny": {

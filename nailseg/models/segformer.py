@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from transformers import SegformerForSemanticSegmentation
 
-from nailseg.models.building import ARCHITECTURES, build, load
+from nailseg.models.base import Network
 from nailseg.models.decode_head import DecodeHead
-from nailseg.models.network import Network
-from nailseg.models.weights import Source
+from nailseg.models.loading import ARCHITECTURES, build, load
+from nailseg.models.pretrained import Source
 
 
 class SegFormer(Network):

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nailseg.errors import ConfigError, WeightsError
-from nailseg.models import weights as files
-from nailseg.models.building import initialise_as_paper, names_of
-from nailseg.models.network import Network
+from nailseg.models import pretrained as files
+from nailseg.models.base import Network
+from nailseg.models.loading import initialise_as_paper, names_of
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ import pytest
 import torch
 
 from nailseg.data import cache as cache_module
+from nailseg.data.augmentation import TrainingTransform
 from nailseg.data.cache import PixelCache
 from nailseg.data.dataset import Mode, SegmentationDataset
 from nailseg.data.manifest import Row
-from nailseg.data.mask_values import MaskValues
-from nailseg.data.transforms import TrainingTransform
+from nailseg.data.mask_encoding import MaskValues
 from nailseg.errors import DataError
-from nailseg.geometry import Resize
+from nailseg.imaging.geometry import Resize
 from nailseg.types import Sample
 from tests.data.test_dataset import BINARY, draw_rows, epochs
 

@@ -165,7 +165,7 @@ def test_the_option_in_a_config(csv: Path, tmp_path: Path, written: str) -> None
 
 
 def test_our_own_code_that_decides_the_pixels_is_known() -> None:
-    known, waiting = set(), ["nailseg.data.reading", "nailseg.data.shrink", "nailseg.geometry"]
+    known, waiting = set(), ["nailseg.data.io.images", "nailseg.data.downscale", "nailseg.imaging.geometry"]
     while waiting:
         name = waiting.pop().removeprefix("nailseg.").replace(".", "/")
         if name not in known:

@@ -13,9 +13,9 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
+from nailseg.data.augmentation import Augmentation
 from nailseg.data.datamodule import SegmentationDataModule
 from nailseg.data.options import reading_processes
-from nailseg.data.transforms import Augmentation
 from nailseg.errors import ConfigError, DataError
 from tests.data.test_dataset import draw_rows
 

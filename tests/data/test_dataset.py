@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from nailseg import geometry
+from nailseg.data.augmentation import TrainingTransform
 from nailseg.data.dataset import Mode, SegmentationDataset, collate, start_worker
 from nailseg.data.manifest import Row
-from nailseg.data.mask_values import MaskValues
+from nailseg.data.mask_encoding import MaskValues
 from nailseg.data.samplers import EpochSampler
-from nailseg.data.transforms import TrainingTransform
 from nailseg.errors import ConfigError, DataError
+from nailseg.imaging import geometry
 from nailseg.types import Batch
 
 BINARY = MaskValues(((0, 0), (255, 1)), ("background", "nail"))

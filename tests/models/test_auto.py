@@ -19,7 +19,7 @@ from transformers import (
 
 from nailseg.errors import WeightsError
 from nailseg.models.auto import AutoNetwork
-from nailseg.optim import parameter_groups
+from nailseg.training.optim import parameter_groups
 
 NAMES = {
     "id2label": {0: "background", 1: "hand", 2: "nail"},

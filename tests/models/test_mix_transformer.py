@@ -8,6 +8,7 @@ import torch
 from transformers import SegformerForSemanticSegmentation
 
 from nailseg.errors import WeightsError
+from nailseg.models.mix_segformer import WrittenOutSegFormer, their_name
 from nailseg.models.mix_transformer import (
     ARCHITECTURES,
     AllMLPDecoder,
@@ -19,7 +20,6 @@ from nailseg.models.mix_transformer import (
     StochasticDepth,
 )
 from nailseg.models.segformer import SegFormer
-from nailseg.models.written_out import WrittenOutSegFormer, their_name
 
 LEGACY = Path(__file__).parents[3] / "shared" / "legacy"
 needs_legacy = pytest.mark.skipif(not LEGACY.is_dir(), reason="../shared/legacy is not here")

@@ -20,8 +20,8 @@ from torch import nn
 from transformers import SegformerForImageClassification, SegformerForSemanticSegmentation, SegformerModel
 
 from nailseg.errors import ConfigError, WeightsError
-from nailseg.models import weights as files
-from nailseg.models.building import ARCHITECTURES
+from nailseg.models import pretrained as files
+from nailseg.models.loading import ARCHITECTURES
 from nailseg.models.segformer import SegFormer
 
 LEGACY = Path(__file__).parents[3] / "shared" / "legacy"

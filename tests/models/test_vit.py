@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nailseg import artifact
+from nailseg.checkpoints import model_folder
 from nailseg.errors import ConfigError, WeightsError
 from nailseg.models.vit import ViT
 
@@ -78,7 +78,9 @@ def test_images_of_another_size_are_refused(tiny: ViT) -> None:
 
 
 def test_folder_and_its_faults(tiny: ViT, tmp_path) -> None:
-    tmp_path = artifact.write_model_folder(tmp_path / "m", tiny, artifact.describe(tiny, image_size=64))
+    tmp_path = model_folder.write_model_folder(
+        tmp_path / "m", tiny, model_folder.describe(tiny, image_size=64)
+    )
     assert "Plain transformers does not know this network" in (tmp_path / "README.md").read_text()
     image = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     again = ViT(str(tmp_path)).eval()

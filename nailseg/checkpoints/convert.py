@@ -1,0 +1,196 @@
+"""SegFormer weights of NVlabs/SegFormer and mmsegmentation -> a model folder.
+
+The architecture is read off the tensors' shapes. Two layouts of names are known: that of the paper's code
+(`block1.0.attn.kv`) and mmsegmentation's (`layers.0.1.0.attn.attn.in_proj_weight`). The latter's decode head
+is another network (batch norm and ReLU behind every scale's 1x1 convolution), so only its encoder can be
+taken over. The encoder's norms have an epsilon of 1e-6 in the paper's code and of 1e-5 in transformers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nailseg.checkpoints import model_folder
+from nailseg.errors import ConfigError, WeightsError
+from nailseg.models.loading import quiet_transformers, some_of
+from nailseg.models.pretrained import NON_COMMERCIAL, warn_if_non_commercial
+from nailseg.models.segformer import SegFormer
+
+
+def _before(found: re.Match[str]) -> str:
+    return f"{int(found[1]) - 1}."  # the paper's code counts stages from 1
+
+
+RENAMES: tuple[tuple[str, Any], ...] = (
+    (r"^module\.", ""),
+    (r"^(backbone\.)?(?=patch_embed\d|block\d|norm\d|layers\.\d)", "segformer."),
+    (r"(?<=^segformer\.)patch_embed(\d)\.norm", lambda m: f"stages.{_before(m)}patch_embeddings.layer_norm"),
+    (r"(?<=^segformer\.)patch_embed(\d)\.", lambda m: f"stages.{_before(m)}patch_embeddings."),
+    (r"(?<=^segformer\.)block(\d)\.", lambda m: f"stages.{_before(m)}blocks."),
+    (r"(?<=^segformer\.)norm(\d)\.", lambda m: f"stages.{_before(m)}layer_norm."),
+    (r"(?<=^segformer\.)layers\.(\d)\.0\.projection", r"stages.\1.patch_embeddings.proj"),
+    (r"(?<=^segformer\.)layers\.(\d)\.0\.norm", r"stages.\1.patch_embeddings.layer_norm"),
+    (r"(?<=^segformer\.)layers\.(\d)\.1\.", r"stages.\1.blocks."),
+    (r"(?<=^segformer\.)layers\.(\d)\.2\.", r"stages.\1.layer_norm."),
+    (r"\.norm1\.", ".layernorm_before."),
+    (r"\.norm2\.", ".layernorm_after."),
+    (r"\.attn\.attn\.in_proj_", ".attention.qkv_proj."),
+    (r"\.attn\.(q|kv)\.", r".attention.\1_proj."),
+    (r"\.attn\.(attn\.out_proj|proj)\.", ".attention.o_proj."),
+    (r"\.attn\.sr\.", ".attention.sequence_reduction.sequence_reduction."),
+    (r"\.attn\.norm\.", ".attention.sequence_reduction.layer_norm."),
+    (r"\.ffn\.layers\.0\.", ".mlp.fc1."),
+    (r"\.ffn\.layers\.1\.", ".mlp.dwconv.dwconv."),
+    (r"\.ffn\.layers\.4\.", ".mlp.fc2."),
+    (r"^(decode_head)\.linear_c(\d)\.", lambda m: f"{m[1]}.linear_projections.{int(m[2]) - 1}."),
+    (r"^(decode_head)\.linear_fuse\.conv\.", r"\1.linear_fuse."),
+    (r"^(decode_head)\.linear_fuse\.bn\.", r"\1.batch_norm."),
+    (r"^(decode_head)\.linear_pred\.", r"\1.classifier."),
+)
+MMSEG_HEAD = ("decode_head.convs.", "decode_head.fusion_conv.")
+UNUSED = ("decode_head.conv_seg.", "head.")
+"""The paper's code inherits a classifier that it never calls; encoders bring that of ImageNet."""
+
+
+def convert(
+    file: str | Path,
+    folder: str | Path,
+    classes: Sequence[str] | None = None,
+    encoder: bool = False,
+    licence: str = NON_COMMERCIAL,
+) -> str:
+    """Turns a weights file into a model folder.
+
+    Args:
+        file: a state dict, or a dict with one under `state_dict`; an encoder alone gives a folder to start
+            from, whose head will be new.
+        folder: must not exist.
+        classes: names in index order; without, any names may be given when the weights are used.
+        encoder: leave the decode head out.
+        licence: of the weights.
+
+    Returns:
+        What was made, in words.
+
+    Raises:
+        WeightsError: a file that is no SegFormer, to the last tensor.
+        ConfigError: another number of names than classes.
+        OutputError: the folder exists.
+    """
+    tensors = _read(Path(file))
+    if encoder:
+        tensors = {key: t for key, t in tensors.items() if not key.startswith("decode_head.")}
+    if foreign := [key for key in tensors if key.startswith(MMSEG_HEAD)]:
+        raise WeightsError(
+            f"{file}: expected SegFormer's decode head, found mmsegmentation's ({foreign[0]} …): it has a "
+            "nonlinearity behind every scale's projection, so it is another function. Take the encoder alone "
+            "with --encoder and fine-tune, or convert weights of the paper's own code."
+        )
+    renamed = _renamed(tensors)
+    has_head = "decode_head.classifier.weight" in renamed
+    try:
+        config = _config(renamed, has_head)
+        count = len(renamed["decode_head.classifier.weight"]) if has_head else 2
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+        raise WeightsError(
+            f"{file}: expected SegFormer's tensors under the names of NVlabs/SegFormer or mmsegmentation, "
+            f"found {some_of(set(tensors))} ({type(error).__name__}: {error})."
+        ) from error
+    if classes and (not has_head or len(classes) != count):
+        found = f"{count} in {file}" if has_head else f"none in {file}, which is an encoder"
+        raise ConfigError(f"--classes: expected as many names as there are classes, {found}; got {classes}.")
+    network = SegFormer.from_config(config, classes or [f"LABEL_{index}" for index in range(count)])
+    target = network.hf if has_head else network.hf.segformer
+    prefix = "" if has_head else "segformer."
+    expected = {f"{prefix}{key}" for key in target.state_dict()}
+    if renamed.keys() != expected:
+        raise WeightsError(
+            f"{file}: expected exactly a SegFormer's tensors; without a place: "
+            f"{some_of(renamed.keys() - expected)}; missing: {some_of(expected - renamed.keys())}."
+        )
+    try:
+        target.load_state_dict({key.removeprefix(prefix): tensor for key, tensor in renamed.items()})
+    except RuntimeError as error:
+        raise WeightsError(f"{file}: tensors that do not fit each other. {error}") from error
+    network.origin, network.new_head = {"weights": Path(file).name, "licence": licence}, False
+    info = model_folder.describe(network, data={"converted from": Path(file).name})
+    if has_head:
+        model_folder.write_model_folder(folder, network, info)
+    else:
+        with model_folder.new_folder(folder) as scratch, quiet_transformers():
+            target.save_pretrained(scratch)
+            model_folder.write_texts(scratch, Path(folder).name, info)
+    warn_if_non_commercial(network.origin)
+    kind = f"SegFormer with {count} classes" if has_head else "SegFormer's encoder, to fine-tune from"
+    return f"{kind}: depths {config['depths']}, widths {config['hidden_sizes']}. Written to {folder}"
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    if not file.is_file():
+        raise WeightsError(f"{file}: expected a file of weights, found none. Give the .pth file.")
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a file that is none of its own
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        with file.open("rb") as opened:
+            if not opened.read(2).startswith((b"PK", b"\x80")):  # torch's zip files, and pickles
+                raise WeightsError(
+                    f"{file}: expected a file that torch.save has written, found "
+                    f"another kind. Give the .pth file."
+                ) from error
+        raise WeightsError(
+            f"{file}: expected a file with tensors and plain values only, found {reason}. If you trust it: "
+            "torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'plain.pth'), and convert that."
+        ) from error
+    tensors = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+        raise WeightsError(f"{file}: expected a state dict (names to tensors), found something else.")
+    return {str(k): t for k, t in tensors.items() if not str(k).startswith(UNUSED)}
+
+
+def _renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under transformers' names; joined projections taken apart, 1x1 kernels as matrices."""
+    renamed = {}
+    for key, value in tensors.items():
+        name, tensor = key, value.float() if value.is_floating_point() else value
+        for pattern, new in RENAMES:
+            name = re.sub(pattern, new, name)
+        if ".mlp.fc" in name and tensor.ndim == 4:
+            tensor = tensor.flatten(1)
+        joined = re.search(r"\.attention\.(kv|qkv)_proj\.", name)
+        letters, parts = (joined[1], tensor.chunk(len(joined[1]))) if joined else ("", [])
+        for letter, part in zip(letters, parts, strict=True):
+            renamed[name.replace(f".{letters}_proj.", f".{letter}_proj.")] = part
+        if not joined:
+            renamed[name] = tensor
+    return renamed
+
+
+def _config(tensors: dict[str, Tensor], has_head: bool) -> dict[str, Any]:
+    merging = re.compile(r"segformer\.stages\.(\d+)\.patch_embeddings\.proj\.weight")
+    count = sum(bool(merging.fullmatch(name)) for name in tensors)
+    stages = [f"segformer.stages.{i}." for i in range(count)]
+    kernels = [tensors[f"{stage}patch_embeddings.proj.weight"].shape for stage in stages]
+    widths, patches = [k[0] for k in kernels], [k[2] for k in kernels]
+    blocks = [{name.split(".")[4] for name in tensors if name.startswith(f"{s}blocks.")} for s in stages]
+    reduction = "blocks.0.attention.sequence_reduction.sequence_reduction.weight"
+    inner = [len(tensors[f"{stage}blocks.0.mlp.fc1.weight"]) for stage in stages]
+    projection = tensors["decode_head.linear_projections.0.proj.weight"] if has_head else [0] * widths[0]
+    return {
+        "num_encoder_blocks": count,
+        "depths": [len(names) for names in blocks],
+        "hidden_sizes": widths,
+        # heads leave no trace in the shapes; the paper's are all as wide as the first stage
+        "num_attention_heads": [width // widths[0] for width in widths],
+        "sr_ratios": [tensors[s + reduction].shape[2] if s + reduction in tensors else 1 for s in stages],
+        "mlp_ratios": [wide // width for wide, width in zip(inner, widths, strict=True)],
+        "patch_sizes": patches,
+        "strides": [(patch + 1) // 2 for patch in patches],  # 7 / 4 and 3 / 2
+        "decoder_hidden_size": len(projection),
+    }

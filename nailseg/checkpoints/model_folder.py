@@ -1,0 +1,285 @@
+"""The model folder: one folder that holds everything needed to use a model, on this machine or another.
+
+`config.json` and `model.safetensors` are transformers' own, so plain transformers loads the folder;
+`nailseg.json` adds what transformers does not know. A training checkpoint carries the same facts and is
+opened the same way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from nailseg.checkpoints.model_card import model_card
+from nailseg.errors import ConfigError, OutputError, WeightsError
+from nailseg.inference.backends.as_module import ExportedNetwork
+from nailseg.inference.backends.exported import ONNX_FILE, OPENVINO_FILE, exported_file, open_exported
+from nailseg.model_info import INFO_FILE, ModelInfo, is_checkpoint, locate, read_info
+from nailseg.models.loading import quiet_transformers
+from nailseg.models.pretrained import unnamed
+from nailseg.models.registry import ONE_FORMAT, network_class
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from nailseg.models.base import Network
+
+CHECKPOINT_KEY = "nailseg"
+TOLERANCE, HALF_TOLERANCE = 1e-4, 2e-2  # of the largest logit; on noise, which is harder than photographs
+RESAMPLE_BILINEAR = 2  # Pillow's number, as preprocessor_config.json wants it
+
+
+def describe(network: Network, **facts: Any) -> ModelInfo:
+    """The facts that a network knows about itself, completed by `facts` (fields of ModelInfo)."""
+    return ModelInfo(
+        class_names=list(network.class_names),
+        mean=[round(v, 6) for v in network.mean.flatten().tolist()],
+        std=[round(v, 6) for v in network.std.flatten().tolist()],
+        origin=dict(network.origin),
+        architecture=network.architecture,
+        **facts,
+    )
+
+
+def free_path(path: Path) -> Path:
+    """The path itself, or `path-2`, `path-3`, … where it is taken: nothing is overwritten."""
+    candidate, number = path, 2
+    while candidate.exists():
+        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
+    return candidate
+
+
+def write_model_folder(folder: str | Path, network: Network, info: ModelInfo, half: bool = False) -> Path:
+    """Writes a model folder, all of it or nothing, and reads it back before it takes its name.
+
+    Args:
+        folder: must not exist yet.
+        network: whose weights are written in float32.
+        info: for nailseg.json and the model card.
+        half: write them in float16, which halves the file; every reader computes in float32 all the same.
+
+    Returns:
+        The folder.
+
+    Raises:
+        OutputError: the folder exists.
+        WeightsError: the written folder gives other logits than the network.
+    """
+    with new_folder(folder) as scratch:
+        with quiet_transformers():
+            network.save(scratch)
+        if half:
+            _halve(scratch / "model.safetensors")
+        write_texts(scratch, Path(folder).name, info)
+        _verify(scratch, network, HALF_TOLERANCE if half else TOLERANCE)
+    return Path(folder)
+
+
+@contextlib.contextmanager
+def new_folder(folder: str | Path) -> Iterator[Path]:
+    """A scratch folder beside `folder` that takes its name in the end, unless there was an error.
+
+    Raises:
+        OutputError: the folder exists.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise OutputError(f"{folder} exists and is not overwritten. Choose another folder or move it away.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield scratch
+        scratch.chmod(0o755)  # mkdtemp's 0700 and safetensors' 0600 would keep colleagues out
+        for file in scratch.iterdir():
+            file.chmod(0o644)
+        os.rename(scratch, folder)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def _halve(path: Path) -> None:
+    tensors = load_file(path)
+    halves = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
+    save_file(halves, path, metadata={"format": "pt"})
+
+
+def write_texts(folder: Path, name: str, info: ModelInfo) -> None:
+    """Writes what a model folder has besides transformers' own two files; `name` is for the card."""
+    (folder / "preprocessor_config.json").write_text(_json(_preprocessor(info)))
+    (folder / INFO_FILE).write_text(_json(dataclasses.asdict(info)))
+    (folder / "README.md").write_text(model_card(name, info))
+
+
+def _verify(folder: Path, network: Network, tolerance: float) -> None:
+    """Compares the folder with the network it was written from, through plain transformers."""
+    was_training, device = network.training, network.mean.device
+    network.eval().cpu()
+    size = (network.fixed_size,) * 2 if network.fixed_size else (64, 96)
+    pixels = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.no_grad(), quiet_transformers():
+            expected, found = network.logits(pixels), network.read_back(folder)(pixels)
+    finally:
+        network.train(was_training).to(device)
+    difference = ((expected - found).abs().max() / expected.abs().max().clamp(min=1e-6)).item()
+    if not difference < tolerance:
+        raise WeightsError(
+            f"{folder}: read back, the model's logits differ by {difference:.1e} of the largest (expected "
+            f"below {tolerance:.0e}). The folder was not kept; the checkpoint of the run still has them."
+        )
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A training checkpoint's content, loaded without executing anything in it.
+
+    Raises:
+        WeightsError: no such file, not a checkpoint, or not one that nailseg wrote.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such checkpoint. A run keeps its own in runs/NAME/checkpoints/.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
+        raise WeightsError(
+            f"{path}: cannot be read as a checkpoint ({type(error).__name__}: {error})"
+        ) from error
+    if not isinstance(content, dict) or CHECKPOINT_KEY not in content:
+        raise WeightsError(f"{path}: not written by nailseg: it lacks the network's config and class names.")
+    return content
+
+
+def checkpoint_facts(network: Network, info: ModelInfo) -> dict[str, Any]:
+    """What a checkpoint needs besides its tensors so that it opens without the hub; plain values only."""
+    return {"config": network.config_dict(), "info": dataclasses.asdict(info)}
+
+
+def info_of(source: str | Path) -> ModelInfo | None:
+    """What a checkpoint, model folder or export says of itself; None where there is no nailseg.json."""
+    source = locate(source)
+    if file := exported_file(source):
+        return open_exported(file).info
+    if is_checkpoint(source):
+        return ModelInfo.from_dict(read_checkpoint(source)[CHECKPOINT_KEY]["info"])
+    return read_info(source) if Path(source).is_dir() else None
+
+
+def open_network(
+    source: str | Path,
+    class_names: Sequence[str] | None = None,
+    drop_path: float = 0.1,
+    name: str | None = None,
+) -> Network | ExportedNetwork:
+    """The network of a checkpoint, or of whatever its architecture takes as weights.
+
+    Args:
+        source: a checkpoint, a model folder or its run, an exported file, `nailseg-b0`, a hub name, or
+            `b0` … `b5`.
+        class_names: None keeps the source's own; other names than a source's own give it a new classifier,
+            but a nailseg model must agree, because it would silently forget what it was trained for.
+        drop_path: stochastic depth for further training.
+        name: the architecture; None takes the source's own, segformer where it does not say.
+
+    Raises:
+        WeightsError: not found, does not fit, or has other class names.
+        ConfigError: the source is of another architecture.
+    """
+    source = locate(source)
+    info = info_of(source)
+    if info and class_names and list(class_names) != info.class_names and not unnamed(info.class_names):
+        raise WeightsError(
+            f"{source} was trained for the classes {info.class_names}, but {list(class_names)} are asked "
+            f"for. Give the model's own classes (--data.classes), or start from other weights."
+        )
+    if file := exported_file(source):
+        return ExportedNetwork(file)
+    own = info.architecture if info else None
+    name = name or own or "segformer"
+    if own not in (None, name) and (is_checkpoint(source) or not {own, name} <= ONE_FORMAT):
+        raise ConfigError(
+            f"--model.name {name}: expected weights of that architecture, found {source}, which is {own}. "
+            f"Give --model.name {own}, or other weights."
+        )
+    if not is_checkpoint(source):
+        return network_class(name)(str(source), class_names, drop_path)
+    content = read_checkpoint(source)
+    assert info is not None
+    network = network_class(name).from_config(
+        content[CHECKPOINT_KEY]["config"],
+        info.class_names,
+        drop_path=drop_path,
+        mean=info.mean,
+        std=info.std,
+        origin=info.origin,
+    )
+    load_checkpoint_weights(network, content, source)
+    return network
+
+
+def require_trained(network: Network, source: str | Path) -> None:
+    """Refuses a network whose classifier is freshly initialised.
+
+    Raises:
+        WeightsError: nobody has trained it.
+    """
+    if network.new_head:
+        raise WeightsError(
+            f"{source}: these weights have a classifier that nobody has trained for {network.class_names}, "
+            f"so there is nothing to measure or predict with. Fine-tune them first (nailseg fit), then give "
+            f"runs/NAME/model."
+        )
+
+
+def load_checkpoint_weights(network: Network, content: dict[str, Any], source: str | Path) -> None:
+    """Puts a checkpoint's weights (the averaged ones, if it has an average) into a network.
+
+    Raises:
+        WeightsError: a key is missing, unexpected or of another size.
+    """
+    prefix = "network."
+    state = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise WeightsError(f"{source}: its weights do not fit its own config. {error}") from error
+    network.new_head = False
+
+
+def model_name(source: str | Path) -> str:
+    """What a model is called in file names: the run's name where it lies in a run, else its own."""
+    path = Path(source).absolute()
+    if path.parent.name == "checkpoints":
+        return path.parent.parent.name
+    if path.name in ("model", ONNX_FILE, OPENVINO_FILE):
+        return path.parent.name
+    return path.name.removesuffix(".ckpt")
+
+
+def _preprocessor(info: ModelInfo) -> dict[str, Any]:
+    return {
+        # `pipeline` in plain transformers looks the class up by this name
+        "image_processor_type": "SegformerImageProcessor",
+        "do_resize": True,
+        "size": {"height": info.image_size, "width": info.image_size},
+        "resample": RESAMPLE_BILINEAR,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": info.mean,
+        "image_std": info.std,
+        "do_reduce_labels": False,
+    }
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

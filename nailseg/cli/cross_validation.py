@@ -1,0 +1,205 @@
+"""`python -m nailseg.train --folds K`: cross-validation, in which every image is tested exactly once."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nailseg.checkpoints import model_folder
+from nailseg.cli import arguments
+from nailseg.data.manifest import Row, load_manifest, write_manifest
+from nailseg.data.splitting.assign import SPLITS, deal, deal_folds
+from nailseg.data.splitting.growing import folder_of
+from nailseg.errors import ConfigError
+from nailseg.evaluation.per_image import NUMBERS, find_table, measures, pixel_counts, read_table
+from nailseg.metrics.bootstrap import interval, known, resample_weights
+from nailseg.metrics.confusion import iou
+
+log = logging.getLogger("nailseg")
+
+
+def train_folds(args: list[str]) -> int:
+    """Trains and tests each fold in a process of its own, pools the tests, and returns the exit code.
+
+    The folder runs/NAME-folds holds the folds' CSVs, their run folders fold-1 …, and test/.
+
+    Args:
+        args: of `nailseg.train`, `--folds` among them; `--resume FOLDER` skips what is finished there.
+
+    Raises:
+        ConfigError: options that make no sense, or too few groups for so many folds.
+    """
+    given, resumed = arguments.option(args, "--folds") or "", arguments.option(args, "--resume")
+    if not given.isdecimal() or int(given) < 2:
+        raise ConfigError(f"expected --folds of 2 or more, found {given}.")
+    if "LOCAL_RANK" in os.environ:
+        raise ConfigError("--folds starts its own processes: give --trainer.devices N instead of torchrun.")
+    folds, args = int(given), arguments.with_config_paths(args)
+    table, root = (_data_option(args, name) for name in ("csv", "root"))
+    if table is None:
+        raise ConfigError("--folds: expected --data.csv, found none. Make one with: nailseg index DIR")
+    root = str(Path(root or Path(table).parent).absolute())
+    if resumed:
+        folder = Path(resumed)
+        if (found := len(list(folder.glob("fold-*.csv")))) != folds:
+            raise ConfigError(f"--resume {folder}: expected {folds} files fold-K.csv, found {found}.")
+    else:
+        dealt = deal_rows(load_manifest(table, root, strict=False).rows, folds)
+        name = arguments.option(args, "--name") or arguments.run_name(args) or "fit"
+        folder = model_folder.free_path(
+            Path(arguments.option(args, "--runs") or arguments.RUNS) / f"{name}-folds"
+        )
+        folder.mkdir(parents=True)
+        for fold, rows in enumerate(dealt, start=1):
+            write_manifest(folder / f"fold-{fold}.csv", rows)
+    rest = [*arguments.without_option(args, "--folds", "--name", "--resume", "--runs"), f"--data.root={root}"]
+    for fold in range(1, folds + 1):
+        run = folder / f"fold-{fold}"
+        log.info("fold %d of %d%s", fold, folds, ", finished before" if _finished(run) else "")
+        code = 0 if _finished(run) else _train([*rest, f"--data.csv={run}.csv", *_place(run)])
+        if code or not _finished(run):
+            log.error("fold %d did not finish. To go on: the same command with --resume %s", fold, folder)
+            return code or 1
+    log.info("%s", pool(folder, folds))
+    return 0
+
+
+def deal_rows(rows: Sequence[Row], folds: int) -> list[list[Row]]:
+    """Gives all rows new splits, one list per fold: part k is the test of fold k.
+
+    Groups stay whole, folders are dealt in proportion. Of the other parts, val takes the share that it has in
+    the rows given, at least a group. The parts depend on the rows alone, so that runs of any seed or network
+    can be compared.
+
+    Raises:
+        ConfigError: a fold has no row for train, val or test.
+    """
+    groups, strata = [row.group for row in rows], [folder_of(row) for row in rows]
+    val = min(max(sum(row.split == "val" for row in rows), 1) / len(rows), 0.5)
+    dealt = []
+    for fold, parts in enumerate(deal_folds(groups, strata, folds, test=0.0), start=1):
+        rest = [number for number, part in enumerate(parts) if part != "val"]
+        # another seed than the parts': the front of one order must not be the front of the next
+        splits = deal([groups[n] for n in rest], [strata[n] for n in rest], val, 0.0, 1000 + fold)
+        split_of = dict(zip(rest, splits, strict=True))
+        dealt.append([replace(row, split=split_of.get(n, "test")) for n, row in enumerate(rows)])
+        if missing := set(SPLITS) - {row.split for row in dealt[-1]}:
+            raise ConfigError(
+                f"--folds {folds}: expected groups enough for train, val and test of every fold, found "
+                f"{len(set(groups))} and none for {min(missing)} in fold {fold}. Take fewer folds."
+            )
+    return dealt
+
+
+def pool(folder: Path, folds: int) -> str:
+    """Writes test/per_image.csv with a column fold, and test/metrics.json; returns the numbers as a table.
+
+    The numbers are those of all images together, with bootstrap intervals over images. Beside them stand each
+    fold's, their mean and standard deviation (n - 1); it is no standard error, for folds share training rows.
+    """
+    tests = [find_table(folder / f"fold-{fold}") for fold in range(1, folds + 1)]
+    rows = [{"fold": k, **row} for k, path in enumerate(tests, 1) for row in read_table(path).rows.values()]
+    target = model_folder.free_path(folder / "test")
+    target.mkdir()
+    with (target / "per_image.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    table = read_table(target / "per_image.csv")
+    images = sorted(table.rows)  # the intervals shall not depend on which fold tested what
+    own = np.array([int(table.rows[image]["fold"]) for image in images])
+    # one weighting of the images for all folds, and one for each
+    weights = np.stack([own > 0, *(own == fold for fold in range(1, folds + 1))])
+    counts = pixel_counts(table, images, table.classes)
+    values, resampled = measures(counts, weights), measures(counts, resample_weights(len(images)))
+    reports = [json.loads(path.with_name("metrics.json").read_text()) for path in tests]
+    matrix = torch.tensor([report["confusion_matrix"] for report in reports])
+    mious = [iou(m).nanmean().item() for m in (matrix.sum(0), *matrix)]
+    numbers = {
+        f"{number}_{name}": (values[:, c, k], interval(resampled[:, c, k]))
+        for (c, name), (k, number) in product(enumerate(table.classes), enumerate(NUMBERS))
+    }
+    # per_image.csv does not count the background, so nothing can be resampled for miou
+    numbers["miou"] = np.array(mious), (np.nan, np.nan)
+    summary: dict[str, Any] = {"n_images": len(rows), "classes": reports[0]["classes"]}
+    summary |= {"confusion_matrix": matrix.sum(0).tolist(), "intervals": {}, "folds": {}}
+    lines = [f"{len(rows)} images, each tested once"]
+    lines += [f"{'':<24}  pooled  95 % interval    mean     std  folds"]
+    for key, ((pooled, *each), ends) in numbers.items():
+        summary[key] = known(pooled)
+        summary["intervals"][key] = None if np.isnan(ends[0]) else list(ends)
+        defined = np.array(each)[~np.isnan(each)]
+        mean = defined.mean() if len(defined) else np.nan
+        std = defined.std(ddof=1) if len(defined) > 1 else np.nan
+        values = [known(value) for value in each]
+        summary["folds"][key] = {"mean": known(mean), "std": known(std), "values": values}
+        shown = " ".join(f"{value:.4f}" for value in each)
+        between = "" if np.isnan(ends[0]) else f"{ends[0]:.3f} to {ends[1]:.3f}"
+        lines.append(f"{key:<24}  {pooled:.4f}  {between:<14}  {mean:.4f}  {std:.4f}  {shown}")
+    (target / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n")
+    return "\n".join([*lines, f"written: {target}"])
+
+
+def _data_option(args: list[str], name: str) -> str | None:
+    configs = [Path(config) for config in reversed(arguments.options(args, "--config", "-c"))]
+    values = (
+        arguments.option(args, f"--data.{name}"),
+        *(arguments.value_in(c, name, "data") for c in configs),
+    )
+    return next(filter(None, values), None)
+
+
+def _finished(run: Path) -> bool:
+    # the model folder is what a run writes last
+    return (run / "model").is_dir() and any(run.glob("test*/per_image.csv"))
+
+
+def _place(run: Path) -> list[str]:
+    if (run / "checkpoints" / "last.ckpt").is_file():
+        return [f"--resume={run}"]
+    if run.exists():  # broken off before its first checkpoint
+        run.rename(model_folder.free_path(run.with_name(f"{run.name}-old")))
+    return [f"--runs={run.parent}", f"--name={run.name}"]
+
+
+def _train(args: list[str]) -> int:
+    """Runs nailseg.train in a process of its own, so that several devices work in it as ever."""
+    environment = {key: value for key, value in os.environ.items() if key != arguments.RUN_FOLDER_VARIABLE}
+    environment[arguments.FOLD_VARIABLE] = "1"
+    ended: list[int] = []
+    children: list[subprocess.Popen[bytes]] = []
+    code = 1
+
+    def pass_on(number: int, frame: object) -> None:
+        ended.append(number)
+        for child in children:
+            child.send_signal(number)
+
+    before = signal.signal(signal.SIGTERM, pass_on)  # first: a signal in between would leave an orphan
+    try:
+        with subprocess.Popen([sys.executable, "-m", "nailseg.train", *args], env=environment) as child:
+            children.append(child)
+            for number in ended:
+                child.send_signal(number)
+            code = child.wait()
+    except KeyboardInterrupt:  # the child has it too
+        for child in children:
+            child.wait()
+        ended.append(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    # whatever the child made of it: 128 and the signal's number, as shells have it
+    return 128 + ended[0] if ended else code

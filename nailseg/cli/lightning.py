@@ -1,0 +1,343 @@
+"""Lightning's command line over our task and data: fit, validate and test, each in a run folder.
+
+The only place that knows both the task and the data: which fact of the data reaches the model is stated in
+`add_arguments_to_parser`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from nailseg.checkpoints import model_folder
+from nailseg.cli import arguments
+from nailseg.data.datamodule import SegmentationDataModule
+from nailseg.errors import ConfigError, NailsegError
+from nailseg.evaluation import report
+from nailseg.evaluation.wandb import report_to_wandb
+from nailseg.inference.backends.exported import exported_file
+from nailseg.training.callbacks import (
+    AveragedWeights,
+    Bar,
+    MetricsTable,
+    RunCheckpoint,
+    ValidateLastEpoch,
+    ValidationImages,
+)
+from nailseg.training.task import MONITOR, SegmentationTask
+
+log = logging.getLogger("nailseg")
+
+NOT_SAVED = ("config", "ckpt_path", "weights_only", "verbose", "name", "runs", "resume", "folds", "adapt")
+"""Options of one call, which a run's config.yaml must not repeat."""
+
+
+HARMLESS = (
+    # arguments are rewritten (config names, --resume), so they cannot be read from sys.argv again
+    "LightningCLI's args parameter",
+    # Lightning 2.6.6 calls what jsonargparse and torch have renamed; nothing that our users could mend
+    r"(?s).*(was deprecated in v4\..* will be removed in v5|JSONARGPARSE_DEPRECATION_WARNINGS)",
+    r".*isinstance\(treespec, LeafSpec\)",
+    # the number of worker processes is chosen from the machine's cores, or by hand
+    ".*does not have many workers",
+    # an epoch of a small set may be shorter than log_every_n_steps
+    ".*The number of training batches",
+    # --resume means it
+    ".*Checkpoint directory .* exists and is not empty",
+)
+"""Starts of warnings that are not shown."""
+
+
+class NailsegCLI(LightningCLI):
+    """Lightning's command line over our task and data, with a run folder for all that is written.
+
+    Args:
+        args: a verb (fit, validate, test) and its options.
+        run_name: name of the run folder, unless `--name` gives one.
+        test_after_fit: whether `fit` ends with the test of the best checkpoint.
+    """
+
+    def __init__(self, args: list[str], run_name: str, test_after_fit: bool = False) -> None:
+        self.run_name, self.test_after_fit = run_name, test_after_fit
+        self.folder = Path()
+        with warnings.catch_warnings():
+            for message in HARMLESS:
+                warnings.filterwarnings("ignore", message)
+            super().__init__(
+                SegmentationTask,
+                SegmentationDataModule,
+                args=args,
+                save_config_callback=None,
+                auto_configure_optimizers=False,  # the task brings its own
+                seed_everything_default=0,
+                trainer_defaults={
+                    "max_epochs": 50,
+                    "gradient_clip_val": 5.0,  # the tutorial's
+                    "log_every_n_steps": 10,
+                    "enable_model_summary": False,  # one line of ours says it
+                    "use_distributed_sampler": False,  # the data module deals rows out itself
+                },
+            )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The verbs that Lightning runs; its own `predict` is not ours."""
+        verbs = LightningCLI.subcommands()
+        return {verb: verbs[verb] for verb in ("fit", "validate", "test")}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the run's options and states which facts of the data reach the model."""
+        parser.add_argument("--name", type=str | None, help="Name of the run folder.")
+        parser.add_argument(
+            "--runs", type=str, default=str(arguments.RUNS), help="Folder of the run folders."
+        )
+        if self.test_after_fit:
+            parser.add_argument(
+                "--folds",
+                type=int | None,
+                help="Cross-validate: train so often, each time testing another part of all rows.",
+            )
+        parser.add_argument(
+            "--resume",
+            type=str | None,
+            help="A run folder to continue from its last checkpoint; other options hold for this call.",
+        )
+        parser.add_argument(
+            "--log_images",
+            action="store_true",
+            help="Send the validation images to W&B too. Photographs leave this machine then.",
+        )
+        parser.add_argument(
+            "--patience",
+            type=int | None,
+            help="Stop after so many validations without a better foreground IoU; null trains to the end.",
+        )
+        parser.add_argument(
+            "--ema_decay",
+            type=float,
+            default=0.999,
+            help="Decay of the averaged weights that are validated and saved; 0 turns the average off.",
+        )
+        parser.add_argument(
+            "--adapt",
+            type=bool,
+            default=False,
+            help="Choose steps, learning rate, crop and batch from the set's size and the machine.",
+        )
+        parser.link_arguments("data.classes", "model.class_names")
+        sizes = ("data.size", "data.eval_size")
+        parser.link_arguments(sizes, "model.image_size", compute_fn=lambda size, eval_size: eval_size or size)
+        parser.link_arguments("data.resize", "model.resize")
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+    @property
+    def options(self) -> Any:
+        """The parsed options of the verb."""
+        return self.config[self.subcommand]
+
+    def before_instantiate_classes(self) -> None:
+        """Refuses options that contradict each other or mean nothing.
+
+        Raises:
+            ConfigError: with the option's name.
+        """
+        options = self.options
+        if options.name is not None and Path(options.name).name != options.name:
+            raise ConfigError(f"--name: expected a name without folders, found {options.name!r}.")
+        if options.get("folds") is not None:  # nailseg.train takes it from the command line
+            raise ConfigError(
+                "folds: expected as an option, --folds K; found in a config. Take it out there."
+            )
+        if options.resume and not (self.subcommand == "fit" and options.ckpt_path):  # nailseg.train, too
+            raise ConfigError(
+                f"resume: expected as an option of a training, --resume {options.resume}; found in "
+                f"{'a config' if self.subcommand == 'fit' else self.subcommand}. Take it out there."
+            )
+        if not 0 <= options.ema_decay < 1:
+            raise ConfigError(
+                f"--ema_decay: expected a number from 0 up to below 1, found {options.ema_decay}."
+            )
+        if self.subcommand == "fit" and exported_file(options.model.weights):
+            raise ConfigError(
+                f"--model.weights {options.model.weights}: expected weights that can be trained, found an "
+                f"exported model. Give the model folder or checkpoint that it was made from."
+            )
+        if options.trainer.enable_checkpointing is False and self.subcommand == "fit":
+            raise ConfigError(
+                "--trainer.enable_checkpointing false: the model folder is made from the best checkpoint. "
+                "Leave the option out, or train from Python and call task.save(folder)."
+            )
+
+    def _choose_folder(self) -> Path:
+        options = self.options
+        rank = rank_zero_only.rank or 0
+        if options.resume:
+            return Path(options.resume)
+        if self.subcommand != "fit":
+            return Path(options.runs) / (options.name or self.run_name)
+        folder = arguments.choose_folder(options.name or self.run_name, rank, options.runs)
+        if rank == 0:
+            log.info("run folder: %s", folder)
+        return folder
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Adds what every run has to what the options ask for."""
+        # last of all that is instantiated: options that are refused leave no run folder behind
+        self.folder = self._choose_folder()
+        options = self.options
+        trainer = options.trainer
+        on_gpu = torch.cuda.is_available() and trainer.accelerator in ("auto", "gpu", "cuda")
+        if trainer.precision is None:
+            kwargs["precision"] = "bf16-mixed" if _has_bf16(on_gpu) else "32-true"
+        # torch's SyncBatchNorm refuses CPU tensors
+        kwargs["sync_batchnorm"] = trainer.sync_batchnorm or on_gpu
+        kwargs["default_root_dir"] = str(self.folder)
+        callbacks: list[Callback] = [Bar()]
+        if self.subcommand == "fit":
+            callbacks += self._fit_callbacks()
+            if trainer.logger is None or trainer.logger is True:
+                kwargs["logger"] = arguments.wandb_loggers(self.folder, rank_zero_only.rank or 0) or False
+        else:
+            kwargs["logger"] = self._get(self.config_init, "trainer").logger or False
+        given = self._get(self.config_init, "trainer").callbacks or []
+        kwargs["callbacks"] = callbacks + (given if isinstance(given, list) else [given])
+        if trainer.enable_progress_bar is False:
+            kwargs["callbacks"].remove(callbacks[0])
+        return super().instantiate_trainer(**kwargs)
+
+    def _fit_callbacks(self) -> list[Callback]:
+        options = self.options
+        # before the last one's, so that last.ckpt knows of a new best
+        self.best = RunCheckpoint(self.folder / "checkpoints", "best", MONITOR)
+        callbacks: list[Callback] = [
+            ValidationImages(self.folder / "images", to_wandb=options.log_images),
+            MetricsTable(self.folder / "metrics.csv"),
+            ValidateLastEpoch(),
+            self.best,
+            RunCheckpoint(self.folder / "checkpoints", "last"),
+        ]
+        if options.ema_decay:
+            callbacks.append(AveragedWeights(options.ema_decay))
+        if options.patience is not None:
+            callbacks.append(EarlyStopping(MONITOR, mode="max", patience=options.patience))
+        return callbacks
+
+    def before_fit(self) -> None:
+        """Says what will be trained and writes the configuration down."""
+        if self.trainer.is_global_zero and not self.options.resume:
+            self._save_config()
+        network = self.model.network
+        count = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+        log.info("network: %.1f M parameters, weights: %s", count, network.origin["weights"])
+        for logger in self.trainer.loggers:
+            logger.log_hyperparams(
+                yaml.safe_load(self._parser("fit").dump(self.options, skip_validation=True))
+            )
+
+    def _save_config(self) -> None:
+        parser = self._parser(self.subcommand)
+        content = yaml.safe_load(parser.dump(self.options, skip_validation=True))
+        content = {key: value for key, value in content.items() if key not in NOT_SAVED}
+        # the run can be resumed from any folder
+        for part, name in (("data", "csv"), ("data", "root"), ("model", "weights")):
+            value = content[part].get(name)
+            if value and Path(value).exists():
+                content[part][name] = str(Path(value).absolute())
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def fit(self, model: SegmentationTask, **kwargs: Any) -> None:
+        """Runs Lightning's fit; whoever breaks it off learns how to go on."""
+        checkpoints = self.folder / "checkpoints"
+        try:
+            self.trainer.fit(model, **kwargs)
+        except NailsegError:
+            # data that is refused leaves no run folder behind either; a run that diverges leaves its curves
+            begun = checkpoints.exists() or (self.folder / "metrics.csv").exists()
+            if self.trainer.is_global_zero and not self.options.resume and not begun:
+                shutil.rmtree(self.folder)
+            raise
+        except SystemExit:
+            alone = self.trainer.is_global_zero and not os.environ.get(arguments.FOLD_VARIABLE)
+            if alone and (checkpoints / "last.ckpt").exists():
+                log.info("interrupted; to continue: --resume %s", self.folder)
+            raise
+
+    def after_fit(self) -> None:
+        """Takes the best weights, tests them if asked, and writes the model folder."""
+        if self.trainer.fast_dev_run:
+            log.info("a fast_dev_run keeps no checkpoint, so there is no model folder")
+            return
+        best = self.best.best_model_path
+        if not best:  # --trainer.limit_val_batches 0, or --trainer.max_steps before the first validation
+            best = Path(self.best.dirpath) / "last.ckpt"  # rank 0 chose the folder
+            log.info("nothing was validated: taking %s", best)
+        model_folder.load_checkpoint_weights(self.model.network, model_folder.read_checkpoint(best), best)
+        if self.best.best_model_path:
+            self.trainer.validate(self.model, self.datamodule, verbose=False)
+            self.model.choose_threshold()
+        metrics: dict[str, Any] = {}
+        if self.test_after_fit:
+            if self.datamodule.has_split("test"):
+                self.trainer.test(self.model, self.datamodule, verbose=False)
+                metrics = self._report("test", best)
+            else:
+                log.info("no row of the CSV has the split 'test': the model is not tested")
+        if self.trainer.is_global_zero:
+            target = self.folder / "model"
+            if target.exists():  # a resumed run: its newest model is the one that people find
+                older = model_folder.free_path(self.folder / "model-old")
+                target.rename(older)
+                log.info("the model from before is now %s", older)
+            self.model.save(target, metrics=metrics)
+            log.info("model folder: %s", target)
+
+    def before_validate(self) -> None:
+        """Refuses to measure a classifier of random numbers."""
+        model_folder.require_trained(self.model.network, self.options.model.weights)
+
+    before_test = before_validate
+
+    def validate(self, model: SegmentationTask, **kwargs: Any) -> None:
+        """Runs Lightning's validate without its table; ours follows."""
+        self.trainer.validate(model, **kwargs | {"verbose": False})
+
+    def test(self, model: SegmentationTask, **kwargs: Any) -> None:
+        """Runs Lightning's test without its table; ours follows."""
+        self.trainer.test(model, **kwargs | {"verbose": False})
+
+    def after_validate(self) -> None:
+        """Writes the report of the validation part."""
+        self._report("val", self.options.model.weights)
+
+    def after_test(self) -> None:
+        """Writes the report of the test part."""
+        self._report("test", self.options.model.weights)
+
+    def _report(self, split: str, source: str | Path) -> dict[str, Any]:
+        metrics = self.model.summary
+        if self.trainer.is_global_zero:
+            target = model_folder.free_path(self.folder / split)
+            metrics, table = report.write_report(target, self.model, self.datamodule, split, source)
+            log.info("%s\nreport: %s", report.summary_table(metrics), target / "report.html")
+            images = self.options.log_images
+            report_to_wandb(self.trainer.loggers, self.model, self.datamodule, metrics, table, split, images)
+        return metrics
+
+
+def _has_bf16(on_gpu: bool) -> bool:
+    """Whether the device computes in bfloat16 itself; emulation would be slower than float32."""
+    if on_gpu:
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    flags = Path("/proc/cpuinfo")
+    return flags.is_file() and any(name in flags.read_text() for name in ("avx512_bf16", "amx_bf16"))

@@ -1,0 +1,233 @@
+"""Training augmentation; the only door to albumentations.
+
+Geometry is one resize and one warp in OpenCV (albumentations takes three passes for the same); colour, blur
+and noise are albumentations', on the small result. Both draw from one seed per sample, because albumentations
+left to itself repeats its draws in every worker and every epoch.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+
+# must stand before the import: albumentations otherwise asks the network for newer versions
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import albumentations as A
+import cv2
+import numpy as np
+
+from nailseg.errors import ConfigError
+from nailseg.imaging.geometry import PAD_VALUE, Resize, network_size
+from nailseg.imaging.polish import recolor
+from nailseg.types import IGNORE_INDEX
+
+OUTSIDE = 254
+"""Tells padding from pixels the annotator left open while a mask is warped; class indices end at 253."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How strongly training pictures are varied. Zero turns a variation off.
+
+    Attributes:
+        scale: Smallest and largest factor on the size that evaluation would use (longer side = `size`).
+        stretch: Largest relative change of width against height.
+        rotate: Largest rotation to either side, in degrees.
+        flip: Probability of mirroring left to right.
+        vertical_flip: Probability of mirroring top to bottom.
+        light: Strength of brightness, contrast and gamma changes, 0..1.
+        color: Strength of hue, saturation and white balance changes, 0..1.
+        blur: Probability of blur (out of focus or motion).
+        noise: Probability of sensor noise.
+        compression: Probability of JPEG artefacts.
+        shadow: Probability of a cast shadow.
+        clahe: Probability of local contrast equalisation.
+        recolor: Probability of painting the foreground in a random nail polish; its light and shade stay.
+    """
+
+    scale: tuple[float, float] = (0.5, 1.6)
+    stretch: float = 0.1
+    rotate: float = 30.0
+    flip: float = 0.5
+    vertical_flip: float = 0.0
+    light: float = 0.5
+    color: float = 0.5
+    blur: float = 0.15
+    noise: float = 0.15
+    compression: float = 0.15
+    shadow: float = 0.05
+    clahe: float = 0.03
+    recolor: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuses values that mean nothing, by name.
+
+        Raises:
+            ConfigError: A field lies outside its range.
+        """
+        low, high = self.scale
+        if not 0 < low <= high:
+            raise ConfigError(
+                f"--data.augmentation.scale: expected two factors, 0 < smallest <= largest, found "
+                f"{list(self.scale)}. Give for example [0.5, 1.6], or [1, 1] for none."
+            )
+        for name, value in vars(self).items():
+            limit = 180.0 if name == "rotate" else 1.0
+            if name != "scale" and not 0 <= value <= limit:
+                raise ConfigError(
+                    f"--data.augmentation.{name}: expected a number from 0 to {limit:g}, found {value}. "
+                    "0 turns it off."
+                )
+
+
+DEFAULT_AUGMENTATION = Augmentation()
+
+
+class TrainingTransform:
+    """Random scale, rotation, crop, flips, colour, blur and noise; one seed gives the same bytes always."""
+
+    def __init__(
+        self, size: int, resize: Resize = "keep", augmentation: Augmentation = DEFAULT_AUGMENTATION
+    ) -> None:
+        """Sets up a picklable `transform(image, mask, seed) -> (image, mask)`.
+
+        Args:
+            size: Height and width of the result in pixels.
+            resize: What scale 1 means: `keep` (longer side = `size`) or `squash` (both sides = `size`).
+            augmentation: How strong each variation is.
+        """
+        self.size = size
+        self.resize: Resize = resize
+        self.augmentation = augmentation
+        self.largest = augmentation.scale[1] * math.sqrt(1 + augmentation.stretch)
+        self.appearance = appearance_transform(augmentation)
+
+    def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Varies one picture.
+
+        Args:
+            image: uint8 (H, W, 3), RGB. Not changed.
+            mask: uint8 (H, W), class index or 255. Not changed.
+            seed: 0 .. 2**32 - 1; the only source of chance.
+
+        Returns:
+            Image uint8 (size, size, 3), padded with 114, and mask uint8 (size, size), padded with 255.
+        """
+        rng = np.random.default_rng(seed)
+        view, labels, outside = random_view(image, mask, self.size, self.resize, self.augmentation, rng)
+        if rng.random() < self.augmentation.recolor:
+            view = recolor(view, labels, rng)
+        self.appearance.set_random_seed(seed)
+        view = np.ascontiguousarray(self.appearance(image=view)["image"])
+        # padding looks in training as it does in evaluation, whatever light falls on the picture
+        cv2.copyTo(np.full_like(view, PAD_VALUE), outside.view(np.uint8), view)
+        return view, labels
+
+
+def random_view(
+    image: np.ndarray,
+    mask: np.ndarray,
+    size: int,
+    resize: Resize,
+    options: Augmentation,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A randomly scaled, rotated, flipped and placed window of the picture.
+
+    Args:
+        image: uint8 (H, W, 3).
+        mask: uint8 (H, W).
+        size: Height and width of the window in pixels.
+        resize: What scale 1 means.
+        options: Ranges and probabilities.
+        rng: Source of chance.
+
+    Returns:
+        Image uint8 (size, size, 3), mask uint8 (size, size), and bool (size, size): what lies outside.
+    """
+    height, width = image.shape[:2]
+    base_height, base_width = network_size(height, width, size, resize)
+    # uniform in the logarithm: halving is as likely as doubling
+    factor = math.exp(rng.uniform(math.log(options.scale[0]), math.log(options.scale[1])))
+    stretch = math.exp(rng.uniform(-1, 1) * math.log1p(options.stretch) / 2)
+    new_height = max(1, round(base_height * factor / stretch))
+    new_width = max(1, round(base_width * factor * stretch))
+    angle = math.radians(rng.uniform(-1, 1) * options.rotate)
+    mirror_x = -1.0 if rng.random() < options.flip else 1.0
+    mirror_y = -1.0 if rng.random() < options.vertical_flip else 1.0
+    # where the picture's middle lands: anywhere that wastes neither picture nor window without need
+    middle_x = size / 2 + rng.uniform(-1, 1) * abs(new_width - size) / 2
+    middle_y = size / 2 + rng.uniform(-1, 1) * abs(new_height - size) / 2
+
+    # the resize first and by area: the warp reads four pixels and would alias when it reduces
+    by = cv2.INTER_AREA if new_height * new_width < height * width else cv2.INTER_LINEAR
+    small = cv2.resize(image, (new_width, new_height), interpolation=by)
+    cosine, sine = math.cos(angle), math.sin(angle)
+    turn = np.array([[cosine * mirror_x, -sine * mirror_y], [sine * mirror_x, cosine * mirror_y]])
+    middle = np.array([middle_x, middle_y])
+    view = cv2.warpAffine(
+        small,
+        _about_middles(turn, (new_width, new_height), middle),
+        (size, size),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(PAD_VALUE,) * 3,
+    )
+    # the mask is read once, at its full resolution: two nearest-neighbour passes would fray its edges
+    zoom = np.diag([new_width / width, new_height / height])
+    labels = cv2.warpAffine(
+        mask,
+        _about_middles(turn @ zoom, (width, height), middle),
+        (size, size),
+        flags=cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=OUTSIDE,
+    )
+    outside = labels == OUTSIDE
+    labels[outside] = IGNORE_INDEX
+    return view, labels, outside
+
+
+def _about_middles(linear: np.ndarray, source_size: tuple[int, int], middle: np.ndarray) -> np.ndarray:
+    """The 2x3 matrix that applies `linear` and takes the source's middle to `middle`.
+
+    OpenCV counts pixel centres as whole numbers, so the middle of n pixels lies at (n - 1) / 2.
+    """
+    source_middle = (np.array(source_size, dtype=np.float64) - 1) / 2
+    shift = (middle - 0.5) - linear @ source_middle
+    return np.concatenate([linear, shift[:, None]], axis=1)
+
+
+def appearance_transform(augmentation: Augmentation) -> A.Compose:
+    """Colour, light, blur, noise and compression: everything that leaves the mask alone.
+
+    Args:
+        augmentation: Strengths and probabilities.
+
+    Returns:
+        An albumentations pipeline for `image=` alone.
+    """
+    light, color = augmentation.light, augmentation.color
+    steps: list[A.BasicTransform] = []
+    if light > 0:
+        steps.append(A.RandomBrightnessContrast(0.5 * light, 0.5 * light, p=0.6))
+        steps.append(A.RandomGamma((100 - 50 * light, 100 + 70 * light), p=0.3))
+    if color > 0:
+        # skin and polish differ in hue by little, and lamps shift it by more
+        steps.append(A.HueSaturationValue(24 * color, 70 * color, 40 * color, p=0.5))
+        steps.append(A.RGBShift(30 * color, 30 * color, 30 * color, p=0.3))
+        steps.append(A.ToGray(p=0.05 * color))
+    if augmentation.shadow > 0:
+        steps.append(A.RandomShadow(p=augmentation.shadow))
+    if augmentation.clahe > 0:
+        steps.append(A.CLAHE(clip_limit=(1, 3), p=augmentation.clahe))
+    if augmentation.blur > 0:
+        kinds = [A.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 1.5)), A.MotionBlur(blur_limit=(3, 7))]
+        steps.append(A.OneOf(kinds, p=augmentation.blur))
+    if augmentation.noise > 0:
+        steps.append(A.GaussNoise(std_range=(0.01, 0.06), p=augmentation.noise))
+    if augmentation.compression > 0:
+        steps.append(A.ImageCompression(quality_range=(35, 90), p=augmentation.compression))
+    return A.Compose(steps)

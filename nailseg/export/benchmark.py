@@ -1,0 +1,244 @@
+"""`nailseg bench`: how fast one model is in each of its forms, on this machine, in one run.
+
+All forms take turns on the same picture, so that a machine that drifts slows all of them alike, and each is
+compared with transformers' own model. What is timed is the whole way from a uint8 picture to mask and
+probability.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import glob
+import json
+import logging
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import torch
+
+from nailseg.checkpoints import model_folder
+from nailseg.errors import ConfigError
+from nailseg.evaluation.plots import latencies
+from nailseg.export.exporter import pictures_of
+from nailseg.export.graph import write_onnx, write_openvino
+from nailseg.inference.backends.exported import OFTEN, exported_file, open_exported, runtime
+from nailseg.inference.backends.torch import TorchBackend, open_torch
+from nailseg.model_info import locate
+from nailseg.models.loading import quiet_transformers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from nailseg.inference.segmenter import Backend
+
+log = logging.getLogger("nailseg")
+
+BASELINE = "transformers"
+"""transformers' own model between the same steps before and after it, eager torch in float32."""
+
+PAUSE = 0.1
+"""Seconds between two forms: the threads of the one before keep their cores busy for a while."""
+
+WARM_UP = OFTEN + 1  # by then OpenVINO has its graph for the picture's size
+
+# a process of its own, because memory that one form has had would count for the next
+PROBE = """
+import sys
+import numpy
+picture = numpy.zeros((int(sys.argv[2]), int(sys.argv[2]), 3), numpy.uint8)
+if sys.argv[3] == "transformers":
+    import torch
+    from transformers import AutoModelForSemanticSegmentation
+    network = AutoModelForSemanticSegmentation.from_pretrained(sys.argv[1]).eval()
+    with torch.inference_mode():
+        network(pixel_values=torch.from_numpy(picture).permute(2, 0, 1)[None] / 255)
+else:
+    import nailseg
+    nailseg.load(sys.argv[1], "cpu")(picture)
+print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
+"""
+
+
+@dataclasses.dataclass
+class Row:
+    """One form at one number of threads.
+
+    Attributes:
+        form: transformers (the baseline), torch, onnx, openvino, openvino bf16.
+        threads: of the computation.
+        median: milliseconds for one picture.
+        p95: milliseconds that 95 % stay below.
+        throughput: pictures a second, one after the other.
+        ratio: times as fast as the baseline with as many threads; None without one.
+        agreement: share of mask pixels (0..1) that are the first form's.
+        memory: MiB, peak of a process that does nothing else; None where the system does not say.
+        start: seconds from the start of that process to its end, after one picture.
+        file: MiB on disk.
+    """
+
+    form: str
+    threads: int
+    median: float
+    p95: float
+    throughput: float
+    ratio: float | None
+    agreement: float
+    memory: float | None
+    start: float
+    file: float
+
+
+def bench(
+    model: str | Path,
+    images: Sequence[str] = (),
+    size: int | None = None,
+    threads: Sequence[int] = (),
+    repeats: int = 20,
+    out: str | Path | None = None,
+) -> str:
+    """Times a model in all its forms.
+
+    Args:
+        model: a model folder or checkpoint, which is exported for the purpose; or an exported file.
+        images: a picture, or a folder of them, of which the first is taken; a drawn hand when empty.
+        size: height and width in pixels of the picture and, unless the model is an exported file, of the
+            network's input; the model's own size when not given.
+        threads: numbers of threads; 1 and all when empty.
+        repeats: of each form.
+        out: a new folder for bench.json and bench.svg.
+
+    Returns:
+        The table.
+
+    Raises:
+        WeightsError: the model cannot be opened.
+        ConfigError: the export extra is not installed, or a number below 1.
+        OutputError: `out` exists.
+    """
+    threads = threads or sorted({1, torch.get_num_threads()})
+    if min(*threads, repeats, size or 1) < 1:
+        raise ConfigError(
+            f"--threads {threads}, --repeats {repeats}, --size {size}: expected numbers from 1 on."
+        )
+    # the folder first: a name that is taken is refused before anything is timed
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(model_folder.new_folder(out)) if out is not None else None
+        scratch = stack.enter_context(tempfile.TemporaryDirectory())
+        info, sources, openers = _forms(model, size, Path(scratch))
+        side = size or info.image_size
+        picture = cv2.resize(pictures_of(images)[0], (side, side))[None]
+        costs = {form: _probe(form, source, side) for form, source in sources.items()}
+        rows: list[Row] = []
+        for number in threads:
+            backends = {form: opener(number) for form, opener in openers.items()}
+            rows += _timed(backends, picture, number, repeats, costs)
+        if folder is not None:
+            (folder / "bench.json").write_text(json.dumps([vars(row) for row in rows], indent=2) + "\n")
+            (folder / "bench.svg").write_text(latencies([vars(row) for row in rows]))
+    return f"{model}, one picture of {side} x {side}, {repeats} times each\n{table(rows)}"
+
+
+def _forms(
+    model: str | Path, size: int | None, scratch: Path
+) -> tuple[Any, dict[str, Path], dict[str, Callable[[int], Backend]]]:
+    """The model's nailseg.json, and of each form its file or folder, and what opens it with some threads."""
+    if file := exported_file(model):
+        form = {".onnx": "onnx", ".xml": "openvino"}[file.suffix]
+        return open_exported(file).info, {form: file}, {form: partial(open_exported, file, "cpu")}
+    reference = open_torch(locate(model), "cpu")
+    network = reference.network
+    info = dataclasses.replace(reference.info, image_size=size or reference.info.image_size)
+    plain = model_folder.write_model_folder(scratch / "model", network, info)
+    stock = copy.deepcopy(network)
+    with quiet_transformers():
+        stock.logits = type(network).read_back(plain)
+
+    def in_torch(network: torch.nn.Module, number: int) -> Backend:
+        torch.set_num_threads(number)  # one for the whole process
+        return TorchBackend(network, info, "cpu")
+
+    sources = {BASELINE: plain, "torch": plain}
+    openers = {BASELINE: partial(in_torch, stock), "torch": partial(in_torch, network)}
+    writers = {"onnx": write_onnx, "openvino": write_openvino}
+    if "BF16" in runtime("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        writers["openvino bf16"] = partial(write_openvino, precision="bf16")
+    for form, write in writers.items():
+        sources[form] = scratch / form
+        sources[form].mkdir()
+        write(sources[form], network, info)
+        file = exported_file(sources[form])
+        assert file is not None
+        openers[form] = partial(open_exported, file, "cpu")
+    return info, sources, openers
+
+
+def _probe(form: str, source: Path, side: int) -> tuple[float | None, float, float]:
+    """Peak memory in MiB, seconds until a first picture is done, MiB on disk."""
+    # of a file (model.xml) what bears its name
+    files = source.rglob("*") if source.is_dir() else source.parent.glob(f"{glob.escape(source.stem)}.*")
+    on_disk = sum(file.stat().st_size for file in files if file.is_file()) / 2**20
+    command = [sys.executable, "-W", "ignore", "-c", PROBE, str(source), str(side), form]
+    begin = time.perf_counter()
+    said = subprocess.run(command, check=False, capture_output=True, text=True)
+    seconds = time.perf_counter() - begin
+    memory = int(said.stdout.split()[-1]) / 1024 if said.returncode == 0 else None
+    if memory is None:
+        reason = (said.stderr.strip().splitlines() or ["no reason given"])[-1]
+        log.warning("%s: memory and start could not be measured in a process of its own (%s)", form, reason)
+    return memory, seconds, on_disk
+
+
+def _timed(
+    backends: dict[str, Backend], picture: np.ndarray, number: int, repeats: int, costs: dict[str, Any]
+) -> list[Row]:
+    """Lets all forms take turns."""
+    times: dict[str, list[float]] = {form: [] for form in backends}
+    masks = {}
+    for repeat in range(repeats + WARM_UP):
+        for form, backend in backends.items():
+            time.sleep(PAUSE)
+            begin = time.perf_counter()
+            masks[form] = backend(picture)[0]
+            if repeat >= WARM_UP:
+                times[form].append(1e3 * (time.perf_counter() - begin))
+    first = masks[next(iter(masks))]
+    medians = {form: statistics.median(taken) for form, taken in times.items()}
+    return [
+        Row(
+            form,
+            number,
+            medians[form],
+            float(np.percentile(taken, 95)),
+            1e3 / statistics.mean(taken),
+            medians[BASELINE] / medians[form] if BASELINE in medians else None,
+            float((masks[form] == first).mean()),
+            *costs[form],
+        )
+        for form, taken in times.items()
+    ]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as text, with a heading."""
+    lines = [
+        f"{'form':15}{'threads':>8}{'median':>11}{'p95':>11}{'images/s':>10}{'ratio':>8}"
+        f"{'masks':>10}{'memory':>10}{'start':>8}{'file':>10}"
+    ]
+    for row in rows:
+        ratio = "-" if row.ratio is None else f"{row.ratio:.2f}x"
+        memory = "-" if row.memory is None else f"{row.memory:.0f} MiB"
+        lines.append(
+            f"{row.form:15}{row.threads:8}{row.median:8.1f} ms{row.p95:8.1f} ms{row.throughput:10.1f}"
+            f"{ratio:>8}{100 * row.agreement:8.2f} %{memory:>10}{row.start:6.1f} s{row.file:6.1f} MiB"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,173 @@
+"""What all architectures share: normalisation inside, uint8 images in, logits at the images' size out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
+
+from nailseg.models import pretrained as files
+from nailseg.models.loading import DEFAULT_CLASSES, checked_names
+
+
+class Network(nn.Module):
+    """A segmentation network as the task, the model folder and the predictor use it.
+
+    Args:
+        weights: what to start from; each architecture says what it takes.
+        class_names: order is the class index, the first is background. None keeps a segmentation checkpoint's
+            own labels; random weights and encoders without a head take background and nail. Other names than
+            the checkpoint's give it a new classifier; all else stays.
+        drop_path: stochastic depth of the last block, in architectures that have it.
+
+    Attributes:
+        architecture: its name, as `--model.name` takes it.
+        model_type: what config.json must say it is; None takes every kind.
+        fixed_size: height and width of the only input it takes, in pixels; None where any size will do.
+        hf: the transformers model inside, where there is one.
+        hf_config: transformers' config, which names the classes.
+        origin: `weights` (what the weights came from) and `licence`.
+        new_head: True if the classifier is freshly initialised.
+        mean: float (1, 3, 1, 1), RGB mean of images in 0..1; not part of the state dict.
+        std: as `mean`, standard deviation.
+
+    Raises:
+        WeightsError: weights that cannot be found or do not fit.
+        ConfigError: fewer than two class names, or one name twice.
+    """
+
+    architecture: ClassVar[str]
+    model_type: ClassVar[str | None] = None
+    random_mean: ClassVar[tuple[float, ...]] = files.IMAGENET_MEAN
+    random_std: ClassVar[tuple[float, ...]] = files.IMAGENET_STD
+    hf: PreTrainedModel
+    hf_config: PreTrainedConfig
+    fixed_size: int | None = None
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, weights: str, class_names: Sequence[str] | None = None, drop_path: float = 0.1
+    ) -> None:
+        super().__init__()
+        weights = str(weights)
+        if (config := self.random_config(weights)) is not None:
+            names = DEFAULT_CLASSES if class_names is None else class_names
+            self._build(config, checked_names(names), drop_path)
+            self._start_random(f"{weights}, random weights")
+            return
+        source = files.find(weights, self.model_type)
+        new_head = self._load(source, class_names, drop_path)
+        files.warn_if_non_commercial(source.origin)
+        self._complete(source.mean, source.std, source.origin, new_head)
+
+    @classmethod
+    def from_config(
+        cls,
+        config: dict[str, Any],
+        class_names: Sequence[str],
+        drop_path: float = 0.1,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        origin: dict[str, str] | None = None,
+    ) -> Self:
+        """Builds the network of a config.json's content from random weights, without any file.
+
+        For checkpoints, whose state dict is loaded afterwards, and for tiny networks in tests.
+
+        Args:
+            config: what `config_dict` gave; what it leaves out has a default.
+            class_names: order is the class index.
+            drop_path: as in the constructor.
+            mean: three values, for images in 0..1; None takes those of random weights.
+            std: as `mean`.
+            origin: what the weights that will be loaded came from.
+        """
+        self = cls.__new__(cls)
+        nn.Module.__init__(self)
+        self._build(config, checked_names(class_names), drop_path)
+        self._start_random("random weights", mean, std)
+        self.origin = dict(origin or self.origin)
+        return self
+
+    def _start_random(
+        self, name: str, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+    ) -> None:
+        origin = {"weights": name, "licence": files.NO_LICENCE}
+        self._complete(mean or self.random_mean, std or self.random_std, origin, new_head=True)
+
+    def _complete(
+        self, mean: Sequence[float], std: Sequence[float], origin: dict[str, str], new_head: bool
+    ) -> None:
+        # from_pretrained leaves eval mode behind, and Lightning trains a module in the mode it finds
+        self.train()
+        self.origin = dict(origin)
+        self.new_head = new_head
+        # not in the state dict: it stays transformers' own
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    # what an architecture must say
+
+    @staticmethod
+    def random_config(weights: str) -> dict[str, Any] | None:
+        """The config of a name that stands for random weights; None for every other name."""
+        raise NotImplementedError
+
+    def _build(self, config: dict[str, Any], class_names: list[str], drop_path: float) -> None:
+        """Makes the modules, from random weights."""
+        raise NotImplementedError
+
+    def _load(self, source: files.Source, class_names: Sequence[str] | None, drop_path: float) -> bool:
+        """Makes the modules and fills them; returns whether the classifier is new."""
+        raise NotImplementedError
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The part that may come pretrained; all other parameters are the head's."""
+        raise NotImplementedError
+
+    # what it may say otherwise, if it is no transformers model
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes' names, in index order."""
+        return [self.hf_config.id2label[index] for index in range(self.hf_config.num_labels)]
+
+    def config_dict(self) -> dict[str, Any]:
+        """The content of its config.json, in plain values; `from_config` builds the same network from it."""
+        return json.loads(self.hf_config.to_json_string(use_diff=False))
+
+    def save(self, folder: Path) -> None:
+        """Writes config.json and model.safetensors into a folder that exists."""
+        self.hf.save_pretrained(folder)
+
+    @classmethod
+    def read_back(cls, folder: Path) -> Callable[[Tensor], Tensor]:
+        """What a saved folder computes where nailseg is not: the second opinion on `logits`."""
+        plain = AutoModelForSemanticSegmentation.from_pretrained(folder).eval()
+        return lambda pixels: plain(pixel_values=pixels).logits
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Normalised images, float (N, 3, H, W), to logits (N, C, h, w) at the network's own output size."""
+        return self.hf(pixel_values=pixels).logits
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Segments a batch.
+
+        Args:
+            image: (N, 3, H, W), RGB, uint8 or float, 0..255; of any size (best a multiple of 32) where there
+                is no `fixed_size`.
+
+        Returns:
+            float (N, C, H, W): logits at the images' size.
+        """
+        pixels = (image.to(self.mean.dtype) - 255 * self.mean) / (255 * self.std)
+        size = image.shape[-2:]
+        return F.interpolate(self.logits(pixels), size=size, mode="bilinear", align_corners=False)

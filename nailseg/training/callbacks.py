@@ -1,0 +1,227 @@
+"""What happens around a training: averaged weights, pictures, the curves as a table."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar, WeightAveraging
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.trainer.states import TrainerFn
+
+from nailseg.imaging import geometry, overlay
+from nailseg.metrics.confusion import class_index
+from nailseg.types import IGNORE_INDEX
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lightning.pytorch import LightningModule, Trainer
+    from torch import Tensor
+
+    from nailseg.training.task import SegmentationTask
+    from nailseg.types import Batch
+
+
+class AveragedWeights(WeightAveraging):
+    """Exponential moving average of weights and buffers; validation, checkpoints and the model folder use it.
+
+    The decay is warmed up as min(decay, (1 + n) / (10 + n)) after n updates (as in TensorFlow's
+    ExponentialMovingAverage), so that the random start is forgotten within a short run too.
+
+    Args:
+        decay: its final value, 0..1.
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        self.decay = decay
+        super().__init__(use_buffers=True, multi_avg_fn=self._average)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Follows the network to its device: Lightning creates the average before it moves the network."""
+        assert self._average_model is not None
+        self._average_model.to(pl_module.device)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Puts the average in place during fit; afterwards the network holds what is to be measured."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            super().on_validation_epoch_start(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Puts the training weights back."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            super().on_validation_epoch_end(trainer, pl_module)
+
+    def _average(self, averages: list[Tensor], currents: list[Tensor], n_averaged: Tensor) -> None:
+        """Moves the averages in place, all tensors of a type at once: a GPU would wait for the launches."""
+        if not averages[0].is_floating_point():
+            torch._foreach_copy_(averages, currents)  # counters are copied, not averaged
+            return
+        n = n_averaged.item()
+        torch._foreach_lerp_(averages, currents, 1 - min(self.decay, (1 + n) / (10 + n)))
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """One file in the run's checkpoints, also after the run's folder was moved.
+
+    Lightning forgets the best score when the folder has another name than at the time of saving; a resumed
+    run would then overwrite its best checkpoint with the first worse one. And its own last.ckpt (`save_last`)
+    is written only when the best one is: a resumed run would begin at the best epoch.
+
+    Args:
+        folder: the run's checkpoints.
+        name: file name without .ckpt.
+        monitor: the logged number to follow, larger is better, saved after validation; None saves each epoch.
+    """
+
+    def __init__(self, folder: Path, name: str, monitor: str | None = None) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename=name,
+            monitor=monitor,
+            mode="max",
+            save_on_train_epoch_end=monitor is None,
+            enable_version_counter=False,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores the score, if its file is here; a new run that starts from a checkpoint begins afresh."""
+        path = os.path.join(self.dirpath, os.path.basename(state_dict["best_model_path"]))
+        if os.path.isfile(path):
+            moved = {"dirpath": self.dirpath, "best_model_path": path, "kth_best_model_path": path}
+            scores = list(state_dict["best_k_models"].values())
+            best = {path: scores[0]} if scores else {}
+            super().load_state_dict(state_dict | moved | {"best_k_models": best})
+
+
+class ValidateLastEpoch(Callback):
+    """Validates after the last epoch too, which `check_val_every_n_epoch` may skip: it may be the best."""
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Asks for validation if this is the last epoch."""
+        if trainer.current_epoch + 1 == trainer.max_epochs and trainer.check_val_every_n_epoch is not None:
+            trainer.check_val_every_n_epoch = 1
+
+
+class Bar(TQDMProgressBar):
+    """Lightning's bar without the W&B run's id."""
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """What stands at the right of the bar."""
+        return {
+            name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"
+        }
+
+
+class ValidationImages(Callback):
+    """Draws the same validation images after every epoch: picture, truth, prediction.
+
+    Args:
+        folder: where `epoch_000.png`, … go.
+        count: how many images, spread over the validation set.
+        to_wandb: also log them to W&B with masks and class names; photographs leave the machine then.
+    """
+
+    def __init__(self, folder: Path, count: int = 6, to_wandb: bool = False) -> None:
+        self.folder, self.count, self.to_wandb = folder, count, to_wandb
+        self._seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: SegmentationTask,
+        outputs: object,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Predicts the first image of every chosen batch; the averaged weights are still in place here."""
+        if trainer.sanity_checking or not trainer.is_global_zero or len(self._seen) == self.count:
+            return
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        n_batches = int(trainer.num_val_batches[0])
+        if batch_idx % max(1, n_batches // self.count):
+            return
+        height, width = batch["valid_size"][0].tolist()
+        logits = geometry.restore_logits(pl_module(batch["image"][:1]), (height, width), (height, width))
+        image = batch["image"][0, :, :height, :width].permute(1, 2, 0).cpu().numpy()
+        prediction = class_index(logits)[0].cpu().numpy()
+        self._seen.append((image, batch["mask"][0].byte().cpu().numpy(), prediction))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: SegmentationTask) -> None:
+        """Writes the picture of this epoch."""
+        if not self._seen:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        rows = [
+            overlay.side_by_side([image, overlay.overlay(image, truth), overlay.overlay(image, prediction)])
+            for image, truth, prediction in self._seen
+        ]
+        overlay.write_png(self.folder / f"epoch_{trainer.current_epoch:03d}.png", overlay.contact_sheet(rows))
+        if self.to_wandb:
+            for logger in trainer.loggers:
+                if isinstance(logger, WandbLogger):
+                    self._log(logger, pl_module.class_names)
+        self._seen = []
+
+    def _log(self, logger: WandbLogger, class_names: Sequence[str]) -> None:
+        labels = dict(enumerate(class_names)) | {IGNORE_INDEX: "ignored"}
+
+        def layer(mask: np.ndarray) -> dict[str, Any]:
+            return {"mask_data": mask.astype(np.int64), "class_labels": labels}
+
+        images, truths, predictions = zip(*self._seen, strict=True)
+        masks = [
+            {"truth": layer(truth), "prediction": layer(prediction)}
+            for truth, prediction in zip(truths, predictions, strict=True)
+        ]
+        logger.log_image("val/images", list(images), masks=masks)
+
+
+class MetricsTable(Callback):
+    """One row per epoch in metrics.csv; a resumed run goes on in the same file.
+
+    Lightning's CSVLogger deletes an existing file and scatters an epoch over several half-empty rows.
+
+    Args:
+        path: the CSV file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._validated = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Notes that the validation's numbers belong to this epoch."""
+        self._validated = not trainer.sanity_checking
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Adds the epoch's row; validation has run by now."""
+        if not trainer.is_global_zero:
+            return
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        # between validations Lightning keeps the last one's numbers; here such an epoch has none
+        row |= {
+            name: value.item()
+            for name, value in sorted(trainer.callback_metrics.items())
+            if name.startswith(("train/", "lr")) or (self._validated and name.startswith("val/"))
+        }
+        self._validated = False
+        rows: list[dict[str, Any]] = []
+        if self.path.exists():
+            with self.path.open(newline="") as file:
+                # an epoch that is trained again after a resume replaces its old row
+                rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < trainer.current_epoch]
+        rows.append(row)
+        columns = list(dict.fromkeys(name for each in rows for name in each))
+        scratch = self.path.with_name(f".{self.path.name}")
+        with scratch.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(scratch, self.path)

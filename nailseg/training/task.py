@@ -1,0 +1,339 @@
+"""SegmentationTask: loss, counts and optimizer around a network. It never imports data."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import tempfile
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
+from torch.nn.parallel import DistributedDataParallel
+from torchmetrics import MeanMetric
+
+from nailseg.checkpoints import model_folder
+from nailseg.errors import ConfigError
+from nailseg.imaging import geometry
+from nailseg.metrics.calibration import best_threshold
+from nailseg.metrics.confusion import ConfusionMatrix, class_index, dice, iou, mean_defined
+from nailseg.metrics.image_counts import SURFACE_TOLERANCE, ImageCounts, count_images, summarise
+from nailseg.models.registry import Architecture
+from nailseg.training.losses import segmentation_loss
+from nailseg.training.optim import parameter_groups, step_schedule, warmup_poly_schedule
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from nailseg.types import Batch
+
+MONITOR = "val/iou_foreground"
+"""What checkpoints and early stopping follow: IoU over all validation pixels, mean of the foreground."""
+
+
+class SegmentationTask(LightningModule):
+    """Fine-tunes a segmentation network.
+
+    Logged: `train/loss` and its parts, `lr`; `val/iou_NAME`, `val/dice_NAME` (over all pixels of the
+    validation set, at network size), `val/miou`, `val/iou_foreground`, `val/loss`; `test/…` and, after
+    `validate`, `validate/…` are the numbers of metrics.json, at the masks' original size.
+
+    Args:
+        weights: what to start from: a hub name (nvidia/mit-b0 … b5, nvidia/segformer-b*-…: non-commercial), a
+            local folder in transformers' format, a model folder, a checkpoint, or b0 … b5 for random weights.
+            vit: vit-pet, vit-small (or vit-small-192 for another size) for random weights, a model folder, a
+            checkpoint. auto: any segmentation network of transformers by hub name or folder, or
+            upernet-convnext-tiny, mobilenetv2-deeplabv3 for random weights.
+        class_names: in index order, the first is the background; linked from data.classes on the command
+            line.
+        image_size: pixels of the longer side in evaluation, for the model folder; linked from data.eval_size
+            or data.size.
+        resize: keep or squash; linked from data.resize. Recorded in the model folder.
+        lr: learning rate of the encoder at its peak; 6e-5 is the paper's for batches of 16.
+        head_lr_multiplier: the decode head's learning rate over the encoder's.
+        weight_decay: of AdamW, on matrices and kernels only.
+        warmup: share of the run in which the learning rate rises (at most 1500 steps).
+        power: of the polynomial decay to zero at the end of the run; 1.0 is linear.
+        drop_path: stochastic depth of the last encoder block, rising linearly from the first.
+        cross_entropy_weight: weight of the cross-entropy in the loss.
+        dice_weight: weight of the soft Dice loss in the loss.
+        lovasz_weight: weight of the Lovász loss (Berman et al. 2018) in the loss.
+        freeze_encoder_epochs: epochs at the beginning in which only the head learns.
+        surface_tolerance: pixels an outline may be off in the test's surface Dice, at the masks' own size.
+        name: the architecture. mix_transformer is SegFormer written out from the paper, vit a plain ViT, auto
+            whatever transformers segments with.
+        schedule: of the learning rate: poly (the paper's, with warm-up) or step.
+        step_epochs: epochs after which the step schedule lowers it, again and again.
+        step_factor: what it is multiplied by then.
+
+    Attributes:
+        network: images uint8 or float (N, 3, H, W), 0..255, to logits (N, C, H, W).
+        threshold: foreground probability that maximised the validation Dice, for the model folder; None if
+            it was not looked for.
+        summary: content of metrics.json, after a test or validate.
+        image_counts: what that was computed from, one row per image.
+    """
+
+    summary: dict[str, Any]
+    image_counts: ImageCounts
+
+    def __init__(
+        self,
+        weights: str = "b0",
+        class_names: list[str] | None = None,
+        image_size: int = 512,
+        resize: Literal["keep", "squash"] = "keep",
+        lr: float = 6e-5,
+        head_lr_multiplier: float = 10.0,
+        weight_decay: float = 0.01,
+        warmup: float = 0.05,
+        power: float = 1.0,
+        drop_path: float = 0.1,
+        cross_entropy_weight: float = 1.0,
+        dice_weight: float = 1.0,
+        lovasz_weight: float = 0.0,
+        freeze_encoder_epochs: int = 0,
+        surface_tolerance: float = SURFACE_TOLERANCE,
+        name: Architecture = "segformer",
+        schedule: Literal["poly", "step"] = "poly",
+        step_epochs: int = 12,
+        step_factor: float = 0.8,
+    ) -> None:
+        super().__init__()
+        not_negative = {"lr": lr, "head_lr_multiplier": head_lr_multiplier, "power": power}
+        not_negative |= {"weight_decay": weight_decay, "surface_tolerance": surface_tolerance}
+        losses = {"cross_entropy": cross_entropy_weight, "dice": dice_weight, "lovasz": lovasz_weight}
+        for option, value in (not_negative | {f"{loss}_weight": w for loss, w in losses.items()}).items():
+            if not value >= 0:
+                raise ConfigError(f"--model.{option}: expected a number from 0 on, found {value}.")
+        if not any(losses.values()):
+            raise ConfigError("--model.dice_weight …: expected a loss with a weight above 0, found none.")
+        if not 0 <= drop_path < 1:
+            raise ConfigError(f"--model.drop_path: expected a rate from 0 up to below 1, found {drop_path}.")
+        if not 0 <= warmup <= 1:
+            raise ConfigError(f"--model.warmup: expected a share of the run from 0 to 1, found {warmup}.")
+        if step_epochs < 1 or not 0 < step_factor <= 1:
+            raise ConfigError(
+                f"--model.step_epochs, --model.step_factor: expected epochs from 1 on and a factor above 0, "
+                f"at most 1; found {step_epochs} and {step_factor}."
+            )
+        self.network = model_folder.open_network(weights, class_names, drop_path, name)
+        fixed = self.network.fixed_size
+        if fixed and (image_size, resize) != (fixed, "squash"):
+            raise ConfigError(
+                f"--model.name {name}: it has learned positions, so it takes squashed pictures of {fixed} x "
+                f"{fixed} pixels only; found size {image_size}, resize {resize}. Give --data.size {fixed} "
+                "--data.eval_size null --data.resize squash (from Python: image_size and resize)."
+            )
+        self.image_size, self.resize = image_size, resize
+        self.lr, self.head_lr_multiplier, self.weight_decay = lr, head_lr_multiplier, weight_decay
+        self.warmup, self.power = warmup, power
+        self.schedule, self.step_epochs, self.step_factor = schedule, step_epochs, step_factor
+        self.loss_weights = cross_entropy_weight, dice_weight, lovasz_weight
+        self.freeze_encoder_epochs = freeze_encoder_epochs
+        self.surface_tolerance = surface_tolerance
+        known = model_folder.info_of(weights)
+        self.threshold = known.threshold if known else None
+        self.val_counts = ConfusionMatrix(len(self.class_names))
+        # torchmetrics would leave nan out of the mean; as inf it stays, and is seen at the epoch's end
+        self.val_loss = MeanMetric(nan_strategy=math.inf)
+        self.data_facts: dict[str, Any] = {}
+        self._counted: BinaryIO | None = None
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names in index order; the first is the background."""
+        return self.network.class_names
+
+    def info(self, **facts: Any) -> model_folder.ModelInfo:
+        """The model's nailseg.json; `facts` are further fields of `ModelInfo`."""
+        return model_folder.describe(
+            self.network,
+            image_size=self.image_size,
+            resize=self.resize,
+            threshold=self.threshold,
+            **self.data_facts | facts,
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Images uint8 or float (N, 3, H, W), 0..255, to logits float (N, C, H, W)."""
+        return self.network(image)
+
+    def _step(self, batch: Batch, restore: bool) -> tuple[dict[str, Tensor], Tensor]:
+        """Losses and logits (N, C, H', W') at the mask's size; one step for all stages."""
+        logits = self(batch["image"]).float()
+        if restore:
+            height, width = batch["valid_size"][0].tolist()  # equal throughout a batch
+            logits = geometry.restore_logits(logits, (height, width), batch["mask"].shape[-2:])
+        return segmentation_loss(logits, batch["mask"], *self.loss_weights), logits
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a batch, float32 scalar."""
+        losses, _ = self._step(batch, restore=False)
+        interval = self.trainer.log_every_n_steps
+        # not at every step, for a GPU would be waited for; what has become nan stays so
+        if self.trainer.is_last_batch or (interval and (batch_idx + 1) % interval == 0):
+            self._require_finite("training", losses["loss"].item())
+        epoch_means = {f"train/{name}": loss for name, loss in losses.items()}
+        self.log_dict(
+            epoch_means, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch["mask"])
+        )
+        self.log("loss", losses["loss"], prog_bar=True)
+        self.log("lr", self.lr_schedulers().get_last_lr()[0])
+        return losses["loss"]
+
+    def _require_finite(self, kind: str, loss: float) -> None:
+        """Stops a run that has diverged, before a checkpoint is written."""
+        if not math.isfinite(loss):
+            raise ConfigError(
+                f"epoch {self.current_epoch}: expected a finite {kind} loss, found {loss}. The training has "
+                f"diverged, or began with broken weights: start again with a lower --model.lr (now "
+                f"{self.lr:g}) or other --model.weights. Checkpoints of earlier epochs are as they were."
+            )
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Counts at the masks' size: the network's during fit, the file's own in `validate`."""
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            self.test_step(batch, batch_idx)
+            return
+        losses, logits = self._step(batch, restore=True)
+        # Metric objects and not self.log: a process without a single batch must still take part in the
+        # reduction
+        self.val_loss.update(losses["loss"], len(batch["mask"]))
+        self.val_counts.update(class_index(logits), batch["mask"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the ratios of the counts, foreground first; in `validate` the numbers of the report."""
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            self._log_summary("validate")  # not val/: those are measured at the network's size
+            return
+        loss = self.val_loss.compute()
+        self._require_finite("validation", loss.item())
+        matrix = self.val_counts.compute()
+        ious, dices = iou(matrix), dice(matrix)
+        for c, name in enumerate(self.class_names):
+            if c > 0 and not ious[c].isnan():
+                self.log(f"val/iou_{name}", ious[c].item(), prog_bar=True, sync_dist=True)
+                self.log(f"val/dice_{name}", dices[c].item(), prog_bar=True, sync_dist=True)
+        self.log("val/miou", mean_defined(ious), sync_dist=True)
+        self.log(MONITOR, mean_defined(ious[1:]), sync_dist=True)
+        self.log("val/loss", loss, sync_dist=True)
+        self.val_counts.reset()
+        self.val_loss.reset()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Counts on each image at its mask's original size, in float32."""
+        with torch.autocast(self.device.type, enabled=False):
+            _, logits = self._step(batch, restore=True)
+        counts = count_images(logits, batch["mask"], batch["row"], self.surface_tolerance)
+        pickle.dump(counts, self._counted)
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the numbers of the report."""
+        self._log_summary("test")
+
+    def _log_summary(self, stage: str) -> None:
+        assert self._counted is not None
+        self._counted.seek(0)
+        self.image_counts = gather(_read_parts(self._counted))
+        self._counted.close()
+        self._counted = None
+        self.summary = summarise(self.image_counts, self.class_names)
+        for name, value in self.summary.items():
+            if isinstance(value, float):
+                self.log(f"{stage}/{name}", value, sync_dist=True)
+
+    def on_validation_epoch_start(self) -> None:
+        """Begins to count anew, and lets processes validate unequal numbers.
+
+        DistributedDataParallel broadcasts buffers (batch norm's statistics) before every forward pass, in
+        evaluation too, and a process that has run out of images would leave the others waiting. They are
+        sent once instead; averaged weights are in place by now, so every process validates the same network.
+        """
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            self.on_test_epoch_start()
+        if isinstance(self.trainer.strategy.model, DistributedDataParallel):
+            for buffer in self.buffers():
+                dist.broadcast(buffer, src=0)
+            self.trainer.strategy.model.require_forward_param_sync = False
+
+    def on_validation_end(self) -> None:
+        """Turns the broadcast of training on again."""
+        if isinstance(self.trainer.strategy.model, DistributedDataParallel):
+            self.trainer.strategy.model.require_forward_param_sync = True
+
+    def on_test_epoch_start(self) -> None:
+        """Begins to count anew.
+
+        Counts wait in a file: small arrays that stay, between large ones that go, would keep the heap from
+        shrinking, by half a megabyte an image.
+        """
+        self._counted = tempfile.TemporaryFile()  # noqa: SIM115 - read and closed at the epoch's end
+
+    def choose_threshold(self) -> None:
+        """Takes the threshold with the best Dice on what was just validated; two classes only."""
+        best = best_threshold(self.image_counts.histogram[0]) if len(self.class_names) == 2 else None
+        self.threshold = best and best[0]
+
+    def on_fit_start(self) -> None:
+        """Takes down what the data module knows for the model folder; it is asked, not imported."""
+        self.threshold = None  # that of the weights it starts from says nothing of what they become
+        facts = getattr(self.trainer.datamodule, "facts", None)
+        self.data_facts = facts() if facts else {}
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with the paper's groups and a per-step schedule over the whole run.
+
+        Without weight decay AdamW is Adam.
+        """
+        groups = parameter_groups(self.network, self.lr, self.weight_decay, self.head_lr_multiplier)
+        optimizer = torch.optim.AdamW(groups, lr=self.lr)
+        total = self.trainer.estimated_stepping_batches
+        if total == float("inf"):
+            raise ConfigError(
+                "the learning rate decays over the run, so the run needs an end: give "
+                "--trainer.max_epochs or --trainer.max_steps (found neither)."
+            )
+        # the estimate above has set the loader up, so its length is known
+        per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        frozen = per_epoch * self.freeze_encoder_epochs
+        # a learning rate of 0 and not requires_grad=False: DDP decides once which gradients it exchanges
+        if self.schedule == "step":
+            scheduler = step_schedule(optimizer, per_epoch * self.step_epochs, self.step_factor, frozen)
+        else:
+            scheduler = warmup_poly_schedule(optimizer, int(total), self.warmup, self.power, frozen)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def save(self, folder: str | Path, **facts: Any) -> Path:
+        """Writes the model folder; `facts` are further fields of `ModelInfo`.
+
+        Raises:
+            OutputError: the folder exists.
+        """
+        return model_folder.write_model_folder(folder, self.network, self.info(**facts))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Makes the checkpoint complete: network config, class names, preprocessing."""
+        checkpoint[model_folder.CHECKPOINT_KEY] = model_folder.checkpoint_facts(self.network, self.info())
+
+
+def _read_parts(file: BinaryIO) -> list[ImageCounts]:
+    parts = []
+    with suppress(EOFError):
+        while True:
+            parts.append(pickle.load(file))
+    return parts
+
+
+def gather(parts: list[ImageCounts]) -> ImageCounts:
+    """Joins every process's counts, in the manifest's order; processes may have unequal numbers."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        everyone: list[list[ImageCounts]] = [[] for _ in range(dist.get_world_size())]
+        dist.all_gather_object(everyone, parts)
+        parts = [part for process in everyone for part in process]
+    return ImageCounts.concatenate(parts)

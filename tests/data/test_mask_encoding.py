@@ -1,0 +1,159 @@
+"""What values in mask files mean: resolved from the whole set, given by hand, stored and read back."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from nailseg.data.mask_encoding import MaskValues
+from nailseg.data.mask_inference import MaskContent, check_values, classes_of, count_values, resolve
+from nailseg.errors import ConfigError, DataError
+
+TWO = ["background", "nail"]
+THREE = ["background", "nail", "skin"]
+
+
+def content(name: str, *values: int, lossy: bool = False, share: int = 100) -> MaskContent:
+    """Background in 1000 pixels, every further value in 100."""
+    return MaskContent(name, {value: 1000 if value == 0 else share for value in values}, lossy)
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "said"),
+    [
+        ([(0, 255), (0,), (255,)], TWO, "0/255 read as background/nail"),
+        ([(0, 1), (0,), (1,)], TWO, "0/1 read as background/nail"),
+        ([(0, 1), (0, 1, 255)], TWO, "0/1/255 read as background/nail/ignore"),
+        ([(0, 65535), (0,)], TWO, "0/65535 read as background/nail"),
+        ([(0,), (0,)], TWO, "0/255 read as background/nail"),
+        ([(0, 1), (0, 2), (0,)], THREE, "0/1/2 read as background/nail/skin"),
+        ([(0, 2, 255), (0,)], THREE, "0/1/2/255 read as background/nail/skin/ignore"),
+    ],
+)
+def test_readings(values: list[tuple[int, ...]], names: list[str], said: str) -> None:
+    found, faults = resolve([content(f"{k}.png", *own) for k, own in enumerate(values)], names)
+    assert faults == []
+    assert found is not None
+    assert found.describe() == said
+
+
+def test_jpeg_masks_are_read_beside_png_masks() -> None:
+    greys = MaskContent("a.jpg", {0: 1000, 3: 20, 90: 5, 250: 100, 255: 200}, lossy=True)
+    found, faults = resolve([greys, content("b.png", 0, 255)], TWO)
+    assert faults == []
+    assert found is not None
+    assert found.binary
+    assert not found.smooth
+    assert classes_of(greys, found) == {0: 1025, 1: 300}
+
+
+def test_one_grey_over_an_area_is_a_third_class_and_refused() -> None:
+    flat = MaskContent("a.png", {0: 8520, 128: 480, 255: 216})
+    _, faults = resolve([flat, content("b.png", 0, 255)], TWO)
+    assert [(fault.code, fault.file) for fault in faults] == [("mask-values", "a.png")]
+    assert "found also 128 in 5.21% of the pixels" in faults[0].message
+
+
+def test_soft_edges_in_png_are_cut_at_127_and_said() -> None:
+    soft = MaskContent("a.png", {0: 1000, 1: 4, 100: 5, 140: 5, 255: 200})
+    found, faults = resolve([soft, content("b.png", 0, 255)], TWO)
+    assert faults == []
+    assert found is not None
+    assert found.describe() == "0/255 read as background/nail (greys above 127 as 255)"
+    assert found.apply(np.array([[0, 127, 128, 255]], np.uint8)).tolist() == [[0, 0, 1, 1]]
+
+
+def test_mixed_sets_are_refused_and_the_rarer_reading_is_listed() -> None:
+    files = [content("a.png", 0, 255), content("b.png", 0, 255), content("c.png", 0, 1), content("d.png", 0)]
+    found, faults = resolve(files, TWO)
+    assert found is None
+    assert [(fault.code, fault.file) for fault in faults] == [("mask-mixed", "c.png")]
+    assert "2 as 0/255, 1 as 0/1" in faults[0].message
+    assert "--data.mask_values" in faults[0].fix
+
+
+@pytest.mark.parametrize(
+    ("bad", "names", "words"),
+    [
+        (content("x.png", 0, 128, 255, share=400), TWO, "expected 0/255.* found also 128 in"),
+        (content("x.png", 0, 2), TWO, "found also 2 in"),
+        (content("x.png", 0, 7), THREE, r"class indices 0\.\.2, or 255 for ignore; found also 7"),
+        (content("x.png", 0, 300), TWO, "found also 300"),
+        (content("x.jpg", 0, 1, 2, lossy=True), THREE, "lossy file"),
+        (content("x.jpg", 0, 1, 2, lossy=True), TWO, "found 2 as the brightest value"),
+        (content("x.jpg", 0, *range(60, 200), lossy=True), TWO, "between 64 and 191"),
+        (MaskContent("x.png", {(0, 0, 0): 9, (255, 0, 0): 9}), TWO, "found colours #000000, #ff0000"),
+        (MaskContent("x.png", {(k, 0, 1): 1 for k in range(257)}), TWO, "more than 256 colours"),
+    ],
+)
+def test_values_without_a_class_are_faults_of_their_file(
+    bad: MaskContent, names: list[str], words: str
+) -> None:
+    good = content("good.png", 0, 1)
+    _, faults = resolve([good, bad], names)
+    assert [fault.file for fault in faults] == [bad.file]
+    with pytest.raises(AssertionError, match=words):
+        raise AssertionError(str(faults[0]))
+
+
+def test_a_given_mapping() -> None:
+    values = MaskValues.from_mapping({"0": "background", 128: "ignore", "255": "nail"}, TWO)
+    assert values.apply(np.array([[0, 128, 255]], np.uint8)).tolist() == [[0, 255, 1]]
+    assert check_values(content("a.png", 0, 128, 255), values) is None
+    fault = check_values(content("a.png", 0, 9), values)
+    assert fault is not None
+    assert fault.code == "mask-values"
+    with pytest.raises(DataError, match="x: expected mask values 0, 128, 255, found also 9"):
+        values.apply(np.array([[9]], np.uint8), name="x")
+
+
+def test_colours_given_in_every_spelling() -> None:
+    raw = np.array([[[0, 0, 0], [255, 0, 0], [0, 0, 255]]], np.uint8)
+    for red, blue in (("#ff0000", "0,0,255"), ("255, 0, 0", "#0000FF"), ((255, 0, 0), [0, 0, 255].__str__())):
+        values = MaskValues.from_mapping({"0,0,0": 0, red: "nail", blue: "ignore"}, TWO)
+        assert values.apply(raw).tolist() == [[0, 1, 255]]
+        assert check_values(MaskContent("a", count_values(raw)), values) is None
+    with pytest.raises(DataError, match=r"found also \(9, 9, 9\)"):
+        values.apply(raw * 0 + 9)
+    # an all-background file of a colour set has one channel only
+    assert values.apply(np.zeros((1, 2), np.uint8)).tolist() == [[0, 0]]
+    assert classes_of(MaskContent("a", {0: 5}), values) == {0: 5}
+
+
+@pytest.mark.parametrize(
+    ("mapping", "words"),
+    [
+        ({"0": "background"}, "found none for nail"),
+        ({}, "found none for nail"),
+        ({"0": "background", "255": "toe"}, "expected one of background, nail, .* found 'toe'"),
+        ({"0": "background", "many": "nail"}, "found 'many'"),
+        ({"0": "background", "1,2": "nail"}, "found '1,2'"),
+        ({"0": "background", "70000": "nail"}, "found '70000'"),
+    ],
+)
+def test_a_mapping_that_cannot_be_read(mapping: dict[str, str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        MaskValues.from_mapping(mapping, TWO)
+
+
+def test_it_survives_json_and_pickle() -> None:
+    for values in (
+        MaskValues(((0, 0), (255, 1)), ("background", "nail"), smooth=True),
+        MaskValues.from_mapping({"#000000": 0, "#ff0000": 1}, TWO),
+    ):
+        assert MaskValues.from_dict(json.loads(json.dumps(values.to_dict()))) == values
+        assert pickle.loads(pickle.dumps(values)) == values
+
+
+def test_counting() -> None:
+    raw = np.array([[0, 0, 255], [7, 0, 255]], np.uint8)
+    assert count_values(raw) == {0: 3, 7: 1, 255: 2}
+    assert count_values(raw.astype(np.uint16) * 257) == {0: 3, 1799: 1, 65535: 2}
+    assert count_values(np.stack([raw, raw * 0, raw * 0], axis=2)) == {
+        (0, 0, 0): 3,
+        (255, 0, 0): 2,
+        (7, 0, 0): 1,
+    }

@@ -1,0 +1,251 @@
+"""For every code a data set with exactly that fault; a clean one stays silent; what is allowed passes."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from nailseg.data.datamodule import SegmentationDataModule
+from nailseg.data.manifest import load_manifest
+from nailseg.data.validation.issues import FAULTS, ODDITIES, UNUSABLE, DataFaults
+from nailseg.data.validation.validate import Inspection, check_rows, inspect_rows
+from nailseg.errors import ConfigError, DataError
+from tests.data.planted import nail_mask, picture, plant
+
+NEEDED = ("train", "val", "test")
+THREE = ["background", "nail", "skin"]
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return plant(tmp_path_factory.mktemp("clean"))
+
+
+@pytest.fixture
+def data(clean: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(clean, tmp_path / "data"))
+
+
+def look(data: Path, names: list[str] | None = None, **options: object) -> Inspection:
+    manifest = load_manifest(data / "nails.csv", strict=False)
+    options = {"splits_needed": NEEDED, "progress": False, **options}
+    return inspect_rows(manifest, names or ["background", "nail"], **options)
+
+
+def edit(data: Path, old: str, new: str, count: int = -1) -> None:
+    csv = data / "nails.csv"
+    csv.write_text(csv.read_text().replace(old, new, count))
+
+
+def append(data: Path, line: str) -> None:
+    edit(data, "image,mask,split,group\n", f"image,mask,split,group\n{line}\n")
+
+
+def mask(data: Path, number: int, array: np.ndarray, mode: str | None = None) -> None:
+    image = Image.fromarray(array)
+    (image.convert(mode) if mode else image).save(data / f"Masks/{number}.png")
+
+
+def masks(data: Path, draw: Callable[[int], np.ndarray], numbers: range = range(30)) -> None:
+    for number in numbers:
+        mask(data, number, draw(number))
+
+
+def remake(data: Path, name: str) -> Path:
+    (data / name).unlink()
+    return data / name
+
+
+def bomb(data: Path) -> None:
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        )
+
+    parts = chunk(b"IHDR", struct.pack(">IIBBBBB", 40000, 40000, 8, 0, 0, 0, 0)) + chunk(b"IEND", b"")
+    (data / "Masks/0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+
+
+def turned(data: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(picture(0)).save(data / "Images/0.jpg", exif=exif)
+
+
+def twin(data: Path) -> None:
+    small = picture(0)[3:-2, 2:-5, :][:, ::-1]
+    Image.fromarray(np.ascontiguousarray(small)).resize((128, 96)).save(data / "Images/20.jpg", quality=60)
+
+
+def jpeg_mask(data: Path) -> None:
+    Image.fromarray(nail_mask()).save(data / "Masks/0.jpg", quality=70)
+    edit(data, "Masks/0.png", "Masks/0.jpg")
+
+
+def palette_mask(data: Path) -> None:
+    image = Image.fromarray(nail_mask() // 255).convert("P")
+    image.putpalette([0, 0, 0, 255, 255, 255])
+    image.save(data / "Masks/0.png")
+
+
+def alpha_mask(data: Path) -> None:
+    flat = np.zeros((96, 128, 4), np.uint8)
+    flat[..., 3] = nail_mask()
+    mask(data, 0, flat)
+
+
+def frames(data: Path) -> None:
+    one = Image.fromarray(nail_mask())
+    one.save(data / "Masks/0.png", save_all=True, append_images=[Image.fromarray(255 - nail_mask())])
+
+
+PLANT: dict[str, Callable[[Path], object]] = {
+    "missing-path": lambda d: append(d, ",Masks/0.png,train,x"),
+    "path-outside": lambda d: append(d, "../a.jpg,Masks/0.png,train,x"),
+    "doubled-row": lambda d: append(d, "Images/3.jpg,Masks/3.png,train,g3"),
+    "unknown-split": lambda d: append(d, "Images/x.jpg,Masks/0.png,dev,x"),
+    "missing-file": lambda d: (d / "Images/0.jpg").unlink(),
+    "not-a-file": lambda d: remake(d, "Images/0.jpg").mkdir(),
+    "empty-file": lambda d: (d / "Images/0.jpg").write_bytes(b""),
+    "unreadable": lambda d: (d / "Images/0.jpg").write_bytes((d / "Images/0.jpg").read_bytes()[:1500]),
+    "many-frames": frames,
+    "too-large": bomb,
+    "image-form": lambda d: cv2.imencode(".png", picture(0).astype(np.uint16))[1].tofile(d / "Images/0.jpg"),
+    "mask-form": lambda d: mask(d, 0, picture(0)),
+    "mis-named": lambda d: Image.fromarray(picture(0)).save(d / "Images/0.jpg", format="PNG"),
+    "no-mask": lambda d: edit(d, "Masks/0.png", ""),
+    "size-mismatch": lambda d: mask(d, 0, nail_mask()[:90]),
+    "orientation-mismatch": turned,
+    "mask-values": lambda d: mask(d, 0, nail_mask() // 255 * 7),
+    "mask-mixed": lambda d: mask(d, 0, nail_mask() // 255),
+    "mask-full": lambda d: mask(d, 0, np.full((96, 128), 255, np.uint8)),
+    "mask-inverted": lambda d: mask(d, 0, 255 - nail_mask()),
+    "split-empty": lambda d: edit(d, ",val,", ",train,"),
+    "no-foreground": lambda d: masks(d, lambda n: nail_mask() * 0, range(20, 25)),
+    "class-missing": lambda d: masks(d, lambda n: nail_mask() // 255),
+    "class-one-split": lambda d: masks(d, lambda n: nail_mask() // 255 * (1 + (n == 4))),
+    "doubled-image": lambda d: shutil.copy(d / "Images/1.jpg", d / "Images/0.jpg"),
+    "group-split": lambda d: edit(d, ",g20", ",g3"),
+    "image-split": lambda d: shutil.copy(d / "Images/1.jpg", d / "Images/20.jpg"),
+    "twin-split": twin,
+    "mask-empty": lambda d: mask(d, 0, nail_mask() * 0),
+    "mask-jpeg": jpeg_mask,
+    "mask-grey": lambda d: mask(d, 0, cv2.GaussianBlur(nail_mask(), (0, 0), 1)),
+    "mask-palette": palette_mask,
+    "mask-rgb": lambda d: mask(d, 0, nail_mask(), "RGB"),
+    "mask-alpha": alpha_mask,
+    "mask-16-bit": lambda d: cv2.imwrite(str(d / "Masks/0.png"), nail_mask().astype(np.uint16)),
+    "few-rows": lambda d: edit(d, "Images/29.jpg,Masks/29.png,test,g29\n", ""),
+}
+CLASSES = dict.fromkeys(("class-missing", "class-one-split"), THREE)
+
+
+def test_a_clean_set_is_silent(clean: Path) -> None:
+    seen = look(clean)
+    assert (seen.faults, seen.odd, seen.left_out) == ((), (), ())
+
+
+def test_every_code_is_planted() -> None:
+    assert PLANT.keys() == FAULTS.keys() | ODDITIES.keys()
+
+
+@pytest.mark.parametrize("code", PLANT)
+def test_exactly_the_planted_fault_is_found(data: Path, code: str) -> None:
+    PLANT[code](data)
+    seen = look(data, CLASSES.get(code))
+    if code in ODDITIES:
+        assert seen.faults == ()
+        assert {fault.code for fault in seen.odd} == {code}
+        assert seen.summary().notes[-1].startswith(f"odd, but no fault:\n{code} (1):")
+    else:
+        assert {fault.code for fault in seen.faults} == {code}
+        for fault in seen.faults:
+            assert fault.fix
+            assert "expected" in fault.message or code in ("doubled-row", "path-outside")
+        with pytest.raises(DataFaults, match=rf"{code} \("):
+            seen.summary()
+
+
+@pytest.mark.parametrize("code", sorted(FAULTS.keys() - {"split-empty"}))
+def test_what_is_allowed_passes(data: Path, code: str) -> None:
+    PLANT[code](data)
+    seen = look(data, CLASSES.get(code), allow=[code])
+    assert seen.faults == ()
+    assert seen.values is not None
+    assert {fault.code for fault in seen.left_out} == ({code} if code in UNUSABLE else set())
+    seen.summary()
+
+
+@pytest.mark.parametrize("code", sorted(FAULTS.keys() - {"split-empty", "no-foreground"}))
+def test_bad_rows_are_left_out_on_request(data: Path, code: str) -> None:
+    PLANT[code](data)
+    seen = look(data, CLASSES.get(code), skip_bad=True)
+    if code.startswith("class-"):  # no row of a set is to blame for what it lacks
+        assert {fault.code for fault in seen.faults} == {code}
+    else:
+        assert seen.faults == ()
+        assert {fault.code for fault in seen.left_out} == {code}
+        assert f"left out:\n{code} (1):" in str(seen.summary())
+
+
+def test_leaks_leave_out_the_row_that_is_learnt_from(data: Path) -> None:
+    twin(data)
+    summary = check_rows(
+        load_manifest(data / "nails.csv"), ["background", "nail"], splits_needed=NEEDED, skip_bad=True
+    )
+    assert summary.left_out == ("Images/0.jpg",)
+    assert summary.counts == {"train": 19, "val": 5, "test": 5}
+
+
+def test_codes_that_do_not_exist_or_cannot_pass(data: Path) -> None:
+    for code in ("mask-ful", "split-empty"):
+        with pytest.raises(ConfigError, match=rf"allow: expected codes of .*; found {code}\. Copy"):
+            look(data, allow=[code])
+
+
+def test_the_data_module_takes_and_records_them(data: Path) -> None:
+    PLANT["missing-file"](data)
+    PLANT["mask-full"](data)
+    mask(data, 3, np.full((96, 128), 255, np.uint8))
+    options = {"csv": str(data / "nails.csv"), "size": 64, "workers": 0}
+    with pytest.raises(DataError, match=r"(?s)missing-file \(1\).*mask-full \(2\)"):
+        SegmentationDataModule(**options).setup("fit")
+    module = SegmentationDataModule(**options, allow=["mask-full", "missing-file"])
+    module.setup("fit")
+    assert [row.image for row in module.rows("train")][:2] == ["Images/1.jpg", "Images/2.jpg"]
+    assert len(module.dataset("train")) == 19
+    assert module.facts()["data"]["allowed"] == ["mask-full", "missing-file"]
+    assert module.facts()["data"]["left out"] == 1
+    module = SegmentationDataModule(**options, skip_bad=True)
+    module.setup("fit")
+    assert len(module.dataset("train")) == 18
+    with pytest.raises(ConfigError, match="found nonsense"):
+        SegmentationDataModule(**options, allow=["nonsense"])
+
+
+def test_the_limit_on_pixels_reaches_check_and_reading(data: Path) -> None:
+    options = {"csv": str(data / "nails.csv"), "size": 64, "workers": 0}
+    with pytest.raises(DataError, match="at most 100 pixels, found 128 x 96"):
+        SegmentationDataModule(**options, max_pixels=100).setup("fit")
+
+
+def test_the_likely_name_is_offered(data: Path) -> None:
+    edit(data, "Images/0.jpg", "Images/0.JPEG")
+    assert look(data).faults[0].fix == "0.jpg lies beside it: correct the CSV."
+
+
+def test_more_than_twenty_of_a_kind_go_to_a_file(data: Path) -> None:
+    shutil.rmtree(data / "Images")
+    with pytest.raises(DataFaults, match=r"and 10 more of this kind\nAll of them: ") as caught:
+        look(data).summary()
+    rest = Path(str(caught.value).rpartition("All of them: ")[2])
+    assert rest.read_text().count("Images/") == 30
+    rest.unlink()

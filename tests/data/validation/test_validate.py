@@ -1,0 +1,239 @@
+"""Every check is tried on a data set with exactly the fault it looks for, and on a clean one."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nailseg.data.manifest import load_manifest
+from nailseg.data.mask_encoding import MaskValues
+from nailseg.data.validation.validate import DataFaults, DataSummary, check_rows
+from nailseg.errors import ConfigError
+
+TWO = ["background", "nail"]
+SPLITS = ["train", "train", "train", "val", "val", "test"]
+
+
+def draw_mask() -> np.ndarray:
+    mask = np.zeros((20, 30), np.uint8)
+    mask[5:10, 5:17] = 255
+    return mask
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Six clean pairs: rows 0-2 train, 3-4 val, 5 test."""
+    rng = np.random.default_rng(0)
+    lines = ["image,mask,split"]
+    for folder in ("Images", "Masks"):
+        (tmp_path / folder).mkdir()
+    for number, split in enumerate(SPLITS):
+        image = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        Image.fromarray(image).save(tmp_path / f"Images/{number}.jpg")
+        Image.fromarray(draw_mask()).save(tmp_path / f"Masks/{number}.png")
+        lines.append(f"Images/{number}.jpg,Masks/{number}.png,{split}")
+    (tmp_path / "nails.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def check(data: Path, names: list[str] = TWO, **options: object) -> DataSummary:
+    return check_rows(load_manifest(data / "nails.csv"), names, progress=False, **options)
+
+
+def faults(data: Path, names: list[str] = TWO, **options: object) -> list[tuple[str, str]]:
+    """Code and file of each fault."""
+    with pytest.raises(DataFaults) as caught:
+        check(data, names, **options)
+    return [(fault.code, fault.file) for fault in caught.value.faults]
+
+
+def put_mask(data: Path, number: int, mask: np.ndarray) -> None:
+    Image.fromarray(mask).save(data / f"Masks/{number}.png")
+
+
+def test_a_clean_set_is_silent(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    summary = check(data)
+    assert summary.mask_values == MaskValues(((0, 0), (255, 1)), ("background", "nail"))
+    assert summary.counts == {"train": 3, "val": 2, "test": 1}
+    assert summary.sizes == {(20, 30): 5}
+    assert summary.foreground == pytest.approx({"train": 0.1, "val": 0.1})
+    assert summary.empty == {"train": 0, "val": 0}
+    assert "masks: 0/255 read as background/nail\ntrain: 3 images, 10.00% foreground" in str(summary)
+    assert pickle.loads(pickle.dumps(summary)) == summary
+    assert capsys.readouterr().err == ""
+
+
+def test_the_bar_goes_to_stderr(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check_rows(load_manifest(data / "nails.csv"), TWO)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "checking data" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("harm", "code", "file"),
+    [
+        ("rm Images/1.jpg", "missing-file", "Images/1.jpg"),
+        ("rm Masks/3.png", "missing-file", "Masks/3.png"),
+        ("empty Images/0.jpg", "empty-file", "Images/0.jpg"),
+        ("cut Images/0.jpg", "unreadable", "Images/0.jpg"),
+        ("cut Masks/4.png", "unreadable", "Masks/4.png"),
+        ("folder Images/2.jpg", "not-a-file", "Images/2.jpg"),
+        ("size Masks/2.png", "size-mismatch", "Masks/2.png"),
+        ("turn Masks/2.png", "size-mismatch", "Masks/2.png"),
+        ("value Masks/1.png", "mask-values", "Masks/1.png"),
+        ("0/1 Masks/1.png", "mask-mixed", "Masks/1.png"),
+        ("colour Masks/1.png", "mask-values", "Masks/1.png"),
+        ("photo Masks/1.png", "mask-form", "Masks/1.png"),
+    ],
+)
+def test_planted_faults_of_files(data: Path, harm: str, code: str, file: str) -> None:
+    what, name = harm.split()
+    path = data / name
+    content = path.read_bytes()
+    rng = np.random.default_rng(1)
+    path.unlink()
+    if what == "empty":
+        path.touch()
+    elif what == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif what == "folder":
+        path.mkdir()
+    elif what == "size":
+        Image.fromarray(draw_mask()[:10]).save(path)
+    elif what == "turn":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(draw_mask()).save(path, exif=exif)
+    elif what == "value":
+        Image.fromarray(draw_mask() // 255 * 7).save(path)
+    elif what == "0/1":
+        Image.fromarray(draw_mask() // 255).save(path)
+    elif what == "colour":
+        Image.fromarray(np.stack([draw_mask(), draw_mask() * 0, draw_mask() * 0], axis=2)).save(path)
+    elif what == "photo":
+        Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(path)
+    assert faults(data) == [(code, file)]
+
+
+def test_turned_masks_say_so(data: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    Image.fromarray(draw_mask()).save(data / "Masks/0.png", exif=exif)
+    with pytest.raises(
+        DataFaults, match=r"expected 30 x 20 .* like Images/0\.jpg, found 20 x 30\n    -> One .* turned"
+    ):
+        check(data)
+
+
+def test_images_and_masks_that_turn_together_are_clean(data: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("Images/0.jpg", "Masks/0.png"):
+        with Image.open(data / name) as image:
+            image.load()
+        image.save(data / name, exif=exif)
+    assert check(data).sizes == {(20, 30): 4, (30, 20): 1}
+
+
+def test_what_is_needed_must_be_there(data: Path) -> None:
+    csv = data / "nails.csv"
+    csv.write_text(csv.read_text().replace(",val", ",train"))
+    assert faults(data) == [("split-empty", "val")]
+    assert check(data, splits_needed=("test",)).sizes == {(20, 30): 1}
+
+
+def test_a_needed_split_must_have_foreground(data: Path) -> None:
+    for number in (3, 4):
+        put_mask(data, number, draw_mask() * 0)
+    assert faults(data) == [("no-foreground", "val")]
+    put_mask(data, 3, draw_mask())
+    assert check(data).empty == {"train": 0, "val": 1}
+
+
+def test_a_row_without_mask(data: Path) -> None:
+    csv = data / "nails.csv"
+    csv.write_text(csv.read_text().replace("Masks/1.png", ""))
+    assert faults(data) == [("no-mask", "Images/1.jpg")]
+
+
+def test_other_splits_do_not_stop_a_command_but_their_values_count(data: Path) -> None:
+    (data / "Images/5.jpg").unlink()
+    assert check(data).counts["test"] == 1
+    assert faults(data, splits_needed=("test",)) == [("missing-file", "Images/5.jpg")]
+    (data / "Masks/5.png").unlink()
+    check(data)
+    # alone, 0/1 would read as classes; beside the 0/255 of train it must not
+    put_mask(data, 5, draw_mask() // 255)
+    assert faults(data) == [("mask-mixed", "Masks/5.png")]
+
+
+def test_bombs_are_refused_by_a_limit_that_can_be_set(data: Path) -> None:
+    assert {code for code, _ in faults(data, max_pixels=599)} == {"too-large"}
+    check(data, max_pixels=600)
+
+
+def test_everything_is_said_at_once_at_most_twenty_lines_a_kind(data: Path) -> None:
+    rows = "".join(f"Images/no{k}.jpg,Masks/0.png,train\n" for k in range(25))
+    with open(data / "nails.csv", "a") as file:
+        file.write(rows)
+    put_mask(data, 3, draw_mask()[:10])
+    with pytest.raises(
+        DataFaults, match=r"(?s)found 26 in 26 files or splits.*size-mismatch \(1\):.*missing-file \(25\):"
+    ) as caught:
+        check(data)
+    text = str(caught.value)
+    assert len(caught.value.faults) == 26
+    assert text.count("Images/no") == 20
+    assert "... and 5 more of this kind" in text
+    assert text.count("correct the CSV or the data root") == 1
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.faults) == (text, caught.value.faults)
+
+
+def test_a_given_mapping_decides(data: Path) -> None:
+    put_mask(data, 0, draw_mask() // 255)
+    mapping = {"0": "background", "1": "nail", "255": "ignore"}
+    summary = check(data, mask_values=mapping, splits_needed=("train",))
+    assert summary.mask_values.describe() == "0/1/255 read as background/nail/ignore"
+    assert summary.empty == {"train": 2}
+    assert faults(data, mask_values=mapping) == [("no-foreground", "val")]
+    assert faults(data, mask_values={"0": "background", "255": "nail"}) == [("mask-values", "Masks/0.png")]
+    with pytest.raises(ConfigError, match="found 'toe'"):
+        check(data, mask_values={"0": "toe"})
+    assert check(data, mask_values=summary.mask_values, splits_needed=("train",)) == summary
+
+
+def test_colours_and_palettes_by_a_given_mapping(data: Path) -> None:
+    mask = draw_mask()
+    for number in range(6):
+        put_mask(data, number, np.stack([mask, mask * 0, mask * 0], axis=2))
+    palette = Image.fromarray(1 - mask // 255).convert("P")
+    palette.putpalette([255, 0, 0, 0, 0, 0])
+    palette.save(data / "Masks/1.png")
+    summary = check(data, mask_values={"#000000": "background", "#ff0000": "nail"})
+    assert summary.foreground == pytest.approx({"train": 0.1, "val": 0.1})
+
+
+def test_three_classes_and_jpeg_masks(data: Path) -> None:
+    for number in range(6):
+        put_mask(data, number, draw_mask() // 255 * (1 + number % 2))
+    assert check(data, ["background", "nail", "skin"]).mask_values.describe() == (
+        "0/1/2 read as background/nail/skin"
+    )
+    csv = data / "nails.csv"
+    csv.write_text(csv.read_text().replace(".png", ".jpg"))
+    for number in range(6):
+        Image.fromarray(draw_mask()).save(data / f"Masks/{number}.jpg", quality=60)
+    assert check(data).foreground == pytest.approx({"train": 0.1, "val": 0.1}, abs=0.005)
+    assert {code for code, _ in faults(data, ["background", "nail", "skin"])} == {"mask-values"}
+
+
+def test_one_thread_and_many_say_the_same(data: Path) -> None:
+    (data / "Images/1.jpg").unlink()
+    (data / "Masks/3.png").unlink()
+    assert faults(data, workers=1) == faults(data, workers=4)

@@ -1,0 +1,49 @@
+"""A frozen network computes what the network does, for sizes that were no example."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from nailseg.export import graph
+from nailseg.export.rewrites import ConvolutionalFFN, frozen
+from nailseg.models.base import Network
+from nailseg.models.mix_segformer import WrittenOutSegFormer
+from nailseg.models.segformer import SegFormer
+
+
+@pytest.mark.parametrize("architecture", [SegFormer, WrittenOutSegFormer])
+def test_mix_ffn_as_convolutions(tiny_folder: Path, architecture: type[Network]) -> None:
+    network = architecture(str(tiny_folder)).eval()
+    copy = frozen(network)
+    blocks = sum(network.config_dict()["depths"])
+    assert sum(isinstance(module, ConvolutionalFFN) for module in copy.modules()) == blocks
+    assert not any(isinstance(module, ConvolutionalFFN) for module in network.modules())
+    for height, width in ((64, 64), (32, 96)):
+        pixels = torch.randn(2, 3, height, width)
+        with torch.no_grad():
+            expected = network.logits(pixels)
+            assert torch.allclose(copy.logits(pixels), expected, atol=1e-5 * expected.abs().max())
+
+
+@pytest.mark.parametrize("cells", [1, 3, (2, 6)])
+def test_pooling_for_any_size_is_torchs(cells) -> None:
+    stock = nn.Sequential(nn.AdaptiveAvgPool2d(cells))
+    for height, width in ((4, 6), (7, 5), (2, 3), (13, 16)):
+        image = torch.rand(2, 3, height, width)
+        assert torch.allclose(frozen(stock)(image), stock(image), atol=1e-6)
+
+
+def test_pooling_exports_for_sizes_that_were_no_example(tmp_path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    stock = nn.Sequential(nn.AdaptiveAvgPool2d(3))
+    free = torch.export.Dim.DYNAMIC
+    sizes = ({0: free, 2: free, 3: free},)
+    program = graph._export(frozen(stock), (torch.rand(2, 3, 4, 6),), sizes, ["image"], ["pooled"])
+    session = runtime.InferenceSession(program.SerializeToString())
+    for height, width in ((7, 5), (13, 16)):
+        image = torch.rand(1, 3, height, width)
+        (found,) = session.run(None, {"image": image.numpy()})
+        assert np.abs(found - stock(image).numpy()).max() < 1e-6

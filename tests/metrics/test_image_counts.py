@@ -1,0 +1,147 @@
+"""The numbers of a set: averaging as the names say, any order and division, intervals, every ratio twice."""
+
+import numpy as np
+import pytest
+import torch
+
+from nailseg.metrics.image_counts import ImageCounts, calibration, count_images, intervals, ratios, summarise
+
+NAMES = ["background", "nail"]
+
+
+def logits_of(prediction: torch.Tensor, n_classes: int = 2) -> torch.Tensor:
+    """Logits whose argmax is the prediction."""
+    return 4.0 * torch.nn.functional.one_hot(prediction, n_classes).permute(0, 3, 1, 2).float()
+
+
+def counts_of(prediction: torch.Tensor, target: torch.Tensor, n_classes: int = 2) -> ImageCounts:
+    return count_images(logits_of(prediction, n_classes), target, torch.arange(len(target)))
+
+
+def blobs(n: int, n_classes: int = 2, seed: int = 0, side: int = 48) -> tuple[torch.Tensor, torch.Tensor]:
+    """Predictions and truths, int64 (n, side, side), of a few squares each; some pixels are 255."""
+    rng = np.random.default_rng(seed)
+    masks = np.zeros((2, n, side, side), np.int64)
+    for image in range(n):
+        for _ in range(rng.integers(0, 5)):
+            top, left, size = *rng.integers(0, side - 10, 2), rng.integers(3, 12)
+            c, shift = rng.integers(1, n_classes), rng.integers(-2, 3)
+            masks[0, image, top : top + size, left : left + size] = c
+            masks[1, image, max(0, top + shift) : top + shift + size, left : left + size] = c
+    masks[1, :, :2] = 255
+    return torch.from_numpy(masks[0]), torch.from_numpy(masks[1])
+
+
+def test_averages_as_the_names_say() -> None:
+    target = torch.zeros(3, 8, 8, dtype=torch.long)
+    target[0, :2] = 1  # 16 pixels
+    target[1, :1] = 1  # 8 pixels, and the third image has none
+    prediction = target.clone()
+    prediction[1, 0, 4:] = 0  # half of the second image's found
+    prediction[2, 0, 0] = 1  # a false alarm in the third
+    summary = summarise(counts_of(prediction, target), NAMES)
+    expected = {
+        "n_images": 3,
+        "iou_nail": 20 / 25,
+        "dice_nail": 40 / 45,
+        "precision_nail": 20 / 21,
+        "recall_nail": 20 / 24,
+        "dice_per_image_nail": (1 + 2 * 4 / 12) / 2,
+        "n_images_with_nail": 2,
+        "n_false_alarms_nail": 1,
+        "miou": (20 / 25 + (3 * 64 - 25) / (3 * 64 - 20)) / 2,
+        "pixel_accuracy": (3 * 64 - 5) / (3 * 64),
+        # the half nail has an IoU of exactly 0.5, which counts
+        "instance_precision_nail": 2 / 3,
+        "instance_recall_nail": 1.0,
+    }
+    assert {name: summary[name] for name in expected} == pytest.approx(expected)
+
+
+def test_none_where_a_class_is_absent() -> None:
+    empty = torch.zeros(2, 6, 6, dtype=torch.long)
+    counts = counts_of(empty, empty)
+    summary = summarise(counts, NAMES)
+    assert summary["miou"] == summary["pixel_accuracy"] == 1.0
+    absent = {name for name, value in summary.items() if value is None}
+    assert absent == {name for name in summary if name.endswith("_nail") and not name.startswith("n_")}
+    assert summary["n_images_with_nail"] == summary["n_false_alarms_nail"] == 0
+    assert all(intervals(counts, NAMES, [0, 1])[name] is None for name in absent)
+
+
+def test_everything_ignored_is_no_number_at_all() -> None:
+    target = torch.full((1, 6, 6), 255)
+    summary = summarise(counts_of(torch.ones(1, 6, 6, dtype=torch.long), target), NAMES)
+    assert summary["dice_nail"] is None
+    assert summary["n_false_alarms_nail"] == 0
+
+
+@pytest.mark.parametrize("n_images", [7, 8, 13])
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_any_division_gives_the_same_counts(n_images: int, world_size: int, batch: int) -> None:
+    from nailseg.data.samplers import EqualSizeSampler
+
+    prediction, target = blobs(n_images, 3)
+    logits = logits_of(prediction, 3) + torch.randn(
+        n_images, 3, 48, 48, generator=torch.Generator().manual_seed(1)
+    )
+    whole = count_images(logits, target, torch.arange(n_images))
+    parts = []
+    for rank in reversed(range(world_size)):
+        for rows in EqualSizeSampler([(48, 48)] * n_images, batch, world_size, rank):
+            parts.append(count_images(logits[rows], target[rows], torch.tensor(rows)))
+    joined = ImageCounts.concatenate(parts)
+    for field in ("row", "matrix", "boundary", "surface", "histogram"):
+        assert torch.equal(getattr(joined, field), getattr(whole, field)), field
+    names = ["background", "nail", "ring"]
+    assert summarise(joined, names) == summarise(whole, names)
+
+
+def test_weights_count_images_as_often_as_they_say() -> None:
+    counts = counts_of(*blobs(6))
+    weights = np.array([[2, 0, 1, 0, 3, 0]])
+    again = counts.select([0, 0, 2, 4, 4, 4])
+    expected = ratios(again, NAMES, np.ones((1, 6), np.int64))
+    for name, value in ratios(counts, NAMES, weights).items():
+        assert value == pytest.approx(expected[name], nan_ok=True), name
+
+
+def test_intervals_hold_the_number_and_do_not_depend_on_the_order() -> None:
+    counts = counts_of(*blobs(12))
+    summary = summarise(counts, NAMES)
+    found = intervals(counts, NAMES, range(12))
+    for name, (low, high) in found.items():
+        assert low <= summary[name] <= high, name
+    turned = ImageCounts.concatenate([counts.select([n]) for n in range(12)])
+    order = [5, 3, 11, 0, 1, 2, 4, 6, 7, 8, 9, 10]
+    shuffled = turned.select(order)
+    assert intervals(shuffled, NAMES, [order.index(n) for n in range(12)]) == found
+    assert intervals(counts, NAMES, range(12), seed=1) != found
+
+
+def test_calibration_reports_the_threshold_chosen_before() -> None:
+    prediction, target = blobs(5)
+    found = calibration(counts_of(prediction, target), NAMES, 0.5)["nail"]
+    summary = summarise(counts_of(prediction, target), NAMES)
+    assert found["threshold_dice"] == pytest.approx(summary["dice_nail"])
+    assert found["best_threshold_dice"] >= found["threshold_dice"]
+    assert sum(part["share"] for part in found["reliability"]) == pytest.approx(1)
+    assert "threshold" not in calibration(counts_of(prediction, target), NAMES, None)["nail"]
+
+
+def test_nothing_counted_has_no_calibration_error() -> None:
+    target = torch.full((1, 6, 6), 255)
+    found = calibration(counts_of(torch.ones(1, 6, 6, dtype=torch.long), target), NAMES, 0.5)["nail"]
+    assert (found["ece"], found["best_threshold"], found["threshold_dice"]) == (None, None, None)
+
+
+def test_precision_counts_more_than_100_components_but_average_precision_does_not() -> None:
+    target = torch.zeros(1, 64, 64, dtype=torch.long)
+    target[0, ::4, ::4] = 1  # 256 points
+    prediction, logits = target.clone(), logits_of(target)
+    logits[:, 1] += 0.01 * torch.arange(64)[None, :, None] * target  # no two rows of one score
+    summary = summarise(count_images(logits, target, torch.arange(1)), NAMES)
+    assert prediction.sum() == 256
+    assert (summary["instance_precision_nail"], summary["instance_recall_nail"]) == (1, 1)
+    assert summary["ap50_nail"] == pytest.approx(100 / 256, abs=0.01), "COCO's maxDets"

@@ -1,0 +1,132 @@
+"""Every architecture through the command line: train, resume, test, predict, folder and checkpoint."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import ConvNextConfig, SegformerForSemanticSegmentation, UperNetConfig
+
+from nailseg import train
+from nailseg.checkpoints import model_folder
+from nailseg.cli.main import main
+from nailseg.errors import ConfigError
+from nailseg.models.registry import network_class
+from nailseg.models.segformer import SegFormer
+from nailseg.models.vit import ViT
+from nailseg.training.optim import parameter_groups, step_schedule
+from nailseg.training.task import SegmentationTask
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.delenv("NAILSEG_RUN_FOLDER", raising=False)
+
+
+@pytest.fixture
+def weights(tiny_folder: Path, tmp_path: Path) -> dict[str, str]:
+    """Something small to start from, for each architecture."""
+    stages = ["stage1", "stage2", "stage3", "stage4"]
+    backbone = ConvNextConfig(hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1], out_features=stages)
+    UperNetConfig(backbone_config=backbone, hidden_size=8, use_auxiliary_head=False).save_pretrained(
+        tmp_path / "upernet"
+    )
+    return {"mix_transformer": str(tiny_folder), "vit": "vit-tiny", "auto": str(tmp_path / "upernet")}
+
+
+@pytest.mark.parametrize("name", ["mix_transformer", "vit", "auto"])
+def test_a_run(name: str, weights, drawn: Path, tmp_path: Path, capsys) -> None:
+    data = [f"--data.csv={drawn / 'nails.csv'}", "--data.workers=0", "--trainer.accelerator=cpu"]
+    args = [
+        *data,
+        "--data.size=64",
+        "--data.batch_size=4",
+        "--trainer.enable_progress_bar=false",
+        "--name=run",
+    ]
+    args += [f"--model.name={name}", f"--model.weights={weights[name]}", "--trainer.max_epochs=1"]
+    args += ["--model.lr=1e-3", *(["--data.resize=squash"] if name == "vit" else [])]
+    assert train.main(args) == 0, capsys.readouterr().err
+    run = tmp_path / "runs" / "run"
+    assert train.main(["--resume=runs/run", "--trainer.max_epochs=2"]) == 0, capsys.readouterr().err
+    assert len((run / "metrics.csv").read_text().splitlines()) == 3
+    info = model_folder.read_info(run / "model")
+    assert (info.architecture, info.image_size) == (name, 64)
+    assert info.metrics["n_images"] == 6
+    folder = model_folder.open_network(run / "model").eval()
+    best = model_folder.open_network(run / "checkpoints" / "best.ckpt").eval()
+    assert type(folder) is type(best) is network_class(name)
+    image = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        torch.testing.assert_close(best(image), folder(image))
+    # as it is: neither config nor --model.name
+    assert main(["test", *data, "--model.weights=runs/run/model"]) == 0, capsys.readouterr().err
+    (picture,) = sorted((drawn / "Images" / "2").glob("*"))[:1]
+    assert main(["predict", str(picture), "--model=runs/run", "--out=out"]) == 0
+    assert (tmp_path / "out" / f"{picture.stem}.png").is_file()
+    if name == "vit":  # one size only: mirror images without the other sizes
+        assert main(["predict", str(picture), "--model=runs/run", "--out=tta", "--tta"]) == 0
+        assert (tmp_path / "tta" / f"{picture.stem}.png").is_file()
+    if name == "mix_transformer":  # a plain SegFormer's folder, for whoever wants it as one
+        plain = SegformerForSemanticSegmentation.from_pretrained(run / "model").eval()
+        pixels = torch.randn(1, 3, 64, 64)
+        with torch.no_grad():
+            torch.testing.assert_close(plain(pixels).logits, folder.logits(pixels), rtol=1e-4, atol=1e-5)
+        assert type(model_folder.open_network(run / "model", name="segformer")) is SegFormer
+        with pytest.raises(ConfigError, match="which is mix_transformer"):  # other tensors' names
+            model_folder.open_network(run / "checkpoints" / "best.ckpt", name="segformer")
+
+
+def test_weights_of_another_architecture(tmp_path: Path) -> None:
+    network = ViT("vit-tiny", ["background", "nail"])
+    model_folder.write_model_folder(tmp_path / "m", network, model_folder.describe(network, image_size=64))
+    with pytest.raises(
+        ConfigError, match=r"segformer: expected weights of that.*m, which is vit. Give --model.name vit"
+    ):
+        SegmentationTask(weights=str(tmp_path / "m"))
+
+
+def test_vit_wants_its_size(capsys, drawn: Path) -> None:
+    args = ["fit", f"--data.csv={drawn / 'nails.csv'}", "--model.name=vit", "--model.weights=vit-tiny"]
+    assert main([*args, "--data.size=64"]) == 1
+    assert "found size 64, resize keep. Give --data.size 64 --data.eval_size null" in capsys.readouterr().err
+    assert main([*args, "--data.size=96", "--data.resize=squash"]) == 1
+    assert "64 x 64 pixels only; found size 96" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_old_folders_are_segformers(tiny_folder: Path) -> None:
+    assert model_folder.ModelInfo.from_dict({"class_names": ["a", "b"]}).architecture == "segformer"
+    assert type(model_folder.open_network(tiny_folder)) is SegFormer
+    with pytest.raises(
+        ConfigError, match=r"--model.name: expected one of segformer, mix_transformer, vit, auto"
+    ):
+        network_class("unet")
+
+
+def test_step_schedule_is_torchs_step_lr(tiny_folder: Path) -> None:
+    network = SegFormer(str(tiny_folder))
+    ours, theirs = (torch.optim.AdamW(parameter_groups(network, 4e-4, 0.0, 1)) for _ in range(2))
+    scheduler = step_schedule(ours, period=3, factor=0.8)
+    reference = torch.optim.lr_scheduler.StepLR(theirs, 3, 0.8)
+    for _ in range(10):
+        assert scheduler.get_last_lr() == pytest.approx(reference.get_last_lr())
+        for optimizer, schedule in ((ours, scheduler), (theirs, reference)):
+            optimizer.step()
+            schedule.step()
+    assert scheduler.get_last_lr()[0] == pytest.approx(4e-4 * 0.8**3)
+
+
+def test_without_weight_decay_adamw_is_adam() -> None:
+    finals = []
+    for kind in (torch.optim.AdamW, torch.optim.Adam):
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(4, 4)
+        optimizer = kind(layer.parameters(), lr=1e-2, weight_decay=0.0)
+        for _ in range(5):
+            optimizer.zero_grad()
+            layer(torch.ones(1, 4)).square().sum().backward()
+            optimizer.step()
+        finals.append(layer.weight.detach())
+    torch.testing.assert_close(*finals)

@@ -1,0 +1,67 @@
+from itertools import pairwise
+
+import pytest
+import torch
+
+from nailseg.models.segformer import SegFormer
+from nailseg.training.optim import parameter_groups, warmup_poly, warmup_poly_schedule, warmup_steps
+
+
+@pytest.fixture
+def network(tiny_folder) -> SegFormer:
+    return SegFormer(str(tiny_folder))
+
+
+def test_every_parameter_is_in_one_group(network: SegFormer) -> None:
+    groups = parameter_groups(network, lr=1e-4, weight_decay=0.01, head_lr_multiplier=10)
+    members = [id(p) for group in groups for p in group["params"]]
+    assert sorted(members) == sorted(id(p) for p in network.parameters())
+    assert {group["name"]: (group["lr"], group["weight_decay"]) for group in groups} == {
+        "encoder": (1e-4, 0.01),
+        "encoder_no_decay": (1e-4, 0.0),
+        "head": (1e-3, 0.01),
+        "head_no_decay": (1e-3, 0.0),
+    }
+
+
+def test_norms_and_biases_have_no_decay(network: SegFormer) -> None:
+    groups = parameter_groups(network, 1e-4, 0.01, 10)
+    undecayed = {id(p) for group in groups if group["weight_decay"] == 0 for p in group["params"]}
+    for name, module in network.named_modules():
+        if isinstance(module, torch.nn.LayerNorm | torch.nn.BatchNorm2d):
+            assert {id(p) for p in module.parameters()} <= undecayed, name
+    for name, parameter in network.named_parameters():
+        assert not name.endswith("bias") or id(parameter) in undecayed, name
+
+
+def test_unexpected_names_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"no parameter falls into the groups \['head', 'head_no_decay'\]"):
+        parameter_groups(torch.nn.Linear(2, 2), 1e-4, 0.01, 10)
+
+
+def test_schedule_rises_and_falls_to_zero() -> None:
+    factors = [warmup_poly(step, total=100, warmup=10, power=1.0) for step in range(101)]
+    assert factors[0] == pytest.approx(0.1)
+    assert max(factors) == max(factors[8:11])
+    assert factors[50] == pytest.approx(0.5)
+    assert factors[100] == 0
+    assert all(later < earlier for earlier, later in pairwise(factors[10:]))
+
+
+@pytest.mark.parametrize(("total", "expected"), [(10, 1), (1000, 50), (160_000, 1500)])
+def test_warmup_scales_with_the_run_up_to_the_papers(total: int, expected: int) -> None:
+    assert warmup_steps(total, 0.05) == expected
+
+
+def test_frozen_encoder_waits(network: SegFormer) -> None:
+    optimizer = torch.optim.AdamW(parameter_groups(network, 1e-2, 0.01, 10))
+    scheduler = warmup_poly_schedule(optimizer, total=10, warmup=0.1, power=1.0, frozen_encoder=3)
+    encoder_norm = lambda: sum(p.detach().sum().item() for p in network.hf.segformer.parameters())  # noqa: E731
+    start = encoder_norm()
+    for step in range(5):
+        if step == 3:
+            assert encoder_norm() == start
+        network.train()(torch.zeros(1, 3, 64, 64)).square().mean().backward()
+        optimizer.step()
+        scheduler.step()
+    assert encoder_norm() != start

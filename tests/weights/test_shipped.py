@@ -1,0 +1,97 @@
+"""The model that comes with the package: there, small, honest about itself, and usable in every place."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from safetensors import safe_open
+
+import nailseg
+from nailseg import train
+from nailseg.checkpoints import model_folder
+from nailseg.cli.main import main
+from nailseg.data.synthetic.sample import write_sample
+
+FOLDER = Path(nailseg.__file__).parent / "weights" / "nailseg-b0"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+
+
+@pytest.fixture(scope="module")
+def hands(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hands")
+    write_sample(folder, 6, 256, 3)
+    return folder
+
+
+def test_it_is_small_and_in_half_precision() -> None:
+    assert (FOLDER / "model.safetensors").stat().st_size <= 8_000_000
+    with safe_open(FOLDER / "model.safetensors", "pt") as file:
+        kinds = {str(file.get_slice(key).get_dtype()) for key in file.keys()}  # noqa: SIM118
+    assert kinds <= {"F16", "I64"}
+    assert json.loads((FOLDER / "config.json").read_text())["dtype"] == "float32"
+
+
+def test_it_says_where_it_comes_from_and_how_good_it_is() -> None:
+    info = model_folder.read_info(FOLDER)
+    card = (FOLDER / "README.md").read_text()
+    for text in ("nails_segmentation-vsf0o", "Roboflow Universe", "CC BY 4.0"):
+        assert text in card
+        assert text in info.origin["weights"]
+    assert "non-commercial" not in info.origin["licence"]
+    assert f"{info.metrics['dice_nail']:.4f}" in card
+    assert info.metrics["intervals"]["dice_nail"]
+    assert info.data["fingerprint"]
+    assert 0 < info.threshold < 1
+
+
+def test_load_without_arguments_finds_nails(hands) -> None:
+    segment = nailseg.load()
+    hits = false = missed = 0
+    for picture in sorted((hands / "Images").rglob("*.*")):
+        (truth_file,) = (hands / "Masks").rglob(f"{picture.stem}.*")
+        truth = nailseg.inference.segmenter.as_array(truth_file)[..., 0] > 127
+        found = segment(picture).mask > 0
+        hits += (found & truth).sum()
+        false += (found & ~truth).sum()
+        missed += (~found & truth).sum()
+    # it has never seen a drawing: far from good, but nails all the same
+    assert 2 * hits / (2 * hits + false + missed) > 0.3
+
+
+def test_every_verb_takes_its_name(hands, tmp_path) -> None:
+    picture = next(iter(sorted((hands / "Images").rglob("*.*"))))
+    assert main(["predict", str(picture), "--model", "nailseg-b0", "--out", "masks"]) == 0
+    assert main(["index", str(hands), "--out", "nails.csv", "--val", "0.3", "--test", "0.3"]) == 0
+    data = ["--data.csv=nails.csv", f"--data.root={hands}", "--data.workers=0"]
+    assert main(["test", "--model.weights=nailseg-b0", *data, "--trainer.accelerator=cpu"]) == 0
+    assert json.loads((tmp_path / "runs" / "nailseg-b0" / "test" / "metrics.json").read_text())["n_images"]
+
+
+def test_what_is_fine_tuned_from_it_names_its_data(hands, tmp_path) -> None:
+    assert main(["index", str(hands), "--out", "nails.csv", "--val", "0.3", "--test", "0"]) == 0
+    args = ["--config=finetune_small.yaml", "--data.csv=nails.csv", f"--data.root={hands}"]
+    args += ["--data.workers=0", "--data.size=64", "--data.eval_size=64"]
+    assert train.main([*args, "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]) == 0
+    run = tmp_path / "runs" / "finetune_small"
+    assert "vsf0o" in model_folder.read_info(run / "model").origin["weights"]
+    assert yaml.safe_load((run / "config.yaml").read_text())["model"]["weights"] == "nailseg-b0"
+
+
+def test_a_folder_of_that_name_goes_before(tmp_path) -> None:
+    (tmp_path / "nailseg-b0").mkdir()
+    assert model_folder.locate("nailseg-b0") == "nailseg-b0"
+    (tmp_path / "nailseg-b0").rmdir()
+    assert Path(model_folder.locate("nailseg-b0")) == FOLDER
+
+
+def test_probabilities_are_probabilities(hands) -> None:
+    result = nailseg.load()(next(iter(sorted((hands / "Images").rglob("*.*")))))
+    assert np.allclose(result.probability.sum(0), 1, atol=1e-5)
+    assert (result.mask == (result.probability[1] > result.probability[0])).mean() > 0.9999
