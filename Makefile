@@ -20,7 +20,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 setup: $(VENV)/.installed ## make .venv with the pinned packages
 
-demo: setup ## draw data, train, test, predict: minutes on a laptop, ends with a table and a picture
+demo: setup ## draw data, train, test, predict: minutes on a laptop, ends with a table and an image
 	$(BIN)/python -m nailseg.cli.demo
 
 test: lint ## the test suite, as CI runs it
@@ -38,7 +38,7 @@ format: setup ## mend style and formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# executed where their pictures can be looked at; the stored ones have no outputs
+# executed where their images can be looked at; the stored ones have no outputs
 notebooks: setup ## make the notebooks of their .py twins and run them all, into build/notebooks/
 	$(BIN)/jupytext --quiet --update --to ipynb notebooks/*.py
 	rm -rf build/notebooks && mkdir -p build/notebooks && cp notebooks/*.ipynb build/notebooks

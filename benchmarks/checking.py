@@ -76,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nails", type=Path, help="folder with Images/ and Masks/")
     parser.add_argument("--drawn", type=int, nargs="*", default=[700, 2700], help="numbers of drawn pairs")
-    parser.add_argument("--size", type=int, default=128, help="pixels a side of the drawn pictures")
+    parser.add_argument("--size", type=int, default=128, help="pixels a side of the drawn images")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     options = parser.parse_args()
     rows = []

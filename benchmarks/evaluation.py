@@ -1,8 +1,8 @@
-"""What a test costs besides the network: reading, resizing, counting, pictures of the report.
+"""What a test costs besides the network: reading, resizing, counting, images of the report.
 
     python benchmarks/evaluation.py [--images 400] [--size 512] [--side 432] [--weights MODEL]
 
-A model (SegFormer-B0 with random weights unless --weights names one) tests drawn pictures of 432 x 432
+A model (SegFormer-B0 with random weights unless --weights names one) tests drawn images of 432 x 432
 through the Trainer and writes the report, as `nailseg test` does; the time inside the network is measured
 around its forward pass, in the same run. Peak memory is the process's after a quarter of the images and
 after all of them. Asked for: at most a quarter of the time outside the network, memory that does not grow.
@@ -29,7 +29,7 @@ from nailseg.training.task import SegmentationTask
 
 
 def write_csv(folder: Path, count: int) -> Path:
-    """A CSV whose rows are all test rows, of the first `count` pictures."""
+    """A CSV whose rows are all test rows, of the first `count` images."""
     path = folder / f"{count}.csv"
     images = sorted(file for file in (folder / "Images").rglob("*") if file.is_file())[:count]
     with path.open("w", newline="") as file:
@@ -72,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--size", type=int, default=512, help="longer side at the network's input")
-    parser.add_argument("--side", type=int, default=432, help="pixels of the drawn pictures")
+    parser.add_argument("--side", type=int, default=432, help="pixels of the drawn images")
     parser.add_argument("--weights", default="b0", help="a trained model finds fewer components than b0")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:

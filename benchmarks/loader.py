@@ -110,7 +110,7 @@ def list_pairs(nails: Path, folder: Path, count: int) -> Path:
 
 
 def epoch(loaders: list[DataLoader], number: int) -> float:
-    """Milliseconds a picture of one pass over the loaders."""
+    """Milliseconds an image of one pass over the loaders."""
     start, count = time.perf_counter(), 0
     for loader in loaders:
         loader.sampler.set_epoch(number)
@@ -139,9 +139,9 @@ def compare(name: str, csv: Path, root: Path, folder: Path, options: argparse.Na
     arrow_build = 1e3 * (time.perf_counter() - start) / len(train["arrow"])
     loaders = {kind: (module.train_dataloader(), module.val_dataloader()) for kind, module in modules.items()}
     first = epoch(loaders["cached"], 0)
-    print(f"{name}: first epoch, which writes: {first:.1f} ms a picture; Arrow's build {arrow_build:.1f} ms")
+    print(f"{name}: first epoch, which writes: {first:.1f} ms an image; Arrow's build {arrow_build:.1f} ms")
     time.sleep(SETTLED)
-    for kind in KINDS:  # the last pictures of a shuffled epoch are left out: a few epochs see all of them
+    for kind in KINDS:  # the last images of a shuffled epoch are left out: a few epochs see all of them
         for number in range(1 if kind == "uncached" else 3):
             epoch(loaders[kind], number)
     rows = []
@@ -158,7 +158,7 @@ def compare(name: str, csv: Path, root: Path, folder: Path, options: argparse.Na
 
 
 def stored(train: dict[str, SegmentationDataset], repeats: int) -> dict[str, list[float]]:
-    """Milliseconds per picture until every stored pixel has been seen, without augmentation."""
+    """Milliseconds per image until every stored pixel has been seen, without augmentation."""
     times: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for _ in range(repeats):
         for kind, data in train.items():
@@ -181,7 +181,7 @@ def report(name: str, times: dict[str, list[float]], asked: float | None) -> dic
 
 
 def step_time(size: int, batch: int, repeats: int) -> float:
-    """Milliseconds a picture of B0's training step, on all of the processor's threads."""
+    """Milliseconds an image of B0's training step, on all of the processor's threads."""
     network = SegFormer("b0").train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=6e-5)
     images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8)
@@ -204,7 +204,7 @@ def main() -> None:
     parser.add_argument("--nails", type=Path, help="folder with Images/ and Masks/")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--photos", type=int, default=25)
-    parser.add_argument("--pictures", type=int, default=300, help="pairs of --nails that are read")
+    parser.add_argument("--images", type=int, default=300, help="pairs of --nails that are read")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--mild", action="store_true", help="augmentation of configs/scratch_b0.yaml")
@@ -215,7 +215,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         heads = "".join(f"{kind:>13}" for kind in KINDS)
-        print(f"per picture, {options.size} px, {options.workers} workers")
+        print(f"per image, {options.size} px, {options.workers} workers")
         print(f"{'':28}{heads}{'ratio':>10}{'asked':>8}")
         if options.nails:
             csv = list_pairs(options.nails, folder, options.pictures)
@@ -224,7 +224,7 @@ def main() -> None:
             csv = draw_photographs(folder, options.photos)
             rows += compare("12 megapixels", csv, folder, folder, options)
     step = step_time(options.size, 8, options.repeats)
-    print(f"B0's training step: {step:.1f} ms a picture")
+    print(f"B0's training step: {step:.1f} ms an image")
     for row in rows:
         if row["name"].endswith("train"):
             faster = step / row["cached"]

@@ -24,7 +24,7 @@ def averaged(folders: list[Path], out: Path) -> None:
     """Writes the mean of model folders' weights as a model folder, everything else as the first one's."""
     states = [load_file(folder / "model.safetensors") for folder in folders]
     network = model_folder.open_network(folders[0])
-    model_folder.write_model_folder(out, network, model_folder.info_of(folders[0]))
+    model_folder.save_model_folder(out, network, model_folder.info_of(folders[0]))
     mean = {
         name: torch.stack([state[name].double() for state in states]).mean(0).to(value.dtype)
         for name, value in states[0].items()

@@ -5,7 +5,7 @@
 
 How many steps a network gets is found by timing some of its own, in processor seconds of both cores together,
 all networks in turns: leave the machine alone for the few minutes that takes. The networks of `AGAIN` are
-trained once more, for as few steps as DeepLab got. All see squashed pictures of 128 px: the plain ViT
+trained once more, for as few steps as DeepLab got. All see squashed images of 128 px: the plain ViT
 has to.
 """
 
@@ -65,7 +65,7 @@ def seconds_per_step(rounds: int = 10) -> dict[str, float]:
 
 
 def costs() -> dict[str, dict[str, float]]:
-    """Parameters, multiply-adds of a picture and pictures a second (batch of one, float32) of each."""
+    """Parameters, multiply-adds of an image and images a second (batch of one, float32) of each."""
     networks = {name: network(name).eval() for name in CONTESTANTS}
     image = torch.randint(0, 256, (1, 3, SIZE, SIZE), dtype=torch.uint8)
     times: dict[str, list[float]] = {name: [] for name in networks}

@@ -1,9 +1,9 @@
-"""What starting from nailseg-b0 is worth to somebody with 20, 50 or 200 own pictures, against random weights.
+"""What starting from nailseg-b0 is worth to somebody with 20, 50 or 200 own images, against random weights.
 
     python experiments/finetune_small.py ROOT OUT     (ROOT: the photographs; OUT: a folder, resumed if there)
 
-The pictures come from the val and test parts, which nailseg-b0 was not trained on, and are moved out of its
-world: hue turned by 120 degrees, half the size, strong JPEG. Three seeds choose the pictures and the order.
+The images come from the val and test parts, which nailseg-b0 was not trained on, and are moved out of its
+world: hue turned by 120 degrees, half the size, strong JPEG. Three seeds choose the images and the order.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from nailseg.data.io.images import read_image
 SPLIT = Path(__file__).parent / "nailseg_b0_split.csv"
 SIZES = (20, 50, 200)
 STARTS = {"nailseg-b0": [], "random weights": ["--model.weights=b0", "--model.lr=1e-3"]}
-TESTED = 135  # of the test part, every other picture
+TESTED = 135  # of the test part, every other image
 
 
 def other_world(image: np.ndarray) -> np.ndarray:
-    """The picture with another skin and at half its size; uint8 (H, W, 3) both."""
+    """The image with another skin and at half its size; uint8 (H, W, 3) both."""
     small = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     hsv = cv2.cvtColor(small, cv2.COLOR_RGB2HSV)
     hsv[..., 0] = (hsv[..., 0].astype(int) + 60) % 180  # OpenCV counts hue in steps of two degrees
@@ -35,7 +35,7 @@ def other_world(image: np.ndarray) -> np.ndarray:
 
 
 def move(root: Path, out: Path) -> dict[str, list[str]]:
-    """Writes the other world's pictures and masks; returns their paths by split."""
+    """Writes the other world's images and masks; returns their paths by split."""
     with SPLIT.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] != "train"]
     parts: dict[str, list[str]] = {"val": [], "test": []}
@@ -100,7 +100,7 @@ def main() -> None:
 
 def draw(results: dict[tuple[str, int, int], dict[str, float]], before: float, path: Path) -> None:
     """Prints the table and draws the one plot."""
-    print(f"nailseg-b0 as it is: Dice {before:.3f}\n\n| start | pictures | Dice | Dice per image |")
+    print(f"nailseg-b0 as it is: Dice {before:.3f}\n\n| start | images | Dice | Dice per image |")
     figure, axis = plt.subplots(figsize=(6, 4))
     for start in STARTS:
         seeds = sorted({seed for _, _, seed in results})
@@ -114,7 +114,7 @@ def draw(results: dict[tuple[str, int, int], dict[str, float]], before: float, p
             marker="o", capsize=4, label=f"from {start}",
         )  # fmt: skip
     axis.axhline(before, color="grey", linestyle=":", label="nailseg-b0 as it is")
-    axis.set(xscale="log", xlabel="training pictures", ylabel="test Dice of nail", ylim=(0, 1))
+    axis.set(xscale="log", xlabel="training images", ylabel="test Dice of nail", ylim=(0, 1))
     axis.set_xticks(SIZES, [str(n) for n in SIZES])
     axis.minorticks_off()
     axis.legend()

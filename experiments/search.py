@@ -37,7 +37,7 @@ def one_hot(target: Tensor) -> Tensor:
 
 
 def lovasz_over_batch(logits: Tensor, target: Tensor) -> Tensor:
-    """As if the batch were one large picture."""
+    """As if the batch were one large image."""
     return lovasz_loss(logits.movedim(0, 1).flatten(1, 2)[None], target.flatten(0, 1)[None])
 
 
@@ -52,7 +52,7 @@ def tversky(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def mosaic(images: Tensor, masks: Tensor) -> Pair:
-    """Every other picture made of quarters of four, at their own scale."""
+    """Every other image made of quarters of four, at their own scale."""
     half = images.shape[-1] // 2
     images_of, masks_of = images.clone(), masks.clone()
     for number in range(0, len(images), 2):
@@ -66,14 +66,14 @@ def mosaic(images: Tensor, masks: Tensor) -> Pair:
 
 
 def copy_paste(images: Tensor, masks: Tensor) -> Pair:
-    """The next picture's nails pasted into every other picture, at their places."""
+    """The next image's nails pasted into every other image, at their places."""
     nails = masks.roll(1, 0) == 1
     nails[1::2] = False
     return images.where(~nails[:, None], images.roll(1, 0)), masks.where(~nails, 1)
 
 
 def negatives(images: Tensor, masks: Tensor) -> Pair:
-    """In two pictures of the batch a quarter without nails, enlarged to the whole; where there is one."""
+    """In two images of the batch a quarter without nails, enlarged to the whole; where there is one."""
     half, left = images.shape[-1] // 2, 2
     images, masks = images.clone(), masks.clone()
     for number in range(len(images)):

@@ -25,7 +25,7 @@ def main() -> None:
     info = model_folder.info_of(options.run / "model")
     info.origin = ORIGIN
     folder = Path(nailseg.__file__).parent / "weights" / SHIPPED
-    model_folder.write_model_folder(folder, network, info, half=True)
+    model_folder.save_model_folder(folder, network, info, half=True)
     card = folder / "README.md"
     card.write_text(card.read_text() + (Path(__file__).parent / "nailseg_b0_limits.md").read_text())
     size = (folder / "model.safetensors").stat().st_size / 1e6

@@ -5,7 +5,7 @@
 Skin tone: the individual typology angle (Chardon et al. 1991), atan((L* - 50) / b*) in degrees, of the median
 colour in a ring around the labelled nails, where skin is. Its usual classes are very light > 55, light > 41,
 intermediate > 28, tan > 10, brown > -30, dark. Light and white balance of the photograph shift it: it orders
-pictures, it does not measure people. Where the ring is no skin's colour (b* below 4 or a* below 0: a colour
+images, it does not measure people. Where the ring is no skin's colour (b* below 4 or a* below 0: a colour
 cast, a glove, a toy), no tone is told. Polish: the nails' median colour is further than 25 (CIE 1976 colour
 difference) from the ring's, or less than 25 but of another hue by 40 degrees.
 """

@@ -1,4 +1,4 @@
-"""Draws a test's worst pictures, truth against prediction, with their position and Dice.
+"""Draws a test's worst images, truth against prediction, with their position and Dice.
 
 python experiments/worst.py runs/NAME/test/per_image.csv ROOT MODEL OUT.png [--count 50]
 """
@@ -26,7 +26,7 @@ def main() -> None:
     options = parser.parse_args()
     with options.csv.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    # pixels lost rather than Dice: a picture with one missed speck is not the worst
+    # pixels lost rather than Dice: an image with one missed speck is not the worst
     rows.sort(key=lambda r: -(int(r["false_alarms_nail"]) + int(r["misses_nail"])))
     segment = nailseg.load(options.model)
     tiles = []

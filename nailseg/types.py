@@ -18,9 +18,9 @@ class Sample(TypedDict):
         image: uint8 (3, H, W), RGB, 0..255. In evaluation resized and padded as `geometry.Resize` says, and
             float32 with fractions of grey levels in validate and test.
         mask: int64 (H', W'), class index or 255. In training H' = H and W' = W; in evaluation the mask is at
-            the picture's size inside the padding (fit's validation) or at the mask file's own size (validate
+            the image's size inside the padding (fit's validation) or at the mask file's own size (validate
             and test).
-        valid_size: int64 (2,), height and width of the picture inside the padding.
+        valid_size: int64 (2,), height and width of the image inside the padding.
         row: int64 (), position among the split's rows, which names it whatever rank or worker read it.
     """
 

@@ -26,7 +26,7 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
 import nailseg
 from nailseg.data.datamodule import SegmentationDataModule
-from nailseg.data.splitting.index import index_folder
+from nailseg.data.splitting.index import index_dataset
 from nailseg.data.synthetic.sample import write_sample
 from nailseg.imaging.overlay import overlay
 from nailseg.training.task import SegmentationTask
@@ -38,7 +38,7 @@ folder = Path(FOLDER)
 if not folder.exists():
     write_sample(folder, COUNT, 256, 0)
 if not (folder / "nails.csv").exists():
-    index_folder(folder, val=0.15, test=0.15)
+    index_dataset(folder, val=0.15, test=0.15)
 
 # %% [markdown]
 # ## Data and model
@@ -79,7 +79,7 @@ print(f"Dice before: {task.summary['dice_nail']:.3f}")
 #
 # Two loggers: a CSV file, and Weights & Biases offline, which needs no account (`wandb sync` uploads the run
 # later). On several GPUs give `devices=4, strategy="ddp", sync_batchnorm=True, use_distributed_sampler=False`: the data
-# module deals the rows out itself, so that evaluation counts every picture exactly once.
+# module deals the rows out itself, so that evaluation counts every image exactly once.
 
 # %%
 loggers = [
@@ -111,7 +111,7 @@ plt.show()
 # %% [markdown]
 # ## Test, look, keep
 #
-# The test measures at the masks' original size. Numbers first, then the pictures: two networks with the same Dice fail in
+# The test measures at the masks' original size. Numbers first, then the images: two networks with the same Dice fail in
 # different ways, and only looking tells.
 
 # %%

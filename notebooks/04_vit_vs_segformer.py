@@ -4,16 +4,16 @@
 # A tutorial on Oxford-IIIT Pet segments with a plain ViT: 64 patches of 16 x 16 pixels, twelve blocks, and one
 # linear layer that turns each patch's token back into 16 x 16 pixels. It reached 85.89 % validation accuracy, below
 # the 88.28 % of a convolutional network, and its author suspected the coarse patches. Here both train for the same number of
-# steps on the same pictures, and after every epoch the same validation pictures are predicted, so that one can watch.
+# steps on the same images, and after every epoch the same validation images are predicted, so that one can watch.
 
 # %%
 # Settings
 FOLDER = "demo"  # has Images/, Masks/ and nails.csv (notebook 1 makes them)
 COUNT = 60  # hands to draw if the folder does not exist
 SIZE = 128  # the ViT's learned positions fix it
-EPOCHS = 40  # of five steps on 42 pictures: enough to see how they differ, far too few to judge either
+EPOCHS = 40  # of five steps on 42 images: enough to see how they differ, far too few to judge either
 LEARNING_RATES = {"segformer": 1e-3, "vit": 4e-4}
-SHOWN = 4  # validation pictures that are watched
+SHOWN = 4  # validation images that are watched
 GIF = "vit_vs_segformer.gif"
 
 # %%
@@ -28,7 +28,7 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from PIL import Image
 
 from nailseg.data.datamodule import SegmentationDataModule
-from nailseg.data.splitting.index import index_folder
+from nailseg.data.splitting.index import index_dataset
 from nailseg.data.synthetic.sample import write_sample
 from nailseg.training.task import SegmentationTask
 
@@ -37,19 +37,19 @@ folder = Path(FOLDER)
 if not folder.exists():
     write_sample(folder, COUNT, 256, 0)
 if not (folder / "nails.csv").exists():
-    index_folder(folder, val=0.15, test=0.15)
+    index_dataset(folder, val=0.15, test=0.15)
 
 # %% [markdown]
 # ## Two networks behind one interface
 #
-# `--model.name` on the command line, `name=` here. The ViT squashes pictures into its one size; SegFormer would take any.
+# `--model.name` on the command line, `name=` here. The ViT squashes images into its one size; SegFormer would take any.
 
 # %%
 WEIGHTS = {"segformer": "b0", "vit": "vit-small"}
 
 
 class Watch(Callback):
-    """Keeps the foreground probability of the watched pictures after every epoch."""
+    """Keeps the foreground probability of the watched images after every epoch."""
 
     def __init__(self, images: torch.Tensor) -> None:
         self.images, self.frames = images, []
@@ -101,7 +101,7 @@ for name in WEIGHTS:
 # %% [markdown]
 # ## Watch them learn
 #
-# Above the pictures, then SegFormer's and the ViT's probability of nail. The ViT's output comes in blocks: each
+# Above the images, then SegFormer's and the ViT's probability of nail. The ViT's output comes in blocks: each
 # token alone decides about its 256 pixels, nothing ties neighbouring patches together, and the boundaries run along the grid.
 
 

@@ -29,7 +29,7 @@ image = read_image(PHOTO) if PHOTO else draw_hand(np.random.default_rng(8), 384,
 # %% [markdown]
 # ## Predict
 #
-# A path, a PIL image, encoded bytes or an array goes in; mask and probabilities come back at the picture's own size.
+# A path, a PIL image, encoded bytes or an array goes in; mask and probabilities come back at the image's own size.
 
 # %%
 segment = nailseg.load(MODEL)
@@ -37,12 +37,12 @@ result = segment(image)
 print(
     f"mask {result.mask.dtype} {result.mask.shape}, probability {result.probability.dtype} {result.probability.shape}"
 )
-print(f"trained for pictures of {segment.info.image_size} pixels; {segment.info.origin['licence']}")
+print(f"trained for images of {segment.info.image_size} pixels; {segment.info.origin['licence']}")
 figure, axes = plt.subplots(1, 3, figsize=(14, 5))
 for axis, picture, title in zip(
     axes,
     (image, result.probability[1], result.overlay()),
-    ("picture", "probability of nail", "mask"),
+    ("image", "probability of nail", "mask"),
     strict=True,
 ):
     axis.imshow(picture, cmap="magma")
@@ -74,7 +74,7 @@ def milliseconds(model, rounds: int = 7) -> float:
     return float(np.median(times))
 
 
-print(f"torch {milliseconds(segment):.0f} ms, ONNX Runtime {milliseconds(exported):.0f} ms for this picture")
+print(f"torch {milliseconds(segment):.0f} ms, ONNX Runtime {milliseconds(exported):.0f} ms for this image")
 
 # %% [markdown]
 # The file without nailseg: ONNX Runtime, Pillow and NumPy are all it takes.

@@ -66,18 +66,18 @@ def mixed_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         margin = network(noise)[:, 1] - network(noise)[:, 0]
         network.hf.decode_head.classifier.bias[1] -= margin.median()
     folder = tmp_path_factory.mktemp("mixed") / "mixed"
-    return model_folder.write_model_folder(folder, network, model_folder.describe(network, image_size=64))
+    return model_folder.save_model_folder(folder, network, model_folder.describe(network, image_size=64))
 
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small drawn data set with its nails.csv: 12 train, 6 val, 6 test pictures of about 96 pixels."""
-    from nailseg.data.splitting.index import index_folder
+    """A small drawn data set with its nails.csv: 12 train, 6 val, 6 test images of about 96 pixels."""
+    from nailseg.data.splitting.index import index_dataset
     from nailseg.data.synthetic.sample import write_sample
 
     folder = tmp_path_factory.mktemp("drawn")
     write_sample(folder, count=24, size=96)
-    index_folder(folder, val=0.25, test=0.25)
+    index_dataset(folder, val=0.25, test=0.25)
     return folder
 
 
@@ -91,7 +91,7 @@ def one_thread() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Decoded pictures go to the tests' own folder, in processes started by tests as well."""
+    """Decoded images go to the tests' own folder, in processes started by tests as well."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
         yield

@@ -62,9 +62,9 @@ def test_a_tiny_run_through_every_verb(path: Path, drawn, tiny_folder, tmp_path)
     assert json.loads((run / "test" / "metrics.json").read_text())["n_images"] == 6
     for verb in ("validate", "test"):
         assert main([verb, f"--config={run / 'config.yaml'}"]) == 0
-    (picture,) = sorted((drawn / "Images" / "2").glob("*"))[:1]
-    assert main(["predict", str(picture), "--model", str(run / "model"), "--out", str(tmp_path / "out")]) == 0
-    assert [p.name for p in (tmp_path / "out").iterdir()] == [f"{picture.stem}.png"]
+    (image,) = sorted((drawn / "Images" / "2").glob("*"))[:1]
+    assert main(["predict", str(image), "--model", str(run / "model"), "--out", str(tmp_path / "out")]) == 0
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [f"{image.stem}.png"]
 
 
 def test_the_sweep_names_options_that_exist(drawn, tiny_folder, tmp_path) -> None:

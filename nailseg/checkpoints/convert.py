@@ -121,7 +121,7 @@ def convert(
     network.origin, network.new_head = {"weights": Path(file).name, "licence": licence}, False
     info = model_folder.describe(network, data={"converted from": Path(file).name})
     if has_head:
-        model_folder.write_model_folder(folder, network, info)
+        model_folder.save_model_folder(folder, network, info)
     else:
         with model_folder.new_folder(folder) as scratch, quiet_transformers():
             target.save_pretrained(scratch)

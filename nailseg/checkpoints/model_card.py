@@ -33,7 +33,7 @@ def model_card(name: str, info: ModelInfo, library: str = "transformers") -> str
     trained = f"the longer side at {info.image_size} pixels (resize rule: {info.resize})"
     plain += (
         f" Trained with {trained}; transformers' own image\nprocessor squashes instead, which changes the "
-        "result for pictures that are not square."
+        "result for images that are not square."
     )
     if library != "transformers":
         plain = (
@@ -61,16 +61,16 @@ result = nailseg.load("{name}")("photo.jpg")   # result.mask, result.probability
 
 ## Intended use
 
-Finding {", ".join(info.class_names[1:])} in photographs like those it was trained on: to count, measure,
+ScanResult {", ".join(info.class_names[1:])} in photographs like those it was trained on: to count, measure,
 recolour or check them by eye. Not for diagnoses, not for recognising persons, and not where an
 unseen mistake does harm.
 
 ## Limits
 
-What the training pictures do not show was not learned: look at results on your own camera, light, distance,
+What the training images do not show was not learned: look at results on your own camera, light, distance,
 skin tones, nail shapes and polishes before you rely on it. The numbers below say nothing about groups of
 people that they do not name. Things that touch come out as one. Objects much smaller than in training are
-missed; cut large pictures into tiles.
+missed; cut large images into tiles.
 
 ## How good
 

@@ -58,7 +58,7 @@ def free_path(path: Path) -> Path:
     return candidate
 
 
-def write_model_folder(folder: str | Path, network: Network, info: ModelInfo, half: bool = False) -> Path:
+def save_model_folder(folder: str | Path, network: Network, info: ModelInfo, half: bool = False) -> Path:
     """Writes a model folder, all of it or nothing, and reads it back before it takes its name.
 
     Args:

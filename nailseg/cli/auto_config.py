@@ -19,13 +19,13 @@ from nailseg.checkpoints import model_folder
 from nailseg.cli import arguments
 from nailseg.data.io.images import image_size
 from nailseg.data.manifest import load_manifest
-from nailseg.data.validation.issues import FaultError
+from nailseg.data.validation.issues import IssueError
 from nailseg.errors import ConfigError
 from nailseg.imaging.geometry import MULTIPLE
 
 log = logging.getLogger("nailseg")
 
-LOOKED_AT = 50  # headers read to know how large the pictures are
+LOOKED_AT = 50  # headers read to know how large the images are
 VALIDATIONS = 8  # in the whole run
 
 
@@ -66,7 +66,7 @@ def adapted_arguments(args: list[str]) -> list[str]:
     chosen = recipe(len(rows), longer, info.image_size if info else None, on_gpu, batch)
     own = {name: choice for name, choice in chosen.items() if value(*_split(name)) is None}
     log.info(
-        "recipe for %d training pictures of about %d pixels on a %s (give any of it to override):\n  %s",
+        "recipe for %d training images of about %d pixels on a %s (give any of it to override):\n  %s",
         len(rows),
         longer,
         "GPU" if on_gpu else "CPU",
@@ -83,11 +83,11 @@ def recipe(
     """The options for a set of a size; found on subsets of 20, 50 and 200 photographs (experiments/LOG.md).
 
     Args:
-        images: number of training pictures.
+        images: number of training images.
         longer: their longer side in pixels, typically.
         trained_at: longer side the weights were made for; None if unknown.
         on_gpu: a CPU gets smaller crops, smaller batches and fewer steps.
-        batch: pictures of a step, if that is settled.
+        batch: images of a step, if that is settled.
 
     Returns:
         Option names, as the command line has them, with their values.
@@ -96,7 +96,7 @@ def recipe(
     eval_size = max(MULTIPLE, min(limit, round(longer / MULTIPLE) * MULTIPLE))
     size = eval_size if on_gpu else max(MULTIPLE, round(0.8 * eval_size / MULTIPLE) * MULTIPLE)
     batch = min(images, batch or (16 if on_gpu else 8))
-    # ten times the pictures want three times the steps: each is seen less often, and there is more to learn
+    # ten times the images want three times the steps: each is seen less often, and there is more to learn
     steps = round(35 * math.sqrt(images)) * (2 if on_gpu else 1)
     per_epoch = images // batch
     epochs = math.ceil(steps / per_epoch)
@@ -113,12 +113,12 @@ def recipe(
 
 
 def typical_side(images: list[Path]) -> int:
-    """The median longer side of some of the pictures, in pixels; unreadable ones are the checks' business."""
+    """The median longer side of some of the images, in pixels; unreadable ones are the checks' business."""
     sides = []
     for path in images[:: max(1, len(images) // LOOKED_AT)]:
         try:
             sides.append(max(image_size(path)))
-        except FaultError:
+        except IssueError:
             continue
     return round(statistics.median(sides)) if sides else 512
 

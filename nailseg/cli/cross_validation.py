@@ -21,7 +21,7 @@ import torch
 from nailseg.checkpoints import model_folder
 from nailseg.cli import arguments
 from nailseg.data.manifest import Row, load_manifest, write_manifest
-from nailseg.data.splitting.assign import SPLITS, deal, deal_folds
+from nailseg.data.splitting.assign import SPLITS, assign_folds, deal
 from nailseg.data.splitting.growing import folder_of
 from nailseg.errors import ConfigError
 from nailseg.evaluation.per_image import NUMBERS, find_table, measures, pixel_counts, read_table
@@ -90,7 +90,7 @@ def deal_rows(rows: Sequence[Row], folds: int) -> list[list[Row]]:
     groups, strata = [row.group for row in rows], [folder_of(row) for row in rows]
     val = min(max(sum(row.split == "val" for row in rows), 1) / len(rows), 0.5)
     dealt = []
-    for fold, parts in enumerate(deal_folds(groups, strata, folds, test=0.0), start=1):
+    for fold, parts in enumerate(assign_folds(groups, strata, folds, test=0.0), start=1):
         rest = [number for number, part in enumerate(parts) if part != "val"]
         # another seed than the parts': the front of one order must not be the front of the next
         splits = deal([groups[n] for n in rest], [strata[n] for n in rest], val, 0.0, 1000 + fold)

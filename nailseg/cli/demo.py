@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DATA = Path("demo")
-PICTURES = 6  # in the final picture
+PICTURES = 6  # in the final image
 
 
 def demo(options: Sequence[str] = (), count: int = 400) -> Path:
-    """Draws, indexes, trains, tests, predicts; prints a table and the path of one picture.
+    """Draws, indexes, trains, tests, predicts; prints a table and the path of one image.
 
     Args:
         options: further options of the training, as typed.
-        count: how many pictures to draw, if they are not there yet.
+        count: how many images to draw, if they are not there yet.
 
     Returns:
         The run folder.
@@ -64,7 +64,7 @@ def demo(options: Sequence[str] = (), count: int = 400) -> Path:
         f"\n  training      {trained - training:.0f} s"
         f"\n  all of it     {time.perf_counter() - start:.0f} s"
         f"\n\n  report        {run / 'test' / 'report.html'}"
-        f"\n  picture       {run / 'demo.png'} (image, truth, prediction)"
+        f"\n  image       {run / 'demo.png'} (image, truth, prediction)"
     )
     return run
 

@@ -127,13 +127,11 @@ def _parser() -> argparse.ArgumentParser:
 
     sample = verbs.add_parser("sample", help="draw a sample data set: Images/1..4 and Masks/1..4")
     sample.add_argument("folder", metavar="DIR", help="a folder that has no Images/ or Masks/ yet")
-    sample.add_argument("--count", type=_whole, default=240, help="how many pictures (default %(default)s)")
+    sample.add_argument("--count", type=_whole, default=240, help="how many images (default %(default)s)")
     sample.add_argument(
         "--size", type=_whole, default=256, help="about how many pixels a side (default %(default)s)"
     )
-    sample.add_argument(
-        "--seed", type=_whole, default=0, help="same seed, same pictures (default %(default)s)"
-    )
+    sample.add_argument("--seed", type=_whole, default=0, help="same seed, same images (default %(default)s)")
     sample.set_defaults(run="nailseg.cli.main:_sample")
 
     index = verbs.add_parser("index", help="pair images with masks, split them, write the CSV")
@@ -157,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
         "--no-twins", dest="twins", action="store_false", help="do not look for near twins (reads no file)"
     )
     index.add_argument("--seed", type=_whole, default=0, help="same seed, same split (default %(default)s)")
-    index.set_defaults(run="nailseg.data.splitting.index:index_folder", progress=True)
+    index.set_defaults(run="nailseg.data.splitting.index:index_dataset", progress=True)
 
     importer = verbs.add_parser("import", help="other people's formats -> Images/, Masks/ and nails.csv")
     importer.add_argument("kind", choices=["yolo", "coco", "hub"], help="hub: Hugging Face datasets")
@@ -178,7 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     importer.add_argument("--resplit", action="store_true", help="deal splits anew, groups whole")
     importer.add_argument("--seed", type=_whole, default=0, help="of the splits dealt (default %(default)s)")
     importer.add_argument(
-        "--skip-bad", action="store_true", help="leave pictures with faults out, and say which"
+        "--skip-bad", action="store_true", help="leave images with faults out, and say which"
     )
     importer.add_argument(
         "--columns", default=argparse.SUPPRESS, metavar="IMAGE,MASK", help="hub: which columns"
@@ -192,7 +190,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="JSON",
         help="hub: what mask values or colours mean, as --data.mask_values",
     )
-    importer.set_defaults(run="nailseg.data.importers.importer:import_data")
+    importer.set_defaults(run="nailseg.data.importers.importer:import_dataset")
 
     check = verbs.add_parser("check", help="find every fault of a data set, and say how to mend it")
     check.add_argument("csv", metavar="CSV", help="image,mask,split,group")
@@ -212,18 +210,16 @@ def _parser() -> argparse.ArgumentParser:
         "--mask-values", type=_table, metavar="JSON", help='e.g. \'{"0": "background", "255": "nail"}\''
     )
     check.add_argument(
-        "--max-pixels", type=int, default=200_000_000, help="most pixels of a picture (default %(default)s)"
+        "--max-pixels", type=int, default=200_000_000, help="most pixels of an image (default %(default)s)"
     )
-    check.set_defaults(run="nailseg.data.validation.command:check_csv")
+    check.set_defaults(run="nailseg.data.validation.command:validate_dataset")
 
-    predict = verbs.add_parser("predict", help="write masks at the pictures' original size")
+    predict = verbs.add_parser("predict", help="write masks at the images' original size")
     predict.add_argument("paths", nargs="+", metavar="PATH", help="files, folders, globs and CSVs")
     predict.add_argument(
         "--model", default=SHIPPED, help="a model folder, checkpoint, run or export (default %(default)s)"
     )
-    predict.add_argument(
-        "--out", required=True, metavar="DIR", help="masks go here under the pictures' names"
-    )
+    predict.add_argument("--out", required=True, metavar="DIR", help="masks go here under the images' names")
     predict.add_argument("--root", metavar="DIR", help="folder a CSV's paths start from (default its own)")
     predict.add_argument("--split", choices=("train", "val", "test"), help="only these rows of a CSV")
     predict.add_argument("--overlay", dest="overlays", action="store_true", help="also NAME.overlay.jpg")
@@ -234,7 +230,7 @@ def _parser() -> argparse.ArgumentParser:
         "--polygons", action="store_true", help="also polygons.json: COCO, to correct in an annotation tool"
     )
     predict.add_argument(
-        "--csv", dest="table", action="store_true", help="also objects.csv: count, areas, boxes per picture"
+        "--csv", dest="table", action="store_true", help="also objects.csv: count, areas, boxes per image"
     )
     predict.add_argument(
         "--index",
@@ -257,10 +253,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="auto|PX",
         help="cut large photographs into blended tiles of PX pixels; auto: the network's own size",
     )
-    predict.add_argument("--resume", action="store_true", help="leave out pictures whose files are all there")
+    predict.add_argument("--resume", action="store_true", help="leave out images whose files are all there")
     predict.add_argument("--device", help="cpu, cuda, …; default a GPU if there is one")
     predict.add_argument(
-        "--devices", type=int, default=1, metavar="N", help="processes, or GPUs, that share the pictures"
+        "--devices", type=int, default=1, metavar="N", help="processes, or GPUs, that share the images"
     )
     predict.set_defaults(run="nailseg.inference.batch:predict_files")
 
@@ -307,7 +303,7 @@ def _parser() -> argparse.ArgumentParser:
     bench = verbs.add_parser("bench", help="how fast each form of a model is on this machine")
     bench.add_argument("model", metavar="M", help="a model folder, a checkpoint or an exported file")
     bench.add_argument(
-        "--images", nargs="+", default=[], metavar="PATH", help="a picture to time (default a drawn one)"
+        "--images", nargs="+", default=[], metavar="PATH", help="an image to time (default a drawn one)"
     )
     bench.add_argument("--size", type=int, metavar="PX", help="default the model's own")
     bench.add_argument("--threads", type=int, nargs="+", default=[], metavar="N", help="default 1 and all")
@@ -323,7 +319,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     tryon.add_argument("--out", metavar="FILE", help="default NAME.tryon.png in the current folder")
     tryon.add_argument("--device", help="cpu, cuda, …; default a GPU if there is one")
-    tryon.set_defaults(run="nailseg.cli.tryon:recolour_file")
+    tryon.set_defaults(run="nailseg.cli.tryon:recolor_file")
 
     serve = verbs.add_parser("serve", help="a model behind HTTP, and a page to try it on")
     serve.add_argument(
@@ -370,7 +366,7 @@ def _sample(folder: str, **options: int) -> str:
     from nailseg.data.synthetic.sample import write_sample
 
     files = write_sample(folder, **options)
-    return f"{len(files)} pictures with masks in {folder}. Next: nailseg index {folder}"
+    return f"{len(files)} images with masks in {folder}. Next: nailseg index {folder}"
 
 
 def _serve(**options: Any) -> None:

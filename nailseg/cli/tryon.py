@@ -14,7 +14,7 @@ from nailseg.inference.batch import write_file
 FORMATS = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def recolour_file(
+def recolor_file(
     photo: str | Path, color: str, model: str, out: str | Path | None = None, device: str | None = None
 ) -> Path:
     """Writes a photograph with its nails in another colour.
@@ -32,7 +32,7 @@ def recolour_file(
     Raises:
         ConfigError: not a colour, or a format that cannot be written.
         DataError: a photograph that cannot be read, or that has nothing to paint.
-        OutputError: the file exists already, or its format takes no picture so large.
+        OutputError: the file exists already, or its format takes no image so large.
     """
     chosen = recolor.rgb(color)
     path = Path(out or f"{Path(photo).stem}.tryon.png")

@@ -29,7 +29,7 @@ OUTSIDE = 254
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How strongly training pictures are varied. Zero turns a variation off.
+    """How strongly training images are varied. Zero turns a variation off.
 
     Attributes:
         scale: Smallest and largest factor on the size that evaluation would use (longer side = `size`).
@@ -105,7 +105,7 @@ class TrainingTransform:
         self.appearance = appearance_transform(augmentation)
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Varies one picture.
+        """Varies one image.
 
         Args:
             image: uint8 (H, W, 3), RGB. Not changed.
@@ -121,7 +121,7 @@ class TrainingTransform:
             view = recolor(view, labels, rng)
         self.appearance.set_random_seed(seed)
         view = np.ascontiguousarray(self.appearance(image=view)["image"])
-        # padding looks in training as it does in evaluation, whatever light falls on the picture
+        # padding looks in training as it does in evaluation, whatever light falls on the image
         cv2.copyTo(np.full_like(view, PAD_VALUE), outside.view(np.uint8), view)
         return view, labels
 
@@ -134,7 +134,7 @@ def random_view(
     options: Augmentation,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A randomly scaled, rotated, flipped and placed window of the picture.
+    """A randomly scaled, rotated, flipped and placed window of the image.
 
     Args:
         image: uint8 (H, W, 3).
@@ -157,7 +157,7 @@ def random_view(
     angle = math.radians(rng.uniform(-1, 1) * options.rotate)
     mirror_x = -1.0 if rng.random() < options.flip else 1.0
     mirror_y = -1.0 if rng.random() < options.vertical_flip else 1.0
-    # where the picture's middle lands: anywhere that wastes neither picture nor window without need
+    # where the image's middle lands: anywhere that wastes neither image nor window without need
     middle_x = size / 2 + rng.uniform(-1, 1) * abs(new_width - size) / 2
     middle_y = size / 2 + rng.uniform(-1, 1) * abs(new_height - size) / 2
 

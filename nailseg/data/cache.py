@@ -6,10 +6,10 @@ values, the decoders' versions, our own source. Names made of the files' sizes a
 nothing is read or hashed again while a file stays as it is. Entries are written beside their place and
 renamed: any number of workers, ranks and runs may fill one cache, and a killed run's part serves the next.
 
-Why not `datasets`' Arrow cache: it reads as fast (benchmarks/loader.py at 512 px, a worker on 2 cores, ms a
-picture of a later epoch: 12 megapixels 8.8 here, 8.7 Arrow, 195 decoded; 432 x 432 pixels 6.7, 6.3, 8.1,
+Why not `datasets`' Arrow cache: it reads as fast (benchmarks/loader.py at 512 px, a worker on 2 cores, ms an
+image of a later epoch: 12 megapixels 8.8 here, 8.7 Arrow, 195 decoded; 432 x 432 pixels 6.7, 6.3, 8.1,
 where augmentation takes nearly all), but it is written as a whole before it is first read: 175 ms for each
-12-megapixel picture ahead of the first step, anew after a kill and after any change of a file. Here the first
+12-megapixel image ahead of the first step, anew after a kill and after any change of a file. Here the first
 epoch writes as it goes.
 """
 
@@ -166,7 +166,7 @@ class PixelCache:
         except OSError as error:
             self.closed = True
             warnings.warn(
-                f"{self.folder}: the cache takes no more pictures: {error}. Training goes on and decodes the "
+                f"{self.folder}: the cache takes no more images: {error}. Training goes on and decodes the "
                 "others in each epoch. Free some room, or name another folder with --data.cache DIR.",
                 stacklevel=2,
             )

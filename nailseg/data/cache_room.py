@@ -1,4 +1,4 @@
-"""Where decoded pictures are kept, and whether the disk has room for them."""
+"""Where decoded images are kept, and whether the disk has room for them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def give_caches(option: str, datasets: Sequence[SegmentationDataset]) -> str:
             missing += 0 if cache.has(data.files(row)) else size
     free = shutil.disk_usage(root).free
     room = free - RESERVE if option != "auto" else min(free - RESERVE, free // 2)
-    size = f"{sum(map(len, datasets))} decoded pictures, {say_bytes(total)}"
+    size = f"{sum(map(len, datasets))} decoded images, {say_bytes(total)}"
     if missing > room:
         return (
             f"cache: off; expected room for {size}, {say_bytes(missing)} of it still to be written, found "

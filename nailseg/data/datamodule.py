@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from nailseg.data.augmentation import DEFAULT_AUGMENTATION, Augmentation, TrainingTransform
 from nailseg.data.cache_room import give_caches
 from nailseg.data.dataset import Mode, SegmentationDataset, collate, start_worker
-from nailseg.data.io.images import MAX_PIXELS, MaskValues, image_size
+from nailseg.data.io.images import MAX_PIXELS, MaskEncoding, image_size
 from nailseg.data.manifest import SPLITS, Manifest, Row, load_manifest
 from nailseg.data.options import at_least, reading_processes, valid_class_names, valid_size
 from nailseg.data.samplers import EpochSampler, EqualSizeSampler
@@ -67,26 +67,26 @@ class SegmentationDataModule(LightningDataModule):
             classes: Names of the classes in the order of their indices; the first is the background.
             mask_values: What the values in mask files mean: value (or colour, '#rrggbb') to class name, or to
                 'ignore' for what must not count; found out from the whole set when not given.
-            size: Pixels of the network's input: both sides of training pictures, the longer side of others.
+            size: Pixels of the network's input: both sides of training images, the longer side of others.
                 A multiple of 32.
             eval_size: Pixels of the longer side in evaluation and of the model that results; as size when not
                 given. Larger than in training may pay (Touvron et al. 2019, "Fixing the train-test resolution
-                discrepancy"). 0 leaves pictures as they are, for exported models, which do it themselves.
+                discrepancy"). 0 leaves images as they are, for exported models, which do it themselves.
             resize: Keep the aspect ratio and pad, or squash into a square.
-            batch_size: Training pictures per step and process.
-            eval_batch_size: Most evaluation pictures per step and process; as batch_size when not given.
+            batch_size: Training images per step and process.
+            eval_batch_size: Most evaluation images per step and process; as batch_size when not given.
             workers: Processes that read files, per training process; 0 reads in the training process. By
                 default the cores left over, shared among the training processes, at most 8.
             start_method: How those processes start; the system's own way when not given.
             seed: Seed of the order and of the augmentation.
-            augmentation: How strongly training pictures are varied.
-            balance_folders: Show training pictures of all folders equally often, however many each holds.
-            cache: Folder that keeps decoded pictures from epoch to epoch and run to run; it changes no pixel.
+            augmentation: How strongly training images are varied.
+            balance_folders: Show training images of all folders equally often, however many each holds.
+            cache: Folder that keeps decoded images from epoch to epoch and run to run; it changes no pixel.
                 'auto' is the user's cache folder, if the disk has room; 'off' decodes every time.
             allow: Codes of faults that may pass, as `nailseg check` says them; rows that cannot be used are
                 left out.
             skip_bad: Leave out every row that a fault names.
-            max_pixels: Most pixels (height times width) a picture may have.
+            max_pixels: Most pixels (height times width) an image may have.
 
         Raises:
             ConfigError: An option is out of range or contradicts another.
@@ -117,7 +117,7 @@ class SegmentationDataModule(LightningDataModule):
         self._left_out: set[str] = set()
         self._given_values = mask_values
         self._manifest: Manifest | None = None
-        self._mask_values: MaskValues | None = None
+        self._mask_values: MaskEncoding | None = None
         self._finding: DataSummary | NailsegError | None = None
         self._checked: set[str] = set()
         self._datasets: dict[str, SegmentationDataset] = {}
@@ -135,7 +135,7 @@ class SegmentationDataModule(LightningDataModule):
         return self._manifest
 
     @property
-    def mask_values(self) -> MaskValues:
+    def mask_values(self) -> MaskEncoding:
         """How mask files' values become classes; known after `setup`."""
         if self._mask_values is None:
             raise ConfigError("SegmentationDataModule.mask_values: known after setup only. Call setup first.")
@@ -237,11 +237,11 @@ class SegmentationDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader:
-        """Batches of equal picture size, in the order of the CSV."""
+        """Batches of equal image size, in the order of the CSV."""
         return self._evaluation_loader("val")
 
     def test_dataloader(self) -> DataLoader:
-        """Batches of equal picture size, in the order of the CSV, with masks at their own size."""
+        """Batches of equal image size, in the order of the CSV, with masks at their own size."""
         return self._evaluation_loader("test")
 
     def _evaluation_loader(self, split: str) -> DataLoader:

@@ -12,19 +12,19 @@ import torch
 from torch.utils.data import Dataset, default_collate
 
 from nailseg.data.cache import PixelCache
-from nailseg.data.downscale import shrink, shrunk_size
-from nailseg.data.io.images import MAX_PIXELS, MaskValues, image_size, read_image, read_mask
+from nailseg.data.downscale import downscaled_size, shrink
+from nailseg.data.io.images import MAX_PIXELS, MaskEncoding, image_size, read_image, read_mask
 from nailseg.data.manifest import Row
 from nailseg.errors import ConfigError, DataError
 from nailseg.imaging.geometry import MULTIPLE, Resize, fit_image, network_size
 from nailseg.types import Batch, Sample
 
 Mode = Literal["train", "val", "test"]
-"""`train` varies the picture; `val` compares at the network's size (cheap), `test` at the mask's own."""
+"""`train` varies the image; `val` compares at the network's size (cheap), `test` at the mask's own."""
 
 
 class Transform(Protocol):
-    """What varies a training picture, see `TrainingTransform`.
+    """What varies a training image, see `TrainingTransform`.
 
     Attributes:
         largest: Largest factor on the network's size by which it enlarges.
@@ -46,7 +46,7 @@ class SegmentationDataset(Dataset):
         self,
         rows: Sequence[Row],
         root: str | Path,
-        mask_values: MaskValues,
+        mask_values: MaskEncoding,
         size: int,
         resize: Resize = "keep",
         mode: Mode = "train",
@@ -60,12 +60,12 @@ class SegmentationDataset(Dataset):
             rows: The split's rows; each must have a mask.
             root: Folder the rows' paths start from.
             mask_values: How a mask file's values become classes.
-            size: Pixels of the longer side (`keep`) or of both (`squash`); 0 leaves pictures as they are.
+            size: Pixels of the longer side (`keep`) or of both (`squash`); 0 leaves images as they are.
             resize: How evaluation gets to that size; in training the transform decides.
             mode: What a sample looks like, see `Mode`.
             seed: Seed of the augmentation.
             transform: `transform(image, mask, seed) -> (image, mask)`, for `train` only.
-            max_pixels: limit on a picture's height times width.
+            max_pixels: limit on an image's height times width.
 
         Raises:
             ConfigError: `train` without a transform, or a transform elsewhere.
@@ -131,7 +131,7 @@ class SegmentationDataset(Dataset):
             `train`: image uint8 (H, W, 3) and mask uint8 (H, W), reduced to what the transform needs.
             `val`: the padded image uint8 (3, H', W'), rounded because it is kept from epoch to epoch, and the
             mask uint8 at the network's size. `test`: that image as float32, which prediction sees, and the
-            mask at its own size; of size 0 the picture as it is.
+            mask at its own size; of size 0 the image as it is.
 
         Raises:
             DataError: A file cannot be read, or mask and image differ in size.
@@ -151,10 +151,10 @@ class SegmentationDataset(Dataset):
         return fitted[0].numpy(), mask
 
     def fixed_bytes(self, row: int) -> int:
-        """Size of what `fixed` gives in `train` and `val`, which caches keep, from the picture's header."""
+        """Size of what `fixed` gives in `train` and `val`, which caches keep, from the image's header."""
         height, width = image_size(self.root / self.rows[row].image, self.max_pixels)
         if self.mode == "train":
-            height, width = shrunk_size(height, width, self.size, self.resize, self.transform.largest)
+            height, width = downscaled_size(height, width, self.size, self.resize, self.transform.largest)
             return 4 * height * width
         valid_height, valid_width = network_size(height, width, self.size, self.resize)
         padded = (valid_height + -valid_height % MULTIPLE) * (valid_width + -valid_width % MULTIPLE)
@@ -199,7 +199,7 @@ class SegmentationDataset(Dataset):
         return image, mask
 
     def _training_sample(self, image: np.ndarray, mask: np.ndarray, epoch: int, row: int) -> Sample:
-        """Varies one picture by its own seed."""
+        """Varies one image by its own seed."""
         seed = int(np.random.SeedSequence((self.seed, epoch, row)).generate_state(1)[0])
         image, mask = self.transform(image, mask, seed)
         return Sample(

@@ -10,23 +10,23 @@ import numpy as np
 from nailseg.imaging.geometry import Resize, network_size
 
 WORTHWHILE = 0.5
-"""Pictures are left alone that would keep more than this share of their sides: a second resampling blurs a
+"""Images are left alone that would keep more than this share of their sides: a second resampling blurs a
 little, and saves little there."""
 
 
-def shrunk_size(height: int, width: int, size: int, resize: Resize, largest: float) -> tuple[int, int]:
-    """Height and width that training needs of a picture.
+def downscaled_size(height: int, width: int, size: int, resize: Resize, largest: float) -> tuple[int, int]:
+    """Height and width that training needs of an image.
 
     Args:
-        height: The picture's height in pixels.
-        width: The picture's width in pixels.
+        height: The image's height in pixels.
+        width: The image's width in pixels.
         size: Pixels of the network's input.
         resize: What scale 1 means.
         largest: Largest factor on that by which training enlarges.
 
     Returns:
-        Height and width at the picture's own aspect ratio, large enough that training never enlarges what was
-        reduced; the picture's own where the reduction is not worthwhile.
+        Height and width at the image's own aspect ratio, large enough that training never enlarges what was
+        reduced; the image's own where the reduction is not worthwhile.
     """
     base_height, base_width = network_size(height, width, size, resize)
     share = largest * max(base_height / height, base_width / width)
@@ -48,9 +48,9 @@ def shrink(
         largest: Largest factor on that by which training enlarges.
 
     Returns:
-        Image uint8 (h, w, 3) and mask uint8 (h, w), `shrunk_size` large; the very arrays if they stay.
+        Image uint8 (h, w, 3) and mask uint8 (h, w), `downscaled_size` large; the very arrays if they stay.
     """
-    height, width = shrunk_size(*mask.shape, size, resize, largest)
+    height, width = downscaled_size(*mask.shape, size, resize, largest)
     if (height, width) == mask.shape:
         return image, mask
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), _vote(mask, height, width)

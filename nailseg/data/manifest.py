@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from nailseg.data.pairing import find_mask
 from nailseg.data.splitting.assign import SPLITS, deal
-from nailseg.data.validation.issues import Fault, list_faults
+from nailseg.data.validation.issues import Issue, format_issues
 from nailseg.errors import DataError
 
 COLUMNS = ("image", "mask", "split", "group")
@@ -38,7 +38,7 @@ class Manifest:
     root: Path  # folder their paths are relative to
     csv: Path  # the file they come from
     notes: tuple[str, ...] = ()  # one line for everything that was derived instead of read
-    faults: tuple[Fault, ...] = ()  # what the CSV itself gets wrong; those rows are not among `rows`
+    faults: tuple[Issue, ...] = ()  # what the CSV itself gets wrong; those rows are not among `rows`
     split_given: bool = True  # the CSV has a column split
 
     def select(self, split: str) -> list[Row]:
@@ -58,7 +58,7 @@ class Manifest:
 def load_manifest(
     csv_path: str | Path, root: str | Path | None = None, strict: bool = True, masks: bool = True
 ) -> Manifest:
-    """Reads a CSV and checks its paths and splits; no picture is opened.
+    """Reads a CSV and checks its paths and splits; no image is opened.
 
     Accepted are `image,mask,split,group` in any order with further columns, and fewer: without `group` every
     row is its own group, a missing `split` is derived (seeded), masks are found by `Images` -> `Masks`, stem.
@@ -79,7 +79,7 @@ def load_manifest(
     if not folder.is_dir():
         raise DataError(f"{folder}: expected the data root, found no such folder. Give it with --data.root.")
     notes: list[str] = []
-    faults: list[Fault] = []
+    faults: list[Issue] = []
     lines = _check_paths(lines, folder, csv_path, faults)
     if masks and "mask" not in header and not (strict and faults):
         lines = _derive_masks(lines, folder, faults)
@@ -87,7 +87,7 @@ def load_manifest(
     if "split" in header:
         lines = _check_splits(lines, csv_path, faults)
     if faults and strict:
-        raise DataError(f"{csv_path}: {len(faults)} fault(s).\n{list_faults(faults)}")
+        raise DataError(f"{csv_path}: {len(faults)} fault(s).\n{format_issues(faults)}")
     if "split" not in header and lines:
         notes.append(_derive_splits(lines))
     rows = tuple(_row(line) for line in lines)
@@ -156,7 +156,7 @@ def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def _check_paths(
-    lines: list[dict[str, str]], root: Path, csv_path: Path, faults: list[Fault]
+    lines: list[dict[str, str]], root: Path, csv_path: Path, faults: list[Issue]
 ) -> list[dict[str, str]]:
     """Notes what is wrong, brings paths to forward slashes, and returns the lines without fault."""
     real_root = root.resolve()
@@ -169,19 +169,19 @@ def _check_paths(
         line[LINE] = where
         wrong = []
         if not line["image"]:
-            wrong.append(Fault("missing-path", where, "expected an image, found nothing", "Name it."))
+            wrong.append(Issue("missing-path", where, "expected an image, found nothing", "Name it."))
         for column in ("image", "mask"):
             value = line.get(column, "")
             message = _path_fault(value, root, real_root, inside)
             if message:
                 fix = "Give paths relative to the data root (--data.root), and keep the files inside it."
-                wrong.append(Fault("path-outside", where, message, fix))
+                wrong.append(Issue("path-outside", where, message, fix))
             elif value:
                 line[column] = PurePosixPath(value.replace("\\", "/")).as_posix()
         image = line["image"]
         if image and image in seen:
             message = f"{image} stands in line {seen[image]} already"
-            wrong.append(Fault("doubled-row", where, message, "Delete one."))
+            wrong.append(Issue("doubled-row", where, message, "Delete one."))
         seen.setdefault(image, number)
         faults.extend(wrong)
         if not wrong:
@@ -205,7 +205,7 @@ def _path_fault(value: str, root: Path, real_root: Path, inside: dict[Path, bool
     return None
 
 
-def _derive_masks(lines: list[dict[str, str]], root: Path, faults: list[Fault]) -> list[dict[str, str]]:
+def _derive_masks(lines: list[dict[str, str]], root: Path, faults: list[Issue]) -> list[dict[str, str]]:
     listings: dict[PurePosixPath, dict[str, list[str]]] = {}
     good = []
     for line in lines:
@@ -216,18 +216,18 @@ def _derive_masks(lines: list[dict[str, str]], root: Path, faults: list[Fault]) 
         found = " and ".join(matches) or "none"
         message = f"expected one mask of the same name in the folder Masks that mirrors Images, found {found}"
         faults.append(
-            Fault("missing-file", line["image"], message, "Put it there, or add a column mask to the CSV.")
+            Issue("missing-file", line["image"], message, "Put it there, or add a column mask to the CSV.")
         )
     return good
 
 
-def _check_splits(lines: list[dict[str, str]], csv_path: Path, faults: list[Fault]) -> list[dict[str, str]]:
+def _check_splits(lines: list[dict[str, str]], csv_path: Path, faults: list[Issue]) -> list[dict[str, str]]:
     for line in lines:
         line["split"] = {"valid": "val", "validation": "val"}.get(line["split"], line["split"])
         if line["split"] not in SPLITS:
             message = f"expected split train, val or test; found {line['split'] or 'nothing'!s}"
             fix = "Correct it, or drop the column split."
-            faults.append(Fault("unknown-split", line[LINE], message, fix))
+            faults.append(Issue("unknown-split", line[LINE], message, fix))
     return [line for line in lines if line["split"] in SPLITS]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nailseg.data.validation.issues import FaultError, refuse
+from nailseg.data.validation.issues import IssueError, refuse
 from nailseg.errors import ConfigError
 from nailseg.types import IGNORE_INDEX
 
@@ -26,7 +26,7 @@ THRESHOLD = 127
 
 
 @dataclass(frozen=True)
-class MaskValues:
+class MaskEncoding:
     """Which class a mask file's value or colour means. Plain data: picklable, `to_dict` for JSON.
 
     `mapping` pairs a file value (or RGB colour) with a class index, 255 for ignore; with `smooth`, lossless
@@ -62,7 +62,7 @@ class MaskValues:
             name: what errors call the file.
 
         Raises:
-            FaultError: `mask-values` for values outside the mapping.
+            IssueError: `mask-values` for values outside the mapping.
         """
         if raw.ndim == 3 or self.colours:
             return self._apply_colours(raw, name)
@@ -85,7 +85,7 @@ class MaskValues:
             raise self._unknown(name, unpack_colours(np.unique(codes[mask == UNKNOWN])[:8]))
         return mask
 
-    def _unknown(self, name: str, values: Sequence[Value]) -> FaultError:
+    def _unknown(self, name: str, values: Sequence[Value]) -> IssueError:
         expected = ", ".join(str(value) for value, _ in self.mapping)
         message = f"expected mask values {expected}, found also {list_some(values)}"
         return refuse("mask-values", name, message, NAME_THEM)
@@ -107,13 +107,13 @@ class MaskValues:
         return {"mapping": pairs, "class_names": list(self.class_names), "smooth": self.smooth}
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> MaskValues:
+    def from_dict(cls, stored: Mapping[str, Any]) -> MaskEncoding:
         """The inverse of `to_dict`."""
         pairs = tuple((tuple(v) if isinstance(v, list) else v, k) for v, k in stored["mapping"])
         return cls(pairs, tuple(stored["class_names"]), stored["smooth"])
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[Any, Any], class_names: Sequence[str]) -> MaskValues:
+    def from_mapping(cls, mapping: Mapping[Any, Any], class_names: Sequence[str]) -> MaskEncoding:
         """Reads what a person writes as `--data.mask_values`.
 
         Args:

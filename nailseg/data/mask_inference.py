@@ -11,13 +11,13 @@ import numpy as np
 from nailseg.data.mask_encoding import (
     NAME_THEM,
     THRESHOLD,
-    MaskValues,
+    MaskEncoding,
     Value,
     list_some,
     pack_colours,
     unpack_colours,
 )
-from nailseg.data.validation.issues import Fault
+from nailseg.data.validation.issues import Issue
 from nailseg.types import IGNORE_INDEX
 
 MAX_MIDDLE = 0.1
@@ -36,9 +36,9 @@ class MaskContent:
     counts: dict[Value, int]  # pixels by file value, or by RGB colour
     lossy: bool = False  # JPEG or lossy WebP
 
-    def fault(self, message: str, fix: str, code: str = "mask-values") -> Fault:
+    def fault(self, message: str, fix: str, code: str = "mask-values") -> Issue:
         """What is wrong with it."""
-        return Fault(code, self.file, message, fix)
+        return Issue(code, self.file, message, fix)
 
 
 def count_values(raw: np.ndarray) -> dict[Value, int]:
@@ -53,12 +53,12 @@ def count_values(raw: np.ndarray) -> dict[Value, int]:
 
 def resolve(
     contents: Iterable[MaskContent], class_names: Sequence[str]
-) -> tuple[MaskValues | None, list[Fault]]:
+) -> tuple[MaskEncoding | None, list[Issue]]:
     """Finds the reading of a set.
 
     Two classes: 0/255 (JPEG masks and soft edges at `> 127`), 0/65535, or 0/1 with 255 as ignore. More
     classes: 0..C-1 with 255 as ignore. A set in which some masks read as 0/255 and others as 0/1 is refused,
-    and so is every value without a class; `MaskValues.from_mapping` (`--data.mask_values`) is the way out.
+    and so is every value without a class; `MaskEncoding.from_mapping` (`--data.mask_values`) is the way out.
 
     Args:
         contents: of every mask of the set.
@@ -68,11 +68,11 @@ def resolve(
         The reading, None where there is none, and the faults of single files.
     """
     names = tuple(class_names)
-    faults: list[Fault] = []
+    faults: list[Issue] = []
     styles: dict[str, list[MaskContent]] = {}
     for content in contents:
         style = _style(content, len(names))
-        if isinstance(style, Fault):
+        if isinstance(style, Issue):
             faults.append(style)
         else:
             styles.setdefault(style, []).append(content)
@@ -89,10 +89,10 @@ def resolve(
             mapping[IGNORE_INDEX] = IGNORE_INDEX
     else:
         mapping = {0: 0, int(readings[0]): 1}
-    return MaskValues(tuple(mapping.items()), names, smooth="smooth" in styles), faults
+    return MaskEncoding(tuple(mapping.items()), names, smooth="smooth" in styles), faults
 
 
-def check_values(content: MaskContent, values: MaskValues) -> Fault | None:
+def check_values(content: MaskContent, values: MaskEncoding) -> Issue | None:
     """Compares one mask with a reading that was given or stored."""
     if values.binary and (content.lossy or values.smooth):
         return _check_greys(content)
@@ -108,7 +108,7 @@ def check_values(content: MaskContent, values: MaskValues) -> Fault | None:
     return _unknown(content, strange, f"mask values {list_some(sorted(known, key=str), 16)}{lossless}")
 
 
-def classes_of(content: MaskContent, values: MaskValues) -> Counter[int]:
+def classes_of(content: MaskContent, values: MaskEncoding) -> Counter[int]:
     """Pixels by class index, as `values` reads them; values without a class are left out."""
     by_class: Counter[int] = Counter()
     for value, count in content.counts.items():
@@ -123,7 +123,7 @@ def foreground_of(by_class: Counter[int]) -> int:
     return sum(count for index, count in by_class.items() if 0 < index < 254)
 
 
-def _style(content: MaskContent, classes: int) -> str | Fault:
+def _style(content: MaskContent, classes: int) -> str | Issue:
     """`empty` (all 0), `255`, `smooth` (0/255 with grey edges), `65535`, `index`, or what is wrong."""
     values = set(content.counts)
     if any(isinstance(value, tuple) for value in values):
@@ -157,7 +157,7 @@ def _flat_grey(content: MaskContent) -> bool:
     return max(greys, default=0) > MAX_FLAT * white
 
 
-def _check_greys(content: MaskContent) -> Fault | None:
+def _check_greys(content: MaskContent) -> Issue | None:
     """A compressed or soft-edged mask: black or white nearly everywhere, white somewhere or all black."""
     greys = {value: count for value, count in content.counts.items() if isinstance(value, int)}
     if len(greys) < len(content.counts):
@@ -176,10 +176,10 @@ def _check_greys(content: MaskContent) -> Fault | None:
     return None
 
 
-def _coloured(content: MaskContent) -> Fault:
+def _coloured(content: MaskContent) -> Issue:
     colours = [value for value in content.counts if isinstance(value, tuple)]
     if len(colours) > MAX_COLOURS:
-        message = f"expected a mask, found a picture of more than {MAX_COLOURS} colours"
+        message = f"expected a mask, found an image of more than {MAX_COLOURS} colours"
         return content.fault(message, "Check that it is no photograph or overlay.", "mask-form")
     shown = list_some(sorted(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in colours))
     example = '{"#000000": "background", "#ff0000": "nail"}'
@@ -187,14 +187,14 @@ def _coloured(content: MaskContent) -> Fault:
     return content.fault(message, f"Say what each colour means, e.g. --data.mask_values '{example}'.")
 
 
-def _unknown(content: MaskContent, strange: dict[Value, int], expected: str) -> Fault:
+def _unknown(content: MaskContent, strange: dict[Value, int], expected: str) -> Issue:
     share = sum(strange.values()) / max(sum(content.counts.values()), 1)
     found = list_some(sorted(strange, key=str))
     message = f"expected {expected}; found also {found} in {share:.2%} of the pixels"
     return content.fault(message, NAME_THEM)
 
 
-def _mixed(styles: dict[str, list[MaskContent]], readings: Sequence[str]) -> list[Fault]:
+def _mixed(styles: dict[str, list[MaskContent]], readings: Sequence[str]) -> list[Issue]:
     """Two readings: the files of the rarer one are listed, as the likelier culprits."""
     groups = {**styles, "255": styles.get("255", []) + styles.get("smooth", [])}
     spoken = {"255": "0/255", "65535": "0/65535", "index": "0/1"}

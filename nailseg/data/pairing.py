@@ -24,7 +24,7 @@ class Pairs:
 
 
 def pair_folders(root: str | Path) -> Pairs:
-    """Pairs pictures below a folder `images` with those of the same relative path and stem below `masks`.
+    """Pairs images below a folder `images` with those of the same relative path and stem below `masks`.
 
     The two folders may lie at the root (`Images/1/a.jpg`, `Masks/1/a.png`) or deeper (`train/images/a.jpg`,
     `train/masks/a.png`), in upper or lower case. Two images, or two masks, of one stem in one folder are left
@@ -43,7 +43,7 @@ def pair_folders(root: str | Path) -> Pairs:
         raise DataError(message)
     sides: dict[str, dict[tuple[str, ...], list[str]]] = {"images": {}, "masks": {}}
     not_utf8 = []
-    for relative in list_pictures(root):
+    for relative in list_images(root):
         found = side_of(relative.parent.parts)
         name = relative.as_posix()
         shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -63,8 +63,8 @@ def pair_folders(root: str | Path) -> Pairs:
     )
 
 
-def list_pictures(root: Path) -> list[PurePosixPath]:
-    """Every file with a picture's ending below a folder, relative to it, sorted; hidden ones are left out."""
+def list_images(root: Path) -> list[PurePosixPath]:
+    """Every file with an image's ending below a folder, relative to it, sorted; hidden ones are left out."""
     found: list[PurePosixPath] = []
     for folder, subfolders, files in os.walk(root):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]

@@ -62,7 +62,7 @@ class EpochSampler(DistributedSampler):
 
 
 class EqualSizeSampler(DistributedSampler):
-    """Batches of rows whose pictures have one size, dealt out to the processes; none left out or repeated.
+    """Batches of rows whose images have one size, dealt out to the processes; none left out or repeated.
 
     Yields lists of rows, for a `DataLoader(batch_size=None)`.
     """
@@ -98,13 +98,13 @@ class EqualSizeSampler(DistributedSampler):
 def equal_size_batches(
     sizes: Sequence[tuple[int, int]], batch_size: int, at_least: int = 1, max_pixels: int = MAX_BATCH_PIXELS
 ) -> list[list[int]]:
-    """Groups rows of equal picture size.
+    """Groups rows of equal image size.
 
     Args:
         sizes: Original height and width of each row.
         batch_size: Most rows in a batch.
         at_least: Least number of batches; large ones are halved until there are as many.
-        max_pixels: Most original pixels in a batch, unless one picture alone has more.
+        max_pixels: Most original pixels in a batch, unless one image alone has more.
 
     Returns:
         Batches of row numbers, in the order of their first rows; rows ascend inside each.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nailseg.data.dataset import SegmentationDataset
     from nailseg.training.task import SegmentationTask
 
-GALLERY = 8  # pictures in each of worst, median, best
+GALLERY = 8  # images in each of worst, median, best
 PICTURE_SIDE = 360  # pixels of the longer side in the gallery
 # Okabe & Ito: hit bluish green, false alarm vermillion, miss sky blue
 HIT, FALSE_ALARM, MISS = (0, 158, 115), (213, 94, 0), (86, 180, 233)
@@ -41,7 +41,7 @@ def page(
 
     Args:
         task: the network that was tested, with its counts.
-        dataset: of the split; the gallery's pictures are read and predicted again.
+        dataset: of the split; the gallery's images are read and predicted again.
         metrics: content of metrics.json.
         table: rows of per_image.csv.
         split: its name.
@@ -105,7 +105,7 @@ def rank(table: list[dict[str, Any]], class_names: Sequence[str]) -> list[int]:
 
 
 def compare_masks(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """The picture in grey with hits, false alarms and misses painted over it.
+    """The image in grey with hits, false alarms and misses painted over it.
 
     Args:
         image: uint8 (H, W, 3), RGB.
@@ -191,7 +191,7 @@ figcaption {{ font-size: .85rem; overflow-wrap: anywhere; }}
 <h2>Parts of the set</h2>
 <p><small>In grey: parts of fewer than {fewest} images, which say little.</small></p>
 {slices}
-<h2>Pictures</h2>
+<h2>Images</h2>
 <p>{legend}</p>
 {galleries}
 </html>

@@ -118,7 +118,7 @@ def comparison(result: dict[str, Any], deltas: dict[str, list[np.ndarray]]) -> s
 
 
 def latencies(rows: list[dict[str, Any]]) -> str:
-    """Milliseconds for a picture in each form of a model; the rows are `bench.Row`s as dicts."""
+    """Milliseconds for an image in each form of a model; the rows are `bench.Row`s as dicts."""
     counts = sorted({row["threads"] for row in rows})
     forms = list(dict.fromkeys(row["form"] for row in rows))
     figure, (axis,) = new_figure(width=6.4, height=1.2 + 0.45 * len(forms))
@@ -133,6 +133,6 @@ def latencies(rows: list[dict[str, Any]]) -> str:
         axis.errorbar(medians, places, xerr=[[0.0] * len(some), beyond], fmt="none", color=GREY)
     axis.set_yticks(range(len(forms)), forms)
     axis.invert_yaxis()
-    axis.set(xlabel="milliseconds for a picture: median, 95th percentile")
+    axis.set(xlabel="milliseconds for an image: median, 95th percentile")
     axis.legend(frameon=False)
     return as_svg(figure)

@@ -139,7 +139,7 @@ def slice_numbers(
             name: {"n_images": len(positions)}
             | {
                 k: v
-                for k, v in image_counts.summarise(counts.select(positions), class_names).items()
+                for k, v in image_counts.summarize(counts.select(positions), class_names).items()
                 if k in wanted
             }
             for name, positions in parts.items()

@@ -1,4 +1,4 @@
-"""The report's share of a W&B run: the summary, the confusion matrix and, when asked, the worst pictures."""
+"""The report's share of a W&B run: the summary, the confusion matrix and, when asked, the worst images."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def report_to_wandb(
         metrics: content of metrics.json.
         table: rows of per_image.csv.
         split: its name, the prefix of all that is logged.
-        images: also a table of the worst pictures with masks; photographs leave the machine then.
+        images: also a table of the worst images with masks; photographs leave the machine then.
     """
     runs = [logger.experiment for logger in loggers if isinstance(logger, WandbLogger)]
     if not runs:
@@ -50,7 +50,7 @@ def report_to_wandb(
         worst = rank(table, names)[:GALLERY]
         columns = ["image", *(f"dice_{name}" for name in names[1:])]
         logged[f"{split}/worst"] = wandb.Table(columns, [[table[n][key] for key in columns] for n in worst])
-        # not inside the table: W&B keeps a table's pictures outside the run's folder until they are uploaded
+        # not inside the table: W&B keeps a table's images outside the run's folder until they are uploaded
         logged[f"{split}/worst_images"] = [_with_masks(task, data, table, split, n) for n in worst]
     for run in runs:
         run.summary.update({f"{split}/{k}": v for k, v in metrics.items() if isinstance(v, int | float)})

@@ -1,7 +1,7 @@
 """`nailseg bench`: how fast one model is in each of its forms, on this machine, in one run.
 
-All forms take turns on the same picture, so that a machine that drifts slows all of them alike, and each is
-compared with transformers' own model. What is timed is the whole way from a uint8 picture to mask and
+All forms take turns on the same image, so that a machine that drifts slows all of them alike, and each is
+compared with transformers' own model. What is timed is the whole way from a uint8 image to mask and
 probability.
 """
 
@@ -29,7 +29,7 @@ import torch
 from nailseg.checkpoints import model_folder
 from nailseg.errors import ConfigError
 from nailseg.evaluation.plots import latencies
-from nailseg.export.exporter import pictures_of
+from nailseg.export.exporter import load_images
 from nailseg.export.graph import write_onnx, write_openvino
 from nailseg.inference.backends.exported import OFTEN, exported_file, open_exported, runtime
 from nailseg.inference.backends.torch import TorchBackend, open_torch
@@ -49,22 +49,22 @@ BASELINE = "transformers"
 PAUSE = 0.1
 """Seconds between two forms: the threads of the one before keep their cores busy for a while."""
 
-WARM_UP = OFTEN + 1  # by then OpenVINO has its graph for the picture's size
+WARM_UP = OFTEN + 1  # by then OpenVINO has its graph for the image's size
 
 # a process of its own, because memory that one form has had would count for the next
 PROBE = """
 import sys
 import numpy
-picture = numpy.zeros((int(sys.argv[2]), int(sys.argv[2]), 3), numpy.uint8)
+image = numpy.zeros((int(sys.argv[2]), int(sys.argv[2]), 3), numpy.uint8)
 if sys.argv[3] == "transformers":
     import torch
     from transformers import AutoModelForSemanticSegmentation
     network = AutoModelForSemanticSegmentation.from_pretrained(sys.argv[1]).eval()
     with torch.inference_mode():
-        network(pixel_values=torch.from_numpy(picture).permute(2, 0, 1)[None] / 255)
+        network(pixel_values=torch.from_numpy(image).permute(2, 0, 1)[None] / 255)
 else:
     import nailseg
-    nailseg.load(sys.argv[1], "cpu")(picture)
+    nailseg.load(sys.argv[1], "cpu")(image)
 print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 """
 
@@ -76,13 +76,13 @@ class Row:
     Attributes:
         form: transformers (the baseline), torch, onnx, openvino, openvino bf16.
         threads: of the computation.
-        median: milliseconds for one picture.
+        median: milliseconds for one image.
         p95: milliseconds that 95 % stay below.
-        throughput: pictures a second, one after the other.
+        throughput: images a second, one after the other.
         ratio: times as fast as the baseline with as many threads; None without one.
         agreement: share of mask pixels (0..1) that are the first form's.
         memory: MiB, peak of a process that does nothing else; None where the system does not say.
-        start: seconds from the start of that process to its end, after one picture.
+        start: seconds from the start of that process to its end, after one image.
         file: MiB on disk.
     """
 
@@ -110,8 +110,8 @@ def bench(
 
     Args:
         model: a model folder or checkpoint, which is exported for the purpose; or an exported file.
-        images: a picture, or a folder of them, of which the first is taken; a drawn hand when empty.
-        size: height and width in pixels of the picture and, unless the model is an exported file, of the
+        images: an image, or a folder of them, of which the first is taken; a drawn hand when empty.
+        size: height and width in pixels of the image and, unless the model is an exported file, of the
             network's input; the model's own size when not given.
         threads: numbers of threads; 1 and all when empty.
         repeats: of each form.
@@ -136,16 +136,16 @@ def bench(
         scratch = stack.enter_context(tempfile.TemporaryDirectory())
         info, sources, openers = _forms(model, size, Path(scratch))
         side = size or info.image_size
-        picture = cv2.resize(pictures_of(images)[0], (side, side))[None]
+        image = cv2.resize(load_images(images)[0], (side, side))[None]
         costs = {form: _probe(form, source, side) for form, source in sources.items()}
         rows: list[Row] = []
         for number in threads:
             backends = {form: opener(number) for form, opener in openers.items()}
-            rows += _timed(backends, picture, number, repeats, costs)
+            rows += _timed(backends, image, number, repeats, costs)
         if folder is not None:
             (folder / "bench.json").write_text(json.dumps([vars(row) for row in rows], indent=2) + "\n")
             (folder / "bench.svg").write_text(latencies([vars(row) for row in rows]))
-    return f"{model}, one picture of {side} x {side}, {repeats} times each\n{table(rows)}"
+    return f"{model}, one image of {side} x {side}, {repeats} times each\n{table(rows)}"
 
 
 def _forms(
@@ -158,7 +158,7 @@ def _forms(
     reference = open_torch(locate(model), "cpu")
     network = reference.network
     info = dataclasses.replace(reference.info, image_size=size or reference.info.image_size)
-    plain = model_folder.write_model_folder(scratch / "model", network, info)
+    plain = model_folder.save_model_folder(scratch / "model", network, info)
     stock = copy.deepcopy(network)
     with quiet_transformers():
         stock.logits = type(network).read_back(plain)
@@ -183,7 +183,7 @@ def _forms(
 
 
 def _probe(form: str, source: Path, side: int) -> tuple[float | None, float, float]:
-    """Peak memory in MiB, seconds until a first picture is done, MiB on disk."""
+    """Peak memory in MiB, seconds until a first image is done, MiB on disk."""
     # of a file (model.xml) what bears its name
     files = source.rglob("*") if source.is_dir() else source.parent.glob(f"{glob.escape(source.stem)}.*")
     on_disk = sum(file.stat().st_size for file in files if file.is_file()) / 2**20
@@ -199,7 +199,7 @@ def _probe(form: str, source: Path, side: int) -> tuple[float | None, float, flo
 
 
 def _timed(
-    backends: dict[str, Backend], picture: np.ndarray, number: int, repeats: int, costs: dict[str, Any]
+    backends: dict[str, Backend], image: np.ndarray, number: int, repeats: int, costs: dict[str, Any]
 ) -> list[Row]:
     """Lets all forms take turns."""
     times: dict[str, list[float]] = {form: [] for form in backends}
@@ -208,7 +208,7 @@ def _timed(
         for form, backend in backends.items():
             time.sleep(PAUSE)
             begin = time.perf_counter()
-            masks[form] = backend(picture)[0]
+            masks[form] = backend(image)[0]
             if repeat >= WARM_UP:
                 times[form].append(1e3 * (time.perf_counter() - begin))
     first = masks[next(iter(masks))]

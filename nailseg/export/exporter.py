@@ -70,7 +70,7 @@ def export_model(
         out: a folder that does not exist yet.
         precision: fp16 halves the file, of onnx and openvino; bf16 computes in bfloat16, openvino only. Both
             need `csv`.
-        images: pictures, or folders of them, to compare on; drawn ones when empty.
+        images: images, or folders of them, to compare on; drawn ones when empty.
         csv: a data set whose test rows say what the export costs; a lower precision needs it.
         root: folder that the CSV's paths start from, if not its own.
         max_drop: most foreground IoU (0..1) that a lower precision may cost.
@@ -125,18 +125,18 @@ def export_model(
 def check(
     reference: Backend, exported: Backend, images: Sequence[str] = (), strict: bool = True
 ) -> Difference:
-    """Runs an export beside torch: pictures of three sizes, alone and three at a time.
+    """Runs an export beside torch: images of three sizes, alone and three at a time.
 
     Args:
         reference: torch's backend of the same model.
         exported: the export's.
-        images: pictures, or folders of them; drawn hands when empty.
+        images: images, or folders of them; drawn hands when empty.
         strict: whether to refuse what is further off than rounding explains.
 
     Raises:
         WeightsError: it is further off, and by how much.
     """
-    pictures = pictures_of(images)
+    pictures = load_images(images)
     size = reference.info.image_size
     worst = Difference(1.0, 0.0)
     for height, width in ((size, size), (size // 2 + 7, size + 13), (2 * size + 1, 3 * size // 2)):
@@ -145,7 +145,7 @@ def check(
             (mask, probability), (mine, likely) = reference(batch), exported(batch)
             if mine.shape != mask.shape or likely.shape != probability.shape:
                 raise WeightsError(
-                    f"the export gives a mask of {mine.shape} for pictures of {batch.shape}; nothing is kept."
+                    f"the export gives a mask of {mine.shape} for images of {batch.shape}; nothing is kept."
                 )
             off = float(np.abs(probability - likely).max())
             worst = Difference(min(worst.mask, float((mask == mine).mean())), max(worst.probability, off))
@@ -157,8 +157,8 @@ def check(
     return worst
 
 
-def pictures_of(images: Sequence[str]) -> list[np.ndarray]:
-    """Three pictures, uint8 (H, W, 3) RGB, of files and folders (repeated if there are fewer), or drawn."""
+def load_images(images: Sequence[str]) -> list[np.ndarray]:
+    """Three images, uint8 (H, W, 3) RGB, of files and folders (repeated if there are fewer), or drawn."""
     if not images:
         rng = np.random.default_rng(0)
         return [draw_hand(rng, 256, fingers)[0] for fingers in (1, 4, 8)]
@@ -169,17 +169,17 @@ def pictures_of(images: Sequence[str]) -> list[np.ndarray]:
         if file.suffix.lower() in IMAGE_SUFFIXES or not path.is_dir()
     ]
     if not files:
-        raise ConfigError(f"--images: expected pictures, found none in {', '.join(images)}.")
+        raise ConfigError(f"--images: expected images, found none in {', '.join(images)}.")
     return [read_image(files[number * len(files) // 3]) for number in range(3)]
 
 
 def measure_loss(reference: Backend, exported: Backend, csv: str, root: str | None, max_drop: float) -> str:
     """Foreground IoU over the CSV's test rows before and after, in a sentence; refuses too large a loss."""
     from nailseg.data.datamodule import SegmentationDataModule
-    from nailseg.data.mask_encoding import MaskValues
+    from nailseg.data.mask_encoding import MaskEncoding
 
     names, values = reference.info.class_names, reference.info.mask_values
-    data = SegmentationDataModule(csv, root, names, MaskValues.from_dict(values) if values else None)
+    data = SegmentationDataModule(csv, root, names, MaskEncoding.from_dict(values) if values else None)
     data.setup("test")
     dataset = data.dataset("test")
     counts = {backend: ConfusionMatrix(len(names)) for backend in (reference, exported)}
@@ -221,12 +221,12 @@ def write_hf(folder: Path, name: str, reference: TorchBackend, images: Sequence[
     from PIL import Image
     from transformers import pipeline
 
-    inner = model_folder.write_model_folder(folder / name, reference.network, reference.info)
+    inner = model_folder.save_model_folder(folder / name, reference.network, reference.info)
     with quiet_transformers():
         segment = pipeline("image-segmentation", model=str(inner), device="cpu")
     size, names = reference.info.image_size, reference.info.class_names
     agreement = 1.0
-    for picture in pictures_of(images):
+    for picture in load_images(images):
         square = cv2.resize(picture, (size, size))
         found = np.zeros((size, size), np.uint8)
         for part in segment(Image.fromarray(square)):

@@ -1,4 +1,4 @@
-"""What goes into an exported file: picture in, mask and probability out, as one graph."""
+"""What goes into an exported file: image in, mask and probability out, as one graph."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OPSET = 20  # the first with GELU as one node
 
 
 class Fit(nn.Module):
-    """Picture uint8 (N, 3, H, W) to the network's input, normalised float32 (N, 3, H', W')."""
+    """Image uint8 (N, 3, H, W) to the network's input, normalised float32 (N, 3, H', W')."""
 
     def __init__(self, network: Network, info: ModelInfo) -> None:
         super().__init__()
@@ -58,9 +58,9 @@ class Body(nn.Module):
 
 
 class Restore(nn.Module):
-    """Those logits to mask uint8 (N, H, W) and probability float32 (N, C, H, W) at the picture's size.
+    """Those logits to mask uint8 (N, H, W) and probability float32 (N, C, H, W) at the image's size.
 
-    Enlarging to the network's input, cropping and resizing to the picture are linear: one matrix an axis does
+    Enlarging to the network's input, cropping and resizing to the image are linear: one matrix an axis does
     all three. Of two classes it is enough to follow how far the second is ahead.
     """
 
@@ -89,7 +89,7 @@ class Restore(nn.Module):
 
 
 class Deployed(nn.Module):
-    """A network with everything around it: picture in; mask and probability out, as `Restore` gives them.
+    """A network with everything around it: image in; mask and probability out, as `Restore` gives them.
 
     Args:
         network: it is copied.
@@ -120,7 +120,7 @@ def write_onnx(folder: Path, network: Network, info: ModelInfo, precision: str =
     """Writes model.onnx: `image` in, `mask` and `probability` out, all sizes free.
 
     Three parts are exported and then joined: by itself, the network's input is 32 times any number; within
-    the whole, it would be an expression of the picture's size that torch's solver carries through every layer
+    the whole, it would be an expression of the image's size that torch's solver carries through every layer
     (three times the work).
 
     Args:

@@ -13,7 +13,7 @@ from torch import Tensor
 from nailseg.imaging.geometry import larger
 
 TILE = 16
-"""Rows of a result that are made together. Most of a whole picture's matrix is zero; of the matrix that makes
+"""Rows of a result that are made together. Most of a whole image's matrix is zero; of the matrix that makes
 16 rows from the stretch of pixels they need, about a tenth is not."""
 
 

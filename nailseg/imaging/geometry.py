@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Resize = Literal["keep", "squash"]
-"""How a picture gets to the network's size: `keep` its aspect ratio and pad, or `squash` it into a square."""
+"""How an image gets to the network's size: `keep` its aspect ratio and pad, or `squash` it into a square."""
 
 PAD_VALUE = 114
 """Grey level of image padding: close to ImageNet's mean, hence about zero once the model has normalised."""
@@ -24,11 +24,11 @@ MULTIPLE = 32
 
 
 def network_size(height: int, width: int, size: int, resize: Resize) -> tuple[int, int]:
-    """Height and width a picture is resized to, before padding.
+    """Height and width an image is resized to, before padding.
 
     Args:
-        height: The picture's height in pixels.
-        width: The picture's width in pixels.
+        height: The image's height in pixels.
+        width: The image's width in pixels.
         size: Pixels of the longer side (`keep`, which also enlarges) or of both sides (`squash`).
         resize: `keep` or `squash`.
 
@@ -75,16 +75,16 @@ def pad(image: Tensor, multiple: int = MULTIPLE) -> Tensor:
         multiple: Both sides become multiples of it.
 
     Returns:
-        The image's type, (N, 3, H', W'), with the picture at the top left.
+        The image's type, (N, 3, H', W'), with the image at the top left.
     """
     height, width = image.shape[-2:]
     return F.pad(image, (0, -width % multiple, 0, -height % multiple), value=PAD_VALUE)
 
 
 def fit_image(image: Tensor, size: int, resize: Resize = "keep") -> tuple[Tensor, tuple[int, int]]:
-    """Turns pictures into the network's input: resized, then padded to a multiple of 32.
+    """Turns images into the network's input: resized, then padded to a multiple of 32.
 
-    The padding depends on the picture's own size alone, never on its neighbours in a batch: 64 pixels more of
+    The padding depends on the image's own size alone, never on its neighbours in a batch: 64 pixels more of
     it move logits by half their scale.
 
     Args:
@@ -93,19 +93,19 @@ def fit_image(image: Tensor, size: int, resize: Resize = "keep") -> tuple[Tensor
         resize: `keep` or `squash`.
 
     Returns:
-        The padded float32 (N, 3, H', W'), and height and width of the picture inside it.
+        The padded float32 (N, 3, H', W'), and height and width of the image inside it.
     """
     valid = network_size(image.shape[-2], image.shape[-1], size, resize)
     return pad(resize_image(image, valid)), valid
 
 
 def restore_logits(logits: Tensor, valid: tuple[int, int], target: tuple[int, int]) -> Tensor:
-    """Brings the logits of a padded input back to the original picture; argmax comes after it, never before.
+    """Brings the logits of a padded input back to the original image; argmax comes after it, never before.
 
     Args:
         logits: float (N, C, H', W'), of the padded input.
-        valid: Height and width of the picture inside the padding, from `fit_image`.
-        target: Height and width of the original picture.
+        valid: Height and width of the image inside the padding, from `fit_image`.
+        target: Height and width of the original image.
 
     Returns:
         float (N, C, H, W).

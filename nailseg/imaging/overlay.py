@@ -1,4 +1,4 @@
-"""Masks drawn over pictures, in colours that colour-blind readers can tell apart."""
+"""Masks drawn over images, in colours that colour-blind readers can tell apart."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def class_color(index: int) -> tuple[int, int, int]:
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, opacity: float = 0.5) -> np.ndarray:
-    """Paints the classes of a mask over a picture and draws their outlines.
+    """Paints the classes of a mask over an image and draws their outlines.
 
     Args:
         image: uint8 (H, W, 3), RGB.
@@ -60,16 +60,16 @@ def overlay(image: np.ndarray, mask: np.ndarray, opacity: float = 0.5) -> np.nda
     return painted
 
 
-def side_by_side(pictures: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:
-    """Puts pictures of one height in a row, white gaps between them; uint8 (H, W, 3) each, RGB."""
-    height = pictures[0].shape[0]
+def side_by_side(images: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:
+    """Puts images of one height in a row, white gaps between them; uint8 (H, W, 3) each, RGB."""
+    height = images[0].shape[0]
     white = np.full((height, gap, 3), 255, np.uint8)
-    row = [part for picture in pictures for part in (picture, white)][:-1]
+    row = [part for picture in images for part in (picture, white)][:-1]
     return np.concatenate(row, axis=1)
 
 
 def contact_sheet(rows: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:
-    """Stacks pictures (uint8 (H, W, 3), RGB) of any size below each other, padded with white on the right."""
+    """Stacks images (uint8 (H, W, 3), RGB) of any size below each other, padded with white on the right."""
     width = max(row.shape[1] for row in rows)
     sheet = []
     for row in rows:
@@ -77,26 +77,26 @@ def contact_sheet(rows: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:
     return np.concatenate(sheet)[:-gap]
 
 
-def encoded(picture: np.ndarray, suffix: str) -> bytes:
-    """A picture file's bytes; cv2 is told the colour order once, here.
+def encoded(image: np.ndarray, suffix: str) -> bytes:
+    """An image file's bytes; cv2 is told the colour order once, here.
 
     Args:
-        picture: uint8 (H, W, 3) RGB, or uint8 or uint16 (H, W) grey.
+        image: uint8 (H, W, 3) RGB, or uint8 or uint16 (H, W) grey.
         suffix: its kind: .png, .jpg, .webp, …
 
     Raises:
-        OutputError: the format takes no picture so large.
+        OutputError: the format takes no image so large.
     """
-    pixels = np.ascontiguousarray(picture[..., ::-1] if picture.ndim == 3 else picture)
+    pixels = np.ascontiguousarray(image[..., ::-1] if image.ndim == 3 else image)
     try:
         quality = [cv2.IMWRITE_JPEG_QUALITY, 92] if suffix in (".jpg", ".jpeg") else []
         done, content = cv2.imencode(suffix, pixels, quality)
     except cv2.error:
         done = False
     if not done:
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         raise OutputError(
-            f"expected a picture that fits into {suffix}, found {width} x {height} pixels. JPEG takes "
+            f"expected an image that fits into {suffix}, found {width} x {height} pixels. JPEG takes "
             "sides of up to 65,500, WebP of up to 16,383; PNG takes more."
         )
     return content.tobytes()

@@ -54,7 +54,7 @@ def paint(image: np.ndarray, cover: np.ndarray, color: tuple[int, int, int]) -> 
         color: red, green, blue, 0..255.
 
     Returns:
-        uint8 (H, W, 3); where `cover` is 0, the picture itself.
+        uint8 (H, W, 3); where `cover` is 0, the image itself.
     """
     painted = cover > 0
     if not painted.any():

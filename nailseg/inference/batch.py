@@ -33,19 +33,19 @@ log = logging.getLogger("nailseg")
 T = TypeVar("T")
 
 AHEAD = 2
-"""Pictures that are read before their turn, and results that wait to be written: a large one is 100 MB."""
+"""Images that are read before their turn, and results that wait to be written: a large one is 100 MB."""
 
 
 class Job(NamedTuple):
-    """One picture: its file, its relative path, and its mask's."""
+    """One image: its file, its relative path, and its mask's."""
 
     file: Path
-    picture: Path
+    image: Path
     mask: Path
 
 
 class Part(NamedTuple):
-    """What came of a process's pictures."""
+    """What came of a process's images."""
 
     failures: list[str]  # what was wrong with those that could not be read
     records: list[dict[str, Any]]  # `objects.describe` of the others, if wished
@@ -53,7 +53,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Wish:
-    """How pictures are looked at, and what is written for each into the folder `out`; see `predict_files`."""
+    """How images are looked at, and what is written for each into the folder `out`; see `predict_files`."""
 
     out: Path
     overlays: bool
@@ -64,7 +64,7 @@ class Wish:
     tile: int | Literal["auto"] | None
 
     def files(self, mask: Path, class_names: Sequence[str]) -> dict[Path, int | None]:
-        """Relative paths of a picture's files, the mask last; with its class where it is a probability."""
+        """Relative paths of an image's files, the mask last; with its class where it is a probability."""
         files: dict[Path, int | None] = {mask.with_suffix(".overlay.jpg"): None} if self.overlays else {}
         safe = [re.sub(r"[^\w .+-]", "_", name) for name in class_names]
         for index, name in list(enumerate(safe))[1:] if self.probability else []:
@@ -93,7 +93,7 @@ def predict_files(
     root: str | Path | None = None,
     split: str | None = None,
 ) -> int:
-    """Writes an 8-bit single-channel PNG for every picture, at the picture's size.
+    """Writes an 8-bit single-channel PNG for every image, at the image's size.
 
     Args:
         paths: as `inputs.find_images` takes them.
@@ -105,22 +105,22 @@ def predict_files(
         threshold: as `predictor.load` takes it.
         probability: also write NAME.probability.png, 16 bits, 0..65535 for 0..1; of more than two classes
             NAME.probability.CLASS.png for each but the background.
-        polygons: also write polygons.json, COCO instance annotations of all pictures.
-        table: also write objects.csv, one row per picture.
+        polygons: also write polygons.json, COCO instance annotations of all images.
+        table: also write objects.csv, one row per image.
         tta: as `views.look` takes it.
         tile: as `views.look` takes it.
-        resume: leave out pictures whose files all exist. Polygons and table, which alone are written anew,
+        resume: leave out images whose files all exist. Polygons and table, which alone are written anew,
             tell of them too: as the polygons did before, else by their mask and therefore without a score.
-        devices: processes that share the pictures; under torchrun its own number.
+        devices: processes that share the images; under torchrun its own number.
         root: as `inputs.find_images` takes it.
         split: as `inputs.find_images` takes it.
 
     Returns:
-        Exit code: 0, or 1 if a picture could not be read; the others are done all the same.
+        Exit code: 0, or 1 if an image could not be read; the others are done all the same.
 
     Raises:
         OutputError: a file exists already and is not resumed; nothing is overwritten. Or `out` is a file.
-        ConfigError: no such device, or the paths name no picture, or two that cannot be kept apart.
+        ConfigError: no such device, or the paths name no image, or two that cannot be kept apart.
         DataError: a CSV that cannot be trusted.
         WeightsError: the model cannot be used.
     """
@@ -160,7 +160,7 @@ def predict_files(
 def _left(
     jobs: list[Job], wish: Wish, class_names: Sequence[str], resume: bool, shared: list[str]
 ) -> list[Job]:
-    """The pictures that are to be done; refuses to overwrite their files, or `shared` ones that are there."""
+    """The images that are to be done; refuses to overwrite their files, or `shared` ones that are there."""
     written = {job: list(wish.files(job.mask, class_names)) for job in jobs}
     refuse_doubles((job.file, name) for job, names in written.items() for name in names)
     there = {job: [name for name in names if (wish.out / name).exists()] for job, names in written.items()}
@@ -168,11 +168,11 @@ def _left(
     pictures = {job.file.resolve() for job in jobs}
     if own := [name for name in taken if (wish.out / name).resolve() in pictures]:
         raise ConfigError(
-            f"--out {wish.out}: expected a folder apart from the pictures, found {own[0]} among them."
+            f"--out {wish.out}: expected a folder apart from the images, found {own[0]} among them."
         )
     if resume:
         left = [job for job in jobs if len(there[job]) < len(written[job])]
-        log.info("%d of %d pictures are done already", len(jobs) - len(left), len(jobs))
+        log.info("%d of %d images are done already", len(jobs) - len(left), len(jobs))
         return left
     if taken:
         raise OutputError(
@@ -183,8 +183,8 @@ def _left(
 
 
 def _told(jobs: list[Job], out: Path, shared: list[str]) -> dict[str, dict[str, Any]]:
-    """What an earlier run's polygons tell of each picture; refuses lists that tell of other pictures too."""
-    named = {job.picture.as_posix() for job in jobs}
+    """What an earlier run's polygons tell of each image; refuses lists that tell of other images too."""
+    named = {job.image.as_posix() for job in jobs}
     told: dict[str, dict[str, Any]] = {}
     for path in (out / name for name in shared if (out / name).exists()):
         try:
@@ -198,7 +198,7 @@ def _told(jobs: list[Job], out: Path, shared: list[str]) -> dict[str, dict[str, 
             ) from error
         if others := images.keys() - named:
             raise OutputError(
-                f"{path}: expected only pictures that are named now, found {len(others)} others (the first: "
+                f"{path}: expected only images that are named now, found {len(others)} others (the first: "
                 f"{min(others)}), which would be lost. Name them too, or choose another --out."
             )
     return told
@@ -211,7 +211,7 @@ def _load_and_predict(
 
 
 def _predict(jobs: list[Job], rank: int, segment: Segmenter, wish: Wish) -> Part:
-    """Predicts pictures and writes what is wished; reading and writing go on beside the network."""
+    """Predicts images and writes what is wished; reading and writing go on beside the network."""
     failures: list[str] = []
     writing: deque[tuple[Job, Future[dict[str, Any] | None]]] = deque()
     records: list[dict[str, Any]] = []
@@ -226,9 +226,9 @@ def _predict(jobs: list[Job], rank: int, segment: Segmenter, wish: Wish) -> Part
     with ThreadPoolExecutor(2) as pool:
         reading = ((job, pool.submit(segmenter.as_array, job.file)) for job in jobs)
         shown = tqdm(_ahead(reading), total=len(jobs), unit="image", disable=len(jobs) < 2 or rank > 0)
-        for job, picture in shown:
+        for job, image in shown:
             try:
-                result = segment(picture.result(), wish.tta, wish.tile)
+                result = segment(image.result(), wish.tta, wish.tile)
             except DataError as error:
                 failures.append(str(error))
                 continue
@@ -250,10 +250,10 @@ def _ahead(items: Iterator[T]) -> Iterator[T]:
 
 
 def _save(job: Job, result: Result, wish: Wish) -> dict[str, Any] | None:
-    """Writes a picture's files, the mask last; returns its objects if its mask was not there already."""
+    """Writes an image's files, the mask last; returns its objects if its mask was not there already."""
     record = None
     if wish.objects and not (wish.out / job.mask).exists():
-        record = objects.describe(job.picture, job.mask, result.mask, result.probability)
+        record = objects.describe(job.image, job.mask, result.mask, result.probability)
     for name, index in wish.files(job.mask, result.class_names).items():
         if not (wish.out / name).exists():  # an earlier run's
             write_file(wish.out / name, _encoded(result, name, index, wish))
@@ -276,22 +276,22 @@ def _all_records(
     wish: Wish,
     class_names: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """The records of all pictures with a mask, in order; of an earlier run its own, or read off the mask."""
+    """The records of all images with a mask, in order; of an earlier run its own, or read off the mask."""
     records = []
     for job in jobs:
         record = known.get(job.mask.as_posix())
-        if record is None and job.picture.as_posix() in told:
-            record = told[job.picture.as_posix()] | {"mask": job.mask.as_posix()}
+        if record is None and job.image.as_posix() in told:
+            record = told[job.image.as_posix()] | {"mask": job.mask.as_posix()}
         elif record is None and (wish.out / job.mask).exists():
             mask = read_mask_values(wish.out / job.mask)
             if mask.ndim != 2 or (len(class_names) > 2 and mask.max() >= len(class_names)):
                 raise DataError(
                     f"{wish.out / job.mask}: expected a mask that an earlier run wrote, "
-                    f"of {len(class_names)} classes, found another picture. Move it away, and resume again."
+                    f"of {len(class_names)} classes, found another image. Move it away, and resume again."
                 )
             # two classes are 0/255, or 0/1 if an earlier run was told so
             mask = (mask > 0).view(np.uint8) if len(class_names) == 2 else mask
-            record = objects.describe(job.picture, job.mask, mask)
+            record = objects.describe(job.image, job.mask, mask)
         if record is not None:
             records.append(record)
     return records

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def describe(
     picture: PurePath, name: PurePath, mask: np.ndarray, probability: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """What is in one picture, ready for JSON.
+    """What is in one image, ready for JSON.
 
     Args:
         picture: its relative path.

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAX_BATCH_PIXELS = 16_000_000
-"""Pictures that go through a network together have at most so many pixels (or there is only one of them)."""
+"""Images that go through a network together have at most so many pixels (or there is only one of them)."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the model found in one picture, at the picture's own size.
+    """What the model found in one image, at the image's own size.
 
     Attributes:
-        image: uint8 (H, W, 3), RGB, the picture itself.
+        image: uint8 (H, W, 3), RGB, the image itself.
         mask: uint8 (H, W), class index.
         probability: float32 (C, H, W), 0..1, summing to one over the classes.
         class_names: C names in index order.
@@ -48,7 +48,7 @@ class Result:
         return self.mask * np.uint8(255 if len(self.class_names) == 2 and not as_index else 1)
 
     def overlay(self, opacity: float = 0.5) -> np.ndarray:
-        """The picture with the classes painted over it; uint8 (H, W, 3), RGB."""
+        """The image with the classes painted over it; uint8 (H, W, 3), RGB."""
         return drawing.overlay(self.image, self.mask, opacity)
 
 
@@ -63,7 +63,7 @@ class Backend(Protocol):
     info: ModelInfo
 
     def __call__(self, images: np.ndarray, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Segments pictures of one size.
+        """Segments images of one size.
 
         Args:
             images: uint8 (N, H, W, 3), RGB.
@@ -75,7 +75,7 @@ class Backend(Protocol):
 
 
 class Segmenter:
-    """A model behind one call: picture in, mask at the picture's own size out.
+    """A model behind one call: image in, mask at the image's own size out.
 
     Args:
         backend: what runs the network.
@@ -108,7 +108,7 @@ class Segmenter:
         return self.info.class_names
 
     def __call__(self, picture: Any, tta: bool = False, tile: int | Literal["auto"] | None = None) -> Result:
-        """Segments one picture; from any number of threads at once.
+        """Segments one image; from any number of threads at once.
 
         Args:
             picture: a file's path or its bytes, a PIL image, or uint8 (H, W, 3) RGB. For a list see `batch`.
@@ -123,7 +123,7 @@ class Segmenter:
         return self._result(image, *tiling.look(self.backend, image, tta, tile))
 
     def batch(self, pictures: Sequence[Any]) -> list[Result]:
-        """Segments many pictures, those of one size together.
+        """Segments many images, those of one size together.
 
         Args:
             pictures: each as `__call__` takes it.
@@ -135,7 +135,7 @@ class Segmenter:
             DataError: one that cannot be trusted; none is segmented then.
         """
         if isinstance(pictures, str | Path | bytes | bytearray | memoryview):
-            raise DataError("segment.batch: expected a list of pictures, found one. Call segment(picture).")
+            raise DataError("segment.batch: expected a list of images, found one. Call segment(image).")
         images = [as_array(picture) for picture in pictures]
         by_size: dict[tuple[int, ...], list[int]] = {}
         for number, image in enumerate(images):
@@ -175,7 +175,7 @@ def as_array(picture: Any) -> np.ndarray:
         )
         raise DataError(
             f"expected a path, a file's bytes, a PIL image or a uint8 array (H, W, 3) in RGB order, found "
-            f"{found}. Several pictures at once: segment.batch(pictures)."
+            f"{found}. Several images at once: segment.batch(images)."
         )
     return picture
 
@@ -198,7 +198,7 @@ def load(
             has one number for the whole process: torch.set_num_threads.
 
     Returns:
-        A `Segmenter`: call it with a picture.
+        A `Segmenter`: call it with an image.
 
     Raises:
         WeightsError: not found, does not fit, or has a classifier that nobody has trained.

@@ -1,4 +1,4 @@
-"""Which pictures files, folders, globs and CSVs stand for, and what their masks are called."""
+"""Which images files, folders, globs and CSVs stand for, and what their masks are called."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nailseg.data.io.images import IMAGE_SUFFIXES
 from nailseg.data.manifest import load_manifest
-from nailseg.data.pairing import list_pictures, side_of
+from nailseg.data.pairing import list_images, side_of
 from nailseg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ log = logging.getLogger("nailseg")
 def find_images(
     paths: Sequence[str], out: Path, root: str | Path | None = None, split: str | None = None
 ) -> dict[Path, Path]:
-    """The pictures that paths stand for.
+    """The images that paths stand for.
 
     Args:
         paths: files, folders (searched to any depth; of one with Images/ and Masks/ only Images/), globs
@@ -34,7 +34,7 @@ def find_images(
         Each file with its path relative to what named it: a folder, the fixed part of a glob, a CSV's root.
 
     Raises:
-        ConfigError: a path that names nothing, or no picture at all; `root` or `split` without a CSV.
+        ConfigError: a path that names nothing, or no image at all; `root` or `split` without a CSV.
         DataError: a CSV that cannot be trusted.
     """
     given = [name for name, value in (("--root", root), ("--split", split)) if value is not None]
@@ -61,26 +61,26 @@ def find_images(
             }
         if not members:
             raise ConfigError(
-                f"{text}: expected a picture, a folder with pictures, a glob that matches some or a CSV with "
-                f"rows of the split, found none. Pictures end in {', '.join(sorted(IMAGE_SUFFIXES))}."
+                f"{text}: expected an image, a folder with images, a glob that matches some or a CSV with "
+                f"rows of the split, found none. Images end in {', '.join(sorted(IMAGE_SUFFIXES))}."
             )
         found |= members
     for file, relative in found.items():
         if (out / relative).parent.resolve() == file.parent.resolve():
             raise ConfigError(
-                f"--out {out}: expected a folder apart from the pictures, found that {file} lies where its "
+                f"--out {out}: expected a folder apart from the images, found that {file} lies where its "
                 f"mask would. Choose another."
             )
     return found
 
 
 def mask_names(found: dict[Path, Path]) -> dict[Path, Path]:
-    """The mask's relative path for each picture: its own with the suffix .png.
+    """The mask's relative path for each image: its own with the suffix .png.
 
-    Two pictures with one stem keep their suffix inside the name (a.jpg.png and a.png.png).
+    Two images with one stem keep their suffix inside the name (a.jpg.png and a.png.png).
 
     Raises:
-        ConfigError: two pictures have the same relative path.
+        ConfigError: two images have the same relative path.
     """
     stems: dict[Path, list[Path]] = {}
     for file, relative in found.items():
@@ -96,13 +96,13 @@ def mask_names(found: dict[Path, Path]) -> dict[Path, Path]:
     refuse_doubles(names.items())
     if shared:
         log.info(
-            "%d stems belong to several pictures: their masks keep the suffix (a.jpg.png, a.png.png)", shared
+            "%d stems belong to several images: their masks keep the suffix (a.jpg.png, a.png.png)", shared
         )
     return names
 
 
 def refuse_doubles(writers: Iterable[tuple[Path, Path]]) -> None:
-    """Raises a ConfigError if two pictures (first of each pair) would write one file (second)."""
+    """Raises a ConfigError if two images (first of each pair) would write one file (second)."""
     first: dict[Path, Path] = {}
     for file, name in writers:
         if (other := first.setdefault(name, file)) != file:
@@ -115,19 +115,19 @@ def refuse_doubles(writers: Iterable[tuple[Path, Path]]) -> None:
 def _in_folder(folder: Path, out: Path) -> dict[Path, Path]:
     if _inside(folder, out) or folder.resolve() == out.resolve():
         raise ConfigError(
-            f"--out {out}: expected a folder apart from the pictures, found that {folder} is in it."
+            f"--out {out}: expected a folder apart from the images, found that {folder} is in it."
         )
-    members = {folder / p: Path(p) for p in list_pictures(folder) if not _inside(folder / p, out)}
+    members = {folder / p: Path(p) for p in list_images(folder) if not _inside(folder / p, out)}
     others = [file for file in folder.rglob("*") if file.suffix and file.is_file() and not _inside(file, out)]
     others = [file for file in others if file.suffix.lower() not in IMAGE_SUFFIXES and file.name[0] != "."]
     if others:
         kinds = ", ".join(sorted({file.suffix.lower() for file in others})[:8])
-        log.info("%s: %d files are no pictures by their names and left out (%s)", folder, len(others), kinds)
+        log.info("%s: %d files are no images by their names and left out (%s)", folder, len(others), kinds)
     sides = {file: (side_of(relative.parent.parts) or [None])[0] for file, relative in members.items()}
     if {"images", "masks"} <= set(sides.values()):
         images = {file: relative for file, relative in members.items() if sides[file] == "images"}
         log.info(
-            "%s: has Images/ and Masks/; %d pictures below Images/ are taken, %d others are not",
+            "%s: has Images/ and Masks/; %d images below Images/ are taken, %d others are not",
             folder,
             len(images),
             len(members) - len(images),

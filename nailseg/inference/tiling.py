@@ -1,4 +1,4 @@
-"""Several looks at one picture, merged: tiles of a large photograph, its mirror image, other sizes.
+"""Several looks at one image, merged: tiles of a large photograph, its mirror image, other sizes.
 
 Probabilities are merged, never masks: their mean over mirrored and resized views, and over tiles their mean
 weighted by the distance to the tile's edge, so that no seam shows.
@@ -36,14 +36,14 @@ SMALLEST_TILE = 32
 def look(
     backend: Backend, image: np.ndarray, tta: bool = False, tile: int | Literal["auto"] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Segments one picture by as many views as asked for.
+    """Segments one image by as many views as asked for.
 
     Args:
         backend: what runs the network.
         image: uint8 (H, W, 3), RGB.
         tta: also mirrored, and at the `SCALES` if the backend takes sizes.
-        tile: side of a tile in the picture's pixels; "auto" is the network's own size, so that a tile is
-            neither enlarged nor reduced; None sees the whole picture at once. A picture no larger than one
+        tile: side of a tile in the image's pixels; "auto" is the network's own size, so that a tile is
+            neither enlarged nor reduced; None sees the whole image at once. An image no larger than one
             tile is seen whole, with the same result to the last bit.
 
     Returns:
@@ -62,7 +62,7 @@ def look(
         return _augmented(backend, image, tta)
     if max(height, width) >= 2 * tile:
         _say_once(
-            f"--tile: in tiles of {tile} pixels things look far larger than in the whole picture. That helps "
+            f"--tile: in tiles of {tile} pixels things look far larger than in the whole image. That helps "
             f"where they then look as in training; if not, leave it out"
         )
     probability = np.zeros((len(backend.info.class_names), height, width), np.float32)
@@ -77,7 +77,7 @@ def look(
 
 
 def tiles(length: int, tile: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """Cuts one side of a picture into tiles that overlap by `OVERLAP`, the last one shifted inside.
+    """Cuts one side of an image into tiles that overlap by `OVERLAP`, the last one shifted inside.
 
     Args:
         length: of the side, in pixels.
@@ -115,7 +115,7 @@ def _augmented(backend: Backend, image: np.ndarray, tta: bool) -> tuple[np.ndarr
             except ConfigError:
                 if size is None:
                     raise
-                _say_once("--tta: the model has one size; the views are the picture and its mirror image")
+                _say_once("--tta: the model has one size; the views are the image and its mirror image")
                 break
             total, count = total + found[..., ::step], count + 1
     probability = np.asarray(total / count, np.float32)

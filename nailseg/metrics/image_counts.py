@@ -182,7 +182,7 @@ def ratios(counts: ImageCounts, class_names: Sequence[str], weights: np.ndarray)
     return arrays
 
 
-def summarise(counts: ImageCounts, class_names: Sequence[str]) -> dict[str, Any]:
+def summarize(counts: ImageCounts, class_names: Sequence[str]) -> dict[str, Any]:
     """Turns counts into the numbers of metrics.json; the README defines each.
 
     Args:

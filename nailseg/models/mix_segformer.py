@@ -35,7 +35,7 @@ def their_name(name: str) -> str:
     return name
 
 
-class WrittenOutSegFormer(SegFormer):
+class MixSegFormer(SegFormer):
     """`MixTransformerSegFormer` where a SegFormer is expected: same arguments, same weights, same folders.
 
     Attributes:

@@ -22,7 +22,7 @@ def network_class(name: str) -> type[Network]:
     if name == "segformer":
         from nailseg.models.segformer import SegFormer as chosen
     elif name == "mix_transformer":
-        from nailseg.models.mix_segformer import WrittenOutSegFormer as chosen
+        from nailseg.models.mix_segformer import MixSegFormer as chosen
     elif name == "vit":
         from nailseg.models.vit import ViT as chosen
     elif name == "auto":

@@ -34,16 +34,16 @@ log = logging.getLogger("nailseg")
 PAGE = resources.files("nailseg.serving") / "page" / "index.html"
 
 MAX_BYTES, MAX_PIXELS, MAX_SIDE = 64_000_000, 50_000_000, 16_000
-"""Of a picture that is sent. While one of 50 million pixels is looked at, it takes 3 GB of memory; in an
+"""Of an image that is sent. While one of 50 million pixels is looked at, it takes 3 GB of memory; in an
 OpenVINO model 5 GB."""
 
 AT_ONCE = 2
-"""Pictures that are decoded, looked at or encoded at a time, each in a thread; the others wait."""
+"""Images that are decoded, looked at or encoded at a time, each in a thread; the others wait."""
 
 Picture = Annotated[UploadFile, File(description="JPEG, PNG, WebP, BMP or TIFF")]
 
 
-def web_app(segment: Segmenter, hosts: Sequence[str] = ("*",)) -> FastAPI:
+def create_app(segment: Segmenter, hosts: Sequence[str] = ("*",)) -> FastAPI:
     """The application, for `serve`, for a server of your own and for tests.
 
     Args:
@@ -102,7 +102,7 @@ def web_app(segment: Segmenter, hosts: Sequence[str] = ("*",)) -> FastAPI:
         answer: Literal["mask", "probability", "overlay", "objects"] = "mask",
         tta: bool = False,
     ) -> Response:
-        """What is in one picture, at its own size.
+        """What is in one image, at its own size.
 
         mask: PNG of 0 and 255, or of class indices if there are more than two; probability: that of the
         foreground, PNG of 16 bits, 65535 is certain; overlay: JPEG; objects: outline, box, area and score of
@@ -125,9 +125,9 @@ def web_app(segment: Segmenter, hosts: Sequence[str] = ("*",)) -> FastAPI:
 
     @app.post("/tryon", response_class=Response)
     async def try_on(file: Picture, color: str) -> Response:
-        """The picture with its nails in another colour (#c2185b, rgb(194, 24, 91) or crimson), as JPEG.
+        """The image with its nails in another colour (#c2185b, rgb(194, 24, 91) or crimson), as JPEG.
 
-        Where no nail is found, it is the picture itself.
+        Where no nail is found, it is the image itself.
         """
         chosen = recolor.rgb(color)
 
@@ -146,8 +146,8 @@ def _refusal(status: int, detail: str) -> JSONResponse:
 
 
 def _name(file: UploadFile) -> str:
-    """What the picture is called, without folders."""
-    return PurePosixPath(file.filename or "").name or "picture"
+    """What the image is called, without folders."""
+    return PurePosixPath(file.filename or "").name or "image"
 
 
 def _decoded(file: UploadFile) -> np.ndarray:
@@ -197,7 +197,7 @@ def serve(
     name = f"[{host}]" if family == socket.AF_INET6 else host
     with listening:
         segment = segmenter.load(model, device, threshold)
-        app = web_app(segment, ("*",) if everywhere else ("localhost", "127.0.0.1", "[::1]", name))
+        app = create_app(segment, ("*",) if everywhere else ("localhost", "127.0.0.1", "[::1]", name))
         log.info("%s at http://%s:%d (Ctrl-C ends it)", model, name, listening.getsockname()[1])
         # a client that has stalled is waited for so many seconds
         settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)

@@ -1,4 +1,4 @@
-"""What happens around a training: averaged weights, pictures, the curves as a table."""
+"""What happens around a training: averaged weights, images, the curves as a table."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Bar(TQDMProgressBar):
 
 
 class ValidationImages(Callback):
-    """Draws the same validation images after every epoch: picture, truth, prediction.
+    """Draws the same validation images after every epoch: image, truth, prediction.
 
     Args:
         folder: where `epoch_000.png`, … go.
@@ -154,7 +154,7 @@ class ValidationImages(Callback):
         self._seen.append((image, batch["mask"][0].byte().cpu().numpy(), prediction))
 
     def on_validation_end(self, trainer: Trainer, pl_module: SegmentationTask) -> None:
-        """Writes the picture of this epoch."""
+        """Writes the image of this epoch."""
         if not self._seen:
             return
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -59,7 +59,7 @@ def soft_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def lovasz_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """The Lovász extension of one minus the IoU (Berman et al. 2018), mean over pictures and classes.
+    """The Lovász extension of one minus the IoU (Berman et al. 2018), mean over images and classes.
 
     The background is one of the classes: for two of them that is the symmetric form. On predictions that are
     0 or 1 it is one minus the IoU, where that of a class neither there nor predicted is 1; between, convex.

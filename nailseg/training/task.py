@@ -20,7 +20,7 @@ from nailseg.errors import ConfigError
 from nailseg.imaging import geometry
 from nailseg.metrics.calibration import best_threshold
 from nailseg.metrics.confusion import ConfusionMatrix, class_index, dice, iou, mean_defined
-from nailseg.metrics.image_counts import SURFACE_TOLERANCE, ImageCounts, count_images, summarise
+from nailseg.metrics.image_counts import SURFACE_TOLERANCE, ImageCounts, count_images, summarize
 from nailseg.models.registry import Architecture
 from nailseg.training.losses import segmentation_loss
 from nailseg.training.optim import parameter_groups, step_schedule, warmup_poly_schedule
@@ -126,7 +126,7 @@ class SegmentationTask(LightningModule):
         fixed = self.network.fixed_size
         if fixed and (image_size, resize) != (fixed, "squash"):
             raise ConfigError(
-                f"--model.name {name}: it has learned positions, so it takes squashed pictures of {fixed} x "
+                f"--model.name {name}: it has learned positions, so it takes squashed images of {fixed} x "
                 f"{fixed} pixels only; found size {image_size}, resize {resize}. Give --data.size {fixed} "
                 "--data.eval_size null --data.resize squash (from Python: image_size and resize)."
             )
@@ -243,7 +243,7 @@ class SegmentationTask(LightningModule):
         self.image_counts = gather(_read_parts(self._counted))
         self._counted.close()
         self._counted = None
-        self.summary = summarise(self.image_counts, self.class_names)
+        self.summary = summarize(self.image_counts, self.class_names)
         for name, value in self.summary.items():
             if isinstance(value, float):
                 self.log(f"{stage}/{name}", value, sync_dist=True)
@@ -315,7 +315,7 @@ class SegmentationTask(LightningModule):
         Raises:
             OutputError: the folder exists.
         """
-        return model_folder.write_model_folder(folder, self.network, self.info(**facts))
+        return model_folder.save_model_folder(folder, self.network, self.info(**facts))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Makes the checkpoint complete: network config, class names, preprocessing."""

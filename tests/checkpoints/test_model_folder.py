@@ -19,7 +19,7 @@ def network(tiny_folder) -> SegFormer:
 @pytest.fixture
 def folder(network: SegFormer, tmp_path):
     info = model_folder.describe(network, image_size=64, metrics={"n_images": 3, "dice_nail": 0.5})
-    return model_folder.write_model_folder(tmp_path / "model", network, info)
+    return model_folder.save_model_folder(tmp_path / "model", network, info)
 
 
 def test_plain_transformers_gives_the_same_logits(network: SegFormer, folder) -> None:
@@ -66,7 +66,7 @@ def test_open_network_reads_back_what_was_written(network: SegFormer, folder) ->
 def test_nothing_is_overwritten(network: SegFormer, folder) -> None:
     before = (folder / "model.safetensors").read_bytes()
     with pytest.raises(OutputError, match="exists and is not overwritten"):
-        model_folder.write_model_folder(folder, network, model_folder.describe(network))
+        model_folder.save_model_folder(folder, network, model_folder.describe(network))
     assert (folder / "model.safetensors").read_bytes() == before
 
 
@@ -82,7 +82,7 @@ def test_a_folder_that_reads_back_differently_is_not_kept(network: SegFormer, tm
 
     monkeypatch.setattr(type(network.hf), "save_pretrained", save_wrongly)
     with pytest.raises(WeightsError, match="logits differ"):
-        model_folder.write_model_folder(tmp_path / "model", network, model_folder.describe(network))
+        model_folder.save_model_folder(tmp_path / "model", network, model_folder.describe(network))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -143,10 +143,10 @@ def test_checkpoint_and_model_folder_test_alike_without_config(run, drawn, tmp_p
     for name in "ab":
         found = json.loads((tmp_path / "runs" / name / "test" / "metrics.json").read_text())
         assert_same_metrics(found, expected)
-    picture = next((drawn / "Images" / "3").glob("*"))
+    image = next((drawn / "Images" / "3").glob("*"))
     checkpoint = run / "checkpoints" / "best.ckpt"
-    assert main(["predict", str(picture), "--model", str(checkpoint), "--out", str(tmp_path / "masks")]) == 0
-    assert (tmp_path / "masks" / f"{picture.stem}.png").exists()
+    assert main(["predict", str(image), "--model", str(checkpoint), "--out", str(tmp_path / "masks")]) == 0
+    assert (tmp_path / "masks" / f"{image.stem}.png").exists()
 
 
 def test_a_second_test_writes_beside_the_first(run, drawn, tmp_path) -> None:
@@ -255,14 +255,14 @@ def test_checkpoints_hold_the_averaged_weights(run) -> None:
 def test_predict_writes_masks_at_the_original_size(run, drawn, tmp_path) -> None:
     out = tmp_path / "masks"
     assert main(["predict", str(drawn / "Images"), "--model", str(run), "--out", str(out), "--overlay"]) == 0
-    pictures = [p for p in (drawn / "Images").rglob("*") if p.is_file()]
-    for picture in pictures:
-        relative = picture.relative_to(drawn / "Images").with_suffix(".png")
+    images = [p for p in (drawn / "Images").rglob("*") if p.is_file()]
+    for image in images:
+        relative = image.relative_to(drawn / "Images").with_suffix(".png")
         mask = cv2.imread(str(out / relative), cv2.IMREAD_UNCHANGED)
-        assert mask.shape == cv2.imread(str(picture)).shape[:2]
+        assert mask.shape == cv2.imread(str(image)).shape[:2]
         assert mask.dtype == np.uint8
         assert set(np.unique(mask)) <= {0, 255}
-    assert len(list(out.rglob("*.png"))) == len(pictures) == len(list(out.rglob("*.overlay.jpg")))
+    assert len(list(out.rglob("*.png"))) == len(images) == len(list(out.rglob("*.overlay.jpg")))
 
 
 def test_log_images_and_patience_are_options(drawn, tiny_folder, tmp_path) -> None:
@@ -313,9 +313,9 @@ def test_wandb_run_is_offline_and_in_the_run_folder(drawn, tiny_folder, tmp_path
     scores = [score for _, score in table["data"]]
     assert scores == sorted(scores)
     assert all(float(dices[path]) == score for path, score in table["data"])
-    pictures = list((media / "images" / "test").glob("worst_images*.png"))
+    images = list((media / "images" / "test").glob("worst_images*.png"))
     masks = list((media / "images" / "mask" / "test").glob("worst_images*.mask.png"))
-    assert len(pictures) == len(scores)
+    assert len(images) == len(scores)
     truths = {cv2.imread(str(drawn / mask), cv2.IMREAD_GRAYSCALE).tobytes() for mask in masks_of(drawn)}
     assert {(cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE) * 255).tobytes() for mask in masks} & truths
 
@@ -357,7 +357,7 @@ def test_no_logger_and_a_frozen_encoder(drawn, tiny_folder, tmp_path, monkeypatc
             "resume: expected as an option of",
         ),
         (["check", "x.csv", "--sheet", "x.bmp"], 1, "--sheet x.bmp: expected a name that ends in .png"),
-        (["sample", "x", "--count", "0"], 1, "--count 0, --size 256, --seed 0: expected 1 picture or more"),
+        (["sample", "x", "--count", "0"], 1, "--count 0, --size 256, --seed 0: expected 1 image or more"),
         (
             ["fit", "--data.csv", "x.csv", "--trainer.enable_checkpointing", "false"],
             1,
@@ -365,7 +365,7 @@ def test_no_logger_and_a_frozen_encoder(drawn, tiny_folder, tmp_path, monkeypatc
         ),
         (["fit", "--resume", "runs/none", "--name", "x"], 1, "--name has no meaning"),
         (["fit", "--resume", "runs/none"], 1, "expected runs/none/config.yaml, found none"),
-        (["predict", "nothing.jpg", "--model", "b0", "--out", "o"], 1, "nothing.jpg: expected a picture"),
+        (["predict", "nothing.jpg", "--model", "b0", "--out", "o"], 1, "nothing.jpg: expected an image"),
     ],
 )
 def test_bad_input_meets_one_message(args, code: int, message: str, capsys) -> None:

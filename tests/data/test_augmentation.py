@@ -22,7 +22,7 @@ EVERYTHING = Augmentation(vertical_flip=0.5, blur=1, noise=1, compression=1, sha
 
 
 def drawn(height: int = 120, width: int = 160) -> tuple[np.ndarray, np.ndarray]:
-    """A picture whose red channel shows its mask: 240 on the shapes, 20 elsewhere."""
+    """An image whose red channel shows its mask: 240 on the shapes, 20 elsewhere."""
     mask = np.zeros((height, width), np.uint8)
     cv2.ellipse(mask, (width // 3, height // 2), (width // 6, height // 4), 20, 0, 360, 1, -1)
     cv2.rectangle(mask, (width * 2 // 3, height // 8), (width * 4 // 5, height // 2), 1, -1)
@@ -145,7 +145,7 @@ def test_ignored_pixels_of_the_mask_stay_ignored() -> None:
     mask = np.full(image.shape[:2], IGNORE_INDEX, np.uint8)
     view, labels = TrainingTransform(64, augmentation=EVERYTHING)(image, mask, 3)
     assert (labels == IGNORE_INDEX).all()
-    # not padding: the picture is still there
+    # not padding: the image is still there
     assert (view != PAD_VALUE).any()
 
 

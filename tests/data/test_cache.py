@@ -21,7 +21,7 @@ from nailseg.data.augmentation import TrainingTransform
 from nailseg.data.cache import PixelCache
 from nailseg.data.dataset import Mode, SegmentationDataset
 from nailseg.data.manifest import Row
-from nailseg.data.mask_encoding import MaskValues
+from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.errors import DataError
 from nailseg.imaging.geometry import Resize
 from nailseg.types import Sample
@@ -232,9 +232,9 @@ def test_whatever_else_decides_the_pixels_has_a_folder_of_its_own(
         vars(data).update(changes)
         return PixelCache(tmp_path, "val", data.settings()).folder
 
-    other_values = MaskValues(((0, 1), (255, 0)), ("background", "nail"))
-    smooth = MaskValues(BINARY.mapping, BINARY.class_names, smooth=True)
-    renamed = MaskValues(BINARY.mapping, ("background", "toe"))
+    other_values = MaskEncoding(((0, 1), (255, 0)), ("background", "nail"))
+    smooth = MaskEncoding(BINARY.mapping, BINARY.class_names, smooth=True)
+    renamed = MaskEncoding(BINARY.mapping, ("background", "toe"))
     changes = [{}, {"size": 96}, {"resize": "squash"}, {"mode": "test"}, {"mask_values": other_values}]
     folders = [folder(**change) for change in [*changes, {"mask_values": smooth}]]
     assert folder(mask_values=renamed) == folder() == folders[0]
@@ -248,9 +248,7 @@ def test_a_full_disk_ends_the_writing_and_nothing_else(
     data, plain = make(pairs, tmp_path), make(pairs, None)
     data[0]
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**30))
-    with pytest.warns(
-        UserWarning, match=r"takes no more pictures: 1.07 GB free on the disk.*--data.cache DIR"
-    ):
+    with pytest.warns(UserWarning, match=r"takes no more images: 1.07 GB free on the disk.*--data.cache DIR"):
         assert same(data[1], plain[1])
     assert all(same(data[row], plain[row]) for row in range(len(plain)))  # without a second warning
     assert len(entries(data)) == 1

@@ -19,7 +19,6 @@ from nailseg.errors import ConfigError
 from tests.data import test_datamodule
 from tests.data.test_cache import SIZES, make, same
 from tests.data.test_dataset import draw_rows
-from tests.test_layers import PACKAGE, imports
 
 csv = test_datamodule.csv
 
@@ -42,7 +41,7 @@ def test_says_size_and_folder_and_what_is_there(
     train, val = make(pairs, None), make(pairs, None, "val")
     said = give_caches(str(tmp_path / "new" / "folder"), [train, val])
     total = sum(array.size for data in (train, val) for row in range(6) for array in data.fixed(row))
-    size = f"12 decoded pictures, {total / 1000:.0f} kB"
+    size = f"12 decoded images, {total / 1000:.0f} kB"
     assert said.startswith(f"cache: {size}, 0 bytes of it there already")
     assert f"1.1 TB free. It lies in {train.cache.folder} and {val.cache.folder}, and may be deleted" in said
     assert train.cache.folder.parent == tmp_path / "new" / "folder"
@@ -93,7 +92,7 @@ def test_no_cache_without_room(
     said = give_caches(option if option == "auto" else str(tmp_path), [data])
     assert (data.cache is not None) == given
     if not given:
-        assert said.startswith("cache: off; expected room for 6 decoded pictures")
+        assert said.startswith("cache: off; expected room for 6 decoded images")
         assert "found 1.07 GB free in" in said
         assert (
             "0 bytes may be taken. Free some, or name a folder on another disk with --data.cache DIR" in said
@@ -139,7 +138,7 @@ def test_the_data_module_caches_for_fit_alone(
     for data in (plain, cached):
         data.setup("fit")
     assert "cache: off; every file is decoded in every epoch" in caplog.text
-    assert "cache: 12 decoded pictures" in caplog.text
+    assert "cache: 12 decoded images" in caplog.text
     for _ in range(2):
         for kind in ("train_dataloader", "val_dataloader"):
             loaders = (getattr(plain, kind)(), getattr(cached, kind)())
@@ -164,16 +163,6 @@ def test_the_option_in_a_config(csv: Path, tmp_path: Path, written: str) -> None
         assert SegmentationDataModule(str(csv), cache=parsed.data.cache).cache == written
 
 
-def test_our_own_code_that_decides_the_pixels_is_known() -> None:
-    known, waiting = set(), ["nailseg.data.io.images", "nailseg.data.downscale", "nailseg.imaging.geometry"]
-    while waiting:
-        name = waiting.pop().removeprefix("nailseg.").replace(".", "/")
-        if name not in known:
-            known.add(name)
-            waiting += imports((PACKAGE / name).with_suffix(".py"))
-    assert known - {"data/faults", "errors", "types"} <= set(cache_module.SOURCES)
-
-
 @pytest.mark.parametrize(
     ("count", "said"), [(7, "7 bytes"), (1800, "1.8 kB"), (2**30, "1.07 GB"), (5e15, "5e+03 TB")]
 )
@@ -186,5 +175,5 @@ def test_a_folder_that_vanishes_ends_the_writing_and_nothing_else(
 ) -> None:
     data = make(pairs, tmp_path)
     shutil.rmtree(data.cache.folder)
-    with pytest.warns(UserWarning, match="takes no more pictures"):
+    with pytest.warns(UserWarning, match="takes no more images"):
         assert same(data[0], make(pairs, None)[0])

@@ -13,13 +13,13 @@ from torch.utils.data import DataLoader
 from nailseg.data.augmentation import TrainingTransform
 from nailseg.data.dataset import Mode, SegmentationDataset, collate, start_worker
 from nailseg.data.manifest import Row
-from nailseg.data.mask_encoding import MaskValues
+from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.samplers import EpochSampler
 from nailseg.errors import ConfigError, DataError
 from nailseg.imaging import geometry
 from nailseg.types import Batch
 
-BINARY = MaskValues(((0, 0), (255, 1)), ("background", "nail"))
+BINARY = MaskEncoding(((0, 0), (255, 1)), ("background", "nail"))
 
 
 def draw_rows(root: Path, sizes: list[tuple[int, int]]) -> list[Row]:

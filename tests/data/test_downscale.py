@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nailseg.data.augmentation import Augmentation, TrainingTransform
-from nailseg.data.downscale import shrink, shrunk_size
+from nailseg.data.downscale import downscaled_size, shrink
 from nailseg.imaging.geometry import Resize, network_size
 
 
@@ -17,7 +17,7 @@ from nailseg.imaging.geometry import Resize, network_size
 )
 def test_training_never_enlarges_what_was_reduced(height: int, width: int, resize: Resize) -> None:
     transform = TrainingTransform(256, resize)
-    new = shrunk_size(height, width, 256, resize, transform.largest)
+    new = downscaled_size(height, width, 256, resize, transform.largest)
     assert new[0] <= height
     assert new[1] <= width
     if new != (height, width):

@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
-from nailseg.data.mask_encoding import MaskValues
+from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.mask_inference import MaskContent, check_values, classes_of, count_values, resolve
 from nailseg.errors import ConfigError, DataError
 
@@ -100,7 +100,7 @@ def test_values_without_a_class_are_faults_of_their_file(
 
 
 def test_a_given_mapping() -> None:
-    values = MaskValues.from_mapping({"0": "background", 128: "ignore", "255": "nail"}, TWO)
+    values = MaskEncoding.from_mapping({"0": "background", 128: "ignore", "255": "nail"}, TWO)
     assert values.apply(np.array([[0, 128, 255]], np.uint8)).tolist() == [[0, 255, 1]]
     assert check_values(content("a.png", 0, 128, 255), values) is None
     fault = check_values(content("a.png", 0, 9), values)
@@ -113,7 +113,7 @@ def test_a_given_mapping() -> None:
 def test_colours_given_in_every_spelling() -> None:
     raw = np.array([[[0, 0, 0], [255, 0, 0], [0, 0, 255]]], np.uint8)
     for red, blue in (("#ff0000", "0,0,255"), ("255, 0, 0", "#0000FF"), ((255, 0, 0), [0, 0, 255].__str__())):
-        values = MaskValues.from_mapping({"0,0,0": 0, red: "nail", blue: "ignore"}, TWO)
+        values = MaskEncoding.from_mapping({"0,0,0": 0, red: "nail", blue: "ignore"}, TWO)
         assert values.apply(raw).tolist() == [[0, 1, 255]]
         assert check_values(MaskContent("a", count_values(raw)), values) is None
     with pytest.raises(DataError, match=r"found also \(9, 9, 9\)"):
@@ -136,15 +136,15 @@ def test_colours_given_in_every_spelling() -> None:
 )
 def test_a_mapping_that_cannot_be_read(mapping: dict[str, str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        MaskValues.from_mapping(mapping, TWO)
+        MaskEncoding.from_mapping(mapping, TWO)
 
 
 def test_it_survives_json_and_pickle() -> None:
     for values in (
-        MaskValues(((0, 0), (255, 1)), ("background", "nail"), smooth=True),
-        MaskValues.from_mapping({"#000000": 0, "#ff0000": 1}, TWO),
+        MaskEncoding(((0, 0), (255, 1)), ("background", "nail"), smooth=True),
+        MaskEncoding.from_mapping({"#000000": 0, "#ff0000": 1}, TWO),
     ):
-        assert MaskValues.from_dict(json.loads(json.dumps(values.to_dict()))) == values
+        assert MaskEncoding.from_dict(json.loads(json.dumps(values.to_dict()))) == values
         assert pickle.loads(pickle.dumps(values)) == values
 
 

@@ -23,7 +23,7 @@ from PIL import Image
 import nailseg
 from nailseg.checkpoints import model_folder
 from nailseg.cli.main import main
-from nailseg.data.mask_encoding import MaskValues
+from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.errors import ConfigError, DataError, WeightsError
 from nailseg.export import benchmark, exporter
 from nailseg.inference.backends.exported import exported_file
@@ -51,10 +51,10 @@ def model(tiny_folder, tmp_path_factory) -> Path:
         classifier.bias[1] -= (logits[:, 1] - logits[:, 0]).median()
     network.origin = {"weights": "w", "licence": "a licence"}
     info = model_folder.describe(network, image_size=64)
-    info.mask_values = MaskValues(
+    info.mask_values = MaskEncoding(
         ((0, 0), (255, 1)), ("background", "nail")
     ).to_dict()  # as a run writes them
-    return model_folder.write_model_folder(tmp_path_factory.mktemp("export") / "tiny", network, info)
+    return model_folder.save_model_folder(tmp_path_factory.mktemp("export") / "tiny", network, info)
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +124,10 @@ def test_bytes_images_and_batches_give_what_one_array_gives(form, tmp_path) -> N
         assert np.array_equal(result.image, image)
         assert np.abs(result.probability - segment(image).probability).max() < 1e-5
     assert segment.batch([]) == []
-    with pytest.raises(DataError, match=r"found list\. Several pictures at once: segment\.batch"):
+    with pytest.raises(DataError, match=r"found list\. Several images at once: segment\.batch"):
         segment(images)
     with pytest.raises(DataError, match="the bytes given"):
-        segment(b"no picture")
+        segment(b"no image")
 
 
 def test_threads_do_not_disturb_one_another(form) -> None:
@@ -303,7 +303,7 @@ def test_the_price_is_measured_on_masks_with_soft_edges_too(drawn, tmp_path) -> 
     shutil.copy(drawn / "nails.csv", tmp_path)
 
     class Nothing:
-        values = MaskValues(((0, 0), (255, 1)), ("background", "nail"), smooth=True)
+        values = MaskEncoding(((0, 0), (255, 1)), ("background", "nail"), smooth=True)
         info = SimpleNamespace(class_names=["background", "nail"], mask_values=values.to_dict())
 
         def __call__(self, images: np.ndarray) -> tuple[np.ndarray, None]:
@@ -319,7 +319,7 @@ def test_a_plain_vit_exports_too(tmp_path, capsys) -> None:
     network.new_head = False
     info = model_folder.describe(network, image_size=32)
     info.resize = "squash"
-    folder = model_folder.write_model_folder(tmp_path / "vit", network, info)
+    folder = model_folder.save_model_folder(tmp_path / "vit", network, info)
     picture = pictures()[1]
     expected = nailseg.load(folder, "cpu")(picture)
     for form in ("onnx", "openvino"):

@@ -10,11 +10,11 @@ from torch import nn
 from nailseg.export import graph
 from nailseg.export.rewrites import ConvolutionalFFN, frozen
 from nailseg.models.base import Network
-from nailseg.models.mix_segformer import WrittenOutSegFormer
+from nailseg.models.mix_segformer import MixSegFormer
 from nailseg.models.segformer import SegFormer
 
 
-@pytest.mark.parametrize("architecture", [SegFormer, WrittenOutSegFormer])
+@pytest.mark.parametrize("architecture", [SegFormer, MixSegFormer])
 def test_mix_ffn_as_convolutions(tiny_folder: Path, architecture: type[Network]) -> None:
     network = architecture(str(tiny_folder)).eval()
     copy = frozen(network)

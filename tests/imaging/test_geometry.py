@@ -90,7 +90,7 @@ def test_restored_logits_match_a_resize_of_the_valid_part() -> None:
     restored = geometry.restore_logits(logits, (50, 90), (123, 211))
     expected = F.interpolate(logits[:, :, :50, :90], (123, 211), mode="bilinear", align_corners=False)
     assert torch.equal(restored, expected)
-    # what the network says about the padding must not leak into the picture
+    # what the network says about the padding must not leak into the image
     logits[:, :, 50:], logits[:, :, :, 90:] = 1e6, 1e6
     assert torch.equal(geometry.restore_logits(logits, (50, 90), (123, 211)), restored)
 

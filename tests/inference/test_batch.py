@@ -28,14 +28,14 @@ NAMES = ["1/a", "1/b", "2/c", "2/d", "e"]
 
 @pytest.fixture
 def photos(tmp_path) -> Path:
-    """A data set of five pictures, with masks beside them that nobody should predict."""
+    """A data set of five images, with masks beside them that nobody should predict."""
     rng = np.random.default_rng(0)
     for number, name in enumerate(NAMES):
         noise = rng.integers(0, 256, (48 + 8 * number, 70, 3), dtype=np.uint8)
-        for folder, picture in (("Images", noise), ("Masks", noise[..., 0])):
+        for folder, image in (("Images", noise), ("Masks", noise[..., 0])):
             path = tmp_path / "photos" / folder / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(path)
+            Image.fromarray(image).save(path)
     return tmp_path / "photos"
 
 
@@ -62,7 +62,7 @@ def test_of_a_data_set_only_the_images_are_taken(predict, photos, capsys) -> Non
     code, out = predict(photos)
     assert code == 0
     assert set(pngs(out)) == {f"Images/{name}.png" for name in NAMES}
-    assert "5 pictures below Images/ are taken, 5 others are not" in capsys.readouterr().err
+    assert "5 images below Images/ are taken, 5 others are not" in capsys.readouterr().err
 
 
 def test_a_csv_names_pictures(photos, tmp_path) -> None:
@@ -113,7 +113,7 @@ def test_probabilities_are_16_bit(predict, photos, mixed_model, tmp_path) -> Non
 def test_more_classes_have_a_probability_each(photos, tmp_path) -> None:
     torch.manual_seed(0)
     network = SegFormer.from_config(TINY, ["background", "nail", "polish/red"])
-    model = model_folder.write_model_folder(
+    model = model_folder.save_model_folder(
         tmp_path / "m", network, model_folder.describe(network, image_size=64)
     )
     out = tmp_path / "out"
@@ -168,7 +168,7 @@ def test_resume_does_what_is_left_and_tells_of_all(predict, photos, capsys) -> N
     assert "use --resume" in capsys.readouterr().err
     assert predict(*options, "--resume")[0] == 1
     said = capsys.readouterr().err
-    assert "1 of 6 pictures are done already" in said
+    assert "1 of 6 images are done already" in said
     assert "not done: " in said
     assert "broken.png" in said
     assert (out / "1" / "a.png").stat().st_mtime_ns == kept
@@ -186,7 +186,7 @@ def test_resume_does_what_is_left_and_tells_of_all(predict, photos, capsys) -> N
 def test_resume_never_takes_a_picture_for_its_mask(predict, photos, tmp_path, capsys) -> None:
     code, _ = predict(photos / "Images/1/a.png", "--resume", out="photos/Images/1")
     assert code == 1
-    assert "expected a folder apart from the pictures, found that" in capsys.readouterr().err
+    assert "expected a folder apart from the images, found that" in capsys.readouterr().err
 
 
 def test_resume_keeps_scores_and_pictures_that_are_not_named_now(predict, photos, capsys) -> None:
@@ -210,7 +210,7 @@ def test_files_that_are_no_pictures_are_named(predict, photos, capsys) -> None:
     for name in ("a.gif", "b.HEIC", ".hidden.txt"):
         (photos / "Images" / name).write_bytes(b"x")
     assert predict(photos / "Images")[0] == 0
-    assert "2 files are no pictures by their names and left out (.gif, .heic)" in capsys.readouterr().err
+    assert "2 files are no images by their names and left out (.gif, .heic)" in capsys.readouterr().err
 
 
 def test_files_of_two_pictures_that_would_meet_are_refused(predict, photos, capsys) -> None:
@@ -220,14 +220,14 @@ def test_files_of_two_pictures_that_would_meet_are_refused(predict, photos, caps
 
 
 def test_views_reach_the_verb(predict, photos, mixed_model) -> None:
-    picture = photos / "Images/e.png"
-    _, plain = predict(picture, out="plain")
-    code, out = predict(picture, "--tta", "--tile=40")
+    image = photos / "Images/e.png"
+    _, plain = predict(image, out="plain")
+    code, out = predict(image, "--tta", "--tile=40")
     assert code == 0
-    expected = nailseg.load(mixed_model, device="cpu")(picture, tta=True, tile=40)
+    expected = nailseg.load(mixed_model, device="cpu")(image, tta=True, tile=40)
     assert (pixels(out / "e.png") == 255 * expected.mask).all()
     assert (pixels(out / "e.png") != pixels(plain / "e.png")).any()
-    _, large = predict(picture, "--tile=100", out="large")
+    _, large = predict(image, "--tile=100", out="large")
     assert pngs(large) == pngs(plain)
 
 
@@ -277,7 +277,7 @@ def test_a_picture_that_no_jpeg_can_hold_stops_no_other(predict, photos, capsys)
     assert code == 1
     said = capsys.readouterr().err
     assert "not done: " in said
-    assert "wide.png: expected a picture that fits into .jpg, found 65600 x 1 pixels" in said
+    assert "wide.png: expected an image that fits into .jpg, found 65600 x 1 pixels" in said
     assert sorted(pngs(out)) == sorted(f"{name}.png" for name in NAMES)
 
 

@@ -17,7 +17,7 @@ def model(tiny_folder, tmp_path_factory):
     torch.manual_seed(1)
     network = SegFormer(str(tiny_folder), ["background", "nail"])
     folder = tmp_path_factory.mktemp("model") / "tiny"
-    return model_folder.write_model_folder(folder, network, model_folder.describe(network, image_size=64))
+    return model_folder.save_model_folder(folder, network, model_folder.describe(network, image_size=64))
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def photos(tmp_path):
         "sub/c.webp": (50, 20),
     }.items():
         Image.fromarray(rng.integers(0, 256, (*shape, 3), dtype=np.uint8)).save(folder / name)
-    (folder / "notes.txt").write_text("not a picture")
+    (folder / "notes.txt").write_text("not an image")
     return folder
 
 
@@ -90,7 +90,7 @@ def test_a_device_that_is_not_there_is_named(model) -> None:
 
 
 def test_out_is_not_where_the_pictures_are(photos) -> None:
-    with pytest.raises(ConfigError, match=r"--out .*: expected a folder apart from the pictures"):
+    with pytest.raises(ConfigError, match=r"--out .*: expected a folder apart from the images"):
         sources.find_images([str(photos / "sub")], photos / "sub")
 
 
@@ -191,7 +191,7 @@ def test_a_threshold_decides_what_is_foreground(model, photos, tmp_path, capsys)
     assert "--threshold model: expected one in" in capsys.readouterr().err
     own = tmp_path / "own"
     network = nailseg.load(model).backend.network
-    model_folder.write_model_folder(
+    model_folder.save_model_folder(
         own, network, model_folder.describe(network, image_size=64, threshold=middle)
     )
     assert (nailseg.load(own, threshold="model")(picture).mask == (probability >= middle)).all()
@@ -237,7 +237,7 @@ def test_what_cannot_be_seen_is_said(model) -> None:
     segment = nailseg.load(model, device="cpu")
     with pytest.raises(DataError, match="found Pillow's mode F"):
         segment(Image.fromarray(np.zeros((4, 4), np.float32)))
-    with pytest.raises(DataError, match="expected a list of pictures, found one"):
+    with pytest.raises(DataError, match="expected a list of images, found one"):
         segment.batch("a.png")
     with pytest.raises(ConfigError, match="--tile x: expected auto"):
         segment(np.zeros((64, 64, 3), np.uint8), tile="x")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nailseg.metrics.image_counts import ImageCounts, calibration, count_images, intervals, ratios, summarise
+from nailseg.metrics.image_counts import ImageCounts, calibration, count_images, intervals, ratios, summarize
 
 NAMES = ["background", "nail"]
 
@@ -39,7 +39,7 @@ def test_averages_as_the_names_say() -> None:
     prediction = target.clone()
     prediction[1, 0, 4:] = 0  # half of the second image's found
     prediction[2, 0, 0] = 1  # a false alarm in the third
-    summary = summarise(counts_of(prediction, target), NAMES)
+    summary = summarize(counts_of(prediction, target), NAMES)
     expected = {
         "n_images": 3,
         "iou_nail": 20 / 25,
@@ -61,7 +61,7 @@ def test_averages_as_the_names_say() -> None:
 def test_none_where_a_class_is_absent() -> None:
     empty = torch.zeros(2, 6, 6, dtype=torch.long)
     counts = counts_of(empty, empty)
-    summary = summarise(counts, NAMES)
+    summary = summarize(counts, NAMES)
     assert summary["miou"] == summary["pixel_accuracy"] == 1.0
     absent = {name for name, value in summary.items() if value is None}
     assert absent == {name for name in summary if name.endswith("_nail") and not name.startswith("n_")}
@@ -71,7 +71,7 @@ def test_none_where_a_class_is_absent() -> None:
 
 def test_everything_ignored_is_no_number_at_all() -> None:
     target = torch.full((1, 6, 6), 255)
-    summary = summarise(counts_of(torch.ones(1, 6, 6, dtype=torch.long), target), NAMES)
+    summary = summarize(counts_of(torch.ones(1, 6, 6, dtype=torch.long), target), NAMES)
     assert summary["dice_nail"] is None
     assert summary["n_false_alarms_nail"] == 0
 
@@ -95,7 +95,7 @@ def test_any_division_gives_the_same_counts(n_images: int, world_size: int, batc
     for field in ("row", "matrix", "boundary", "surface", "histogram"):
         assert torch.equal(getattr(joined, field), getattr(whole, field)), field
     names = ["background", "nail", "ring"]
-    assert summarise(joined, names) == summarise(whole, names)
+    assert summarize(joined, names) == summarize(whole, names)
 
 
 def test_weights_count_images_as_often_as_they_say() -> None:
@@ -109,7 +109,7 @@ def test_weights_count_images_as_often_as_they_say() -> None:
 
 def test_intervals_hold_the_number_and_do_not_depend_on_the_order() -> None:
     counts = counts_of(*blobs(12))
-    summary = summarise(counts, NAMES)
+    summary = summarize(counts, NAMES)
     found = intervals(counts, NAMES, range(12))
     for name, (low, high) in found.items():
         assert low <= summary[name] <= high, name
@@ -123,7 +123,7 @@ def test_intervals_hold_the_number_and_do_not_depend_on_the_order() -> None:
 def test_calibration_reports_the_threshold_chosen_before() -> None:
     prediction, target = blobs(5)
     found = calibration(counts_of(prediction, target), NAMES, 0.5)["nail"]
-    summary = summarise(counts_of(prediction, target), NAMES)
+    summary = summarize(counts_of(prediction, target), NAMES)
     assert found["threshold_dice"] == pytest.approx(summary["dice_nail"])
     assert found["best_threshold_dice"] >= found["threshold_dice"]
     assert sum(part["share"] for part in found["reliability"]) == pytest.approx(1)
@@ -141,7 +141,7 @@ def test_precision_counts_more_than_100_components_but_average_precision_does_no
     target[0, ::4, ::4] = 1  # 256 points
     prediction, logits = target.clone(), logits_of(target)
     logits[:, 1] += 0.01 * torch.arange(64)[None, :, None] * target  # no two rows of one score
-    summary = summarise(count_images(logits, target, torch.arange(1)), NAMES)
+    summary = summarize(count_images(logits, target, torch.arange(1)), NAMES)
     assert prediction.sum() == 256
     assert (summary["instance_precision_nail"], summary["instance_recall_nail"]) == (1, 1)
     assert summary["ap50_nail"] == pytest.approx(100 / 256, abs=0.01), "COCO's maxDets"

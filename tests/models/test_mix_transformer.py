@@ -8,7 +8,7 @@ import torch
 from transformers import SegformerForSemanticSegmentation
 
 from nailseg.errors import WeightsError
-from nailseg.models.mix_segformer import WrittenOutSegFormer, their_name
+from nailseg.models.mix_segformer import MixSegFormer, their_name
 from nailseg.models.mix_transformer import (
     ARCHITECTURES,
     AllMLPDecoder,
@@ -100,10 +100,10 @@ def test_drop_path_rises_over_all_blocks() -> None:
 
 
 @pytest.fixture
-def pair(tiny_folder: Path) -> tuple[SegformerForSemanticSegmentation, WrittenOutSegFormer]:
+def pair(tiny_folder: Path) -> tuple[SegformerForSemanticSegmentation, MixSegFormer]:
     """transformers' stock model and ours, with the same weights."""
     stock = SegformerForSemanticSegmentation.from_pretrained(tiny_folder).eval()
-    return stock, WrittenOutSegFormer(str(tiny_folder), drop_path=0.0).eval()
+    return stock, MixSegFormer(str(tiny_folder), drop_path=0.0).eval()
 
 
 @pytest.mark.parametrize("size", [(64, 64), (65, 97), (40, 131)])
@@ -138,7 +138,7 @@ def test_the_decoder_that_is_read_is_the_decoder_that_runs(pair) -> None:
 @pytest.mark.parametrize("folder", ["segformer-tiny-ade", "mit-tiny"])
 def test_old_checkpoints(folder: str) -> None:
     torch.manual_seed(0)
-    ours = WrittenOutSegFormer(str(LEGACY / folder)).eval()
+    ours = MixSegFormer(str(LEGACY / folder)).eval()
     torch.manual_seed(0)
     theirs = SegFormer(str(LEGACY / folder)).eval()
     pixels = torch.randn(1, 3, 65, 97)
@@ -154,4 +154,4 @@ def test_old_checkpoints(folder: str) -> None:
 def test_what_the_paper_does_not_have_is_refused(tiny_folder: Path) -> None:
     config = SegFormer(str(tiny_folder)).config_dict() | {"hidden_act": "relu"}
     with pytest.raises(WeightsError, match=r"found hidden_act relu.*Use --model.name segformer"):
-        WrittenOutSegFormer.from_config(config, ["a", "b"])
+        MixSegFormer.from_config(config, ["a", "b"])

@@ -24,7 +24,7 @@ def segment(mixed_model):
 
 @pytest.fixture(scope="module")
 def ask(segment):
-    with TestClient(app.web_app(segment)) as client:
+    with TestClient(app.create_app(segment)) as client:
         yield client
 
 
@@ -128,14 +128,14 @@ def test_a_fault_of_the_servers_is_told_as_json(photo) -> None:
         def __call__(self, *_):
             raise ValueError("secret")
 
-    with TestClient(app.web_app(Broken()), raise_server_exceptions=False) as client:
+    with TestClient(app.create_app(Broken()), raise_server_exceptions=False) as client:
         reply = client.post("/predict", **sent(photo))
     assert (reply.status_code, "secret" in reply.text) == (500, False)
     assert "fault of the server" in reply.json()["detail"]
 
 
 def test_only_its_own_names_are_answered(segment) -> None:
-    with TestClient(app.web_app(segment, ("localhost", "[::1]"))) as client:
+    with TestClient(app.create_app(segment, ("localhost", "[::1]"))) as client:
         assert client.get("/model").status_code == 400  # as testserver
         assert client.get("/model", headers={"host": "localhost:8000"}).status_code == 200
         assert client.get("/model", headers={"host": "[::1]:8000"}).status_code == 200

@@ -112,7 +112,7 @@ def test_lovasz_of_sure_predictions_is_one_minus_iou(batch) -> None:
 
 def test_lovasz_leaves_ignored_pixels_out(batch) -> None:
     logits, target = batch
-    cut = lovasz_loss(logits[:1, :, 2:], target[:1, 2:])  # the first two rows of the first picture are 255
+    cut = lovasz_loss(logits[:1, :, 2:], target[:1, 2:])  # the first two rows of the first image are 255
     torch.testing.assert_close(lovasz_loss(logits[:1], target[:1]), cut)
 
 

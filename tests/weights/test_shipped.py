@@ -54,10 +54,10 @@ def test_it_says_where_it_comes_from_and_how_good_it_is() -> None:
 def test_load_without_arguments_finds_nails(hands) -> None:
     segment = nailseg.load()
     hits = false = missed = 0
-    for picture in sorted((hands / "Images").rglob("*.*")):
-        (truth_file,) = (hands / "Masks").rglob(f"{picture.stem}.*")
+    for image in sorted((hands / "Images").rglob("*.*")):
+        (truth_file,) = (hands / "Masks").rglob(f"{image.stem}.*")
         truth = nailseg.inference.segmenter.as_array(truth_file)[..., 0] > 127
-        found = segment(picture).mask > 0
+        found = segment(image).mask > 0
         hits += (found & truth).sum()
         false += (found & ~truth).sum()
         missed += (~found & truth).sum()
@@ -66,8 +66,8 @@ def test_load_without_arguments_finds_nails(hands) -> None:
 
 
 def test_every_verb_takes_its_name(hands, tmp_path) -> None:
-    picture = next(iter(sorted((hands / "Images").rglob("*.*"))))
-    assert main(["predict", str(picture), "--model", "nailseg-b0", "--out", "masks"]) == 0
+    image = next(iter(sorted((hands / "Images").rglob("*.*"))))
+    assert main(["predict", str(image), "--model", "nailseg-b0", "--out", "masks"]) == 0
     assert main(["index", str(hands), "--out", "nails.csv", "--val", "0.3", "--test", "0.3"]) == 0
     data = ["--data.csv=nails.csv", f"--data.root={hands}", "--data.workers=0"]
     assert main(["test", "--model.weights=nailseg-b0", *data, "--trainer.accelerator=cpu"]) == 0

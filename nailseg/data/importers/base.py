@@ -1,4 +1,4 @@
-"""What every importer yields: annotated pictures, what was wrong with the rest, and which of it is kept."""
+"""What every importer yields: annotated images, what was wrong with the rest, and which of it is kept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nailseg.data.importers.rasterize import Shape
 from nailseg.data.io.images import read_bytes
 from nailseg.data.manifest import Row, splits_of_groups
 from nailseg.data.splitting.index import split_rows
-from nailseg.data.validation.issues import Fault
+from nailseg.data.validation.issues import Issue
 from nailseg.errors import ConfigError, DataError
 
 MAX_CLASSES = 253
@@ -24,13 +24,13 @@ MAX_CLASSES = 253
 
 @dataclass(frozen=True)
 class Item:
-    """One annotated picture of a source; `split`, `group` and `size` are None where the source is silent."""
+    """One annotated image of a source; `split`, `group` and `size` are None where the source is silent."""
 
     name: str  # path below Images/, forward slashes
     source: str  # what people find it under in the source
     split: str | None  # train, val, test
     group: str | None  # what must not be divided
-    read: Callable[[], bytes]  # gives the picture file's bytes
+    read: Callable[[], bytes]  # gives the image file's bytes
     shapes: tuple[Shape, ...] = ()
     size: tuple[int, int] | None = None  # (H, W) that the shapes refer to
     mask: Callable[[], np.ndarray] | None = None  # instead of shapes: uint8 (H, W), class index, 255 ignore
@@ -38,19 +38,19 @@ class Item:
 
 @dataclass
 class Source:
-    """What a source holds; pictures with a fault are not among the items."""
+    """What a source holds; images with a fault are not among the items."""
 
     items: list[Item] = field(default_factory=list)
     class_names: list[str] = field(default_factory=list)  # foreground, in the source's order
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[Issue] = field(default_factory=list)
     events: Counter[str] = field(default_factory=Counter)  # what was tolerated
     notes: list[str] = field(default_factory=list)  # what else people should know
     indexed: bool = False  # masks have pixels to ignore, which 0/255 cannot say
 
     def refuse(self, where: object, message: str, code: str = "label-form") -> None:
-        """Notes a label or picture that cannot be used."""
-        fix = "Mend it, or leave such pictures out with --skip-bad."
-        self.faults.append(Fault(code, str(where), message, fix))
+        """Notes a label or image that cannot be used."""
+        fix = "Mend it, or leave such images out with --skip-bad."
+        self.faults.append(Issue(code, str(where), message, fix))
 
 
 def split_named(words: Iterable[str]) -> str | None:
@@ -59,10 +59,10 @@ def split_named(words: Iterable[str]) -> str | None:
     return next((match.group(1) for match in found if match), None)
 
 
-def picture_item(
+def image_item(
     root: Path, picture: PurePosixPath, split: str | None, group: str | None = None, **rest: Any
 ) -> Item:
-    """The item of a picture file: named by its path below the root without the folder `images`."""
+    """The item of an image file: named by its path below the root without the folder `images`."""
     name = PurePosixPath(*[part for part in picture.parts if part.lower() != "images"])
     if group is None and ".rf." in name.name:
         group = name.name.split(".rf.")[0]  # Roboflow's augmented copies of one upload differ after .rf.
@@ -111,7 +111,7 @@ def keep_splits(rows: Sequence[Row], resplit: bool, seed: int, notes: list[str],
     if said[""]:
         lost = [row.image for row in rows if not row.split]
         raise DataError(
-            f"{src}: expected a split for every picture or none, found {len(lost)} without, such as "
+            f"{src}: expected a split for every image or none, found {len(lost)} without, such as "
             f"{lost[0]}. Put them into a folder train, val or test, or deal all anew with --resplit."
         )
     dealt = list(rows)

@@ -8,10 +8,10 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from nailseg.data.importers.base import Source, picture_item, split_named
+from nailseg.data.importers.base import Source, image_item, split_named
 from nailseg.data.importers.rasterize import Shape, ring, run_lengths
 from nailseg.data.io.images import read_bytes
-from nailseg.data.pairing import list_pictures
+from nailseg.data.pairing import list_images
 from nailseg.errors import DataError
 
 _TABLES = ("images", "annotations", "categories")
@@ -21,16 +21,16 @@ _IDS = ("id", "image_id", "category_id")
 def read_coco(src: Path) -> Source:
     """Reads COCO instance annotations: polygons, run lengths (plain and packed), crowds.
 
-    Every JSON of the folder that has images, annotations and categories counts; its pictures are looked for
+    Every JSON of the folder that has images, annotations and categories counts; its images are looked for
     by file_name anywhere below the folder, beside the JSON first. The split is what the JSON's path says.
     """
     files = [src] if src.is_file() else sorted(src.rglob("*.json"))
     root = src if src.is_dir() else src.parent
-    if src.is_file() and not list_pictures(root):
+    if src.is_file() and not list_images(root):
         root = root.parent  # annotations/instances.json beside images/
     by_name: dict[str, list[PurePosixPath]] = {}
-    for picture in list_pictures(root):
-        by_name.setdefault(picture.name, []).append(picture)
+    for image in list_images(root):
+        by_name.setdefault(image.name, []).append(image)
     source, seen, read = Source(), dict[PurePosixPath, str](), 0
     for file in files:
         name = file.relative_to(root).as_posix()
@@ -45,9 +45,9 @@ def read_coco(src: Path) -> Source:
     if not read:
         raise DataError(
             f"{src}: expected a JSON with images, annotations and categories, found none in {len(files)} "
-            "JSON files. Give the COCO file, or the folder that holds it and its pictures."
+            "JSON files. Give the COCO file, or the folder that holds it and its images."
         )
-    source.events["pictures that no JSON names, left out"] += sum(map(len, by_name.values())) - len(seen)
+    source.events["images that no JSON names, left out"] += sum(map(len, by_name.values())) - len(seen)
     return source
 
 
@@ -80,14 +80,14 @@ def _read_file(
     for entry in content["images"]:
         number, name, before = entry.get("id"), entry.get("file_name"), len(source.faults)
         where = f"{file} image {number} ({name})"
-        picture = _find_picture(file, str(name), by_name)
+        image = _find_picture(file, str(name), by_name)
         size = (entry.get("height"), entry.get("width"))
-        if picture is None:
-            source.refuse(where, "expected one picture of this name, found none or several", "missing-file")
-        elif picture in seen:
-            source.refuse(where, f"expected each picture once, found it in {seen[picture]} too")
+        if image is None:
+            source.refuse(where, "expected one image of this name, found none or several", "missing-file")
+        elif image in seen:
+            source.refuse(where, f"expected each image once, found it in {seen[image]} too")
         else:
-            seen[picture] = str(file)
+            seen[image] = str(file)
         if ids[number] > 1:
             source.refuse(where, f"expected each id once, found it {ids[number]} times")
         if not all(type(side) is int and side > 0 for side in size):
@@ -98,10 +98,10 @@ def _read_file(
                 shapes.append(_shape(annotation, names, size, source.events))
             except ValueError as error:
                 source.refuse(f"{file} annotation {annotation.get('id')} ({name})", str(error))
-        if picture is not None and len(source.faults) == before:
-            split = _split_of(file) or split_named(picture.parts[:-1])
+        if image is not None and len(source.faults) == before:
+            split = _split_of(file) or split_named(image.parts[:-1])
             group = None if entry.get("video_id") is None else f"video {entry['video_id']}"
-            source.items.append(picture_item(root, picture, split, group, shapes=tuple(shapes), size=size))
+            source.items.append(image_item(root, image, split, group, shapes=tuple(shapes), size=size))
 
 
 def _split_of(file: PurePosixPath) -> str | None:
@@ -112,7 +112,7 @@ def _split_of(file: PurePosixPath) -> str | None:
 def _find_picture(
     file: PurePosixPath, name: str, by_name: dict[str, list[PurePosixPath]]
 ) -> PurePosixPath | None:
-    """The picture that ends in `name`: beside the JSON, or in a folder of its split, or the only one."""
+    """The image that ends in `name`: beside the JSON, or in a folder of its split, or the only one."""
     wanted = PurePosixPath(name.replace("\\", "/")).parts
     found = [p for p in by_name.get(wanted[-1] if wanted else "", []) if p.parts[-len(wanted) :] == wanted]
     split = _split_of(file)
@@ -133,5 +133,5 @@ def _shape(annotation: dict[str, Any], names: dict[Any, str], size: Any, events:
     if not (isinstance(outline, list) and outline and all(isinstance(part, list) for part in outline)):
         raise ValueError("expected a segmentation (polygons or run lengths), found none")
     rings = [ring(part, size[1], size[0]) for part in outline]
-    events["outlines cut at the picture's border"] += any(cut for _, cut in rings)
+    events["outlines cut at the image's border"] += any(cut for _, cut in rings)
     return Shape(category, tuple(points for points, _ in rings), crowd=crowd)

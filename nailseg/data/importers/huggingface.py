@@ -16,13 +16,13 @@ import numpy as np
 from nailseg.data.importers.base import Item, Source, split_named
 from nailseg.data.io.headers import read_header
 from nailseg.data.io.images import decode_mask_values, read_bytes
-from nailseg.data.mask_encoding import MaskValues
+from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.mask_inference import MaskContent, check_values, count_values, resolve
-from nailseg.data.validation.issues import Fault, FaultError, refuse
+from nailseg.data.validation.issues import Issue, IssueError, refuse
 from nailseg.errors import ConfigError, DataError
 from nailseg.types import IGNORE_INDEX
 
-IMAGE_COLUMNS = ("image", "images", "img", "pixel_values", "photo", "picture")
+IMAGE_COLUMNS = ("image", "images", "img", "pixel_values", "photo", "image")
 MASK_COLUMNS = ("mask", "masks", "annotation", "annotations", "label", "labels", "segmentation", "label_mask")
 GROUP_COLUMNS = ("group", "subject", "subject_id", "patient", "patient_id", "video", "video_id")
 SUFFIXES = {"jpeg": ".jpg", "tiff": ".tif"}
@@ -44,7 +44,7 @@ def read_hub(
         classes: names of the foreground classes, by mask value; `[nail]` by default.
         columns: `IMAGE,MASK` where the names of the columns do not tell.
         subset: the configuration of a data set that has several.
-        mask_values: what mask values or colours mean, as `MaskValues.from_mapping` takes it, or as JSON.
+        mask_values: what mask values or colours mean, as `MaskEncoding.from_mapping` takes it, or as JSON.
 
     Raises:
         DataError: no such data set, no network, no such columns, masks whose values have no sure meaning.
@@ -59,7 +59,7 @@ def read_hub(
         except (TypeError, ValueError):
             text = '{"0": "background", "255": "nail"}'
             raise ConfigError(f"--mask-values: expected JSON like {text}, found {mask_values}.") from None
-    values = None if mask_values is None else MaskValues.from_mapping(mask_values, names)
+    values = None if mask_values is None else MaskEncoding.from_mapping(mask_values, names)
     source = Source(class_names=list(names[1:]))
     contents: list[MaskContent] = []
     found: list[tuple[Item, str, Callable[[], bytes]]] = []
@@ -68,7 +68,7 @@ def read_hub(
             try:
                 colours = values is not None and values.colours
                 raw, lossy = decode_mask_values(read_mask(), where, colours=colours)
-            except FaultError as error:
+            except IssueError as error:
                 source.faults.append(error.fault)
                 continue
             contents.append(MaskContent(where, count_values(raw), lossy))
@@ -101,22 +101,22 @@ def read_hub(
 
 
 def _rows(
-    src: str, split: str, table: Any, columns: str | None, faults: list[Fault]
+    src: str, split: str, table: Any, columns: str | None, faults: list[Issue]
 ) -> Iterator[tuple[Item, str, Callable[[], bytes]]]:
-    """Item, what errors call it, and what reads its mask's bytes, for every row with a picture."""
+    """Item, what errors call it, and what reads its mask's bytes, for every row with an image."""
     import datasets
 
     image, mask = _columns(src, table.features, columns)
     group = next((name for name in GROUP_COLUMNS if name in table.features), None)
     rows, lock = table.select_columns([image, mask, *([group] if group else [])]), threading.Lock()
-    for name in (image, mask):  # the files' own bytes instead of decoded pictures
+    for name in (image, mask):  # the files' own bytes instead of decoded images
         rows = rows.cast_column(name, datasets.Image(decode=False))
 
     def read(number: int, column: str) -> bytes:
         with lock:  # `datasets` does not promise that several threads may read
             cell = rows[number][column]
         if not cell:
-            message, fix = f"expected a picture in column {column}, found none", "Leave it out: --skip-bad."
+            message, fix = f"expected an image in column {column}, found none", "Leave it out: --skip-bad."
             raise refuse("missing-file", f"{src} {split} row {number}", message, fix)
         return cell["bytes"] or read_bytes(cell["path"])
 
@@ -124,7 +124,7 @@ def _rows(
         where = f"{src} {split} row {number}"
         try:
             kind = read_header(read(number, image), where).kind
-        except FaultError as error:
+        except IssueError as error:
             faults.append(error.fault)
             continue
         row = rows[number]

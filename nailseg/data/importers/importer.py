@@ -1,9 +1,9 @@
 """Other people's formats -> Images/, Masks/ and nails.csv; what was left out or tolerated is said.
 
-Pictures are copied byte for byte. A picture with an EXIF orientation has two pixel grids: as stored, and
+Images are copied byte for byte. An image with an EXIF orientation has two pixel grids: as stored, and
 upright as viewers, browsers and this package show it. Where the source states the size (COCO) or brings a
 mask, that tells which grid was labelled; where it does not, or both look alike (180 degrees, squares),
-upright is assumed and said. Masks are always written for the upright picture.
+upright is assumed and said. Masks are always written for the upright image.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from nailseg.data.io.headers import read_header
 from nailseg.data.io.images import decode_image
 from nailseg.data.manifest import Row, write_manifest
 from nailseg.data.splitting.assign import SPLITS
-from nailseg.data.validation.issues import DataFaults, Fault, FaultError, list_faults, refuse
+from nailseg.data.validation.issues import DataIssuesError, Issue, IssueError, format_issues, refuse
 from nailseg.data.validation.scan import in_threads
 from nailseg.errors import ConfigError, DataError, OutputError
 
@@ -35,7 +35,7 @@ Format = Literal["yolo", "coco", "hub"]
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What `import_data` wrote; `str()` of it is for people."""
+    """What `import_dataset` wrote; `str()` of it is for people."""
 
     csv: Path  # the file written
     class_names: tuple[str, ...]  # by class index, background first
@@ -50,7 +50,7 @@ class ImportReport:
         return "\n".join([f"{self.csv}: {sum(self.counts.values())} pairs ({counts})", names, *self.notes])
 
 
-def import_data(
+def import_dataset(
     kind: Format,
     src: str,
     out: str | Path,
@@ -73,15 +73,15 @@ def import_data(
         out: new or empty folder.
         classes: `NAME` keeps a class, `NAME=A,B` merges some, `NAME=*` all that are left; the rest becomes
             background. By default every class that occurs. For `hub`: the foreground's names by mask value.
-        exif: the grid of labels on pictures with an EXIF orientation where the source does not say.
+        exif: the grid of labels on images with an EXIF orientation where the source does not say.
         resplit: deal splits anew (0.1 val, 0.1 test) instead of keeping the source's.
         seed: of the splits that are dealt.
-        skip_bad: leave pictures with faults out and say which, instead of refusing them.
+        skip_bad: leave images with faults out and say which, instead of refusing them.
         progress: show a bar on stderr.
         **hub: what `import_hub.read_hub` takes further.
 
     Raises:
-        DataFaults: (a `DataError`) every label and picture that cannot be used.
+        DataIssuesError: (a `DataError`) every label and image that cannot be used.
         DataError: nothing to import, or no source of that format.
         ConfigError: classes that the source does not have.
         OutputError: `out` is not empty, lies in the source, or cannot be written.
@@ -92,29 +92,29 @@ def import_data(
     names, table, notes = choose_classes(source, classes if kind != "hub" else None)
     twice = [name for name, count in Counter(item.name for item in source.items).items() if count > 1]
     for name in twice:
-        message = "expected one picture of this name below Images/, found more"
-        source.faults.append(Fault("doubled-row", name, message, "Rename one."))
+        message = "expected one image of this name below Images/, found more"
+        source.faults.append(Issue("doubled-row", name, message, "Rename one."))
     _refuse(src, source.faults, skip_bad)
     items = [item for item in sorted(source.items, key=lambda item: item.name) if item.name not in twice]
     if not items:
-        raise DataError(f"{src}: expected annotated pictures, found none. Check SRC and the format.")
+        raise DataError(f"{src}: expected annotated images, found none. Check SRC and the format.")
     stems = [str(PurePosixPath(item.name).with_suffix("")) for item in items]
     shared = Counter(stems)
-    # two pictures of one stem keep their endings, as in prediction
+    # two images of one stem keep their endings, as in prediction
     jobs = [(i, f"{i.name if shared[stem] > 1 else stem}.png") for i, stem in zip(items, stems, strict=True)]
     scale = 255 if len(names) == 2 and not source.indexed else 1
 
-    def write(job: tuple[Item, str]) -> Counter[str] | Fault:
+    def write(job: tuple[Item, str]) -> Counter[str] | Issue:
         try:
             return _write(*job, out, table, scale, exif)
-        except FaultError as error:
+        except IssueError as error:
             return error.fault
 
     try:
         rows = []
         results = in_threads(write, jobs, "importing", progress, None)
         for (item, mask), result in zip(jobs, results, strict=True):
-            if isinstance(result, Fault):
+            if isinstance(result, Issue):
                 source.faults.append(result)
                 continue
             source.events.update(result)
@@ -132,7 +132,7 @@ def import_data(
     notes.extend(source.notes)
     notes.extend(f"{count} {event}" for event, count in source.events.items() if count)
     if source.faults:
-        notes.append(f"left out, {len(source.faults)} faults:\n{list_faults(source.faults)}")
+        notes.append(f"left out, {len(source.faults)} faults:\n{format_issues(source.faults)}")
     said = Counter(row.split for row in rows)
     counts = {split: said[split] for split in SPLITS}
     return ImportReport(out / "nails.csv", names, counts, tuple(notes))
@@ -160,15 +160,15 @@ def _read(kind: Format, src: str, classes: Sequence[str] | None, hub: dict[str, 
     return {"yolo": read_yolo, "coco": read_coco}[kind](Path(src))
 
 
-def _refuse(src: str, faults: Sequence[Fault], skip_bad: bool) -> None:
+def _refuse(src: str, faults: Sequence[Issue], skip_bad: bool) -> None:
     if faults and not skip_bad:
-        raise DataFaults(src, faults)
+        raise DataIssuesError(src, faults)
 
 
 def _write(
     item: Item, mask_name: str, out: Path, classes: Mapping[str, int], scale: int, exif: str
 ) -> Counter[str]:
-    """Writes a picture and its mask; gives what was tolerated."""
+    """Writes an image and its mask; gives what was tolerated."""
     data = item.read()
     size = decode_image(data, item.source).shape[:2]
     mask, events = _mask(item, data, size, classes, exif)
@@ -183,7 +183,7 @@ def _write(
 def _mask(
     item: Item, data: bytes, size: tuple[int, int], classes: Mapping[str, int], exif: str
 ) -> tuple[np.ndarray, Counter[str]]:
-    """The mask of the upright picture of `size`, uint8 (H, W), class index."""
+    """The mask of the upright image of `size`, uint8 (H, W), class index."""
     header = read_header(data, item.source)
     stored = (header.height, header.width) if header.orientation != 1 else size
     given = item.mask() if item.mask else None
@@ -193,13 +193,13 @@ def _mask(
         stated = stored if exif == "stored" else size
     if stated not in (size, stored):
         found = f"(width x height), found {stated[1]} x {stated[0]}"
-        message, fix = f"expected labels for {size[1]} x {size[0]} {found}", "Pair it with the right picture"
+        message, fix = f"expected labels for {size[1]} x {size[0]} {found}", "Pair it with the right image"
         raise refuse("size-mismatch", item.source, message, f"{fix}, or leave it out with --skip-bad.")
     turn = exif == "stored" if unsure else stated != size
     mask, events = draw(item.shapes, classes, stated) if given is None else (given, Counter[str]())
     said = {
         "annotations too small to cover a pixel": events["vanished"],
         "annotations with overlapping rings, united as pycocotools does": events["united"],
-        f"pictures with an EXIF orientation, labels taken as {exif} (--exif)": int(unsure),
+        f"images with an EXIF orientation, labels taken as {exif} (--exif)": int(unsure),
     }
     return upright(mask, header.orientation) if turn else mask, Counter(said)

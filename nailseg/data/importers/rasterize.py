@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 SLACK = 0.01
-"""Outlines may leave the picture by this share of its side (rounding, a hasty hand) and are cut there."""
+"""Outlines may leave the image by this share of its side (rounding, a hasty hand) and are cut there."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Shape:
     """One annotation: `rings`, or `counts` instead."""
 
     category: str  # the source's name for its class
-    rings: tuple[np.ndarray, ...] = ()  # float64 (N, 2), x and y as shares of the picture's width and height
+    rings: tuple[np.ndarray, ...] = ()  # float64 (N, 2), x and y as shares of the image's width and height
     counts: tuple[int, ...] | None = None  # run lengths down the columns, background first
     crowd: bool = False  # COCO's iscrowd
 

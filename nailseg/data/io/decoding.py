@@ -27,12 +27,12 @@ def decode_by_cv2(data: bytes, flags: int, name: str) -> np.ndarray:
 def decode_deep(data: bytes, header: Header, name: str) -> np.ndarray:
     """16-bit PNG and TIFF -> uint16 (H, W) or (H, W, 3 or 4) RGB as stored; Pillow would halve the bits."""
     if header.bits != 16 or header.channels == "other":
-        raise odd_form(header, name)
+        raise unsupported_format(header, name)
     if header.kind == "tiff" and header.channels == "grey":
         return np.asarray(load_by_pillow(data, name)).astype(np.uint16)
     raw = decode_by_cv2(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION, name)
     if raw.dtype != np.uint16:
-        raise odd_form(header, name)
+        raise unsupported_format(header, name)
     return to_rgb(raw)
 
 
@@ -72,7 +72,7 @@ def load_by_pillow(data: bytes, name: str) -> Image.Image:
     return picture
 
 
-def odd_form(header: Header, name: str) -> Exception:
+def unsupported_format(header: Header, name: str) -> Exception:
     message = f"expected 8- or 16-bit grey or colour, found {header.bits}-bit {header.kind} in another form"
     return refuse("image-form", name, message, "Save it as 8-bit PNG.")
 

@@ -1,4 +1,4 @@
-"""Size, form and EXIF orientation of a picture from its header: nothing is decoded here.
+"""Size, form and EXIF orientation of an image from its header: nothing is decoded here.
 
 The format is told by the first bytes, never by the file's name. JPEG and PNG, which nearly every data set
 consists of, are walked by hand: microseconds, no warnings on odd EXIF blocks, and PNG's checksums come along.
@@ -18,7 +18,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from nailseg.data.io.exif import exif_orientation
-from nailseg.data.validation.issues import FaultError, refuse
+from nailseg.data.validation.issues import IssueError, refuse
 
 FORMATS = "JPEG, PNG, WebP, BMP or TIFF"
 
@@ -39,20 +39,20 @@ class Header:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the upright picture."""
+        """Height and width of the upright image."""
         return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
 
 
 def read_header(data: bytes, name: str, verify: bool = False) -> Header:
-    """Reads the header of a picture, bytes or a memory map (only the pages that are needed are touched).
+    """Reads the header of an image, bytes or a memory map (only the pages that are needed are touched).
 
     With `verify`, a PNG's chunks are walked to its end with their checksums. `name` is what errors say.
 
     Raises:
-        FaultError: `empty-file`, or `unreadable` for damaged headers and unknown formats.
+        IssueError: `empty-file`, or `unreadable` for damaged headers and unknown formats.
     """
     if len(data) == 0:
-        raise refuse("empty-file", name, "expected a picture, found 0 bytes", "Copy the file again.")
+        raise refuse("empty-file", name, "expected an image, found 0 bytes", "Copy the file again.")
     try:
         if data[:3] == b"\xff\xd8\xff":
             return _jpeg(data)
@@ -66,10 +66,10 @@ def read_header(data: bytes, name: str, verify: bool = False) -> Header:
     raise refuse("unreadable", name, f"expected {FORMATS}, found {_guess(data)}", "Save it as PNG or JPEG.")
 
 
-def damaged(name: str, error: object) -> FaultError:
+def damaged(name: str, error: object) -> IssueError:
     """The fault of a file that breaks off or does not decode."""
     text = str(error).strip().rstrip(".") or type(error).__name__
-    message = f"expected a whole picture, found a truncated or damaged file ({text})"
+    message = f"expected a whole image, found a truncated or damaged file ({text})"
     return refuse("unreadable", name, message, "Copy or export it again, or take its row out of the CSV.")
 
 
@@ -139,7 +139,7 @@ def _png(data: bytes, verify: bool) -> Header:
     while True:
         length, name = struct.unpack(">I4s", data[position : position + 8])
         end = position + 8 + length
-        critical = name[0] < 0x60  # upper case: the picture depends on it
+        critical = name[0] < 0x60  # upper case: the image depends on it
         if verify and critical:
             (expected,) = struct.unpack(">I", data[end : end + 4])
             if zlib.crc32(data[position + 4 : end]) != expected:
@@ -157,20 +157,20 @@ def _png(data: bytes, verify: bool) -> Header:
     return Header("png", height, width, orientation, channels, bits, False, max(frames, 1), transparent)
 
 
-def _by_pillow(picture: ImageFile, data: bytes) -> Header:
+def _by_pillow(image: ImageFile, data: bytes) -> Header:
     forms = {"P": "palette", "RGB": "colour", "LA": "grey+alpha", "RGBA": "colour+alpha"}
     forms |= dict.fromkeys(("1", "L", "I;16", "I;16B", "I;16L"), "grey")
     kind, orientation, lossy, bits = "bmp", 1, False, 8
-    if isinstance(picture, WebPImageFile):
+    if isinstance(image, WebPImageFile):
         kind, lossy = "webp", _webp_lossy(data)
-        exif = picture.info.get("exif", b"")
+        exif = image.info.get("exif", b"")
         orientation = exif_orientation(exif.removeprefix(b"Exif\0\0")) or 1
-    elif isinstance(picture, TiffImageFile):
+    elif isinstance(image, TiffImageFile):
         kind = "tiff"  # Pillow and cv2 turn it while they decode, and the size here says so already
-        bits = max(picture.tag_v2.get(258, (8,)))
-        lossy = picture.info.get("compression") == "jpeg"
-    channels, frames = forms.get(picture.mode, "other"), getattr(picture, "n_frames", 1)
-    return Header(kind, picture.height, picture.width, orientation, channels, bits, lossy, frames)
+        bits = max(image.tag_v2.get(258, (8,)))
+        lossy = image.info.get("compression") == "jpeg"
+    channels, frames = forms.get(image.mode, "other"), getattr(image, "n_frames", 1)
+    return Header(kind, image.height, image.width, orientation, channels, bits, lossy, frames)
 
 
 def _webp_lossy(data: bytes) -> bool:

@@ -1,14 +1,14 @@
-"""The one place that turns files into pictures and masks.
+"""The one place that turns files into images and masks.
 
 Rules, the same for both files of a pair:
 
 - Bytes are read, then decoded: `cv2.imread` of a truncated JPEG gives an array of rubbish, `imdecode` gives
   none.
 - The header comes first; more than `MAX_PIXELS` is refused before anything is decoded.
-- Pictures are turned upright by their own EXIF tag (JPEG, PNG, WebP, TIFF); `cv2` is told to leave it alone.
+- Images are turned upright by their own EXIF tag (JPEG, PNG, WebP, TIFF); `cv2` is told to leave it alone.
 - Images: grey becomes RGB; 16 bits are scaled by 1/257; CMYK JPEG is converted; transparent parts are laid
   over white, as nearly every viewer shows them. Colour profiles are not applied. Of a JPEG that carries more
-  pictures (MPO, motion photos) the first one is taken.
+  images (MPO, motion photos) the first one is taken.
 - Masks: values stay what the file says. 1-bit is 0/255; a palette gives its indices unless it is a grey ramp
   (then it stands for the greys); three equal channels are one; opaque alpha is dropped; where alpha alone
   varies, alpha is the mask.
@@ -26,14 +26,14 @@ from PIL import Image, ImageOps
 from nailseg.data.io import decoding, masks
 from nailseg.data.io.exif import upright
 from nailseg.data.io.headers import Header, damaged, read_header
-from nailseg.data.mask_encoding import MaskValues
+from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.validation.issues import refuse
 
 MAX_PIXELS = 200_000_000
 """Default limit on height times width: above any camera, below what a 2-core machine's memory stands."""
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-"""Lower-case endings that are taken for pictures when a folder is searched; what a file is, its bytes say."""
+"""Lower-case endings that are taken for images when a folder is searched; what a file is, its bytes say."""
 
 
 PILLOW_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa")
@@ -46,7 +46,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         uint8 (H, W, 3), RGB, upright.
 
     Raises:
-        FaultError: (a `DataError`) for whatever cannot be trusted; its message says the way out.
+        IssueError: (a `DataError`) for whatever cannot be trusted; its message says the way out.
     """
     return decode_image(read_bytes(path), str(path), max_pixels)
 
@@ -71,29 +71,29 @@ def read_mask_values(path: str | Path, max_pixels: int = MAX_PIXELS, colours: bo
         or uint8 (H, W, 3) for colour masks. Upright.
 
     Raises:
-        FaultError: for whatever cannot be trusted.
+        IssueError: for whatever cannot be trusted.
     """
     return decode_mask_values(read_bytes(path), str(path), max_pixels, colours)[0]
 
 
-def read_mask(path: str | Path, values: MaskValues, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_mask(path: str | Path, values: MaskEncoding, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Reads a mask as classes: `read_mask_values`, given the meaning that `values` says.
 
     Returns:
         uint8 (H, W), class index, 255 where no class counts. Upright.
 
     Raises:
-        FaultError: for whatever cannot be trusted, values without a class included.
+        IssueError: for whatever cannot be trusted, values without a class included.
     """
     raw, lossy = decode_mask_values(read_bytes(path), str(path), max_pixels, values.colours)
     return values.apply(raw, lossy, str(path))
 
 
 def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Height and width of the upright picture, from the header: nothing is decoded.
+    """Height and width of the upright image, from the header: nothing is decoded.
 
     Raises:
-        FaultError: `missing-file`, `empty-file`, `unreadable`, `many-frames` or `too-large`.
+        IssueError: `missing-file`, `empty-file`, `unreadable`, `many-frames` or `too-large`.
     """
     name = str(path)
     try:
@@ -146,7 +146,7 @@ def _header(data: bytes | mmap.mmap, name: str, max_pixels: int, verify: bool) -
     if header.height * header.width == 0:
         raise damaged(name, f"{header.width} x {header.height} pixels")
     if header.frames > 1:
-        message = f"expected one picture, found {header.frames} frames or pages"
+        message = f"expected one image, found {header.frames} frames or pages"
         raise refuse("many-frames", name, message, "Save the one you mean as PNG or JPEG.")
     return header
 
@@ -156,13 +156,13 @@ def _plain_png(header: Header) -> bool:
 
 
 def image_of_pillow(picture: Image.Image, name: str = "the PIL image") -> np.ndarray:
-    """A picture that Pillow has open, as `read_image` gives the same file.
+    """An image that Pillow has open, as `read_image` gives the same file.
 
     Returns:
         uint8 (H, W, 3), RGB, upright.
 
     Raises:
-        FaultError: `image-form` for forms that files may not have either, such as 32 bits.
+        IssueError: `image-form` for forms that files may not have either, such as 32 bits.
     """
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I;16"):
@@ -176,7 +176,7 @@ def image_of_pillow(picture: Image.Image, name: str = "the PIL image") -> np.nda
 def _image_by_pillow(data: bytes, header: Header, name: str) -> np.ndarray:
     picture = decoding.load_by_pillow(data, name)
     if picture.mode not in PILLOW_MODES:
-        raise decoding.odd_form(header, name)
+        raise decoding.unsupported_format(header, name)
     return _in_8_bits(picture)
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from nailseg.data.io.decoding import load_by_pillow, odd_form
+from nailseg.data.io.decoding import load_by_pillow, unsupported_format
 from nailseg.data.io.headers import Header
 from nailseg.data.validation.issues import refuse
 
 
 def palette_values(data: bytes, header: Header, name: str, colours: bool) -> np.ndarray:
-    picture = load_by_pillow(data, name)
-    if picture.mode != "P":
-        raise odd_form(header, name)
-    indices = np.array(picture)
-    entries = picture.getpalette("RGB") or []
+    image = load_by_pillow(data, name)
+    if image.mode != "P":
+        raise unsupported_format(header, name)
+    indices = np.array(image)
+    entries = image.getpalette("RGB") or []
     table = np.array([*entries, *[0] * (768 - len(entries))], np.uint8).reshape(256, 3)
     grey = (table[:, :1] == table).all()
     # grey: an optimised 0/255 mask, whose order is the optimiser's; coloured: the indices are labels
@@ -22,12 +22,12 @@ def palette_values(data: bytes, header: Header, name: str, colours: bool) -> np.
 
 
 def values_by_pillow(data: bytes, header: Header, name: str) -> np.ndarray:
-    picture = load_by_pillow(data, name)
-    if picture.mode == "1":
-        return np.array(picture.convert("L"))
-    if picture.mode in ("L", "LA", "RGB", "RGBA"):
-        return np.array(picture)
-    message = f"expected whole-number class values, found a {header.kind} file of form {picture.mode}"
+    image = load_by_pillow(data, name)
+    if image.mode == "1":
+        return np.array(image.convert("L"))
+    if image.mode in ("L", "LA", "RGB", "RGBA"):
+        return np.array(image)
+    message = f"expected whole-number class values, found a {header.kind} file of form {image.mode}"
     raise refuse("mask-form", name, message, "Save the mask as 8-bit PNG.")
 
 

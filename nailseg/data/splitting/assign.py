@@ -54,7 +54,7 @@ def deal(groups: Sequence[str], folders: Sequence[str], val: float, test: float,
     return [dealt[group] for group in groups]
 
 
-def deal_folds(
+def assign_folds(
     groups: Sequence[str], strata: Sequence[str], folds: int, test: float, seed: int = 0
 ) -> list[list[str]]:
     """Chooses test rows once, and deals the others into `folds` equal parts; else as `deal`.

@@ -14,15 +14,15 @@ from nailseg.data.io.images import decode_image, decode_mask_values, read_bytes
 from nailseg.data.manifest import Row, folder_of
 from nailseg.data.mask_encoding import THRESHOLD
 from nailseg.data.splitting.near_duplicates import clusters, thumbnail
-from nailseg.data.validation.issues import FaultError
+from nailseg.data.validation.issues import IssueError
 from nailseg.data.validation.rules import find_pairs
-from nailseg.data.validation.scan import Finding, in_threads
+from nailseg.data.validation.scan import ScanResult, in_threads
 from nailseg.errors import ConfigError
 
 COLUMN = "column:"
 """Marks --group values that name a column."""
 BINS = (0.0, 0.005, 0.02, 0.08, 0.3)
-"""Shares of foreground that divide the strata; fixed, so that one picture more moves no other."""
+"""Shares of foreground that divide the strata; fixed, so that one image more moves no other."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,17 @@ class Looks:
 def look_over(root: Path, rows: Sequence[Row], progress: bool) -> Looks:
     """Decodes every pair once; what cannot be read is left to `nailseg check`."""
 
-    def look(row: Row) -> tuple[Finding, str]:
+    def look(row: Row) -> tuple[ScanResult, str]:
         try:
             data = read_bytes(root / row.image)
             small = thumbnail(decode_image(data, row.image))
             raw, lossy = decode_mask_values(read_bytes(root / (row.mask or "")), row.mask or "")
-        except FaultError:
-            return Finding(row), "unread"
+        except IssueError:
+            return ScanResult(row), "unread"
         # classes are not known here: whatever is not 0 may be foreground, compression noise is not
         share = float((raw > (THRESHOLD if lossy else 0)).mean())
         digest = hashlib.blake2b(data, digest_size=16).digest()
-        return Finding(row, thumbnail=small, digest=digest), str(sum(share > limit for limit in BINS))
+        return ScanResult(row, thumbnail=small, digest=digest), str(sum(share > limit for limit in BINS))
 
     seen = list(in_threads(look, rows, "looking for near twins", progress, None))
     pairs = find_pairs([finding for finding, _ in seen])
@@ -61,7 +61,7 @@ def look_over(root: Path, rows: Sequence[Row], progress: bool) -> Looks:
 
 
 def group_of(row: Row, group: str | None, pattern: re.Pattern[str] | None) -> str:
-    """The name of what must not be divided, as `splits.index_folder` says; `pattern` is `group` compiled.
+    """The name of what must not be divided, as `splits.index_dataset` says; `pattern` is `group` compiled.
 
     Raises:
         ConfigError: no such column.

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from nailseg.data.manifest import Row, folder_of, load_manifest, write_manifest
 from nailseg.data.pairing import Pairs, pair_folders
-from nailseg.data.splitting.assign import SPLITS, deal, deal_folds
+from nailseg.data.splitting.assign import SPLITS, assign_folds, deal
 from nailseg.data.splitting.growing import COLUMN, Looks, group_of, look_over, unite
 from nailseg.data.splitting.index_report import SHOWN, IndexReport, split_notes, twin_notes
 from nailseg.errors import ConfigError, DataError, OutputError
@@ -19,7 +19,7 @@ SPLIT_FOLDERS = {"training": "train", "valid": "val", "validation": "val", "test
 SPLIT_FOLDERS |= {split: split for split in SPLITS}
 
 
-def index_folder(
+def index_dataset(
     root: str | Path,
     out: str | Path | None = None,
     val: float = 0.1,
@@ -91,7 +91,7 @@ def index_folder(
     looks = Looks((), {row.image: folder_of(row) for row in new})
     if twins:
         looks = look_over(root, [*old, *new], progress)
-    # one picture under two names: the second teaches nothing, and check would refuse it
+    # one image under two names: the second teaches nothing, and check would refuse it
     doubled = sorted({row.image for row in new} & set(looks.doubled))
     new = [row for row in new if row.image not in set(doubled)]
     new, refused, twin_clusters = unite(old, new, looks.pairs)
@@ -101,7 +101,7 @@ def index_folder(
     if kept:
         written = [[replace(row, split=split or "") for row, split in zip(new, said, strict=True)]]
     elif folds:
-        dealt = deal_folds([row.group for row in new], strata, folds, test, seed)
+        dealt = assign_folds([row.group for row in new], strata, folds, test, seed)
         written = [[replace(r, split=s) for r, s in zip(new, splits, strict=True)] for splits in dealt]
     else:
         written = [[*old, *split_rows(new, val, test, seed, strata)]]

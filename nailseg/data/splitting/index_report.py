@@ -18,7 +18,7 @@ SHOWN = 20
 
 @dataclass(frozen=True)
 class IndexReport:
-    """What `index_folder` did; `str()` of it is for people."""
+    """What `index_dataset` did; `str()` of it is for people."""
 
     csv: Path  # the file written
     counts: dict[str, int]  # rows per split

@@ -1,10 +1,10 @@
-"""Finds pictures that show the same photograph: mirrored, turned, re-compressed, a little cropped.
+"""Finds images that show the same photograph: mirrored, turned, re-compressed, a little cropped.
 
 Two steps. A perceptual hash (64 signs of low DCT frequencies, as `imagehash.phash` takes them; a test
 compares) proposes pairs: hashes of all eight flips and rotations are looked up in tables of random bit
-subsets (locality sensitive hashing), so the work grows with the number of pictures and not with its square.
+subsets (locality sensitive hashing), so the work grows with the number of images and not with its square.
 Then each proposal is aligned on small grey thumbnails and must agree in its details nearly everywhere: hands
-on white paper all hash alike, and so do pictures that an augmentation has turned within a black frame.
+on white paper all hash alike, and so do images that an augmentation has turned within a black frame.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LOW = 8
 TABLES = 48
 """Hash tables; two hashes that differ in 10 of 63 bits meet in one of them with probability 0.99."""
 MAX_BITS = 16
-"""Proposals differ in at most so many of the 63 bits; unrelated pictures differ in 31 +- 4."""
+"""Proposals differ in at most so many of the 63 bits; unrelated images differ in 31 +- 4."""
 MIN_CONTRAST = 4.0
 """Grey levels of standard deviation: an emptier thumbnail tells nothing about where it comes from."""
 BLOCK = 12
@@ -36,12 +36,12 @@ by looking. Random crops of up to 5 % a side, light, scale and JPEG 30-90 leave 
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:
-    """Reduces a picture, uint8 (H, W, 3) RGB, to a grey uint8 (96, 96)."""
+    """Reduces an image, uint8 (H, W, 3) RGB, to a grey uint8 (96, 96)."""
     # the resize first: it makes the conversion nearly free
     return cv2.cvtColor(cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
 
 
-def find_twins(thumbnails: np.ndarray) -> np.ndarray:
+def find_near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
     """Finds pairs of thumbnails, uint8 (N, 96, 96), of one photograph; enough to connect every cluster.
 
     Returns:
@@ -52,11 +52,11 @@ def find_twins(thumbnails: np.ndarray) -> np.ndarray:
     _, first, kind = np.unique(flat[told], axis=0, return_index=True, return_inverse=True)
     repeated = [(int(told[first[k]]), int(row)) for row, k in zip(told, kind.ravel(), strict=True)]
     told = told[np.sort(first)]
-    pictures = thumbnails[told].astype(np.float32)
+    images = thumbnails[told].astype(np.float32)
 
     def same(proposal: list[int]) -> bool:
         one, other, turn = proposal
-        return agreement(pictures[one], turned(pictures[other], turn)) >= SAME
+        return agreement(images[one], turned(images[other], turn)) >= SAME
 
     proposals = propose(hash_bits(thumbnails[told])).tolist()
     with ThreadPoolExecutor(2) as pool:
@@ -89,7 +89,7 @@ def hash_bits(thumbnails: np.ndarray) -> np.ndarray:
     frequency, place = np.mgrid[0:LOW, 0:32]
     basis = np.cos(np.pi * frequency * (2 * place + 1) / 64)
     low = basis @ small @ basis.T
-    # flips and transposition of a picture are signs and transposition of its coefficients
+    # flips and transposition of an image are signs and transposition of its coefficients
     sign = (-1.0) ** np.arange(LOW)
     turns = []
     for turn in range(8):
@@ -114,11 +114,11 @@ def propose(bits: np.ndarray) -> np.ndarray:
     """
     count = len(bits)
     packed = np.packbits(bits, axis=2).view(np.uint64)[..., 0]
-    # about as many keys as pictures: buckets stay small however many there are
+    # about as many keys as images: buckets stay small however many there are
     width = int(np.clip(np.ceil(np.log2(count + 1)) + 1, 8, 24))
     rng, found = np.random.default_rng(0), [np.empty((0, 4), np.int64)]
     for _ in range(TABLES):
-        # bit 0 is the mean brightness, above the median in every picture
+        # bit 0 is the mean brightness, above the median in every image
         weights = np.zeros(LOW * LOW, np.int64)
         weights[rng.permutation(np.arange(1, LOW * LOW))[:width]] = 1 << np.arange(width)
         keys = bits @ weights

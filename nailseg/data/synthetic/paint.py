@@ -42,9 +42,9 @@ def paint_hand(
     shown = [number for number, limb in enumerate(limbs) if limb.nail is not None]
     nails = [paint_nail(rng, canvas, limbs[number], number, manicure, light) for number in shown]
 
-    def reduce(picture: np.ndarray) -> np.ndarray:
-        whole = np.zeros((*shape, *picture.shape[2:]), np.float32)
-        whole[top:bottom, left:right] = cv2.resize(picture, small, interpolation=cv2.INTER_AREA)
+    def reduce(image: np.ndarray) -> np.ndarray:
+        whole = np.zeros((*shape, *image.shape[2:]), np.float32)
+        whole[top:bottom, left:right] = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
         return whole
 
     parts = np.zeros((len(nails), *shape), np.float32)

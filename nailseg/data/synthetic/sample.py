@@ -23,7 +23,7 @@ SMALLEST = 16  # pixels a side
 _NAILS = (5, 2, 0, 6, 4, 5, 1, 6, 3, 5, 2, 6, 4, 5, 1, 6)
 # height and width in units of `size`: square more often than not
 _FORMATS = ((1, 1), (1, 1), (1, 1.25), (1, 1), (1.25, 1), (1, 1), (1, 1.5), (0.75, 1))
-# fewer pixels of a nail than this share of the picture are nobody's label
+# fewer pixels of a nail than this share of the image are nobody's label
 _LEAST_NAIL = 0.0005
 
 
@@ -47,7 +47,7 @@ def write_sample(folder: str | Path, count: int = 240, size: int = 256, seed: in
     """
     if count < 1 or size < SMALLEST or seed < 0:
         raise ConfigError(
-            f"--count {count}, --size {size}, --seed {seed}: expected 1 picture or more, of {SMALLEST} "
+            f"--count {count}, --size {size}, --seed {seed}: expected 1 image or more, of {SMALLEST} "
             "pixels or more, and a seed from 0 on."
         )
     folders = [Path(folder) / name for name in ("Images", "Masks")]
@@ -77,10 +77,10 @@ def write_sample(folder: str | Path, count: int = 240, size: int = 256, seed: in
 
 
 def draw_hand(rng: np.random.Generator, size: int, fingers: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draws one picture of `fingers` nails on one or two hands.
+    """Draws one image of `fingers` nails on one or two hands.
 
     Args:
-        rng: Source of every choice; the same state draws the same picture.
+        rng: Source of every choice; the same state draws the same image.
         size: Height and width in pixels; nails are at least about size / 25 wide.
         fingers: Nails to be seen, 0..10. More than five take two hands.
 

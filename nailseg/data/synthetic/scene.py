@@ -56,7 +56,7 @@ def unit_vectors(step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def window_of(low: np.ndarray, high: np.ndarray, size: tuple[int, ...]):
-    """A box's part of a picture: its slices, and float32 x (1, W) and y (H, 1) there; None if outside."""
+    """A box's part of an image: its slices, and float32 x (1, W) and y (H, 1) there; None if outside."""
     left, top = np.maximum(np.floor(low).astype(int), 0)
     right, bottom = np.minimum(np.ceil(high).astype(int), size[1::-1])
     if left >= right or top >= bottom:
@@ -78,7 +78,7 @@ def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     shares = {"plain": 0.25, "cloth": 0.22, "wood": 0.16, "lights": 0.17, "print": 0.1, "tiles": 0.1}
     kind = rng.choice(list(shares), p=list(shares.values()))
     size = height, width
-    picture = _gradient(rng, height, width)
+    image = _gradient(rng, height, width)
     y, x = np.mgrid[:height, :width].astype(np.float32)
     angle = rng.uniform(0, np.pi)
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
@@ -86,33 +86,33 @@ def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
         folds = sum(smooth_noise(rng, size, grain) * gain for grain, gain in ((60, 16), (25, 8), (2, 6)))
         thread = rng.uniform(1.0, 2.2)
         weave = np.sin(along * thread) * np.sin(across * thread) * rng.uniform(0, 9)
-        picture += (folds + weave)[..., None]
+        image += (folds + weave)[..., None]
     elif kind == "wood":
-        picture = picture * 0.35 + np.float32((150, 108, 72)) * np.float32(rng.uniform(0.35, 0.9))
+        image = image * 0.35 + np.float32((150, 108, 72)) * np.float32(rng.uniform(0.35, 0.9))
         warp = smooth_noise(rng, size, 70) * 14 + along * 0.06
-        picture *= (1 + 0.16 * np.sin((across + warp) * rng.uniform(0.1, 0.4)))[..., None]
-        picture += smooth_noise(rng, size, 3)[..., None] * 4
+        image *= (1 + 0.16 * np.sin((across + warp) * rng.uniform(0.1, 0.4)))[..., None]
+        image += smooth_noise(rng, size, 3)[..., None] * 4
     elif kind == "lights":
         for _ in range(int(rng.integers(8, 40))):
             center = (int(rng.integers(width)), int(rng.integers(height)))
-            color = polish_color(rng) if rng.random() < 0.6 else picture[center[1], center[0]] * 1.3
-            cv2.circle(picture, center, int(rng.integers(4, 40)), color.tolist(), -1, cv2.LINE_AA)
-        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(2, 12))
+            color = polish_color(rng) if rng.random() < 0.6 else image[center[1], center[0]] * 1.3
+            cv2.circle(image, center, int(rng.integers(4, 40)), color.tolist(), -1, cv2.LINE_AA)
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(2, 12))
     elif kind == "print":
         step = rng.uniform(7, 16)
         lines = (across % step < step * 0.4) & (smooth_noise(rng, size, 4) > -0.3)
-        picture = picture * 0.2 + 190 - lines[..., None] * np.float32(rng.uniform(40, 150))
+        image = image * 0.2 + 190 - lines[..., None] * np.float32(rng.uniform(40, 150))
     elif kind == "tiles":
         step = rng.uniform(18, 70)
         checks = ((along // step + across // step) % 2) * (rng.random() < 0.5)
         seams = (along % step < 2) | (across % step < 2)
-        picture += (checks * rng.uniform(-50, 50) - seams * rng.uniform(10, 60))[..., None]
-    return np.clip(picture, 0, 255).astype(np.float32)
+        image += (checks * rng.uniform(-50, 50) - seams * rng.uniform(10, 60))[..., None]
+    return np.clip(image, 0, 255).astype(np.float32)
 
 
-def scatter_objects(rng: np.random.Generator, picture: np.ndarray, lures: list[np.ndarray], light: Light):
+def scatter_objects(rng: np.random.Generator, image: np.ndarray, lures: list[np.ndarray], light: Light):
     """Puts sweets, petals, buttons and bottles about, many in the colours of skin and polish. In place."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     size = min(height, width)
     for _ in range(int(rng.choice([0, 1, 4], p=[0.45, 0.35, 0.2]) + rng.integers(0, 2))):
         color = lures[rng.integers(len(lures))] if rng.random() < 0.5 else polish_color(rng)
@@ -123,12 +123,10 @@ def scatter_objects(rng: np.random.Generator, picture: np.ndarray, lures: list[n
         if rng.random() < 0.12:  # a bottle, a book, a cushion
             radius, kind = size * rng.uniform(0.15, 0.35), "box"
         angle = rng.uniform(0, np.pi)
-        _object(rng, picture, kind, center, radius, stretch, angle, color * rng.normal(1, 0.08), light)
+        _object(rng, image, kind, center, radius, stretch, angle, color * rng.normal(1, 0.08), light)
 
 
-def _object(
-    rng, picture, kind: str, center, radius: float, stretch: float, angle: float, color, light: Light
-):
+def _object(rng, image, kind: str, center, radius: float, stretch: float, angle: float, color, light: Light):
     """One shaded thing with a shadow and perhaps a highlight."""
     t = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     squareness = rng.uniform(0.15, 0.45)
@@ -139,7 +137,7 @@ def _object(
         y *= 1 - 0.6 * (x / radius)
     points = np.stack([x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)], 1)
     reach = int(radius * 1.8) + 4
-    found = window_of(np.floor(center) - reach, np.floor(center) + reach, picture.shape)
+    found = window_of(np.floor(center) - reach, np.floor(center) + reach, image.shape)
     if found is None:
         return
     window, x, y = found
@@ -151,25 +149,25 @@ def _object(
     shade = light.ambient + (1 - light.ambient) * np.clip(facing, 0, 1) / max(lz, 0.6)
     offset = np.float32([[1, 0, -lx * radius * 0.35], [0, 1, -ly * radius * 0.35]])
     shadow = cv2.warpAffine(cv2.GaussianBlur(alpha, (0, 0), radius * 0.2 + 0.5), offset, alpha.shape[::-1])
-    target = picture[window]
+    target = image[window]
     target *= (1 - 0.4 * shadow * (1 - alpha))[..., None]
     shiny = np.clip((facing - 0.93) / 0.07, 0, 1) * rng.choice([0, 60, 120])
     target += alpha[..., None] * (np.clip(color, 0, 255) * shade[..., None] + shiny[..., None] - target)
 
 
-def cast_shadow(rng: np.random.Generator, picture: np.ndarray, cover: np.ndarray, light: Light) -> None:
-    """Darkens the picture where a hand of this cover keeps the light away. In place."""
+def cast_shadow(rng: np.random.Generator, image: np.ndarray, cover: np.ndarray, light: Light) -> None:
+    """Darkens the image where a hand of this cover keeps the light away. In place."""
     size = min(cover.shape)
     far = size * rng.uniform(0.02, 0.12)
     offset = np.float32([[1, 0, -light.direction[0] * far], [0, 1, -light.direction[1] * far]])
     soft = cv2.GaussianBlur(cover, (0, 0), size * rng.uniform(0.008, 0.04))
     shadow = cv2.warpAffine(soft, offset, cover.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
-    picture *= (1 - shadow * np.float32(rng.uniform(0.1, 0.65)))[..., None]
+    image *= (1 - shadow * np.float32(rng.uniform(0.1, 0.65)))[..., None]
 
 
-def photograph(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
+def photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """Uneven light, exposure, colour cast, blur and noise of a camera. uint8 (H, W, 3)."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     y, x = np.mgrid[-0.5 : 0.5 : height * 1j, -0.5 : 0.5 : width * 1j].astype(np.float32)
     slope = rng.normal(0, 0.22, 2)
     field = 1 + slope[0] * x + slope[1] * y - rng.uniform(0, 0.5) * (x * x + y * y)
@@ -178,18 +176,18 @@ def photograph(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
         edge = (x * np.cos(angle) + y * np.sin(angle) - rng.uniform(-0.3, 0.3)) * rng.uniform(8, 60)
         field *= 1 - rng.uniform(0.2, 0.45) * np.clip(edge + 0.5, 0, 1)
     gain = np.clip(rng.normal(0.95, 0.12), 0.6, 1.2) * rng.normal(1, 0.04, 3)
-    picture = picture * field[..., None] * np.float32(gain)
+    image = image * field[..., None] * np.float32(gain)
     if rng.random() < 0.6:
-        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 1.1))
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.1))
     grain = rng.standard_normal((height, width, 3), np.float32)
-    picture += grain * np.float32(rng.gamma(2.0, 1.8))
+    image += grain * np.float32(rng.gamma(2.0, 1.8))
     contrast = rng.uniform(0.85, 1.15)
-    picture = (picture - 118) * contrast + 118
+    image = (image - 118) * contrast + 118
     # highlights are compressed rather than cut off, as in every camera
-    picture = np.where(picture > 200, 255 - 55 * np.exp((200 - picture) / 55), picture)
+    image = np.where(image > 200, 255 - 55 * np.exp((200 - image) / 55), image)
     if rng.random() < 0.03:
-        picture[:] = picture.mean(axis=2, keepdims=True)
-    return np.clip(np.round(picture), 0, 255).astype(np.uint8)
+        image[:] = image.mean(axis=2, keepdims=True)
+    return np.clip(np.round(image), 0, 255).astype(np.uint8)
 
 
 def smooth_noise(rng: np.random.Generator, size: tuple[int, int], grain: float) -> np.ndarray:

@@ -11,11 +11,11 @@ from nailseg.data.io.headers import read_header
 from nailseg.data.io.images import MAX_PIXELS, read_bytes, read_mask
 from nailseg.data.manifest import write_manifest
 from nailseg.data.validation.scan import ENDINGS
-from nailseg.data.validation.validate import Inspection
+from nailseg.data.validation.validate import ValidationResult
 from nailseg.errors import DataError, OutputError
 
 
-def write_clean(seen: Inspection, folder: str | Path, max_pixels: int = MAX_PIXELS) -> Path:
+def write_clean(seen: ValidationResult, folder: str | Path, max_pixels: int = MAX_PIXELS) -> Path:
     """Copies the checked rows that no fault names; the old files stay as they are.
 
     Images are copied byte for byte, under an ending that fits. Masks become upright 8-bit PNGs of class

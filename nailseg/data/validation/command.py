@@ -13,9 +13,9 @@ from nailseg.data.manifest import load_manifest
 from nailseg.data.options import valid_class_names
 from nailseg.data.validation.clean_copy import write_clean
 from nailseg.data.validation.contact_sheet import draw_sheet
-from nailseg.data.validation.issues import list_faults, write_rest
+from nailseg.data.validation.issues import format_issues, write_remaining
 from nailseg.data.validation.statistics import as_table, fingerprint
-from nailseg.data.validation.validate import FIT_SPLITS, Inspection, inspect_rows
+from nailseg.data.validation.validate import FIT_SPLITS, ValidationResult, validate_rows
 from nailseg.errors import ConfigError, OutputError
 from nailseg.imaging.overlay import write_png
 
@@ -23,7 +23,7 @@ NEEDED = {"fit": FIT_SPLITS, "validate": ("val",), "test": ("test",)}
 NOT_FOUND_OUT = "expected one reading of all masks, found several: see the faults"
 
 
-def check_csv(
+def validate_dataset(
     csv: str,
     root: str | None = None,
     classes: Sequence[str] = ("background", "nail"),
@@ -49,7 +49,7 @@ def check_csv(
         as_json: print JSON instead of text.
         clean: a new folder for a clean copy.
         sheet: a new PNG for the contact sheet.
-        max_pixels: limit on a picture's height times width.
+        max_pixels: limit on an image's height times width.
 
     Returns:
         0 clean or odd only, 1 faults.
@@ -66,7 +66,7 @@ def check_csv(
     if command == "fit" and manifest.select("test"):
         needed = (*needed, "test")
     names = valid_class_names(classes)
-    seen = inspect_rows(
+    seen = validate_rows(
         manifest, names, mask_values, needed, max_pixels=max_pixels, allow=allow, skip_bad=skip_bad
     )
     told = fingerprint(seen.findings, seen.values) if seen.values else {}
@@ -78,7 +78,7 @@ def check_csv(
     return int(bool(seen.faults))
 
 
-def _plain(seen: Inspection, told: dict[str, Any], allow: Sequence[str]) -> dict[str, Any]:
+def _plain(seen: ValidationResult, told: dict[str, Any], allow: Sequence[str]) -> dict[str, Any]:
     return {
         "csv": str(seen.manifest.csv),
         "checked": list(seen.checked),
@@ -92,14 +92,14 @@ def _plain(seen: Inspection, told: dict[str, Any], allow: Sequence[str]) -> dict
     }
 
 
-def _text(seen: Inspection, told: dict[str, Any]) -> str:
+def _text(seen: ValidationResult, told: dict[str, Any]) -> str:
     parts = [f"masks: {seen.values.describe() if seen.values else NOT_FOUND_OUT}", *seen.manifest.notes]
     if told:
         parts.append("\n" + as_table(told) + "\n")
     for title, faults in (("left out", seen.left_out), ("odd", seen.odd), ("faults", seen.faults)):
         if faults:
-            parts.append(f"{title}: {len(faults)}\n{list_faults(faults)}")
-            rest = write_rest(faults)
+            parts.append(f"{title}: {len(faults)}\n{format_issues(faults)}")
+            rest = write_remaining(faults)
             if rest:
                 parts.append(f"All of them: {rest}")
     if not seen.faults:

@@ -1,4 +1,4 @@
-"""A data set as one picture: outlines over thumbnails, worst suspects first."""
+"""A data set as one image: outlines over thumbnails, worst suspects first."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 
 from nailseg.data.io.images import MAX_PIXELS, read_image, read_mask
-from nailseg.data.validation.scan import Finding
+from nailseg.data.validation.scan import ScanResult
 from nailseg.data.validation.statistics import count_nails, foreground_share
-from nailseg.data.validation.validate import Inspection
+from nailseg.data.validation.validate import ValidationResult
 from nailseg.errors import DataError
 from nailseg.imaging.overlay import contact_sheet, overlay, side_by_side
 
@@ -17,7 +17,7 @@ TEXT = 34
 PER_ROW = 6
 
 
-def suspects(seen: Inspection) -> list[tuple[Finding, str]]:
+def suspects(seen: ValidationResult) -> list[tuple[ScanResult, str]]:
     """Rows with a word on each: faults, then oddities, then the least usual ones.
 
     Unusual is how far, in robust standard deviations, the foreground's logarithm and the number of nails lie
@@ -47,7 +47,7 @@ def suspects(seen: Inspection) -> list[tuple[Finding, str]]:
     return ordered
 
 
-def draw_sheet(seen: Inspection, count: int = 48, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def draw_sheet(seen: ValidationResult, count: int = 48, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Draws the first `count` suspects, 6 in a row; uint8 (H, W, 3), RGB."""
     tiles = [_tile(seen, finding, word, max_pixels) for finding, word in suspects(seen)[:count]]
     if not tiles:
@@ -56,7 +56,7 @@ def draw_sheet(seen: Inspection, count: int = 48, max_pixels: int = MAX_PIXELS) 
     return contact_sheet([side_by_side(row) for row in rows])
 
 
-def _tile(seen: Inspection, finding: Finding, word: str, max_pixels: int) -> np.ndarray:
+def _tile(seen: ValidationResult, finding: ScanResult, word: str, max_pixels: int) -> np.ndarray:
     tile = np.full((TILE + TEXT, TILE, 3), 255, np.uint8)
     row, manifest = finding.row, seen.manifest
     try:

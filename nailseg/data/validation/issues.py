@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nailseg.errors import ConfigError, DataError
 
-FAULTS = {
+ERRORS = {
     "missing-path": "a row names no image",
     "path-outside": "a path is absolute, has .., or is a link out of the data root",
     "doubled-row": "an image stands in two rows",
@@ -21,7 +21,7 @@ FAULTS = {
     "missing-file": "the CSV names a file that is not there, or that may not be opened",
     "not-a-file": "a folder (or something else that is no plain file) in a file's place",
     "empty-file": "zero bytes",
-    "unreadable": "truncated or damaged, or no picture format that is read here",
+    "unreadable": "truncated or damaged, or no image format that is read here",
     "many-frames": "an animation or a file of several pages",
     "too-large": "more pixels than the limit, said by the header before anything is decoded",
     "image-form": "decodes, but its values have no sure meaning as colours (float, 12 bits in 16, Lab)",
@@ -33,7 +33,7 @@ FAULTS = {
     "mask-values": "values or colours that belong to no class",
     "mask-mixed": "masks that read as 0/255 and masks that read as 0/1 in one set",
     "mask-full": "two classes: nothing but foreground",
-    "mask-inverted": "two classes: foreground on most of the picture and of its edge",
+    "mask-inverted": "two classes: foreground on most of the image and of its edge",
     "split-empty": "a split that the command needs has no row",
     "no-foreground": "a split that the command needs has nothing but background",
     "class-missing": "a class without a single pixel",
@@ -44,7 +44,7 @@ FAULTS = {
     "twin-split": "mirrored, turned, re-compressed or slightly cropped copies in two splits",
 }
 """Code -> what it means."""
-ODDITIES = {
+WARNINGS = {
     "mask-empty": "nothing but background",
     "mask-jpeg": "a lossy file, read at > 127",
     "mask-grey": "grey edges, read at > 127",
@@ -57,10 +57,10 @@ ODDITIES = {
 """The same for what stops nothing; the masks among them are in forms that read without doubt."""
 _USABLE = """mis-named orientation-mismatch mask-full mask-inverted split-empty no-foreground class-missing
 class-one-split doubled-image group-split image-split twin-split"""
-UNUSABLE = frozenset(FAULTS) - set(_USABLE.split())
+UNUSABLE = frozenset(ERRORS) - set(_USABLE.split())
 """A row with one of these is left out when the code is allowed: there is nothing to train or measure on."""
 
-IMPORT_FAULTS = {"label-form": "a label that cannot be used: class, outline, run lengths, size, split"}
+IMPORT_ERRORS = {"label-form": "a label that cannot be used: class, outline, run lengths, size, split"}
 """The same for what only `nailseg import` can meet."""
 
 LINES_PER_CODE = 20
@@ -68,7 +68,7 @@ LINES_PER_CODE = 20
 
 
 @dataclass(frozen=True)
-class Fault:
+class Issue:
     """One thing that is wrong."""
 
     code: str  # one of the codes listed in this module
@@ -80,35 +80,35 @@ class Fault:
         return f"{self.file}: {self.message}. {self.fix}"
 
 
-class FaultError(DataError):
+class IssueError(DataError):
     """A `DataError` about one file, which still knows its code."""
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: Issue) -> None:
         super().__init__(str(fault))
         self.fault = fault
 
-    def __reduce__(self) -> tuple[type[FaultError], tuple[Fault]]:
+    def __reduce__(self) -> tuple[type[IssueError], tuple[Issue]]:
         # the default would hand the text to __init__ when the error comes back from a worker process
-        return FaultError, (self.fault,)
+        return IssueError, (self.fault,)
 
 
-class DataFaults(DataError):
+class DataIssuesError(DataError):
     """Everything that is wrong with a data set, said once.
 
     Attributes:
         faults: all of them, including those beyond the twenty per kind that the message lists.
     """
 
-    def __init__(self, csv: str, faults: Sequence[Fault], rest: str | None = None) -> None:
+    def __init__(self, csv: str, faults: Sequence[Issue], rest: str | None = None) -> None:
         files = len({fault.file for fault in faults})
         super().__init__(
             f"{csv}: expected data without faults, found {len(faults)} in {files} files or splits:\n"
-            f"{list_faults(faults)}" + (f"\nAll of them: {rest}" if rest else "")
+            f"{format_issues(faults)}" + (f"\nAll of them: {rest}" if rest else "")
         )
         self.csv, self.faults, self.rest = csv, tuple(faults), rest
 
-    def __reduce__(self) -> tuple[type[DataFaults], tuple[str, tuple[Fault, ...], str | None]]:
-        return DataFaults, (self.csv, self.faults, self.rest)
+    def __reduce__(self) -> tuple[type[DataIssuesError], tuple[str, tuple[Issue, ...], str | None]]:
+        return DataIssuesError, (self.csv, self.faults, self.rest)
 
 
 def check_codes(codes: Iterable[str]) -> frozenset[str]:
@@ -118,16 +118,16 @@ def check_codes(codes: Iterable[str]) -> frozenset[str]:
         ConfigError: one that does not exist, or `split-empty`: no command can do without rows.
     """
     allowed = frozenset(codes)
-    wrong = sorted((allowed - FAULTS.keys() - ODDITIES.keys()) | allowed & {"split-empty"})
+    wrong = sorted((allowed - ERRORS.keys() - WARNINGS.keys()) | allowed & {"split-empty"})
     if wrong:
         raise ConfigError(
-            f"allow: expected codes of {', '.join(sorted(FAULTS.keys() - {'split-empty'}))}; "
+            f"allow: expected codes of {', '.join(sorted(ERRORS.keys() - {'split-empty'}))}; "
             f"found {', '.join(wrong)}. Copy the code from nailseg check."
         )
     return allowed
 
 
-def write_rest(faults: Sequence[Fault]) -> str | None:
+def write_remaining(faults: Sequence[Issue]) -> str | None:
     """Writes all faults to a new temporary file where a message would cut them; its path, None if not."""
     kinds = [fault.code for fault in faults]
     if all(kinds.count(code) <= LINES_PER_CODE for code in set(kinds)):
@@ -136,18 +136,18 @@ def write_rest(faults: Sequence[Fault]) -> str | None:
     with tempfile.NamedTemporaryFile(
         "w", prefix="nailseg-faults-", suffix=".txt", delete=False, encoding="utf-8"
     ) as file:
-        file.write(list_faults(faults, len(faults)) + "\n")
+        file.write(format_issues(faults, len(faults)) + "\n")
     return str(Path(file.name))
 
 
-def refuse(code: str, file: object, message: str, fix: str) -> FaultError:
+def refuse(code: str, file: object, message: str, fix: str) -> IssueError:
     """Builds the exception for one fault: `raise refuse(...)`."""
-    return FaultError(Fault(code, str(file), message, fix))
+    return IssueError(Issue(code, str(file), message, fix))
 
 
-def list_faults(faults: Iterable[Fault], lines_per_code: int = LINES_PER_CODE) -> str:
+def format_issues(faults: Iterable[Issue], lines_per_code: int = LINES_PER_CODE) -> str:
     """Writes faults grouped by code, at most `lines_per_code` of each kind, and how many more there are."""
-    by_code: dict[str, list[Fault]] = {}
+    by_code: dict[str, list[Issue]] = {}
     for fault in faults:
         by_code.setdefault(fault.code, []).append(fault)
     lines: list[str] = []

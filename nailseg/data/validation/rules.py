@@ -8,21 +8,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from nailseg.data.manifest import Row, splits_of_groups
-from nailseg.data.mask_encoding import MaskValues
+from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.mask_inference import MaskContent, classes_of, foreground_of
 from nailseg.data.splitting.assign import SPLITS
-from nailseg.data.splitting.near_duplicates import find_twins
-from nailseg.data.validation.issues import ODDITIES, Fault
-from nailseg.data.validation.scan import Finding
+from nailseg.data.splitting.near_duplicates import find_near_duplicates
+from nailseg.data.validation.issues import WARNINGS, Issue
+from nailseg.data.validation.scan import ScanResult
 
 MOST = 0.5
-"""Foreground on more of a picture and of its edge is background by another name."""
+"""Foreground on more of an image and of its edge is background by another name."""
 FEW = {"train": 20, "val": 5, "test": 5}
 """With fewer rows a split is odd: nothing is learnt, or a figure means little."""
 SPLIT_ANEW = "Split anew with nailseg index, or leave these rows out (--skip-bad)."
 
 
-def judge_forms(findings: Sequence[Finding], values: MaskValues) -> tuple[list[Fault], list[Fault]]:
+def check_encodings(findings: Sequence[ScanResult], values: MaskEncoding) -> tuple[list[Issue], list[Issue]]:
     """Faults and oddities of single masks, whose values all mean a class."""
     faults, odd = [], []
     for finding in findings:
@@ -34,30 +34,30 @@ def judge_forms(findings: Sequence[Finding], values: MaskValues) -> tuple[list[F
         foreground = foreground_of(by_class)
         if not foreground:
             message = "expected some foreground, found none"
-            odd.append(Fault("mask-empty", content.file, message, "Fine if the picture shows none."))
+            odd.append(Issue("mask-empty", content.file, message, "Fine if the image shows none."))
         elif len(values.class_names) == 2:
-            # with more classes, pictures without background are common
+            # with more classes, images without background are common
             share, around = (foreground_of(each) / max(each.total(), 1) for each in (by_class, edge))
             if not by_class[0] and share == 1:
                 message = f"expected some {values.class_names[0]}, found foreground only"
                 fix = "Redraw it, or take the row out of the CSV."
-                faults.append(Fault("mask-full", content.file, message, fix))
+                faults.append(Issue("mask-full", content.file, message, fix))
             elif share > MOST and around > MOST:
-                message = "expected foreground on less than half of the picture, found it on "
+                message = "expected foreground on less than half of the image, found it on "
                 message += f"{share:.0%}, and on {around:.0%} of its edge"
                 fix = "Invert the mask, or say what the values mean (--data.mask_values)."
-                faults.append(Fault("mask-inverted", content.file, message, fix))
+                faults.append(Issue("mask-inverted", content.file, message, fix))
         grey = values.smooth and not content.lossy and not content.counts.keys() <= {0, 255}
         code = "mask-grey" if grey else f"mask-{finding.form}"
-        if code in ODDITIES and not values.colours:
-            message = f"expected an 8-bit grey PNG, found {ODDITIES[code]}"
-            odd.append(Fault(code, content.file, message, "nailseg check --write-clean writes plain copies."))
+        if code in WARNINGS and not values.colours:
+            message = f"expected an 8-bit grey PNG, found {WARNINGS[code]}"
+            odd.append(Issue(code, content.file, message, "nailseg check --write-clean writes plain copies."))
     return faults, odd
 
 
-def judge_splits(
-    findings: Sequence[Finding], values: MaskValues, splits: Sequence[str]
-) -> tuple[list[Fault], list[Fault]]:
+def check_splits(
+    findings: Sequence[ScanResult], values: MaskEncoding, splits: Sequence[str]
+) -> tuple[list[Issue], list[Issue]]:
     """Faults and oddities of those splits of which every mask could be read."""
     pixels = {split: Counter[int]() for split in splits}
     rows = Counter(finding.row.split for finding in findings)
@@ -67,7 +67,7 @@ def judge_splits(
     bare = [split for split in splits if not foreground_of(pixels[split])]
     fix = "Check the masks and --data.mask_values"
     message = "expected masks with something but background, found none"
-    faults = [Fault("no-foreground", split, message, f"{fix}.") for split in bare]
+    faults = [Issue("no-foreground", split, message, f"{fix}.") for split in bare]
     # a class of two that lacks is `no-foreground` or `mask-full` already
     for index, name in enumerate(values.class_names if not bare and len(values.class_names) > 2 else ()):
         having = [split for split in splits if pixels[split][index]]
@@ -75,19 +75,19 @@ def judge_splits(
             continue
         if not having:
             message = f"expected pixels of class {name}, found none in {', '.join(splits)}"
-            faults.append(Fault("class-missing", name, message, f"{fix}, or shorten --data.classes."))
+            faults.append(Issue("class-missing", name, message, f"{fix}, or shorten --data.classes."))
         elif len(having) == 1:
             message = f"expected class {name} in every split, found it in {having[0]} only"
-            faults.append(Fault("class-one-split", name, message, "Split anew with nailseg index."))
+            faults.append(Issue("class-one-split", name, message, "Split anew with nailseg index."))
     odd = []
     for split in splits:
         if rows[split] < FEW[split]:
             message = f"expected {FEW[split]} rows or more, found {rows[split]}"
-            odd.append(Fault("few-rows", split, message, "Add pictures, or read the figures with care."))
+            odd.append(Issue("few-rows", split, message, "Add images, or read the figures with care."))
     return faults, odd
 
 
-def find_pairs(findings: Sequence[Finding]) -> list[tuple[str, str, str]]:
+def find_pairs(findings: Sequence[ScanResult]) -> list[tuple[str, str, str]]:
     """Images that are the same or nearly.
 
     Returns:
@@ -103,14 +103,14 @@ def find_pairs(findings: Sequence[Finding]) -> list[tuple[str, str, str]]:
     shown = [(f.row.image, f.thumbnail) for f in findings if f.thumbnail is not None]
     if len(shown) > 1:
         known = {(one, other) for _, one, other in pairs}
-        for one, other in find_twins(np.stack([small for _, small in shown])).tolist():
+        for one, other in find_near_duplicates(np.stack([small for _, small in shown])).tolist():
             names = shown[one][0], shown[other][0]
             if names not in known:
                 pairs.append(("twin-split", *names))
     return pairs
 
 
-def judge_pairs(pairs: Sequence[tuple[str, str, str]], splits: dict[str, str]) -> list[Fault]:
+def check_pairs(pairs: Sequence[tuple[str, str, str]], splits: dict[str, str]) -> list[Issue]:
     """Faults of `find_pairs`, named after the row nearer to training: what measures should stay.
 
     Images that are not in `splits` (image -> split) are passed over.
@@ -122,19 +122,19 @@ def judge_pairs(pairs: Sequence[tuple[str, str, str]], splits: dict[str, str]) -
         if splits[one] == splits[other]:
             if code == "image-split":
                 message = f"expected each image once, found the same bytes as {one}"
-                faults.append(Fault("doubled-image", other, message, "Delete one of the two rows."))
+                faults.append(Issue("doubled-image", other, message, "Delete one of the two rows."))
             continue
         learnt, measured = sorted((one, other), key=lambda image: SPLITS.index(splits[image]))
-        what = "the same picture" if code == "image-split" else "a near twin"
+        what = "the same image" if code == "image-split" else "a near twin"
         message = (
-            f"expected a {splits[learnt]} picture that no other split has, "
+            f"expected a {splits[learnt]} image that no other split has, "
             f"found {what} in {splits[measured]}: {measured}"
         )
-        faults.append(Fault(code, learnt, message, SPLIT_ANEW))
+        faults.append(Issue(code, learnt, message, SPLIT_ANEW))
     return faults
 
 
-def judge_groups(rows: Sequence[Row]) -> list[Fault]:
+def check_groups(rows: Sequence[Row]) -> list[Issue]:
     """Groups in several splits, one fault per row that is not on the side nearest to the test."""
     found = splits_of_groups(rows)
     faults = []
@@ -142,5 +142,5 @@ def judge_groups(rows: Sequence[Row]) -> list[Fault]:
         last = max(found[row.group], key=SPLITS.index)
         if row.split != last:
             message = f"expected group {row.group} in one split, found it in {row.split} and {last}"
-            faults.append(Fault("group-split", row.image, message, SPLIT_ANEW))
+            faults.append(Issue("group-split", row.image, message, SPLIT_ANEW))
     return faults

@@ -21,7 +21,7 @@ from nailseg.data.manifest import Manifest, Row
 from nailseg.data.mask_encoding import THRESHOLD, Value, pack_colours
 from nailseg.data.mask_inference import MaskContent, count_values
 from nailseg.data.splitting.near_duplicates import thumbnail
-from nailseg.data.validation.issues import Fault, FaultError
+from nailseg.data.validation.issues import Issue, IssueError
 
 ENDINGS = {".jpg": "jpeg", ".jpeg": "jpeg", ".tif": "tiff", ".tiff": "tiff"}
 FORMATS = ("jpeg", "png", "webp", "bmp", "tiff")
@@ -30,11 +30,11 @@ MAX_PARTS = 16
 
 
 @dataclass(frozen=True)
-class Finding:
+class ScanResult:
     """What one row's files gave."""
 
     row: Row
-    faults: tuple[Fault, ...] = ()  # what is wrong with its files, none where they were not needed
+    faults: tuple[Issue, ...] = ()  # what is wrong with its files, none where they were not needed
     size: tuple[int, int] | None = None  # height and width of the upright image
     content: MaskContent | None = None  # values of the mask
     form: str = "plain"  # how the mask is stored: plain, or jpeg, palette, rgb, alpha, 16-bit
@@ -55,7 +55,7 @@ def in_threads(work: Callable, jobs: Sequence, what: str, progress: bool, worker
         yield from tqdm(pool.map(work, jobs), total=len(jobs), **bar)
 
 
-def look_at(manifest: Manifest, row: Row, needed: bool, colours: bool, max_pixels: int) -> Finding:
+def scan_row(manifest: Manifest, row: Row, needed: bool, colours: bool, max_pixels: int) -> ScanResult:
     """Decodes a row's files.
 
     Args:
@@ -63,9 +63,9 @@ def look_at(manifest: Manifest, row: Row, needed: bool, colours: bool, max_pixel
         row: the row.
         needed: False: only the mask's values count, and nothing is wrong with anything.
         colours: the mask's palettes are read as colours.
-        max_pixels: limit on a picture's height times width.
+        max_pixels: limit on an image's height times width.
     """
-    faults: list[Fault] = []
+    faults: list[Issue] = []
     found: dict[str, Any] = {}
     turn = 1
     if needed:
@@ -78,12 +78,12 @@ def look_at(manifest: Manifest, row: Row, needed: bool, colours: bool, max_pixel
             found["size"] = image.shape[:2]
             found["digest"] = hashlib.blake2b(data, digest_size=16).digest()
             found["thumbnail"] = thumbnail(image)
-        except FaultError as error:
+        except IssueError as error:
             faults.append(_relative(error.fault, row.image, manifest))
     if row.mask is None:
         message = "expected a mask, found none in the CSV"
-        faults.append(Fault("no-mask", row.image, message, "Name it, or drop the row."))
-        return Finding(row, tuple(faults) if needed else (), **found)
+        faults.append(Issue("no-mask", row.image, message, "Name it, or drop the row."))
+        return ScanResult(row, tuple(faults) if needed else (), **found)
     try:
         data = read_bytes(manifest.path(row.mask))
         raw, lossy = decode_mask_values(data, row.mask, max_pixels, colours)
@@ -97,17 +97,17 @@ def look_at(manifest: Manifest, row: Row, needed: bool, colours: bool, max_pixel
             found["parts"] = _count_parts(raw, content)
             if "size" in found:
                 faults.extend(_compare(row, found["size"], raw.shape[:2], turn, header.orientation))
-    except FaultError as error:
+    except IssueError as error:
         faults.append(_relative(error.fault, row.mask, manifest))
-    return Finding(row, tuple(faults) if needed else (), **found)
+    return ScanResult(row, tuple(faults) if needed else (), **found)
 
 
-def _relative(fault: Fault, file: str, manifest: Manifest) -> Fault:
+def _relative(fault: Issue, file: str, manifest: Manifest) -> Issue:
     """The CSV's name for the file: short, and the one a person searches for."""
     fix = fault.fix
     if fault.code == "missing-file":
         fix = _likely_meant(manifest.path(file)) or fix
-    return Fault(fault.code, file, fault.message, fix)
+    return Issue(fault.code, file, fault.message, fix)
 
 
 def _likely_meant(path: Path) -> str | None:
@@ -120,13 +120,13 @@ def _likely_meant(path: Path) -> str | None:
     return f"{near[0]} lies beside it: correct the CSV." if near else None
 
 
-def _mis_named(file: str, header: Header) -> list[Fault]:
+def _mis_named(file: str, header: Header) -> list[Issue]:
     ending = PurePosixPath(file).suffix.lower()
     said = ENDINGS.get(ending, ending[1:])
     if said not in FORMATS or said == header.kind:
         return []
     message = f"expected {said} as the ending says, found {header.kind}"
-    return [Fault("mis-named", file, message, "Rename it: other programs will trip over it.")]
+    return [Issue("mis-named", file, message, "Rename it: other programs will trip over it.")]
 
 
 def _form(header: Header) -> str:
@@ -154,7 +154,7 @@ def _parts(region: np.ndarray) -> int:
 
 def _compare(
     row: Row, size: tuple[int, int], mask_size: tuple[int, ...], turn: int, mask_turn: int
-) -> list[Fault]:
+) -> list[Issue]:
     """Size and orientation of the two against each other."""
     mask = row.mask or ""
     if size != mask_size:
@@ -163,10 +163,10 @@ def _compare(
         fix = "Pair it with the right image, or export the mask at the image's size."
         if size == mask_size[::-1]:
             fix = "One of the two is turned: their EXIF tags differ; remove the tag or turn the mask."
-        return [Fault("size-mismatch", mask, message, fix)]
-    # a quarter turn of an oblong picture would show in the sizes
+        return [Issue("size-mismatch", mask, message, fix)]
+    # a quarter turn of an oblong image would show in the sizes
     if turn == mask_turn or ((turn >= 5) != (mask_turn >= 5) and size[0] != size[1]):
         return []
     message = f"expected the EXIF orientation of {row.image}, {turn}; found {mask_turn}"
     fix = "Look whether they fit; save both upright without the tag."
-    return [Fault("orientation-mismatch", mask, message, fix)]
+    return [Issue("orientation-mismatch", mask, message, fix)]

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from nailseg.data.manifest import Row, folder_of
-from nailseg.data.mask_encoding import MaskValues
+from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.mask_inference import classes_of, foreground_of
-from nailseg.data.validation.scan import Finding
+from nailseg.data.validation.scan import ScanResult
 
 LINES = 20
 """More folders or groups are in the JSON only."""
 
 
-def foreground_share(finding: Finding, values: MaskValues) -> float:
+def foreground_share(finding: ScanResult, values: MaskEncoding) -> float:
     """Share of a mask's counted pixels that are not background, 0..1; nan where no pixel counts."""
     if finding.content is None:
         return float("nan")
@@ -28,7 +28,7 @@ def foreground_share(finding: Finding, values: MaskValues) -> float:
     return foreground / (foreground + by_class[0]) if foreground + by_class[0] else float("nan")
 
 
-def count_nails(finding: Finding, values: MaskValues) -> int:
+def count_nails(finding: ScanResult, values: MaskEncoding) -> int:
     """Connected components of foreground in a mask."""
     lossy = finding.content is not None and finding.content.lossy
     return sum(
@@ -36,15 +36,15 @@ def count_nails(finding: Finding, values: MaskValues) -> int:
     )
 
 
-def fingerprint(findings: Sequence[Finding], values: MaskValues) -> dict[str, dict[str, dict[str, Any]]]:
+def fingerprint(findings: Sequence[ScanResult], values: MaskEncoding) -> dict[str, dict[str, dict[str, Any]]]:
     """Numbers of a set's checked rows in plain values, for JSON.
 
     Returns:
         `split`, `folder` and `group` (those of two rows or more); in each, per name: `images`; `sizes`,
-        images per "width x height"; `foreground`, mean share of the pictures' areas; `nails`, a picture's
+        images per "width x height"; `foreground`, mean share of the images' areas; `nails`, an image's
         mean, with `nails_min` and `nails_max`.
     """
-    members: dict[str, dict[str, list[Finding]]] = {"split": {}, "folder": {}, "group": {}}
+    members: dict[str, dict[str, list[ScanResult]]] = {"split": {}, "folder": {}, "group": {}}
     for finding in findings:
         if finding.size is not None and finding.content is not None:
             row = finding.row
@@ -58,7 +58,7 @@ def fingerprint(findings: Sequence[Finding], values: MaskValues) -> dict[str, di
     }
 
 
-def _describe(findings: Sequence[Finding], values: MaskValues) -> dict[str, Any]:
+def _describe(findings: Sequence[ScanResult], values: MaskEncoding) -> dict[str, Any]:
     sizes = Counter(finding.size for finding in findings if finding.size is not None)
     nails = [count_nails(finding, values) for finding in findings]
     shares = [foreground_share(finding, values) for finding in findings]

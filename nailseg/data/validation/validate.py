@@ -9,11 +9,18 @@ from typing import Any
 
 from nailseg.data.io.images import MAX_PIXELS
 from nailseg.data.manifest import Manifest, Row
-from nailseg.data.mask_encoding import MaskValues
+from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.mask_inference import check_values, classes_of, foreground_of, resolve
-from nailseg.data.validation.issues import UNUSABLE, DataFaults, Fault, check_codes, list_faults, write_rest
-from nailseg.data.validation.rules import find_pairs, judge_forms, judge_groups, judge_pairs, judge_splits
-from nailseg.data.validation.scan import Finding, in_threads, look_at
+from nailseg.data.validation.issues import (
+    UNUSABLE,
+    DataIssuesError,
+    Issue,
+    check_codes,
+    format_issues,
+    write_remaining,
+)
+from nailseg.data.validation.rules import check_encodings, check_groups, check_pairs, check_splits, find_pairs
+from nailseg.data.validation.scan import ScanResult, in_threads, scan_row
 
 FIT_SPLITS = ("train", "val")
 
@@ -22,7 +29,7 @@ FIT_SPLITS = ("train", "val")
 class DataSummary:
     """What a checked data set holds. Plain data: picklable."""
 
-    mask_values: MaskValues  # how mask files are read
+    mask_values: MaskEncoding  # how mask files are read
     counts: dict[str, int]  # rows per split, of the whole CSV less what was left out
     sizes: dict[tuple[int, int], int]  # images per (height, width), upright, of the checked splits
     foreground: dict[str, float]  # share of the counted pixels that are not background, per checked split
@@ -39,26 +46,26 @@ class DataSummary:
 
 
 @dataclass(frozen=True)
-class Inspection:
+class ValidationResult:
     """Everything that was seen of a data set."""
 
     manifest: Manifest  # the CSV, without the rows that were left out
-    findings: tuple[Finding, ...]  # what its checked rows gave
-    values: MaskValues | None  # how mask files are read; None where no reading fits
-    faults: tuple[Fault, ...]  # what stops a command
-    odd: tuple[Fault, ...]  # what is only said
-    left_out: tuple[Fault, ...]  # why rows were left out
+    findings: tuple[ScanResult, ...]  # what its checked rows gave
+    values: MaskEncoding | None  # how mask files are read; None where no reading fits
+    faults: tuple[Issue, ...]  # what stops a command
+    odd: tuple[Issue, ...]  # what is only said
+    left_out: tuple[Issue, ...]  # why rows were left out
     checked: tuple[str, ...]  # the splits looked at
 
-    def refuse(self) -> DataFaults:
+    def refuse(self) -> DataIssuesError:
         """The exception that lists the faults; what it cannot list goes to a file."""
-        return DataFaults(str(self.manifest.csv), self.faults, write_rest(self.faults))
+        return DataIssuesError(str(self.manifest.csv), self.faults, write_remaining(self.faults))
 
     def summary(self, dropped: Iterable[str] = ()) -> DataSummary:
         """The findings in numbers; `dropped` are images of rows that were left out.
 
         Raises:
-            DataFaults: if there are any.
+            DataIssuesError: if there are any.
         """
         if self.faults or self.values is None:
             raise self.refuse()
@@ -67,9 +74,9 @@ class Inspection:
         sizes = Counter(finding.size for finding in self.findings if finding.size is not None)
         notes = list(self.manifest.notes)
         if self.left_out:
-            notes.append("left out:\n" + list_faults(self.left_out))
+            notes.append("left out:\n" + format_issues(self.left_out))
         if self.odd:
-            notes.append("odd, but no fault:\n" + list_faults(self.odd))
+            notes.append("odd, but no fault:\n" + format_issues(self.odd))
         return DataSummary(
             self.values, dict(counts), dict(sizes), shares, empty, tuple(notes), tuple(dropped)
         )
@@ -78,31 +85,31 @@ class Inspection:
 def check_rows(
     manifest: Manifest,
     class_names: Sequence[str],
-    mask_values: Mapping[Any, Any] | MaskValues | None = None,
+    mask_values: Mapping[Any, Any] | MaskEncoding | None = None,
     **options: Any,
 ) -> DataSummary:
-    """`inspect_rows`, which says what the options are, that raises what is wrong.
+    """`validate_rows`, which says what the options are, that raises what is wrong.
 
     Raises:
-        DataFaults: (a `DataError`) listing every fault.
+        DataIssuesError: (a `DataError`) listing every fault.
         ConfigError: `mask_values` or `allow` that cannot be read.
     """
-    seen = inspect_rows(manifest, class_names, mask_values, **options)
+    seen = validate_rows(manifest, class_names, mask_values, **options)
     kept = {row.image for row in seen.manifest.rows}
     return seen.summary(row.image for row in manifest.rows if row.image not in kept)
 
 
-def inspect_rows(
+def validate_rows(
     manifest: Manifest,
     class_names: Sequence[str],
-    mask_values: Mapping[Any, Any] | MaskValues | None = None,
+    mask_values: Mapping[Any, Any] | MaskEncoding | None = None,
     splits_needed: Sequence[str] = FIT_SPLITS,
     progress: bool = True,
     workers: int | None = None,
     max_pixels: int = MAX_PIXELS,
     allow: Iterable[str] = (),
     skip_bad: bool = False,
-) -> Inspection:
+) -> ValidationResult:
     """Decodes both files of every row in the needed splits, and resolves the mask values from the whole set.
 
     Masks of the other splits are read for their values alone: what is wrong with those files does not matter
@@ -115,7 +122,7 @@ def inspect_rows(
         splits_needed: `fit` needs train and val, `validate` val, `test` test.
         progress: show a bar on stderr.
         workers: threads; the number of cores by default, 8 at most.
-        max_pixels: limit on a picture's height times width.
+        max_pixels: limit on an image's height times width.
         allow: codes that pass; rows nothing can be done with are left out.
         skip_bad: leave out every row that a fault names.
 
@@ -123,14 +130,14 @@ def inspect_rows(
         ConfigError: `mask_values` or `allow` that cannot be read.
     """
     allowed = check_codes(allow)
-    if mask_values is not None and not isinstance(mask_values, MaskValues):
-        mask_values = MaskValues.from_mapping(mask_values, class_names)
+    if mask_values is not None and not isinstance(mask_values, MaskEncoding):
+        mask_values = MaskEncoding.from_mapping(mask_values, class_names)
     given, needed = mask_values, tuple(splits_needed)
     rows = [row for row in manifest.rows if row.split in needed or (given is None and row.mask)]
     colours = given is not None and given.colours
 
-    def look(row: Row) -> Finding:
-        return look_at(manifest, row, row.split in needed, colours, max_pixels)
+    def look(row: Row) -> ScanResult:
+        return scan_row(manifest, row, row.split in needed, colours, max_pixels)
 
     findings = list(in_threads(look, rows, "checking data", progress, workers))
     pairs = find_pairs(findings)
@@ -151,17 +158,17 @@ def inspect_rows(
         findings = [finding for finding in findings if finding.row.image in images]
     faults = [fault for fault in [*from_csv, *faults] if fault.code not in allowed]
     checked = tuple(finding for finding in findings if finding.row.split in needed)
-    return Inspection(manifest, checked, values, tuple(faults), tuple(odd), tuple(skipped), needed)
+    return ValidationResult(manifest, checked, values, tuple(faults), tuple(odd), tuple(skipped), needed)
 
 
 def _judge(
     manifest: Manifest,
-    findings: Sequence[Finding],
+    findings: Sequence[ScanResult],
     pairs: Sequence[tuple[str, str, str]],
-    given: MaskValues | None,
+    given: MaskEncoding | None,
     class_names: Sequence[str],
     needed: Sequence[str],
-) -> tuple[list[Fault], list[Fault], MaskValues | None]:
+) -> tuple[list[Issue], list[Issue], MaskEncoding | None]:
     """Faults, oddities, and the reading of the masks."""
     checked = [finding for finding in findings if finding.row.split in needed]
     faults = []
@@ -169,7 +176,7 @@ def _judge(
         if not manifest.select(split):
             message = f"expected rows with split {split}, found none"
             fix = "Set the split column, or split anew with nailseg index (--val, --test)."
-            faults.append(Fault("split-empty", split, message, fix))
+            faults.append(Issue("split-empty", split, message, fix))
     faults.extend(fault for finding in findings for fault in finding.faults)
     contents = [finding.content for finding in findings if finding.content is not None]
     if given is None:
@@ -179,24 +186,24 @@ def _judge(
         value_faults = [fault for content in contents if (fault := check_values(content, given))]
     masks = {finding.row.mask for finding in checked}
     faults.extend(fault for fault in value_faults if fault.file in masks or fault.code == "mask-mixed")
-    faults.extend(judge_pairs(pairs, {finding.row.image: finding.row.split for finding in checked}))
-    faults.extend(judge_groups(manifest.rows))
-    odd: list[Fault] = []
+    faults.extend(check_pairs(pairs, {finding.row.image: finding.row.split for finding in checked}))
+    faults.extend(check_groups(manifest.rows))
+    odd: list[Issue] = []
     if values is not None:
         wrong = {fault.file for fault in value_faults}
         readable = [f for f in checked if f.content is not None and f.content.file not in wrong]
-        of_forms, odd = judge_forms(readable, values)
+        of_forms, odd = check_encodings(readable, values)
         faults.extend(of_forms)
         unsure = {f.row.split for f in checked if f.content is None or f.content.file in wrong}
         whole = [split for split in needed if manifest.select(split) and split not in unsure]
-        of_splits, small = judge_splits(readable, values, whole)
+        of_splits, small = check_splits(readable, values, whole)
         faults.extend(of_splits)
         odd.extend(small)
     return faults, odd, values
 
 
 def _foreground(
-    findings: Sequence[Finding], values: MaskValues, splits: Sequence[str]
+    findings: Sequence[ScanResult], values: MaskEncoding, splits: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, int]]:
     """Share of foreground pixels among those that count, and the number of masks without any, per split."""
     shares, empty = {}, {}

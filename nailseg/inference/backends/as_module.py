@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ExportedNetwork(nn.Module):
-    """Pictures as they are, in; logits of their size out. It cannot be trained.
+    """Images as they are, in; logits of their size out. It cannot be trained.
 
     Args:
         file: from `exported.exported_file`.
@@ -36,7 +36,7 @@ class ExportedNetwork(nn.Module):
         self.register_buffer("std", torch.tensor(self.info.std), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Segments pictures of one size.
+        """Segments images of one size.
 
         Args:
             image: uint8 (N, 3, H, W), RGB, neither resized nor padded.

@@ -1,7 +1,7 @@
 """Exported files as models: ONNX Runtime and OpenVINO, without torch or transformers in the process.
 
 An export is a folder with `model.onnx`, or with `model.xml`, `model.bin` and `nailseg.json`. Its graph takes
-pictures as they are (uint8 (N, 3, H, W), RGB, any size) and holds everything that follows: resizing,
+images as they are (uint8 (N, 3, H, W), RGB, any size) and holds everything that follows: resizing,
 normalisation, the network, enlarging and softmax.
 """
 
@@ -32,7 +32,7 @@ HINTS = {"fp32": "f32", "fp16": "f32", "bf16": "bf16"}
 """What OpenVINO computes in; fp16 is how the weights are stored."""
 
 OFTEN, MOST_SIZES, MOST_SEEN = 3, 4, 1000
-"""At which picture of one size OpenVINO gets a graph for that size, for how many sizes at most, and of how
+"""At which image of one size OpenVINO gets a graph for that size, for how many sizes at most, and of how
 many sizes it is counted how often they came."""
 
 ONE_SIZE_PIXELS = 1_000_000
@@ -149,7 +149,7 @@ class OnnxBackend(_Graph):
 class OpenVinoBackend(_Graph):
     """Runs `model.xml` in OpenVINO; each thread has its own requests.
 
-    A graph whose sizes are known is faster than one that takes any (nailseg-b0, pictures of 432 x 432: 1.2
+    A graph whose sizes are known is faster than one that takes any (nailseg-b0, images of 432 x 432: 1.2
     times in float32, 1.3 times in bfloat16), for half a second to prepare it. So sizes that keep coming get a
     graph of their own. Of six megapixels it is slower.
     """

@@ -19,14 +19,14 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from nailseg.cli.main import main
-from nailseg.data.importers.importer import ImportReport, import_data
+from nailseg.data.importers.importer import ImportReport, import_dataset
 from nailseg.data.manifest import Manifest, load_manifest
-from nailseg.data.validation.validate import DataFaults, DataSummary, check_rows
+from nailseg.data.validation.validate import DataIssuesError, DataSummary, check_rows
 from nailseg.errors import ConfigError, DataError, NailsegError, OutputError
 
 WIDTH, HEIGHT = 40, 30
 SQUARE = "0.25 0.2 0.75 0.2 0.75 0.8 0.25 0.8"
-"""Columns 10 to 29, rows 6 to 23 of the picture."""
+"""Columns 10 to 29, rows 6 to 23 of the image."""
 
 
 def photo(path: Path, orientation: int | None = None, size: tuple[int, int] = (WIDTH, HEIGHT)) -> bytes:
@@ -50,7 +50,7 @@ def label(path: Path, *lines: str) -> None:
 def yolo(
     root: Path, layout: str = "{split}/images/{name}", splits: tuple[str, ...] = ("train", "valid", "test")
 ) -> Path:
-    """Two pictures per split, one nail each."""
+    """Two images per split, one nail each."""
     for split in splits:
         for name in ("a", "b"):
             picture = root / layout.format(split=split, name=f"{split}_{name}.jpg")
@@ -61,14 +61,14 @@ def yolo(
 
 
 def read(manifest: Manifest, image: str) -> np.ndarray:
-    """The written mask of a picture, as stored."""
+    """The written mask of an image, as stored."""
     row = next(row for row in manifest.rows if row.image == image)
     return cv2.imdecode(np.fromfile(manifest.path(row.mask or ""), np.uint8), cv2.IMREAD_UNCHANGED)
 
 
 def checked(report: ImportReport) -> tuple[Manifest, DataSummary]:
     manifest = load_manifest(report.csv)
-    # the drawn sources are tiny and repeat one picture: leaks are theirs, the import has only to keep them
+    # the drawn sources are tiny and repeat one image: leaks are theirs, the import has only to keep them
     leaks = ("class-one-split", "image-split", "group-split", "twin-split", "doubled-image")
     return manifest, check_rows(manifest, report.class_names, progress=False, allow=leaks)
 
@@ -88,7 +88,7 @@ def square(value: int = 255) -> np.ndarray:
      ("images/{split}/{name}", ("train", "val"), "Images/val/val_a.jpg")],
 )  # fmt: skip
 def test_yolo_layouts(tmp_path: Path, layout: str, splits: tuple[str, ...], place: str) -> None:
-    report = import_data(
+    report = import_dataset(
         "yolo", str(yolo(tmp_path / "src", layout, splits)), tmp_path / "out", progress=False
     )
     manifest, summary = checked(report)
@@ -102,11 +102,11 @@ def test_yolo_splits_of_data_yaml_go_before_folder_names(tmp_path: Path) -> None
     root = yolo(tmp_path / "src", "images/{split}/{name}", ("one", "two"))
     (root / "list.txt").write_text("./images/two/two_a.jpg\nimages/two/two_b.jpg\n")
     (root / "data.yaml").write_text("path: .\ntrain: [images/one]\nval: list.txt\nnames: {0: nail}\n")
-    manifest, _ = checked(import_data("yolo", str(root), tmp_path / "out", progress=False))
+    manifest, _ = checked(import_dataset("yolo", str(root), tmp_path / "out", progress=False))
     assert {row.image.split("/")[1]: row.split for row in manifest.rows} == {"one": "train", "two": "val"}
     (root / "data.yaml").write_text("train: images\nval: images/two\nnames: {0: nail}\n")
-    with pytest.raises(DataFaults, match="expected one split, found train and val"):
-        import_data("yolo", str(root), tmp_path / "other", progress=False)
+    with pytest.raises(DataIssuesError, match="expected one split, found train and val"):
+        import_dataset("yolo", str(root), tmp_path / "other", progress=False)
 
 
 def test_yolo_groups_of_roboflow_and_resplit(tmp_path: Path) -> None:
@@ -114,9 +114,9 @@ def test_yolo_groups_of_roboflow_and_resplit(tmp_path: Path) -> None:
     for split, mark in (("train", "1f"), ("valid", "2e")):
         photo(root / split / "images" / f"IMG_7_jpg.rf.{mark}.jpg")
         label(root / split / "labels" / f"IMG_7_jpg.rf.{mark}.txt", f"0 {SQUARE}")
-    report = import_data("yolo", str(root), tmp_path / "out", progress=False)
+    report = import_dataset("yolo", str(root), tmp_path / "out", progress=False)
     assert "1 groups lie in several of the source's splits, such as IMG_7_jpg" in str(report)
-    anew = import_data("yolo", str(root), tmp_path / "anew", resplit=True, progress=False)
+    anew = import_dataset("yolo", str(root), tmp_path / "anew", resplit=True, progress=False)
     rows = [row for row in checked(anew)[0].rows if row.group == "IMG_7_jpg"]
     assert len(rows) == 2
     assert len({row.split for row in rows}) == 1
@@ -126,13 +126,13 @@ def test_what_the_source_lacks_is_dealt_out_of_train(tmp_path: Path) -> None:
     for name in "cdef":
         photo(tmp_path / f"src/train/images/{name}.jpg")
         label(tmp_path / f"src/train/labels/{name}.txt", f"0 {SQUARE}")
-    report = import_data(
+    report = import_dataset(
         "yolo", str(yolo(tmp_path / "src", splits=("train",))), tmp_path / "out", progress=False
     )
     assert report.counts == {"train": 4, "val": 1, "test": 1}
     assert "val and test: not in the source, dealt out of train" in str(report)
     yolo(tmp_path / "src", splits=("test",))
-    report = import_data("yolo", str(tmp_path / "src"), tmp_path / "more", progress=False)
+    report = import_dataset("yolo", str(tmp_path / "src"), tmp_path / "more", progress=False)
     assert report.counts == {"train": 5, "val": 1, "test": 2}
 
 
@@ -145,11 +145,11 @@ def test_what_the_source_lacks_is_dealt_out_of_train(tmp_path: Path) -> None:
 def test_yolo_malformed_lines(tmp_path: Path, line: str, found: str) -> None:
     root = yolo(tmp_path / "src")
     label(root / "train/labels/train_b.txt", f"0 {SQUARE}", "", line)
-    with pytest.raises(DataFaults, match=found) as caught:
-        import_data("yolo", str(root), tmp_path / "out", progress=False)
+    with pytest.raises(DataIssuesError, match=found) as caught:
+        import_dataset("yolo", str(root), tmp_path / "out", progress=False)
     assert "train/labels/train_b.txt line 3" in str(caught.value)
     assert not list((tmp_path).glob("out/*"))
-    report = import_data("yolo", str(root), tmp_path / "out", skip_bad=True, progress=False)
+    report = import_dataset("yolo", str(root), tmp_path / "out", skip_bad=True, progress=False)
     assert sum(report.counts.values()) == 5
     assert "train/labels/train_b.txt line 3" in str(report)
     checked(report)
@@ -160,25 +160,25 @@ def test_yolo_files_without_a_partner(tmp_path: Path) -> None:
     photo(root / "train/images/empty.jpg")
     photo(root / "cover.jpg")
     label(root / "labels/classes.txt", "nail")
-    report = import_data("yolo", str(root), tmp_path / "out", progress=False)
-    assert "1 pictures without a label file" in str(report)
-    assert "1 pictures outside a folder images, left out" in str(report)
+    report = import_dataset("yolo", str(root), tmp_path / "out", progress=False)
+    assert "1 images without a label file" in str(report)
+    assert "1 images outside a folder images, left out" in str(report)
     assert not read(checked(report)[0], "Images/train/empty.jpg").any()
     label(root / "train/labels/lost.txt", f"0 {SQUARE}")
     with pytest.raises(
-        DataFaults, match=r"train/labels/lost.txt: expected a picture of this name, found none"
+        DataIssuesError, match=r"train/labels/lost.txt: expected an image of this name, found none"
     ):
-        import_data("yolo", str(root), tmp_path / "more", progress=False)
+        import_dataset("yolo", str(root), tmp_path / "more", progress=False)
 
 
 def test_damaged_pictures_leave_nothing_behind(tmp_path: Path) -> None:
     root = yolo(tmp_path / "src")
     picture = root / "valid/images/valid_a.jpg"
     picture.write_bytes(picture.read_bytes()[:300])
-    with pytest.raises(DataFaults, match=r"valid/images/valid_a.jpg"):
-        import_data("yolo", str(root), tmp_path / "out", progress=False)
+    with pytest.raises(DataIssuesError, match=r"valid/images/valid_a.jpg"):
+        import_dataset("yolo", str(root), tmp_path / "out", progress=False)
     assert not list((tmp_path / "out").iterdir())
-    report = import_data("yolo", str(root), tmp_path / "out", skip_bad=True, progress=False)
+    report = import_dataset("yolo", str(root), tmp_path / "out", skip_bad=True, progress=False)
     assert sum(report.counts.values()) == 5
     checked(report)
 
@@ -193,10 +193,10 @@ def test_exif_where_the_source_does_not_say(tmp_path: Path) -> None:
     stored = np.zeros((HEIGHT, WIDTH), np.uint8)
     stored[: HEIGHT // 4, :20] = 255
     for exif, expected in (("upright", shown), ("stored", np.rot90(stored, -1))):
-        report = import_data("yolo", str(root), tmp_path / exif, exif=exif, progress=False)
+        report = import_dataset("yolo", str(root), tmp_path / exif, exif=exif, progress=False)
         mask = read(checked(report)[0], "Images/train/train_a.jpg")
         assert (mask != expected).sum() <= 20  # a quarter of 30 rows ends within a row
-        assert f"1 pictures with an EXIF orientation, labels taken as {exif}" in str(report)
+        assert f"1 images with an EXIF orientation, labels taken as {exif}" in str(report)
 
 
 # classes
@@ -221,7 +221,7 @@ def several(root: Path) -> Path:
 def test_classes_kept_and_merged(
     tmp_path: Path, classes: Any, names: tuple[str, ...], middle: tuple[int, int]
 ) -> None:
-    report = import_data("yolo", str(several(tmp_path / "src")), tmp_path / "out", classes, progress=False)
+    report = import_dataset("yolo", str(several(tmp_path / "src")), tmp_path / "out", classes, progress=False)
     assert report.class_names == names
     manifest = load_manifest(report.csv)
     found = [read(manifest, f"Images/{p}_a.jpg")[15, 20] for p in ("train/train", "valid/valid")]
@@ -238,14 +238,14 @@ def test_classes_kept_and_merged(
 @pytest.mark.parametrize("classes", [["thumb"], ["nail", "x=nail"]])
 def test_classes_that_are_not_there(tmp_path: Path, classes: list[str]) -> None:
     with pytest.raises(ConfigError, match="expected classes of the source, each once"):
-        import_data("yolo", str(several(tmp_path / "src")), tmp_path / "out", classes, progress=False)
+        import_dataset("yolo", str(several(tmp_path / "src")), tmp_path / "out", classes, progress=False)
 
 
 # COCO
 
 
 def coco_file(root: Path, split: str, annotations: list[dict[str, Any]], **image: Any) -> Path:
-    """Roboflow's layout: the JSON beside its pictures a.jpg and b.jpg."""
+    """Roboflow's layout: the JSON beside its images a.jpg and b.jpg."""
     for name in ("a", "b"):
         photo(root / split / f"{name}.jpg")
     images = [
@@ -273,7 +273,7 @@ def test_coco_polygons_run_lengths_and_crowds(tmp_path: Path) -> None:
     column = [0, HEIGHT, HEIGHT * (WIDTH - 1)]
     coco_file(tmp_path / "src", "train", [nail(polygon), nail({"size": size, "counts": packed}, 1)])
     coco_file(tmp_path / "src", "valid", [nail({"size": size, "counts": column}, iscrowd=1)])
-    report = import_data("coco", str(tmp_path / "src"), tmp_path / "out", progress=False)
+    report = import_dataset("coco", str(tmp_path / "src"), tmp_path / "out", progress=False)
     manifest, summary = checked(report)
     assert summary.counts == {"train": 2, "val": 2}
     assert report.class_names == ("background", "nail")  # "nails" has no annotation
@@ -284,18 +284,20 @@ def test_coco_polygons_run_lengths_and_crowds(tmp_path: Path) -> None:
 
 
 def test_coco_layout_of_the_original(tmp_path: Path) -> None:
-    """annotations/instances_{train,val}2017.json, the same names in both folders of pictures."""
+    """annotations/instances_{train,val}2017.json, the same names in both folders of images."""
     for split in ("train", "val"):
         file = coco_file(tmp_path / "src", f"{split}2017", [nail([[10, 6, 30, 6, 30, 24, 10, 24]])])
         (tmp_path / "src/annotations").mkdir(exist_ok=True)
         file.rename(tmp_path / f"src/annotations/instances_{split}2017.json")
-    manifest, summary = checked(import_data("coco", str(tmp_path / "src"), tmp_path / "out", progress=False))
+    manifest, summary = checked(
+        import_dataset("coco", str(tmp_path / "src"), tmp_path / "out", progress=False)
+    )
     assert summary.counts == {"train": 2, "val": 2}
     assert {row.split for row in manifest.rows if "val2017" in row.image} == {"val"}
     one = tmp_path / "src/annotations/instances_val2017.json"
-    report = import_data("coco", str(one), tmp_path / "one", progress=False)
+    report = import_dataset("coco", str(one), tmp_path / "one", progress=False)
     assert report.counts == {"train": 0, "val": 2, "test": 0}
-    assert "2 pictures that no JSON names, left out" in str(report)
+    assert "2 images that no JSON names, left out" in str(report)
 
 
 @pytest.mark.parametrize("orientation", [3, 6, 8])
@@ -307,7 +309,7 @@ def test_coco_says_which_grid_it_means(tmp_path: Path, orientation: int, grid: s
     coco_file(tmp_path / "src", "train", [corner], width=size[0], height=size[1])
     for name in ("a", "b"):
         photo(tmp_path / f"src/train/{name}.jpg", orientation)
-    report = import_data(
+    report = import_dataset(
         "coco",
         str(tmp_path / "src"),
         tmp_path / "out",
@@ -319,7 +321,7 @@ def test_coco_says_which_grid_it_means(tmp_path: Path, orientation: int, grid: s
     labelled[:4, :8] = 255
     turns = {3: 2, 6: -1, 8: 1}[orientation] if grid == "stored" else 0
     np.testing.assert_array_equal(mask, np.rot90(labelled, turns))
-    assert ("2 pictures with an EXIF orientation" in str(report)) is not turned
+    assert ("2 images with an EXIF orientation" in str(report)) is not turned
 
 
 @pytest.mark.parametrize(
@@ -333,8 +335,8 @@ def test_coco_says_which_grid_it_means(tmp_path: Path, orientation: int, grid: s
 )  # fmt: skip
 def test_coco_malformed_annotations(tmp_path: Path, annotation: dict[str, Any], found: str) -> None:
     coco_file(tmp_path / "src", "train", [nail([[1, 1, 9, 5, 4, 4]], 1), annotation])
-    with pytest.raises(DataFaults, match=found) as caught:
-        import_data("coco", str(tmp_path / "src"), tmp_path / "out", progress=False)
+    with pytest.raises(DataIssuesError, match=found) as caught:
+        import_dataset("coco", str(tmp_path / "src"), tmp_path / "out", progress=False)
     assert "train/_annotations.coco.json annotation 9" in str(caught.value)
 
 
@@ -342,17 +344,17 @@ def test_coco_pictures_that_are_missing_doubled_or_of_another_size(tmp_path: Pat
     outline = nail([[1, 1, 9, 5, 4, 4]])
     path = coco_file(tmp_path / "src", "train", [outline])
     (tmp_path / "src/train/b.jpg").unlink()
-    with pytest.raises(DataFaults, match=r"image 1 \(b.jpg\): expected one picture of this name"):
-        import_data("coco", str(tmp_path / "src"), tmp_path / "out", progress=False)
+    with pytest.raises(DataIssuesError, match=r"image 1 \(b.jpg\): expected one image of this name"):
+        import_dataset("coco", str(tmp_path / "src"), tmp_path / "out", progress=False)
     path.with_name("copy.json").write_text(path.read_text())
-    with pytest.raises(DataFaults, match=r"found it in train/_annotations.coco.json too"):
-        import_data("coco", str(tmp_path / "src"), tmp_path / "out", progress=False)
+    with pytest.raises(DataIssuesError, match=r"found it in train/_annotations.coco.json too"):
+        import_dataset("coco", str(tmp_path / "src"), tmp_path / "out", progress=False)
     coco_file(tmp_path / "size", "train", [outline], width=WIDTH + 1)
-    with pytest.raises(DataFaults, match="expected labels for 40 x 30"):
-        import_data("coco", str(tmp_path / "size"), tmp_path / "out", progress=False)
+    with pytest.raises(DataIssuesError, match="expected labels for 40 x 30"):
+        import_dataset("coco", str(tmp_path / "size"), tmp_path / "out", progress=False)
     (tmp_path / "size/train/_annotations.coco.json").write_text("[1]")
     with pytest.raises(DataError, match="expected a JSON with images, annotations and categories"):
-        import_data("coco", str(tmp_path / "size"), tmp_path / "out", progress=False)
+        import_dataset("coco", str(tmp_path / "size"), tmp_path / "out", progress=False)
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -371,7 +373,7 @@ def test_mutated_labels_are_read_or_refused(tmp_path: Path, seed: int) -> None:
         data[place : place + length] = pieces[rng.integers(len(pieces))]
     file.write_bytes(data)
     with contextlib.suppress(NailsegError):
-        report = import_data(
+        report = import_dataset(
             "yolo" if kind else "coco", str(tmp_path / "src"), tmp_path / "out", progress=False
         )
         assert load_manifest(report.csv).rows
@@ -389,7 +391,7 @@ def datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def pairs(root: Path, values: list[int], count: int = 4) -> dict[str, list[str]]:
-    """Files of pictures, and of masks with a square of each of the values in turn."""
+    """Files of images, and of masks with a square of each of the values in turn."""
     for k in range(count):
         photo(root / f"{k}.jpg")
         Image.fromarray(square(values[k % len(values)])).save(root / f"{k}_mask.png")
@@ -407,7 +409,7 @@ def test_hub_saved_to_disk(tmp_path: Path, datasets: Any, several: bool) -> None
         table = table.cast_column(name, datasets.Image())
     datasets.DatasetDict({"train": table, "validation": table}).save_to_disk(tmp_path / "src")
     classes = ["nail", "toenail"] if several else None
-    report = import_data("hub", str(tmp_path / "src"), tmp_path / "out", classes, progress=False)
+    report = import_dataset("hub", str(tmp_path / "src"), tmp_path / "out", classes, progress=False)
     manifest, summary = checked(report)
     assert summary.counts == {"train": 4, "val": 4}
     np.testing.assert_array_equal(
@@ -417,11 +419,11 @@ def test_hub_saved_to_disk(tmp_path: Path, datasets: Any, several: bool) -> None
     assert [row.group for row in manifest.select("train")] == ["subject x"] * 2 + ["subject y"] * 2
     if several:
         with pytest.raises(DataError, match="Here the options are called --classes"):
-            import_data(
+            import_dataset(
                 "hub", str(tmp_path / "src"), tmp_path / "two", mask_values='{"0": 0, "9": 1}', progress=False
             )
         merged = '{"0": "background", "1": "nail", "2": "nail"}'
-        import_data("hub", str(tmp_path / "src"), tmp_path / "one", mask_values=merged, progress=False)
+        import_dataset("hub", str(tmp_path / "src"), tmp_path / "one", mask_values=merged, progress=False)
         np.testing.assert_array_equal(
             read(load_manifest(tmp_path / "one/nails.csv"), "Images/train/000001.jpg"), square()
         )
@@ -471,7 +473,7 @@ def test_hub_imagefolder_and_ignored_pixels(tmp_path: Path, datasets: Any) -> No
             for image, mask in zip(*files.values(), strict=True)
         ]
         (tmp_path / "src" / split / "metadata.jsonl").write_text("\n".join(lines))
-    report = import_data(
+    report = import_dataset(
         "hub", str(tmp_path / "src"), tmp_path / "out", mask_values={0: 0, 1: 1, 255: 255}, progress=False
     )
     assert report.counts == {"train": 3, "val": 1, "test": 4}
@@ -480,7 +482,7 @@ def test_hub_imagefolder_and_ignored_pixels(tmp_path: Path, datasets: Any) -> No
     np.testing.assert_array_equal(read(manifest, "Images/test/000001.jpg"), square(255))
     assert "masks are 0, 1 and 255 (ignore). To train: --data.mask_values" in str(report)
     with pytest.raises(DataError, match="expected a column of images and one of masks"):
-        import_data("hub", str(tmp_path / "src"), tmp_path / "x", columns="image,depth", progress=False)
+        import_dataset("hub", str(tmp_path / "src"), tmp_path / "x", columns="image,depth", progress=False)
 
 
 def test_hub_without_a_network_is_one_clear_error(tmp_path: Path) -> None:
@@ -505,9 +507,9 @@ def test_the_verb_and_what_it_refuses(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["import", "yolo", str(src), str(out)]) == 0
     assert "nails.csv: 6 pairs (2 train, 2 val, 2 test)" in capsys.readouterr().out
     with pytest.raises(OutputError, match="expected a new or empty folder"):
-        import_data("yolo", str(src), out, progress=False)
+        import_dataset("yolo", str(src), out, progress=False)
     with pytest.raises(OutputError, match="expected a folder outside"):
-        import_data("yolo", str(src), src / "new", progress=False)
+        import_dataset("yolo", str(src), src / "new", progress=False)
     assert main(["import", "coco", str(tmp_path / "none"), str(tmp_path / "new")]) == 1
     assert "expected a folder or file to import, found nothing" in capsys.readouterr().err
     assert main(["import", "yolo", str(src), str(tmp_path / "new"), "--columns", "a,b"]) == 1

@@ -16,11 +16,11 @@ from PIL import Image, ImageOps
 
 from nailseg.data.io.exif import upright
 from nailseg.data.io.images import decode_image, image_size, read_image, read_mask, read_mask_values
-from nailseg.data.mask_encoding import MaskValues
-from nailseg.data.validation.issues import FaultError
+from nailseg.data.mask_encoding import MaskEncoding
+from nailseg.data.validation.issues import IssueError
 from nailseg.errors import DataError
 
-BINARY = MaskValues(((0, 0), (255, 1)), ("background", "nail"))
+BINARY = MaskEncoding(((0, 0), (255, 1)), ("background", "nail"))
 
 
 @pytest.fixture
@@ -257,16 +257,16 @@ def test_what_is_no_picture_says_what_it_is(tmp_path: Path) -> None:
 
 def test_missing_files_and_folders(tmp_path: Path) -> None:
     for read in (read_image, image_size):
-        with pytest.raises(FaultError, match=r"no\.png: expected a file, found nothing.*data root") as caught:
+        with pytest.raises(IssueError, match=r"no\.png: expected a file, found nothing.*data root") as caught:
             read(tmp_path / "no.png")
         assert caught.value.fault.code == "missing-file"
-        with pytest.raises(FaultError, match="found a folder") as caught:
+        with pytest.raises(IssueError, match="found a folder") as caught:
             read(tmp_path)
         assert caught.value.fault.code == "not-a-file"
 
 
 def test_faults_come_back_from_worker_processes_whole(tmp_path: Path) -> None:
-    with pytest.raises(FaultError) as caught:
+    with pytest.raises(IssueError) as caught:
         read_image(tmp_path / "no.png")
     again = pickle.loads(pickle.dumps(caught.value))
     assert (str(again), again.fault) == (str(caught.value), caught.value.fault)
@@ -279,7 +279,7 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
     for read in (read_image, read_mask_values, image_size):
-        with pytest.raises(FaultError, match="at most 200,000,000 pixels, found 40000 x 40000") as caught:
+        with pytest.raises(IssueError, match="at most 200,000,000 pixels, found 40000 x 40000") as caught:
             read(path)
         assert caught.value.fault.code == "too-large"
 
@@ -296,7 +296,7 @@ def test_animations_and_pages_are_refused(tmp_path: Path, picture: np.ndarray, e
     first, second = Image.fromarray(picture), Image.fromarray(255 - picture)
     first.save(tmp_path / f"a.{ending}", save_all=True, append_images=[second])
     for read in (read_image, read_mask_values, image_size):
-        with pytest.raises(DataError, match="expected one picture, found 2 frames or pages"):
+        with pytest.raises(DataError, match="expected one image, found 2 frames or pages"):
             read(tmp_path / f"a.{ending}")
 
 
@@ -364,7 +364,7 @@ def test_colour_masks_come_as_rgb(tmp_path: Path, mask: np.ndarray) -> None:
     colours[mask == 1] = (255, 0, 0)
     raw = read_mask_values(save(tmp_path / "a.png", colours))
     assert np.array_equal(raw, colours)
-    red = MaskValues.from_mapping({"#000000": "background", "#ff0000": "nail"}, ["background", "nail"])
+    red = MaskEncoding.from_mapping({"#000000": "background", "#ff0000": "nail"}, ["background", "nail"])
     assert np.array_equal(read_mask(tmp_path / "a.png", red), mask)
 
 

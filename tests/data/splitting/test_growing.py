@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from nailseg.data.manifest import Row, load_manifest
-from nailseg.data.splitting.assign import deal_folds
-from nailseg.data.splitting.index import index_folder
+from nailseg.data.splitting.assign import assign_folds
+from nailseg.data.splitting.index import index_dataset
 from nailseg.data.validation.validate import check_rows
 from nailseg.errors import ConfigError, OutputError
 from tests.data.planted import nail_mask, picture, plant
@@ -40,14 +40,14 @@ def rows(csv: Path) -> dict[str, Row]:
 def test_twins_stay_together_and_pass_the_check(data: Path) -> None:
     for number in range(12):
         add(data, f"twin{number}", np.rot90(picture(number)) if number % 2 else picture(number)[2:, 3:])
-    report = index_folder(data, val=0.3, test=0.3)
+    report = index_dataset(data, val=0.3, test=0.3)
     assert "12 clusters of near twins (24 images), kept whole" in str(report)
     found = rows(report.csv)
     for number in range(12):
         one, other = found[f"Images/{number}.jpg"], found[f"Images/twin{number}.jpg"]
         assert (one.split, one.group) == (other.split, other.group)
     check_rows(load_manifest(report.csv), ["background", "nail"], splits_needed=("train", "val", "test"))
-    naive = index_folder(data, data / "naive.csv", val=0.3, test=0.3, twins=False)
+    naive = index_dataset(data, data / "naive.csv", val=0.3, test=0.3, twins=False)
     assert "clusters" not in str(naive)
     with pytest.raises(Exception, match="twin-split"):
         check_rows(load_manifest(naive.csv), ["background", "nail"], splits_needed=("train", "val", "test"))
@@ -56,31 +56,31 @@ def test_twins_stay_together_and_pass_the_check(data: Path) -> None:
 def test_foreground_is_dealt_in_proportion(data: Path) -> None:
     for number in range(15):
         Image.fromarray(nail_mask() * 0).save(data / f"Masks/{number}.png")
-    found = rows(index_folder(data, val=0.2, test=0.2).csv)
+    found = rows(index_dataset(data, val=0.2, test=0.2).csv)
     empty = Counter(found[f"Images/{number}.jpg"].split for number in range(15))
     assert empty == {"train": 9, "val": 3, "test": 3}
 
 
 def test_what_cannot_be_read_is_said(data: Path) -> None:
     (data / "Images/3.jpg").write_bytes(b"")
-    assert "1 pairs cannot be read; nailseg check says why" in str(index_folder(data))
+    assert "1 pairs cannot be read; nailseg check says why" in str(index_dataset(data))
 
 
 def test_equal_files_are_taken_once_and_said(data: Path) -> None:
     shutil.copy(data / "Images/3.jpg", data / "Images/9x.jpg")
     shutil.copy(data / "Masks/3.png", data / "Masks/9x.png")
-    report = index_folder(data)
+    report = index_dataset(data)
     assert "1 new images equal another one byte for byte, left out: Images/9x.jpg" in str(report)
     assert len(rows(report.csv)) == 30
 
 
 def test_old_rows_keep_their_split_and_new_ones_join(data: Path) -> None:
-    csv = index_folder(data, val=0.3, test=0.3).csv
+    csv = index_dataset(data, val=0.3, test=0.3).csv
     before, text = rows(csv), csv.read_bytes()
     for number in range(10):
         add(data, f"twin{number}", picture(number)[:, ::-1])
     add(data, "stranger", picture(99))
-    report = index_folder(data, val=0.3, test=0.3)
+    report = index_dataset(data, val=0.3, test=0.3)
     after = rows(csv)
     assert {image: after[image] for image in before} == before
     for number in range(10):
@@ -89,7 +89,7 @@ def test_old_rows_keep_their_split_and_new_ones_join(data: Path) -> None:
     assert "30 old rows kept as they are, 11 new; before: nails.csv.bak" in str(report)
     assert (data / "nails.csv.bak").read_bytes() == text
     with pytest.raises(OutputError, match=r"nails\.csv\.bak: expected a new file, found an old one"):
-        index_folder(data)
+        index_dataset(data)
 
 
 def test_new_rows_that_tie_two_splits_are_left_out(data: Path) -> None:
@@ -100,7 +100,7 @@ def test_new_rows_that_tie_two_splits_are_left_out(data: Path) -> None:
     # of group g0 by its name, and a twin of image 1, which is test
     add(data, "g0", picture(1)[:, ::-1])
     add(data, "other", picture(50))
-    report = index_folder(data, group=r"(g\d)$")
+    report = index_dataset(data, group=r"(g\d)$")
     assert "1 new rows tie two splits together, left out: Images/g0.jpg" in str(report)
     assert set(rows(report.csv)) == {"Images/0.jpg", "Images/1.jpg", "Images/2.jpg", "Images/other.jpg"}
 
@@ -111,7 +111,7 @@ def test_groups_by_folder_and_by_column(data: Path) -> None:
             add(data, f"{folder}/{number}", picture(ord(folder) * 10 + number))
     for name in range(30):
         (data / f"Images/{name}.jpg").unlink()
-    found = rows(index_folder(data, val=0.3, test=0.3, group="folder").csv)
+    found = rows(index_dataset(data, val=0.3, test=0.3, group="folder").csv)
     by_folder = {
         row.group: {r.split for r in found.values() if r.group == row.group} for row in found.values()
     }
@@ -119,15 +119,15 @@ def test_groups_by_folder_and_by_column(data: Path) -> None:
     assert all(len(splits) == 1 for splits in by_folder.values())
     lines = [f"{image},{row.mask},s{number % 5}" for number, (image, row) in enumerate(found.items())]
     (data / "given.csv").write_text("\n".join(["image,mask,subject", *lines]))
-    found = rows(index_folder(data / "given.csv", data / "new.csv", group="column:subject").csv)
+    found = rows(index_dataset(data / "given.csv", data / "new.csv", group="column:subject").csv)
     assert {row.group for row in found.values()} == {f"s{k}" for k in range(5)}
     assert {dict(row.extra)["subject"] == row.group for row in found.values()} == {True}
     with pytest.raises(ConfigError, match=r"--group column:hand to name a column, found group, subject\."):
-        index_folder(data / "given.csv", data / "x.csv", group="column:hand")
+        index_dataset(data / "given.csv", data / "x.csv", group="column:hand")
 
 
 def test_folds_are_csvs_with_one_test_set(data: Path) -> None:
-    report = index_folder(data, test=0.2, folds=4)
+    report = index_dataset(data, test=0.2, folds=4)
     assert not (data / "nails.csv").exists()
     folds = [rows(data / f"nails-fold{k}.csv") for k in (1, 2, 3, 4)]
     assert "written: nails-fold1.csv, nails-fold2.csv" in str(report)
@@ -138,14 +138,14 @@ def test_folds_are_csvs_with_one_test_set(data: Path) -> None:
         {"train": 18, "val": 6, "test": 6}
     ] * 4
     with pytest.raises(OutputError, match=r"nails-fold1\.csv: expected a new file"):
-        index_folder(data, folds=4)
+        index_dataset(data, folds=4)
     with pytest.raises(ConfigError, match="--folds of 2 or more, found 1"):
-        index_folder(data, folds=1)
+        index_dataset(data, folds=1)
 
 
 def test_folds_keep_groups_whole() -> None:
     groups = [f"g{k // 3}" for k in range(90)]
-    for fold in deal_folds(groups, ["x"] * 90, 5, 0.1):
+    for fold in assign_folds(groups, ["x"] * 90, 5, 0.1):
         assert all(
             len({s for s, own in zip(fold, groups, strict=True) if own == g}) == 1 for g in set(groups)
         )
@@ -155,6 +155,6 @@ def test_a_csv_without_splits_gets_them_and_is_kept(data: Path) -> None:
     shutil.copytree(data / "Images", data / "x")
     lines = [f"Images/{k}.jpg,Masks/{k}.png,s{k % 10}" for k in range(30)]
     (data / "nails.csv").write_text("\n".join(["image,mask,subject", *lines]))
-    found = rows(index_folder(data, group="column:subject", val=0.2, test=0.2).csv)
+    found = rows(index_dataset(data, group="column:subject", val=0.2, test=0.2).csv)
     assert Counter(row.split for row in found.values()) == {"train": 18, "val": 6, "test": 6}
     assert (data / "nails.csv.bak").read_text().startswith("image,mask,subject\n")

@@ -12,7 +12,7 @@ import pytest
 from nailseg.data.manifest import load_manifest
 from nailseg.data.pairing import pair_folders
 from nailseg.data.splitting.assign import deal
-from nailseg.data.splitting.index import index_folder
+from nailseg.data.splitting.index import index_dataset
 from nailseg.errors import ConfigError, DataError
 
 
@@ -140,7 +140,7 @@ def test_small_folders_do_not_all_round_alike() -> None:
 def test_index_writes_what_load_reads(tmp_path: Path) -> None:
     fill(tmp_path, "1", "2", "3", "4")
     touch(tmp_path, "Images/1/alone.jpg")
-    report = index_folder(tmp_path)
+    report = index_dataset(tmp_path)
     assert report.csv == tmp_path / "nails.csv"
     assert report.counts == {"train": 32, "val": 4, "test": 4}
     assert "40 pairs (32 train, 4 val, 4 test)" in str(report)
@@ -154,7 +154,7 @@ def test_index_writes_what_load_reads(tmp_path: Path) -> None:
 
 def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     fill(tmp_path, "1", "2")
-    texts = [index_folder(tmp_path, tmp_path / f"{k}.csv", seed=k % 2).csv.read_bytes() for k in range(3)]
+    texts = [index_dataset(tmp_path, tmp_path / f"{k}.csv", seed=k % 2).csv.read_bytes() for k in range(3)]
     assert texts[0] == texts[2] != texts[1]
 
 
@@ -162,7 +162,7 @@ def test_what_is_no_csv_is_never_overwritten(tmp_path: Path) -> None:
     fill(tmp_path, "1")
     (tmp_path / "nails.csv").write_text("mine")
     with pytest.raises(DataError, match=r"nails\.csv: expected a column image"):
-        index_folder(tmp_path)
+        index_dataset(tmp_path)
     assert (tmp_path / "nails.csv").read_text() == "mine"
     assert not (tmp_path / "nails.csv.bak").exists()
 
@@ -175,7 +175,7 @@ def test_folders_train_valid_and_test_are_kept_as_splits(tmp_path: Path) -> None
             *(f"{split}/images/{split}{k}.jpg" for k in names),
             *(f"{split}/masks/{split}{k}.png" for k in names),
         )
-    report = index_folder(tmp_path, val=0.5, test=0.5, group=r"(\d)$")
+    report = index_dataset(tmp_path, val=0.5, test=0.5, group=r"(\d)$")
     assert report.kept_folders
     assert report.counts == {"train": 3, "val": 2, "test": 0}
     assert "as the folders say" in str(report)
@@ -187,7 +187,7 @@ def test_groups_by_regular_expression(tmp_path: Path) -> None:
     names = [f"hand{k}_{frame}" for k in range(10) for frame in range(4)]
     touch(tmp_path, *(f"Images/{name}.jpg" for name in [*names, "x"]))
     touch(tmp_path, *(f"Masks/{name}.png" for name in [*names, "x"]))
-    report = index_folder(tmp_path, group=r"(hand\d+)_")
+    report = index_dataset(tmp_path, group=r"(hand\d+)_")
     splits_of: dict[str, set[str]] = {}
     for row in load_manifest(report.csv).rows:
         splits_of.setdefault(row.group, set()).add(row.split)
@@ -199,7 +199,7 @@ def test_groups_by_regular_expression(tmp_path: Path) -> None:
 
 def test_a_csv_outside_the_root_says_how_to_use_it(tmp_path: Path) -> None:
     fill(tmp_path / "data", "1")
-    report = index_folder(tmp_path / "data", tmp_path / "new" / "n.csv")
+    report = index_dataset(tmp_path / "data", tmp_path / "new" / "n.csv")
     assert f"paths are relative to {tmp_path / 'data'}: give it with --data.root" in str(report)
     assert len(load_manifest(report.csv, tmp_path / "data").rows) == 10
 
@@ -215,23 +215,23 @@ def test_a_csv_outside_the_root_says_how_to_use_it(tmp_path: Path) -> None:
 def test_options_that_make_no_sense(tmp_path: Path, options: dict, words: str) -> None:
     fill(tmp_path, "1")
     with pytest.raises(ConfigError, match=words):
-        index_folder(tmp_path, **options)
+        index_dataset(tmp_path, **options)
     assert not (tmp_path / "nails.csv").exists()
 
 
 def test_nothing_to_pair(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected a folder with Images/ and Masks/, found no folder"):
-        index_folder(tmp_path / "nowhere")
+        index_dataset(tmp_path / "nowhere")
     touch(tmp_path, "Images/a.jpg", "Masks/b.png")
     with pytest.raises(
         DataError, match=r"found 1 images and 1 masks without a partner, such as Images/a\.jpg"
     ):
-        index_folder(tmp_path)
+        index_dataset(tmp_path)
 
 
 def test_too_few_pairs_for_a_split_are_said(tmp_path: Path) -> None:
     fill(tmp_path, "1", count=1)
-    assert "val got nothing: too few pairs" in str(index_folder(tmp_path))
+    assert "val got nothing: too few pairs" in str(index_dataset(tmp_path))
 
 
 def test_a_name_that_is_not_utf8_is_left_out_by_name(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_a_name_that_is_not_utf8_is_left_out_by_name(tmp_path: Path) -> None:
                 os.fsdecode(b"%s/%s/1/caf\xe9.%s" % (os.fsencode(tmp_path), folder.encode(), ending.encode()))
             )
         ).touch()
-    report = index_folder(tmp_path, twins=False)
+    report = index_dataset(tmp_path, twins=False)
     assert sum(report.counts.values()) == 10
     assert r"not UTF-8, left out: Images/1/caf\xe9.jpg, Masks/1/caf\xe9.png" in str(report)
     str(report).encode()  # can be printed
@@ -250,9 +250,9 @@ def test_a_name_that_is_not_utf8_is_left_out_by_name(tmp_path: Path) -> None:
 
 def test_an_old_row_whose_mask_is_gone_is_told_once(tmp_path: Path) -> None:
     fill(tmp_path, "1")
-    index_folder(tmp_path, twins=False)
+    index_dataset(tmp_path, twins=False)
     (tmp_path / "Masks/1/3.png").unlink()
-    report = index_folder(tmp_path, twins=False)
+    report = index_dataset(tmp_path, twins=False)
     lines = [line for line in str(report).splitlines() if "Images/1/3.jpg" in line]
     assert len(lines) == 1
     assert lines[0].startswith("1 old rows kept")

@@ -11,12 +11,19 @@ import pytest
 from PIL import Image
 
 from nailseg.data.splitting import near_duplicates
-from nailseg.data.splitting.near_duplicates import clusters, find_twins, hash_bits, propose, thumbnail, turned
+from nailseg.data.splitting.near_duplicates import (
+    clusters,
+    find_near_duplicates,
+    hash_bits,
+    propose,
+    thumbnail,
+    turned,
+)
 from tests.data.planted import picture
 
 
-def thumbs(*pictures: np.ndarray) -> np.ndarray:
-    return np.stack([thumbnail(each) for each in pictures])
+def thumbs(*images: np.ndarray) -> np.ndarray:
+    return np.stack([thumbnail(each) for each in images])
 
 
 def test_hashes_are_the_librarys_within_two_bits() -> None:
@@ -24,7 +31,7 @@ def test_hashes_are_the_librarys_within_two_bits() -> None:
     for seed in range(40):
         expected = imagehash.phash(Image.fromarray(picture(seed))).hash.ravel()
         apart.append(int((hash_bits(thumbs(picture(seed)))[0, 0] != expected).sum()))
-    assert np.mean(apart) < 2  # another filter reduces the picture
+    assert np.mean(apart) < 2  # another filter reduces the image
     assert max(apart) <= 8
 
 
@@ -68,16 +75,16 @@ def test_copies_are_found_and_strangers_are_not(kind: str) -> None:
     rng = np.random.default_rng(3)
     originals = [picture(seed) for seed in range(30)]
     copies = [copy(image, kind, rng) for image in originals]
-    pairs = find_twins(thumbs(*originals, *copies)).tolist()
+    pairs = find_near_duplicates(thumbs(*originals, *copies)).tolist()
     assert all(b == a + 30 for a, b in pairs)
     assert len(pairs) >= (28 if kind == "all" else 29)
 
 
 def test_empty_pictures_say_nothing_and_many_equal_ones_are_no_trouble() -> None:
-    assert find_twins(np.zeros((50, 96, 96), np.uint8)).shape == (0, 2)
-    assert find_twins(np.zeros((0, 96, 96), np.uint8)).shape == (0, 2)
+    assert find_near_duplicates(np.zeros((50, 96, 96), np.uint8)).shape == (0, 2)
+    assert find_near_duplicates(np.zeros((0, 96, 96), np.uint8)).shape == (0, 2)
     equal = np.repeat(thumbs(picture(0)), 500, axis=0)
-    assert find_twins(equal).tolist() == [[0, k] for k in range(1, 500)]
+    assert find_near_duplicates(equal).tolist() == [[0, k] for k in range(1, 500)]
 
 
 def test_clusters_connect() -> None:
@@ -93,4 +100,4 @@ def test_proposals_do_not_take_the_square_of_the_pictures() -> None:
         start = time.process_time()
         propose(bits)
         spent.append(time.process_time() - start)
-    assert spent[1] < 24 * spent[0]  # eight times the pictures; the square would be 64
+    assert spent[1] < 24 * spent[0]  # eight times the images; the square would be 64

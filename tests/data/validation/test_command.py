@@ -37,7 +37,7 @@ def test_faults_as_text_as_json_and_as_a_picture(data: Path, capsys: pytest.Capt
     sheet = data / "sheet.png"
     assert main(["check", csv, "--sheet", str(sheet)]) == 1
     text = capsys.readouterr().out
-    assert "faults: 2\nempty-file (1):\n  Images/3.jpg: expected a picture, found 0 bytes\n    ->" in text
+    assert "faults: 2\nempty-file (1):\n  Images/3.jpg: expected an image, found 0 bytes\n    ->" in text
     assert "mask-inverted (1):" in text
     with Image.open(sheet) as picture_of_all:
         pixels = np.asarray(picture_of_all.convert("RGB"))

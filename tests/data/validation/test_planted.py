@@ -15,8 +15,8 @@ from PIL import Image
 
 from nailseg.data.datamodule import SegmentationDataModule
 from nailseg.data.manifest import load_manifest
-from nailseg.data.validation.issues import FAULTS, ODDITIES, UNUSABLE, DataFaults
-from nailseg.data.validation.validate import Inspection, check_rows, inspect_rows
+from nailseg.data.validation.issues import ERRORS, UNUSABLE, WARNINGS, DataIssuesError
+from nailseg.data.validation.validate import ValidationResult, check_rows, validate_rows
 from nailseg.errors import ConfigError, DataError
 from tests.data.planted import nail_mask, picture, plant
 
@@ -34,10 +34,10 @@ def data(clean: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(clean, tmp_path / "data"))
 
 
-def look(data: Path, names: list[str] | None = None, **options: object) -> Inspection:
+def look(data: Path, names: list[str] | None = None, **options: object) -> ValidationResult:
     manifest = load_manifest(data / "nails.csv", strict=False)
     options = {"splits_needed": NEEDED, "progress": False, **options}
-    return inspect_rows(manifest, names or ["background", "nail"], **options)
+    return validate_rows(manifest, names or ["background", "nail"], **options)
 
 
 def edit(data: Path, old: str, new: str, count: int = -1) -> None:
@@ -154,14 +154,14 @@ def test_a_clean_set_is_silent(clean: Path) -> None:
 
 
 def test_every_code_is_planted() -> None:
-    assert PLANT.keys() == FAULTS.keys() | ODDITIES.keys()
+    assert PLANT.keys() == ERRORS.keys() | WARNINGS.keys()
 
 
 @pytest.mark.parametrize("code", PLANT)
 def test_exactly_the_planted_fault_is_found(data: Path, code: str) -> None:
     PLANT[code](data)
     seen = look(data, CLASSES.get(code))
-    if code in ODDITIES:
+    if code in WARNINGS:
         assert seen.faults == ()
         assert {fault.code for fault in seen.odd} == {code}
         assert seen.summary().notes[-1].startswith(f"odd, but no fault:\n{code} (1):")
@@ -170,11 +170,11 @@ def test_exactly_the_planted_fault_is_found(data: Path, code: str) -> None:
         for fault in seen.faults:
             assert fault.fix
             assert "expected" in fault.message or code in ("doubled-row", "path-outside")
-        with pytest.raises(DataFaults, match=rf"{code} \("):
+        with pytest.raises(DataIssuesError, match=rf"{code} \("):
             seen.summary()
 
 
-@pytest.mark.parametrize("code", sorted(FAULTS.keys() - {"split-empty"}))
+@pytest.mark.parametrize("code", sorted(ERRORS.keys() - {"split-empty"}))
 def test_what_is_allowed_passes(data: Path, code: str) -> None:
     PLANT[code](data)
     seen = look(data, CLASSES.get(code), allow=[code])
@@ -184,7 +184,7 @@ def test_what_is_allowed_passes(data: Path, code: str) -> None:
     seen.summary()
 
 
-@pytest.mark.parametrize("code", sorted(FAULTS.keys() - {"split-empty", "no-foreground"}))
+@pytest.mark.parametrize("code", sorted(ERRORS.keys() - {"split-empty", "no-foreground"}))
 def test_bad_rows_are_left_out_on_request(data: Path, code: str) -> None:
     PLANT[code](data)
     seen = look(data, CLASSES.get(code), skip_bad=True)
@@ -244,7 +244,7 @@ def test_the_likely_name_is_offered(data: Path) -> None:
 
 def test_more_than_twenty_of_a_kind_go_to_a_file(data: Path) -> None:
     shutil.rmtree(data / "Images")
-    with pytest.raises(DataFaults, match=r"and 10 more of this kind\nAll of them: ") as caught:
+    with pytest.raises(DataIssuesError, match=r"and 10 more of this kind\nAll of them: ") as caught:
         look(data).summary()
     rest = Path(str(caught.value).rpartition("All of them: ")[2])
     assert rest.read_text().count("Images/") == 30

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from nailseg.data.manifest import load_manifest
-from nailseg.data.mask_encoding import MaskValues
-from nailseg.data.validation.validate import DataFaults, DataSummary, check_rows
+from nailseg.data.mask_encoding import MaskEncoding
+from nailseg.data.validation.validate import DataIssuesError, DataSummary, check_rows
 from nailseg.errors import ConfigError
 
 TWO = ["background", "nail"]
@@ -46,7 +46,7 @@ def check(data: Path, names: list[str] = TWO, **options: object) -> DataSummary:
 
 def faults(data: Path, names: list[str] = TWO, **options: object) -> list[tuple[str, str]]:
     """Code and file of each fault."""
-    with pytest.raises(DataFaults) as caught:
+    with pytest.raises(DataIssuesError) as caught:
         check(data, names, **options)
     return [(fault.code, fault.file) for fault in caught.value.faults]
 
@@ -57,7 +57,7 @@ def put_mask(data: Path, number: int, mask: np.ndarray) -> None:
 
 def test_a_clean_set_is_silent(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     summary = check(data)
-    assert summary.mask_values == MaskValues(((0, 0), (255, 1)), ("background", "nail"))
+    assert summary.mask_values == MaskEncoding(((0, 0), (255, 1)), ("background", "nail"))
     assert summary.counts == {"train": 3, "val": 2, "test": 1}
     assert summary.sizes == {(20, 30): 5}
     assert summary.foreground == pytest.approx({"train": 0.1, "val": 0.1})
@@ -125,7 +125,7 @@ def test_turned_masks_say_so(data: Path) -> None:
     exif[0x0112] = 8
     Image.fromarray(draw_mask()).save(data / "Masks/0.png", exif=exif)
     with pytest.raises(
-        DataFaults, match=r"expected 30 x 20 .* like Images/0\.jpg, found 20 x 30\n    -> One .* turned"
+        DataIssuesError, match=r"expected 30 x 20 .* like Images/0\.jpg, found 20 x 30\n    -> One .* turned"
     ):
         check(data)
 
@@ -183,7 +183,8 @@ def test_everything_is_said_at_once_at_most_twenty_lines_a_kind(data: Path) -> N
         file.write(rows)
     put_mask(data, 3, draw_mask()[:10])
     with pytest.raises(
-        DataFaults, match=r"(?s)found 26 in 26 files or splits.*size-mismatch \(1\):.*missing-file \(25\):"
+        DataIssuesError,
+        match=r"(?s)found 26 in 26 files or splits.*size-mismatch \(1\):.*missing-file \(25\):",
     ) as caught:
         check(data)
     text = str(caught.value)
