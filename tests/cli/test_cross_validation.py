@@ -133,7 +133,7 @@ def test_senseless_options_are_refused_before_anything_is_written(here, drawn, m
 SIGNALLED = """
 import os, signal, sys, threading, time
 from pathlib import Path
-from nailseg import folds
+from nailseg.cli import cross_validation as folds
 
 place, number = Path(sys.argv[1]), int(sys.argv[2])
 folds.sys.executable = str(place / "python")

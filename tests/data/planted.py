@@ -11,7 +11,7 @@ from PIL import Image
 SPLITS = ["train"] * 20 + ["val"] * 5 + ["test"] * 5
 
 
-def image(seed: int) -> np.ndarray:
+def draw_image(seed: int) -> np.ndarray:
     """uint8 (96, 128, 3): smooth enough for JPEG, without relation to any other seed's."""
     coarse = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
     return cv2.resize(coarse, (128, 96), interpolation=cv2.INTER_CUBIC)
@@ -31,7 +31,7 @@ def plant(root: Path) -> Path:
     for folder in ("Images", "Masks"):
         (root / folder).mkdir()
     for number, split in enumerate(SPLITS):
-        Image.fromarray(image(number)).save(root / f"Images/{number}.jpg", quality=90)
+        Image.fromarray(draw_image(number)).save(root / f"Images/{number}.jpg", quality=90)
         Image.fromarray(nail_mask(number)).save(root / f"Masks/{number}.png")
         lines.append(f"Images/{number}.jpg,Masks/{number}.png,{split},g{number}")
     (root / "nails.csv").write_text("\n".join(lines) + "\n")

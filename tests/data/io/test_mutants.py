@@ -14,14 +14,14 @@ from PIL import Image
 from nailseg.data.io.headers import read_header
 from nailseg.data.io.images import decode_image, decode_mask_values
 from nailseg.errors import DataError
-from tests.data.planted import nail_mask, picture
+from tests.data.planted import draw_image, nail_mask
 
 FORMS = {
-    "jpeg": (picture(0), {"format": "JPEG"}),
-    "png": (picture(0), {"format": "PNG"}),
-    "webp": (picture(0), {"format": "WEBP"}),
-    "bmp": (picture(0), {"format": "BMP"}),
-    "tiff": (picture(0), {"format": "TIFF", "compression": "tiff_deflate"}),
+    "jpeg": (draw_image(0), {"format": "JPEG"}),
+    "png": (draw_image(0), {"format": "PNG"}),
+    "webp": (draw_image(0), {"format": "WEBP"}),
+    "bmp": (draw_image(0), {"format": "BMP"}),
+    "tiff": (draw_image(0), {"format": "TIFF", "compression": "tiff_deflate"}),
     "mask": (nail_mask(), {"format": "PNG"}),
     "palette": (nail_mask() // 255, {"format": "PNG", "mode": "P"}),
     "one bit": (nail_mask(), {"format": "PNG", "mode": "1"}),

@@ -15,7 +15,7 @@ from nailseg.data.splitting.assign import assign_folds
 from nailseg.data.splitting.index import index_dataset
 from nailseg.data.validation.validate import check_rows
 from nailseg.errors import ConfigError, OutputError
-from tests.data.planted import nail_mask, picture, plant
+from tests.data.planted import draw_image, nail_mask, plant
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def rows(csv: Path) -> dict[str, Row]:
 
 def test_twins_stay_together_and_pass_the_check(data: Path) -> None:
     for number in range(12):
-        add(data, f"twin{number}", np.rot90(picture(number)) if number % 2 else picture(number)[2:, 3:])
+        add(data, f"twin{number}", np.rot90(draw_image(number)) if number % 2 else draw_image(number)[2:, 3:])
     report = index_dataset(data, val=0.3, test=0.3)
     assert "12 clusters of near twins (24 images), kept whole" in str(report)
     found = rows(report.csv)
@@ -78,8 +78,8 @@ def test_old_rows_keep_their_split_and_new_ones_join(data: Path) -> None:
     csv = index_dataset(data, val=0.3, test=0.3).csv
     before, text = rows(csv), csv.read_bytes()
     for number in range(10):
-        add(data, f"twin{number}", picture(number)[:, ::-1])
-    add(data, "stranger", picture(99))
+        add(data, f"twin{number}", draw_image(number)[:, ::-1])
+    add(data, "stranger", draw_image(99))
     report = index_dataset(data, val=0.3, test=0.3)
     after = rows(csv)
     assert {image: after[image] for image in before} == before
@@ -98,8 +98,8 @@ def test_new_rows_that_tie_two_splits_are_left_out(data: Path) -> None:
     for number in range(3, 30):
         (data / f"Images/{number}.jpg").unlink()
     # of group g0 by its name, and a twin of image 1, which is test
-    add(data, "g0", picture(1)[:, ::-1])
-    add(data, "other", picture(50))
+    add(data, "g0", draw_image(1)[:, ::-1])
+    add(data, "other", draw_image(50))
     report = index_dataset(data, group=r"(g\d)$")
     assert "1 new rows tie two splits together, left out: Images/g0.jpg" in str(report)
     assert set(rows(report.csv)) == {"Images/0.jpg", "Images/1.jpg", "Images/2.jpg", "Images/other.jpg"}
@@ -108,7 +108,7 @@ def test_new_rows_that_tie_two_splits_are_left_out(data: Path) -> None:
 def test_groups_by_folder_and_by_column(data: Path) -> None:
     for folder in "abcdefgh":
         for number in range(3):
-            add(data, f"{folder}/{number}", picture(ord(folder) * 10 + number))
+            add(data, f"{folder}/{number}", draw_image(ord(folder) * 10 + number))
     for name in range(30):
         (data / f"Images/{name}.jpg").unlink()
     found = rows(index_dataset(data, val=0.3, test=0.3, group="folder").csv)

@@ -19,7 +19,7 @@ from nailseg.data.splitting.near_duplicates import (
     thumbnail,
     turned,
 )
-from tests.data.planted import picture
+from tests.data.planted import draw_image
 
 
 def thumbs(*images: np.ndarray) -> np.ndarray:
@@ -29,22 +29,22 @@ def thumbs(*images: np.ndarray) -> np.ndarray:
 def test_hashes_are_the_librarys_within_two_bits() -> None:
     apart = []
     for seed in range(40):
-        expected = imagehash.phash(Image.fromarray(picture(seed))).hash.ravel()
-        apart.append(int((hash_bits(thumbs(picture(seed)))[0, 0] != expected).sum()))
+        expected = imagehash.phash(Image.fromarray(draw_image(seed))).hash.ravel()
+        apart.append(int((hash_bits(thumbs(draw_image(seed)))[0, 0] != expected).sum()))
     assert np.mean(apart) < 2  # another filter reduces the image
     assert max(apart) <= 8
 
 
 @pytest.mark.parametrize("turn", range(8))
 def test_hashes_of_turned_pictures_come_from_the_same_numbers(turn: int) -> None:
-    small = thumbs(*(picture(seed) for seed in range(20)))
+    small = thumbs(*(draw_image(seed) for seed in range(20)))
     other = np.stack([turned(each, turn) for each in small])
     assert (hash_bits(small)[:, turn] != hash_bits(other)[:, 0]).sum() == 0
 
 
 def test_the_tables_find_what_comparing_all_finds() -> None:
     rng = np.random.default_rng(0)
-    small = thumbs(*(picture(seed) for seed in range(150)))
+    small = thumbs(*(draw_image(seed) for seed in range(150)))
     noisy = np.clip(small + rng.normal(0, 12, small.shape), 0, 255).astype(np.uint8)
     bits = hash_bits(np.concatenate([small, noisy]))
     found = {(a, b) for a, b, _ in propose(bits).tolist()}
@@ -73,7 +73,7 @@ def copy(image: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["same", "mirrored", "rotated", "compressed", "cropped", "darker", "all"])
 def test_copies_are_found_and_strangers_are_not(kind: str) -> None:
     rng = np.random.default_rng(3)
-    originals = [picture(seed) for seed in range(30)]
+    originals = [draw_image(seed) for seed in range(30)]
     copies = [copy(image, kind, rng) for image in originals]
     pairs = find_near_duplicates(thumbs(*originals, *copies)).tolist()
     assert all(b == a + 30 for a, b in pairs)
@@ -83,7 +83,7 @@ def test_copies_are_found_and_strangers_are_not(kind: str) -> None:
 def test_empty_pictures_say_nothing_and_many_equal_ones_are_no_trouble() -> None:
     assert find_near_duplicates(np.zeros((50, 96, 96), np.uint8)).shape == (0, 2)
     assert find_near_duplicates(np.zeros((0, 96, 96), np.uint8)).shape == (0, 2)
-    equal = np.repeat(thumbs(picture(0)), 500, axis=0)
+    equal = np.repeat(thumbs(draw_image(0)), 500, axis=0)
     assert find_near_duplicates(equal).tolist() == [[0, k] for k in range(1, 500)]
 
 

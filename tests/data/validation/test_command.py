@@ -13,7 +13,7 @@ from PIL import Image
 
 from nailseg.cli.main import main
 from nailseg.data.manifest import load_manifest
-from tests.data.planted import nail_mask, picture, plant
+from tests.data.planted import draw_image, nail_mask, plant
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_faults_as_text_as_json_and_as_a_picture(data: Path, capsys: pytest.Capt
 
 
 def test_the_clean_copy_is_clean(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Image.fromarray(picture(0)).save(data / "Images/0.jpg", format="PNG")
+    Image.fromarray(draw_image(0)).save(data / "Images/0.jpg", format="PNG")
     Image.fromarray(nail_mask()).convert("RGB").save(data / "Masks/1.png")
     shutil.copy(data / "Images/3.jpg", data / "Images/21.jpg")
     before = {path: path.read_bytes() for path in data.rglob("*.*")}

@@ -18,7 +18,7 @@ from nailseg.data.manifest import load_manifest
 from nailseg.data.validation.issues import ERRORS, UNUSABLE, WARNINGS, DataIssuesError
 from nailseg.data.validation.validate import ValidationResult, check_rows, validate_rows
 from nailseg.errors import ConfigError, DataError
-from tests.data.planted import nail_mask, picture, plant
+from tests.data.planted import draw_image, nail_mask, plant
 
 NEEDED = ("train", "val", "test")
 THREE = ["background", "nail", "skin"]
@@ -77,11 +77,11 @@ def bomb(data: Path) -> None:
 def turned(data: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 3
-    Image.fromarray(picture(0)).save(data / "Images/0.jpg", exif=exif)
+    Image.fromarray(draw_image(0)).save(data / "Images/0.jpg", exif=exif)
 
 
 def twin(data: Path) -> None:
-    small = picture(0)[3:-2, 2:-5, :][:, ::-1]
+    small = draw_image(0)[3:-2, 2:-5, :][:, ::-1]
     Image.fromarray(np.ascontiguousarray(small)).resize((128, 96)).save(data / "Images/20.jpg", quality=60)
 
 
@@ -118,9 +118,11 @@ PLANT: dict[str, Callable[[Path], object]] = {
     "unreadable": lambda d: (d / "Images/0.jpg").write_bytes((d / "Images/0.jpg").read_bytes()[:1500]),
     "many-frames": frames,
     "too-large": bomb,
-    "image-form": lambda d: cv2.imencode(".png", picture(0).astype(np.uint16))[1].tofile(d / "Images/0.jpg"),
-    "mask-form": lambda d: mask(d, 0, picture(0)),
-    "mis-named": lambda d: Image.fromarray(picture(0)).save(d / "Images/0.jpg", format="PNG"),
+    "image-form": lambda d: cv2.imencode(".png", draw_image(0).astype(np.uint16))[1].tofile(
+        d / "Images/0.jpg"
+    ),
+    "mask-form": lambda d: mask(d, 0, draw_image(0)),
+    "mis-named": lambda d: Image.fromarray(draw_image(0)).save(d / "Images/0.jpg", format="PNG"),
     "no-mask": lambda d: edit(d, "Masks/0.png", ""),
     "size-mismatch": lambda d: mask(d, 0, nail_mask()[:90]),
     "orientation-mismatch": turned,
