@@ -18,8 +18,8 @@ import yaml
 from nailseg.checkpoints import model_folder
 from nailseg.cli import arguments
 from nailseg.data.io.images import image_size
+from nailseg.data.issues import IssueError
 from nailseg.data.manifest import load_manifest
-from nailseg.data.validation.issues import IssueError
 from nailseg.errors import ConfigError
 from nailseg.imaging.geometry import MULTIPLE
 

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from nailseg.data.issues import Issue, format_issues
 from nailseg.data.pairing import find_mask
 from nailseg.data.splitting.assign import SPLITS, deal
-from nailseg.data.validation.issues import Issue, format_issues
 from nailseg.errors import DataError
 
 COLUMNS = ("image", "mask", "split", "group")

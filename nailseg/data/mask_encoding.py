@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nailseg.data.validation.issues import IssueError, refuse
+from nailseg.data.issues import IssueError
 from nailseg.errors import ConfigError
 from nailseg.types import IGNORE_INDEX
 
@@ -88,7 +88,7 @@ class MaskEncoding:
     def _unknown(self, name: str, values: Sequence[Value]) -> IssueError:
         expected = ", ".join(str(value) for value, _ in self.mapping)
         message = f"expected mask values {expected}, found also {list_some(values)}"
-        return refuse("mask-values", name, message, NAME_THEM)
+        return IssueError("mask-values", name, message, NAME_THEM)
 
     def class_of(self, value: Value, lossy: bool = False) -> int | None:
         """The class index of one file value, as `apply` gives it; None where it has none."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nailseg.data.issues import Issue
 from nailseg.data.mask_encoding import (
     NAME_THEM,
     THRESHOLD,
@@ -17,7 +18,6 @@ from nailseg.data.mask_encoding import (
     pack_colours,
     unpack_colours,
 )
-from nailseg.data.validation.issues import Issue
 from nailseg.types import IGNORE_INDEX
 
 MAX_MIDDLE = 0.1

@@ -13,9 +13,9 @@ import numpy as np
 
 from nailseg.data.importers.rasterize import Shape
 from nailseg.data.io.images import read_bytes
+from nailseg.data.issues import Issue
 from nailseg.data.manifest import Row, splits_of_groups
 from nailseg.data.splitting.index import split_rows
-from nailseg.data.validation.issues import Issue
 from nailseg.errors import ConfigError, DataError
 
 MAX_CLASSES = 253

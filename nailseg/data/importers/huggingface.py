@@ -16,9 +16,9 @@ import numpy as np
 from nailseg.data.importers.base import Item, Source, split_named
 from nailseg.data.io.headers import read_header
 from nailseg.data.io.images import decode_mask_values, read_bytes
+from nailseg.data.issues import Issue, IssueError
 from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.mask_inference import MaskContent, check_values, count_values, resolve
-from nailseg.data.validation.issues import Issue, IssueError, refuse
 from nailseg.errors import ConfigError, DataError
 from nailseg.types import IGNORE_INDEX
 
@@ -69,7 +69,7 @@ def read_hub(
                 colours = values is not None and values.colours
                 raw, lossy = decode_mask_values(read_mask(), where, colours=colours)
             except IssueError as error:
-                source.faults.append(error.fault)
+                source.faults.append(error.issue)
                 continue
             contents.append(MaskContent(where, count_values(raw), lossy))
             found.append((item, where, read_mask))
@@ -117,7 +117,7 @@ def _rows(
             cell = rows[number][column]
         if not cell:
             message, fix = f"expected an image in column {column}, found none", "Leave it out: --skip-bad."
-            raise refuse("missing-file", f"{src} {split} row {number}", message, fix)
+            raise IssueError("missing-file", f"{src} {split} row {number}", message, fix)
         return cell["bytes"] or read_bytes(cell["path"])
 
     for number in range(len(rows)):
@@ -125,7 +125,7 @@ def _rows(
         try:
             kind = read_header(read(number, image), where).kind
         except IssueError as error:
-            faults.append(error.fault)
+            faults.append(error.issue)
             continue
         row = rows[number]
         file = PurePosixPath(str(row[image]["path"] or "").replace("\\", "/")).name

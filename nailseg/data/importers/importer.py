@@ -24,9 +24,10 @@ from nailseg.data.importers.rasterize import draw
 from nailseg.data.io.exif import upright
 from nailseg.data.io.headers import read_header
 from nailseg.data.io.images import decode_image
+from nailseg.data.issues import Issue, IssueError, format_issues
 from nailseg.data.manifest import Row, write_manifest
 from nailseg.data.splitting.assign import SPLITS
-from nailseg.data.validation.issues import DataIssuesError, Issue, IssueError, format_issues, refuse
+from nailseg.data.validation.issues import DataIssuesError
 from nailseg.data.validation.scan import in_threads
 from nailseg.errors import ConfigError, DataError, OutputError
 
@@ -108,7 +109,7 @@ def import_dataset(
         try:
             return _write(*job, out, table, scale, exif)
         except IssueError as error:
-            return error.fault
+            return error.issue
 
     try:
         rows = []
@@ -194,7 +195,7 @@ def _mask(
     if stated not in (size, stored):
         found = f"(width x height), found {stated[1]} x {stated[0]}"
         message, fix = f"expected labels for {size[1]} x {size[0]} {found}", "Pair it with the right image"
-        raise refuse("size-mismatch", item.source, message, f"{fix}, or leave it out with --skip-bad.")
+        raise IssueError("size-mismatch", item.source, message, f"{fix}, or leave it out with --skip-bad.")
     turn = exif == "stored" if unsure else stated != size
     mask, events = draw(item.shapes, classes, stated) if given is None else (given, Counter[str]())
     said = {

@@ -18,7 +18,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from nailseg.data.io.exif import exif_orientation
-from nailseg.data.validation.issues import IssueError, refuse
+from nailseg.data.issues import IssueError
 
 FORMATS = "JPEG, PNG, WebP, BMP or TIFF"
 
@@ -52,7 +52,7 @@ def read_header(data: bytes, name: str, verify: bool = False) -> Header:
         IssueError: `empty-file`, or `unreadable` for damaged headers and unknown formats.
     """
     if len(data) == 0:
-        raise refuse("empty-file", name, "expected an image, found 0 bytes", "Copy the file again.")
+        raise IssueError("empty-file", name, "expected an image, found 0 bytes", "Copy the file again.")
     try:
         if data[:3] == b"\xff\xd8\xff":
             return _jpeg(data)
@@ -63,14 +63,16 @@ def read_header(data: bytes, name: str, verify: bool = False) -> Header:
     # a damaged header may break a parser anywhere; all of it means the same to the user
     except Exception as error:
         raise damaged(name, error) from error
-    raise refuse("unreadable", name, f"expected {FORMATS}, found {_guess(data)}", "Save it as PNG or JPEG.")
+    raise IssueError(
+        "unreadable", name, f"expected {FORMATS}, found {_guess(data)}", "Save it as PNG or JPEG."
+    )
 
 
 def damaged(name: str, error: object) -> IssueError:
     """The fault of a file that breaks off or does not decode."""
     text = str(error).strip().rstrip(".") or type(error).__name__
     message = f"expected a whole image, found a truncated or damaged file ({text})"
-    return refuse("unreadable", name, message, "Copy or export it again, or take its row out of the CSV.")
+    return IssueError("unreadable", name, message, "Copy or export it again, or take its row out of the CSV.")
 
 
 def open_by_pillow(data: bytes) -> ImageFile:

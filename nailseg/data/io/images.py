@@ -26,8 +26,8 @@ from PIL import Image, ImageOps
 from nailseg.data.io import decoding, masks
 from nailseg.data.io.exif import upright
 from nailseg.data.io.headers import Header, damaged, read_header
+from nailseg.data.issues import IssueError
 from nailseg.data.mask_encoding import MaskEncoding
-from nailseg.data.validation.issues import refuse
 
 MAX_PIXELS = 200_000_000
 """Default limit on height times width: above any camera, below what a 2-core machine's memory stands."""
@@ -134,7 +134,7 @@ def read_bytes(path: str | Path) -> bytes:
         message = f"expected a file that opens, found {error.strerror or error}"
         problem = "missing-file", message, "Check its permissions and the disk."
     code, message, fix = problem
-    raise refuse(code, path, message, fix)
+    raise IssueError(code, path, message, fix)
 
 
 def _header(data: bytes | mmap.mmap, name: str, max_pixels: int, verify: bool) -> Header:
@@ -142,12 +142,12 @@ def _header(data: bytes | mmap.mmap, name: str, max_pixels: int, verify: bool) -
     if header.height * header.width > max_pixels:
         message = f"expected at most {max_pixels:,} pixels, found {header.width} x {header.height}"
         fix = "Make it smaller; for training and check, --data.max_pixels and --max-pixels raise the limit."
-        raise refuse("too-large", name, message, fix)
+        raise IssueError("too-large", name, message, fix)
     if header.height * header.width == 0:
         raise damaged(name, f"{header.width} x {header.height} pixels")
     if header.frames > 1:
         message = f"expected one image, found {header.frames} frames or pages"
-        raise refuse("many-frames", name, message, "Save the one you mean as PNG or JPEG.")
+        raise IssueError("many-frames", name, message, "Save the one you mean as PNG or JPEG.")
     return header
 
 
@@ -169,7 +169,7 @@ def image_of_pillow(picture: Image.Image, name: str = "the PIL image") -> np.nda
         return decoding.scale_to_8_bits(np.asarray(picture).astype(np.uint16), name)
     if picture.mode not in PILLOW_MODES:
         message = f"expected 8- or 16-bit grey or colour, found Pillow's mode {picture.mode}"
-        raise refuse("image-form", name, message, "Turn it into 8 bits the way you want it seen.")
+        raise IssueError("image-form", name, message, "Turn it into 8 bits the way you want it seen.")
     return _in_8_bits(picture)
 
 

@@ -11,10 +11,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from nailseg.data.io.images import decode_image, decode_mask_values, read_bytes
+from nailseg.data.issues import IssueError
 from nailseg.data.manifest import Row, folder_of
 from nailseg.data.mask_encoding import THRESHOLD
 from nailseg.data.splitting.near_duplicates import clusters, thumbnail
-from nailseg.data.validation.issues import IssueError
 from nailseg.data.validation.rules import find_pairs
 from nailseg.data.validation.scan import ScanResult, in_threads
 from nailseg.errors import ConfigError

@@ -9,11 +9,12 @@ from dataclasses import asdict
 from typing import Any
 
 from nailseg.data.io.images import MAX_PIXELS
+from nailseg.data.issues import format_issues
 from nailseg.data.manifest import load_manifest
 from nailseg.data.options import valid_class_names
 from nailseg.data.validation.clean_copy import write_clean
 from nailseg.data.validation.contact_sheet import draw_sheet
-from nailseg.data.validation.issues import format_issues, write_remaining
+from nailseg.data.validation.issues import write_remaining
 from nailseg.data.validation.statistics import as_table, fingerprint
 from nailseg.data.validation.validate import FIT_SPLITS, ValidationResult, validate_rows
 from nailseg.errors import ConfigError, OutputError

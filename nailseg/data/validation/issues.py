@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from nailseg.data.issues import LINES_PER_CODE, Issue, format_issues
 from nailseg.errors import ConfigError, DataError
 
 ERRORS = {
@@ -63,34 +63,6 @@ UNUSABLE = frozenset(ERRORS) - set(_USABLE.split())
 IMPORT_ERRORS = {"label-form": "a label that cannot be used: class, outline, run lengths, size, split"}
 """The same for what only `nailseg import` can meet."""
 
-LINES_PER_CODE = 20
-"""More lines of one kind teach nobody anything."""
-
-
-@dataclass(frozen=True)
-class Issue:
-    """One thing that is wrong."""
-
-    code: str  # one of the codes listed in this module
-    file: str  # the file or split it concerns
-    message: str  # what was expected and what was found
-    fix: str  # the way out
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.message}. {self.fix}"
-
-
-class IssueError(DataError):
-    """A `DataError` about one file, which still knows its code."""
-
-    def __init__(self, fault: Issue) -> None:
-        super().__init__(str(fault))
-        self.fault = fault
-
-    def __reduce__(self) -> tuple[type[IssueError], tuple[Issue]]:
-        # the default would hand the text to __init__ when the error comes back from a worker process
-        return IssueError, (self.fault,)
-
 
 class DataIssuesError(DataError):
     """Everything that is wrong with a data set, said once.
@@ -138,26 +110,3 @@ def write_remaining(faults: Sequence[Issue]) -> str | None:
     ) as file:
         file.write(format_issues(faults, len(faults)) + "\n")
     return str(Path(file.name))
-
-
-def refuse(code: str, file: object, message: str, fix: str) -> IssueError:
-    """Builds the exception for one fault: `raise refuse(...)`."""
-    return IssueError(Issue(code, str(file), message, fix))
-
-
-def format_issues(faults: Iterable[Issue], lines_per_code: int = LINES_PER_CODE) -> str:
-    """Writes faults grouped by code, at most `lines_per_code` of each kind, and how many more there are."""
-    by_code: dict[str, list[Issue]] = {}
-    for fault in faults:
-        by_code.setdefault(fault.code, []).append(fault)
-    lines: list[str] = []
-    for code, group in by_code.items():
-        lines.append(f"{code} ({len(group)}):")
-        shown = group[:lines_per_code]
-        for fault, after in zip(shown, [*shown[1:], None], strict=True):
-            lines.append(f"  {fault.file}: {fault.message}")
-            if after is None or after.fix != fault.fix:  # the same way out is said once, after its last line
-                lines.append(f"    -> {fault.fix}")
-        if len(group) > lines_per_code:
-            lines.append(f"  ... and {len(group) - lines_per_code} more of this kind")
-    return "\n".join(lines)

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nailseg.data.issues import Issue
 from nailseg.data.manifest import Row, splits_of_groups
 from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.mask_inference import MaskContent, classes_of, foreground_of
 from nailseg.data.splitting.assign import SPLITS
 from nailseg.data.splitting.near_duplicates import find_near_duplicates
-from nailseg.data.validation.issues import WARNINGS, Issue
+from nailseg.data.validation.issues import WARNINGS
 from nailseg.data.validation.scan import ScanResult
 
 MOST = 0.5

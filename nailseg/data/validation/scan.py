@@ -17,11 +17,11 @@ from tqdm import tqdm
 
 from nailseg.data.io.headers import Header, read_header
 from nailseg.data.io.images import decode_image, decode_mask_values, read_bytes
+from nailseg.data.issues import Issue, IssueError
 from nailseg.data.manifest import Manifest, Row
 from nailseg.data.mask_encoding import THRESHOLD, Value, pack_colours
 from nailseg.data.mask_inference import MaskContent, count_values
 from nailseg.data.splitting.near_duplicates import thumbnail
-from nailseg.data.validation.issues import Issue, IssueError
 
 ENDINGS = {".jpg": "jpeg", ".jpeg": "jpeg", ".tif": "tiff", ".tiff": "tiff"}
 FORMATS = ("jpeg", "png", "webp", "bmp", "tiff")
@@ -79,7 +79,7 @@ def scan_row(manifest: Manifest, row: Row, needed: bool, colours: bool, max_pixe
             found["digest"] = hashlib.blake2b(data, digest_size=16).digest()
             found["thumbnail"] = thumbnail(image)
         except IssueError as error:
-            faults.append(_relative(error.fault, row.image, manifest))
+            faults.append(_relative(error.issue, row.image, manifest))
     if row.mask is None:
         message = "expected a mask, found none in the CSV"
         faults.append(Issue("no-mask", row.image, message, "Name it, or drop the row."))
@@ -98,7 +98,7 @@ def scan_row(manifest: Manifest, row: Row, needed: bool, colours: bool, max_pixe
             if "size" in found:
                 faults.extend(_compare(row, found["size"], raw.shape[:2], turn, header.orientation))
     except IssueError as error:
-        faults.append(_relative(error.fault, row.mask, manifest))
+        faults.append(_relative(error.issue, row.mask, manifest))
     return ScanResult(row, tuple(faults) if needed else (), **found)
 
 

@@ -8,17 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from nailseg.data.io.images import MAX_PIXELS
+from nailseg.data.issues import Issue, format_issues
 from nailseg.data.manifest import Manifest, Row
 from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.mask_inference import check_values, classes_of, foreground_of, resolve
-from nailseg.data.validation.issues import (
-    UNUSABLE,
-    DataIssuesError,
-    Issue,
-    check_codes,
-    format_issues,
-    write_remaining,
-)
+from nailseg.data.validation.issues import UNUSABLE, DataIssuesError, check_codes, write_remaining
 from nailseg.data.validation.rules import check_encodings, check_groups, check_pairs, check_splits, find_pairs
 from nailseg.data.validation.scan import ScanResult, in_threads, scan_row
 

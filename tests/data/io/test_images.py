@@ -16,8 +16,8 @@ from PIL import Image, ImageOps
 
 from nailseg.data.io.exif import upright
 from nailseg.data.io.images import decode_image, image_size, read_image, read_mask, read_mask_values
+from nailseg.data.issues import IssueError
 from nailseg.data.mask_encoding import MaskEncoding
-from nailseg.data.validation.issues import IssueError
 from nailseg.errors import DataError
 
 BINARY = MaskEncoding(((0, 0), (255, 1)), ("background", "nail"))
@@ -259,17 +259,17 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
     for read in (read_image, image_size):
         with pytest.raises(IssueError, match=r"no\.png: expected a file, found nothing.*data root") as caught:
             read(tmp_path / "no.png")
-        assert caught.value.fault.code == "missing-file"
+        assert caught.value.issue.code == "missing-file"
         with pytest.raises(IssueError, match="found a folder") as caught:
             read(tmp_path)
-        assert caught.value.fault.code == "not-a-file"
+        assert caught.value.issue.code == "not-a-file"
 
 
 def test_faults_come_back_from_worker_processes_whole(tmp_path: Path) -> None:
     with pytest.raises(IssueError) as caught:
         read_image(tmp_path / "no.png")
     again = pickle.loads(pickle.dumps(caught.value))
-    assert (str(again), again.fault) == (str(caught.value), caught.value.fault)
+    assert (str(again), again.issue) == (str(caught.value), caught.value.issue)
 
 
 def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
     for read in (read_image, read_mask_values, image_size):
         with pytest.raises(IssueError, match="at most 200,000,000 pixels, found 40000 x 40000") as caught:
             read(path)
-        assert caught.value.fault.code == "too-large"
+        assert caught.value.issue.code == "too-large"
 
 
 def test_the_limit_on_pixels_can_be_set(tmp_path: Path, picture: np.ndarray) -> None:
