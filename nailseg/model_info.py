@@ -13,6 +13,7 @@ from nailseg import __version__
 from nailseg.errors import WeightsError
 
 INFO_FILE = "nailseg.json"
+ONNX_FILE, OPENVINO_FILE = "model.onnx", "model.xml"
 SHIPPED = "nailseg-b0"
 """The name of the model that comes with the package."""
 

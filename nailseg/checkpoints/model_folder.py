@@ -21,9 +21,15 @@ from safetensors.torch import load_file, save_file
 
 from nailseg.checkpoints.model_card import model_card
 from nailseg.errors import ConfigError, OutputError, WeightsError
-from nailseg.inference.backends.as_module import ExportedNetwork
-from nailseg.inference.backends.exported import ONNX_FILE, OPENVINO_FILE, exported_file, open_exported
-from nailseg.model_info import INFO_FILE, ModelInfo, is_checkpoint, locate, read_info
+from nailseg.model_info import (
+    INFO_FILE,
+    ONNX_FILE,
+    OPENVINO_FILE,
+    ModelInfo,
+    is_checkpoint,
+    locate,
+    read_info,
+)
 from nailseg.models.loading import quiet_transformers
 from nailseg.models.pretrained import unnamed
 from nailseg.models.registry import ONE_FORMAT, network_class
@@ -165,10 +171,8 @@ def checkpoint_facts(network: Network, info: ModelInfo) -> dict[str, Any]:
 
 
 def info_of(source: str | Path) -> ModelInfo | None:
-    """What a checkpoint, model folder or export says of itself; None where there is no nailseg.json."""
+    """What a checkpoint or model folder says of itself; None where there is no nailseg.json."""
     source = locate(source)
-    if file := exported_file(source):
-        return open_exported(file).info
     if is_checkpoint(source):
         return ModelInfo.from_dict(read_checkpoint(source)[CHECKPOINT_KEY]["info"])
     return read_info(source) if Path(source).is_dir() else None
@@ -179,12 +183,12 @@ def open_network(
     class_names: Sequence[str] | None = None,
     drop_path: float = 0.1,
     name: str | None = None,
-) -> Network | ExportedNetwork:
-    """The network of a checkpoint, or of whatever its architecture takes as weights.
+) -> Network:
+    """Opens the network of a checkpoint, or of whatever its architecture takes as weights.
 
     Args:
-        source: a checkpoint, a model folder or its run, an exported file, `nailseg-b0`, a hub name, or
-            `b0` … `b5`.
+        source: a checkpoint, a model folder or its run, `nailseg-b0`, a hub name, or `b0` … `b5`. Exported
+            files are opened by `nailseg.inference.backends.as_module.open_module`.
         class_names: None keeps the source's own; other names than a source's own give it a new classifier,
             but a nailseg model must agree, because it would silently forget what it was trained for.
         drop_path: stochastic depth for further training.
@@ -196,13 +200,8 @@ def open_network(
     """
     source = locate(source)
     info = info_of(source)
-    if info and class_names and list(class_names) != info.class_names and not unnamed(info.class_names):
-        raise WeightsError(
-            f"{source} was trained for the classes {info.class_names}, but {list(class_names)} are asked "
-            f"for. Give the model's own classes (--data.classes), or start from other weights."
-        )
-    if file := exported_file(source):
-        return ExportedNetwork(file)
+    if info:
+        require_same_classes(source, info, class_names)
     own = info.architecture if info else None
     name = name or own or "segformer"
     if own not in (None, name) and (is_checkpoint(source) or not {own, name} <= ONE_FORMAT):
@@ -224,6 +223,19 @@ def open_network(
     )
     load_checkpoint_weights(network, content, source)
     return network
+
+
+def require_same_classes(source: str | Path, info: ModelInfo, class_names: Sequence[str] | None) -> None:
+    """Refuses other class names than the model was trained for; None and unnamed classes pass.
+
+    Raises:
+        WeightsError: the names differ.
+    """
+    if class_names and list(class_names) != info.class_names and not unnamed(info.class_names):
+        raise WeightsError(
+            f"{source} was trained for the classes {info.class_names}, but {list(class_names)} are asked "
+            f"for. Give the model's own classes (--data.classes), or start from other weights."
+        )
 
 
 def require_trained(network: Network, source: str | Path) -> None:

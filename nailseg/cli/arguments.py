@@ -15,6 +15,7 @@ import yaml
 
 from nailseg.checkpoints import model_folder
 from nailseg.errors import ConfigError
+from nailseg.inference.backends.as_module import info_of_any
 from nailseg.inference.backends.exported import exported_file
 from nailseg.model_info import locate
 
@@ -139,7 +140,7 @@ def evaluation_arguments(args: list[str]) -> tuple[list[str], str]:
         )
     source = locate(source)
     own: list[str] = []
-    if info := model_folder.info_of(source):
+    if info := info_of_any(source):
         exported = exported_file(source)
         if exported and options(args, "--data.size", "--data.eval_size", "--data.resize"):
             raise ConfigError(

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 import yaml
 
-from nailseg.checkpoints import model_folder
 from nailseg.cli import arguments
 from nailseg.data.io.images import image_size
 from nailseg.data.issues import IssueError
 from nailseg.data.manifest import load_manifest
 from nailseg.errors import ConfigError
 from nailseg.imaging.geometry import MULTIPLE
+from nailseg.inference.backends.as_module import info_of_any
 
 log = logging.getLogger("nailseg")
 
@@ -59,7 +59,7 @@ def adapted_arguments(args: list[str]) -> list[str]:
         raise ConfigError(f"{table}: expected rows with the split train, found none.")
     longer = typical_side([manifest.path(row.image) for row in rows])
     weights = value("model", "weights")
-    info = model_folder.info_of(weights) if weights else None
+    info = info_of_any(weights) if weights else None
     on_gpu = torch.cuda.is_available() and value("trainer", "accelerator") != "cpu"
     batch = value("data", "batch_size")  # the rest follows from it
     batch = int(batch) if str(batch).isdecimal() and int(batch) > 0 else None

@@ -18,6 +18,7 @@ from torchmetrics import MeanMetric
 from nailseg.checkpoints import model_folder
 from nailseg.errors import ConfigError
 from nailseg.imaging import geometry
+from nailseg.inference.backends.as_module import info_of_any, open_module
 from nailseg.metrics.calibration import best_threshold
 from nailseg.metrics.confusion import ConfusionMatrix, class_index, dice, iou, mean_defined
 from nailseg.metrics.image_counts import SURFACE_TOLERANCE, ImageCounts, count_images, summarize
@@ -122,7 +123,7 @@ class SegmentationTask(LightningModule):
                 f"--model.step_epochs, --model.step_factor: expected epochs from 1 on and a factor above 0, "
                 f"at most 1; found {step_epochs} and {step_factor}."
             )
-        self.network = model_folder.open_network(weights, class_names, drop_path, name)
+        self.network = open_module(weights, class_names, drop_path, name)
         fixed = self.network.fixed_size
         if fixed and (image_size, resize) != (fixed, "squash"):
             raise ConfigError(
@@ -137,7 +138,7 @@ class SegmentationTask(LightningModule):
         self.loss_weights = cross_entropy_weight, dice_weight, lovasz_weight
         self.freeze_encoder_epochs = freeze_encoder_epochs
         self.surface_tolerance = surface_tolerance
-        known = model_folder.info_of(weights)
+        known = info_of_any(weights)
         self.threshold = known.threshold if known else None
         self.val_counts = ConfusionMatrix(len(self.class_names))
         # torchmetrics would leave nan out of the mean; as inf it stays, and is seen at the epoch's end

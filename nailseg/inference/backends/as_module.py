@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from nailseg.inference.backends.exported import open_exported
+from nailseg.checkpoints import model_folder
+from nailseg.inference.backends.exported import exported_file, open_exported
+from nailseg.model_info import ModelInfo, locate
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from nailseg.models.base import Network
 
 
 class ExportedNetwork(nn.Module):
@@ -47,3 +52,36 @@ class ExportedNetwork(nn.Module):
         _, probability = self.backend(image.permute(0, 2, 3, 1).cpu().numpy())
         tiny = torch.finfo(torch.float32).tiny
         return torch.from_numpy(probability).clamp_min(tiny).log().to(image.device)
+
+
+def open_module(
+    source: str | Path,
+    class_names: Sequence[str] | None = None,
+    drop_path: float = 0.1,
+    name: str | None = None,
+) -> Network | ExportedNetwork:
+    """Opens any model as a module: an exported file or its folder, or what `open_network` takes.
+
+    Args:
+        source: an exported file, a checkpoint, a model folder, a run folder, a shipped model's name, a hub
+            name, or a name that stands for random weights.
+        class_names: as in `open_network`; an exported file must have the same names.
+        drop_path: as in `open_network`.
+        name: as in `open_network`.
+
+    Raises:
+        WeightsError: not found, does not fit, or has other class names.
+        ConfigError: the source is of another architecture, or an exported file's runtime is not installed.
+    """
+    if (file := exported_file(locate(source))) is None:
+        return model_folder.open_network(source, class_names, drop_path, name)
+    network = ExportedNetwork(file)
+    model_folder.require_same_classes(source, network.info, class_names)
+    return network
+
+
+def info_of_any(source: str | Path) -> ModelInfo | None:
+    """What any model says of itself, exported files included; None where there is no nailseg.json."""
+    if file := exported_file(locate(source)):
+        return open_exported(file).info
+    return model_folder.info_of(source)

@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nailseg.errors import ConfigError, WeightsError
-from nailseg.model_info import INFO_FILE, ModelInfo
+from nailseg.model_info import INFO_FILE, ONNX_FILE, OPENVINO_FILE, ModelInfo
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-ONNX_FILE, OPENVINO_FILE = "model.onnx", "model.xml"
 METADATA_KEY = "nailseg"
 """Under this name the content of nailseg.json lies in the file's own metadata, as JSON."""
 
