@@ -129,7 +129,11 @@ def compare(name: str, csv: Path, root: Path, folder: Path, options: argparse.Na
             batch_size=8,
             workers=options.workers,
             augmentation=MILD if options.mild else DEFAULT_AUGMENTATION,
-            allow=("twin-split", "image-split", "doubled-image"),  # evenly chosen rows, dealt by number
+            allow=(
+                "near-duplicate-split",
+                "duplicate-split",
+                "duplicate-image",
+            ),  # evenly chosen rows, dealt by number
             cache=str(folder / f"{name} cache") if kind == "cached" else "off",
         )
         modules[kind].setup("fit")

@@ -92,7 +92,7 @@ def main() -> None:
                 if not (done / "test" / "metrics.json").exists():
                     args = ["--config=finetune_small.yaml", *common, f"--seed_everything={seed}"]
                     # the val part was dealt whole: near twins stay within it, never in the test
-                    args += ["--trainer.logger=false", "--data.allow=[twin-split]"]
+                    args += ["--trainer.logger=false", "--data.allow=[near-duplicate-split]"]
                     assert train.main(args) == 0
                 results[start, size, seed] = measured(done)
     draw(results, measured(out / "runs" / "before")["dice_nail"], out / "finetune_small.png")

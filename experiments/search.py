@@ -197,7 +197,7 @@ def draw_first(out: Path) -> None:
     drawn = out / "sample"
     if not drawn.exists():
         assert nailseg(["sample", str(drawn), "--count", "2156"]) == 0
-        assert nailseg(["index", str(drawn), "--val", "0.05", "--test", "0", "--no-twins"]) == 0
+        assert nailseg(["index", str(drawn), "--val", "0.05", "--test", "0", "--no-near-duplicates"]) == 0
     if not (out / "runs" / "drawn" / "model").exists():
         fit(out, "drawn", **{"data.csv": drawn / "nails.csv"})
 

@@ -152,7 +152,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     index.add_argument("--folds", type=int, metavar="K", help="write K CSVs, each with another part as val")
     index.add_argument(
-        "--no-twins", dest="twins", action="store_false", help="do not look for near twins (reads no file)"
+        "--no-near-duplicates",
+        dest="near_duplicates",
+        action="store_false",
+        help="do not search for near-duplicates (opens no file)",
     )
     index.add_argument("--seed", type=_whole, default=0, help="same seed, same split (default %(default)s)")
     index.set_defaults(run="nailseg.data.splitting.index:index_dataset", progress=True)

@@ -181,7 +181,7 @@ def _check_paths(
         image = line["image"]
         if image and image in seen:
             message = f"{image} stands in line {seen[image]} already"
-            wrong.append(Issue("doubled-row", where, message, "Delete one."))
+            wrong.append(Issue("duplicate-row", where, message, "Delete one."))
         seen.setdefault(image, number)
         faults.extend(wrong)
         if not wrong:

@@ -180,7 +180,7 @@ def _coloured(content: MaskContent) -> Issue:
     colours = [value for value in content.counts if isinstance(value, tuple)]
     if len(colours) > MAX_COLOURS:
         message = f"expected a mask, found an image of more than {MAX_COLOURS} colours"
-        return content.fault(message, "Check that it is no photograph or overlay.", "mask-form")
+        return content.fault(message, "Check that it is no photograph or overlay.", "mask-format")
     shown = list_some(sorted(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in colours))
     example = '{"#000000": "background", "#ff0000": "nail"}'
     message = f"expected one channel of class values, found colours {shown}"

@@ -129,7 +129,7 @@ def test_links_out_of_the_root_are_refused(tmp_path: Path) -> None:
         ),
         ("image,mask,split\na,b,\n", "found nothing"),
         ("image,mask,split\n,b,train\n", r"(?s)missing-path.*line 2"),
-        ("image,mask,split\na,b,train\na,c,val\n", r"(?s)doubled-row.*line 3: a stands in line 2"),
+        ("image,mask,split\na,b,train\na,c,val\n", r"(?s)duplicate-row.*line 3: a stands in line 2"),
     ],
 )
 def test_csvs_that_say_too_little(tmp_path: Path, text: str, words: str) -> None:

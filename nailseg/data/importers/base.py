@@ -47,7 +47,7 @@ class Source:
     notes: list[str] = field(default_factory=list)  # what else people should know
     indexed: bool = False  # masks have pixels to ignore, which 0/255 cannot say
 
-    def refuse(self, where: object, message: str, code: str = "label-form") -> None:
+    def refuse(self, where: object, message: str, code: str = "label-format") -> None:
         """Notes a label or image that cannot be used."""
         fix = "Mend it, or leave such images out with --skip-bad."
         self.faults.append(Issue(code, str(where), message, fix))

@@ -94,7 +94,7 @@ def import_dataset(
     twice = [name for name, count in Counter(item.name for item in source.items).items() if count > 1]
     for name in twice:
         message = "expected one image of this name below Images/, found more"
-        source.faults.append(Issue("doubled-row", name, message, "Rename one."))
+        source.faults.append(Issue("duplicate-row", name, message, "Rename one."))
     _refuse(src, source.faults, skip_bad)
     items = [item for item in sorted(source.items, key=lambda item: item.name) if item.name not in twice]
     if not items:

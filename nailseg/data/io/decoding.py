@@ -43,7 +43,7 @@ def scale_to_8_bits(raw: np.ndarray, name: str) -> np.ndarray:
         # 10- and 12-bit camera data in a 16-bit file would come out all but black, and nobody would see why
         message = f"expected 16-bit values up to 65535, found {brightest} as the brightest"
         fix = "Stretch it to 8 bits the way you want it seen, and save that."
-        raise IssueError("image-form", name, message, fix)
+        raise IssueError("image-format", name, message, fix)
     scaled = ((raw.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if scaled.ndim == 2:
         return cv2.cvtColor(scaled, cv2.COLOR_GRAY2RGB)
@@ -74,7 +74,7 @@ def load_by_pillow(data: bytes, name: str) -> Image.Image:
 
 def unsupported_format(header: Header, name: str) -> Exception:
     message = f"expected 8- or 16-bit grey or colour, found {header.bits}-bit {header.kind} in another form"
-    return IssueError("image-form", name, message, "Save it as 8-bit PNG.")
+    return IssueError("image-format", name, message, "Save it as 8-bit PNG.")
 
 
 def to_rgb(raw: np.ndarray) -> np.ndarray:

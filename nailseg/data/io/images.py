@@ -93,7 +93,7 @@ def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int
     """Height and width of the upright image, from the header: nothing is decoded.
 
     Raises:
-        IssueError: `missing-file`, `empty-file`, `unreadable`, `many-frames` or `too-large`.
+        IssueError: `missing-file`, `empty-file`, `unreadable`, `multi-frame` or `too-large`.
     """
     name = str(path)
     try:
@@ -147,7 +147,7 @@ def _header(data: bytes | mmap.mmap, name: str, max_pixels: int, verify: bool) -
         raise damaged(name, f"{header.width} x {header.height} pixels")
     if header.frames > 1:
         message = f"expected one image, found {header.frames} frames or pages"
-        raise IssueError("many-frames", name, message, "Save the one you mean as PNG or JPEG.")
+        raise IssueError("multi-frame", name, message, "Save the one you mean as PNG or JPEG.")
     return header
 
 
@@ -162,14 +162,14 @@ def image_of_pillow(picture: Image.Image, name: str = "the PIL image") -> np.nda
         uint8 (H, W, 3), RGB, upright.
 
     Raises:
-        IssueError: `image-form` for forms that files may not have either, such as 32 bits.
+        IssueError: `image-format` for forms that files may not have either, such as 32 bits.
     """
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I;16"):
         return decoding.scale_to_8_bits(np.asarray(picture).astype(np.uint16), name)
     if picture.mode not in PILLOW_MODES:
         message = f"expected 8- or 16-bit grey or colour, found Pillow's mode {picture.mode}"
-        raise IssueError("image-form", name, message, "Turn it into 8 bits the way you want it seen.")
+        raise IssueError("image-format", name, message, "Turn it into 8 bits the way you want it seen.")
     return _in_8_bits(picture)
 
 

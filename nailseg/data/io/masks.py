@@ -28,7 +28,7 @@ def values_by_pillow(data: bytes, header: Header, name: str) -> np.ndarray:
     if image.mode in ("L", "LA", "RGB", "RGBA"):
         return np.array(image)
     message = f"expected whole-number class values, found a {header.kind} file of form {image.mode}"
-    raise IssueError("mask-form", name, message, "Save the mask as 8-bit PNG.")
+    raise IssueError("mask-format", name, message, "Save the mask as 8-bit PNG.")
 
 
 def one_channel(raw: np.ndarray, header: Header, name: str) -> np.ndarray:
@@ -43,7 +43,7 @@ def one_channel(raw: np.ndarray, header: Header, name: str) -> np.ndarray:
         lossy = "colours in a lossy file (JPEG), whose values are approximate"
         message = f"expected one channel of class values, found {lossy if header.lossy else '16-bit colours'}"
         fix = "Check that it is no photograph, and export the mask as 8-bit PNG."
-        raise IssueError("mask-form", name, message, fix)
+        raise IssueError("mask-format", name, message, fix)
     return raw
 
 
@@ -55,4 +55,4 @@ def _without_alpha(raw: np.ndarray, name: str) -> np.ndarray:
     if flat or (colour == alpha[..., None]).all():  # alpha alone draws the mask, or both say the same
         return alpha
     message = "expected colour or transparency to carry the classes, found both, and they differ"
-    raise IssueError("mask-form", name, message, "Save the mask without transparency.")
+    raise IssueError("mask-format", name, message, "Save the mask without transparency.")

@@ -56,7 +56,7 @@ def look_over(root: Path, rows: Sequence[Row], progress: bool) -> Looks:
         tuple((one, other) for _, one, other in pairs),
         {finding.row.image: f"{folder_of(finding.row)} {size}" for finding, size in seen},
         tuple(finding.row.image for finding, _ in seen if finding.digest is None),
-        tuple(other for code, _, other in pairs if code == "image-split"),
+        tuple(other for code, _, other in pairs if code == "duplicate-split"),
     )
 
 

@@ -27,7 +27,7 @@ def index_dataset(
     group: str | None = None,
     seed: int = 0,
     folds: int | None = None,
-    twins: bool = True,
+    near_duplicates: bool = True,
     progress: bool = False,
 ) -> IndexReport:
     """Pairs a folder's images with its masks, splits them, and writes the CSV.
@@ -50,7 +50,7 @@ def index_dataset(
         seed: another seed, another split.
         folds: write so many CSVs, NAME-fold1.csv and on, which any command takes: each has another part as
             val and the same test rows; `val` does not matter.
-        twins: look for near twins; decodes every image once.
+        near_duplicates: find near-duplicates; decodes every image once.
         progress: show a bar on stderr.
 
     Raises:
@@ -89,7 +89,7 @@ def index_dataset(
     torn = [row.image for row in old if not all((root / p).is_file() for p in (row.image, row.mask or ""))]
     new = [replace(row, group=group_of(row, group, pattern)) for row in rows if row.image not in known]
     looks = Looks((), {row.image: folder_of(row) for row in new})
-    if twins:
+    if near_duplicates:
         looks = look_over(root, [*old, *new], progress)
     # one image under two names: the second teaches nothing, and check would refuse it
     doubled = sorted({row.image for row in new} & set(looks.doubled))

@@ -16,17 +16,17 @@ from nailseg.errors import ConfigError, DataError
 ERRORS = {
     "missing-path": "a row names no image",
     "path-outside": "a path is absolute, has .., or is a link out of the data root",
-    "doubled-row": "an image stands in two rows",
+    "duplicate-row": "an image stands in two rows",
     "unknown-split": "a split other than train, val, test",
     "missing-file": "the CSV names a file that is not there, or that may not be opened",
     "not-a-file": "a folder (or something else that is no plain file) in a file's place",
     "empty-file": "zero bytes",
     "unreadable": "truncated or damaged, or no image format that is read here",
-    "many-frames": "an animation or a file of several pages",
+    "multi-frame": "an animation or a file of several pages",
     "too-large": "more pixels than the limit, said by the header before anything is decoded",
-    "image-form": "decodes, but its values have no sure meaning as colours (float, 12 bits in 16, Lab)",
-    "mask-form": "decodes, but is no mask: colours in a lossy file, alpha that contradicts colour",
-    "mis-named": "the ending names another format than the bytes",
+    "image-format": "decodes, but its values have no sure meaning as colours (float, 12 bits in 16, Lab)",
+    "mask-format": "decodes, but is no mask: colours in a lossy file, alpha that contradicts colour",
+    "extension-mismatch": "the ending names another format than the bytes",
     "no-mask": "the row has an image and no mask",
     "size-mismatch": "mask and image differ in height or width, each turned upright by its own EXIF tag",
     "orientation-mismatch": "only one of a pair has an EXIF turn, and the sizes do not tell which is right",
@@ -38,16 +38,16 @@ ERRORS = {
     "no-foreground": "a split that the command needs has nothing but background",
     "class-missing": "a class without a single pixel",
     "class-one-split": "a class with pixels in one split only",
-    "doubled-image": "one image under two names, in one split",
+    "duplicate-image": "one image under two names, in one split",
     "group-split": "one group in two splits",
-    "image-split": "one image under two names, in two splits",
-    "twin-split": "mirrored, turned, re-compressed or slightly cropped copies in two splits",
+    "duplicate-split": "one image under two names, in two splits",
+    "near-duplicate-split": "mirrored, turned, re-compressed or slightly cropped copies in two splits",
 }
 """Code -> what it means."""
 WARNINGS = {
     "mask-empty": "nothing but background",
     "mask-jpeg": "a lossy file, read at > 127",
-    "mask-grey": "grey edges, read at > 127",
+    "mask-antialiased": "grey edges, read at > 127",
     "mask-palette": "a palette, read by its indices or greys",
     "mask-rgb": "three equal channels, read as one",
     "mask-alpha": "an alpha channel, read as the mask where it alone varies",
@@ -55,12 +55,12 @@ WARNINGS = {
     "few-rows": "a split too small to train on, or to measure with",
 }
 """The same for what stops nothing; the masks among them are in forms that read without doubt."""
-_USABLE = """mis-named orientation-mismatch mask-full mask-inverted split-empty no-foreground class-missing
-class-one-split doubled-image group-split image-split twin-split"""
+_USABLE = """extension-mismatch orientation-mismatch mask-full mask-inverted split-empty no-foreground
+class-missing class-one-split duplicate-image group-split duplicate-split near-duplicate-split"""
 UNUSABLE = frozenset(ERRORS) - set(_USABLE.split())
 """A row with one of these is left out when the code is allowed: there is nothing to train or measure on."""
 
-IMPORT_ERRORS = {"label-form": "a label that cannot be used: class, outline, run lengths, size, split"}
+IMPORT_ERRORS = {"label-format": "a label that cannot be used: class, outline, run lengths, size, split"}
 """The same for what only `nailseg import` can meet."""
 
 

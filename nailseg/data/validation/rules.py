@@ -49,7 +49,7 @@ def check_encodings(findings: Sequence[ScanResult], values: MaskEncoding) -> tup
                 fix = "Invert the mask, or say what the values mean (--data.mask_values)."
                 faults.append(Issue("mask-inverted", content.file, message, fix))
         grey = values.smooth and not content.lossy and not content.counts.keys() <= {0, 255}
-        code = "mask-grey" if grey else f"mask-{finding.form}"
+        code = "mask-antialiased" if grey else f"mask-{finding.form}"
         if code in WARNINGS and not values.colours:
             message = f"expected an 8-bit grey PNG, found {WARNINGS[code]}"
             odd.append(Issue(code, content.file, message, "nailseg check --write-clean writes plain copies."))
@@ -92,7 +92,7 @@ def find_pairs(findings: Sequence[ScanResult]) -> list[tuple[str, str, str]]:
     """Images that are the same or nearly.
 
     Returns:
-        (code, image, other image): `image-split` for equal bytes, `twin-split` for near twins.
+        (code, image, other image): `duplicate-split` for equal bytes, `near-duplicate-split` for near twins.
     """
     first: dict[bytes, str] = {}
     pairs = []
@@ -100,14 +100,14 @@ def find_pairs(findings: Sequence[ScanResult]) -> list[tuple[str, str, str]]:
         if finding.digest is not None:
             original = first.setdefault(finding.digest, finding.row.image)
             if original != finding.row.image:
-                pairs.append(("image-split", original, finding.row.image))
+                pairs.append(("duplicate-split", original, finding.row.image))
     shown = [(f.row.image, f.thumbnail) for f in findings if f.thumbnail is not None]
     if len(shown) > 1:
         known = {(one, other) for _, one, other in pairs}
         for one, other in find_near_duplicates(np.stack([small for _, small in shown])).tolist():
             names = shown[one][0], shown[other][0]
             if names not in known:
-                pairs.append(("twin-split", *names))
+                pairs.append(("near-duplicate-split", *names))
     return pairs
 
 
@@ -121,12 +121,12 @@ def check_pairs(pairs: Sequence[tuple[str, str, str]], splits: dict[str, str]) -
         if one not in splits or other not in splits:
             continue
         if splits[one] == splits[other]:
-            if code == "image-split":
+            if code == "duplicate-split":
                 message = f"expected each image once, found the same bytes as {one}"
-                faults.append(Issue("doubled-image", other, message, "Delete one of the two rows."))
+                faults.append(Issue("duplicate-image", other, message, "Delete one of the two rows."))
             continue
         learnt, measured = sorted((one, other), key=lambda image: SPLITS.index(splits[image]))
-        what = "the same image" if code == "image-split" else "a near twin"
+        what = "the same image" if code == "duplicate-split" else "a near twin"
         message = (
             f"expected a {splits[learnt]} image that no other split has, "
             f"found {what} in {splits[measured]}: {measured}"

@@ -126,7 +126,7 @@ def _mis_named(file: str, header: Header) -> list[Issue]:
     if said not in FORMATS or said == header.kind:
         return []
     message = f"expected {said} as the ending says, found {header.kind}"
-    return [Issue("mis-named", file, message, "Rename it: other programs will trip over it.")]
+    return [Issue("extension-mismatch", file, message, "Rename it: other programs will trip over it.")]
 
 
 def _form(header: Header) -> str:

@@ -69,7 +69,7 @@ def read(manifest: Manifest, image: str) -> np.ndarray:
 def checked(report: ImportReport) -> tuple[Manifest, DataSummary]:
     manifest = load_manifest(report.csv)
     # the drawn sources are tiny and repeat one image: leaks are theirs, the import has only to keep them
-    leaks = ("class-one-split", "image-split", "group-split", "twin-split", "doubled-image")
+    leaks = ("class-one-split", "duplicate-split", "group-split", "near-duplicate-split", "duplicate-image")
     return manifest, check_rows(manifest, report.class_names, progress=False, allow=leaks)
 
 
@@ -455,7 +455,7 @@ def test_hub_trimaps(tmp_path: Path, datasets: Any) -> None:
         ["background", "pet", "border"],
         {"1": "pet", "2": "background", "3": "border"},
         progress=False,
-        allow=("twin-split", "doubled-image", "image-split"),
+        allow=("near-duplicate-split", "duplicate-image", "duplicate-split"),
     )
 
 

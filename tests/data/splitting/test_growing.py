@@ -47,9 +47,9 @@ def test_twins_stay_together_and_pass_the_check(data: Path) -> None:
         one, other = found[f"Images/{number}.jpg"], found[f"Images/twin{number}.jpg"]
         assert (one.split, one.group) == (other.split, other.group)
     check_rows(load_manifest(report.csv), ["background", "nail"], splits_needed=("train", "val", "test"))
-    naive = index_dataset(data, data / "naive.csv", val=0.3, test=0.3, twins=False)
+    naive = index_dataset(data, data / "naive.csv", val=0.3, test=0.3, near_duplicates=False)
     assert "clusters" not in str(naive)
-    with pytest.raises(Exception, match="twin-split"):
+    with pytest.raises(Exception, match="near-duplicate-split"):
         check_rows(load_manifest(naive.csv), ["background", "nail"], splits_needed=("train", "val", "test"))
 
 

@@ -242,7 +242,7 @@ def test_a_name_that_is_not_utf8_is_left_out_by_name(tmp_path: Path) -> None:
                 os.fsdecode(b"%s/%s/1/caf\xe9.%s" % (os.fsencode(tmp_path), folder.encode(), ending.encode()))
             )
         ).touch()
-    report = index_dataset(tmp_path, twins=False)
+    report = index_dataset(tmp_path, near_duplicates=False)
     assert sum(report.counts.values()) == 10
     assert r"not UTF-8, left out: Images/1/caf\xe9.jpg, Masks/1/caf\xe9.png" in str(report)
     str(report).encode()  # can be printed
@@ -250,9 +250,9 @@ def test_a_name_that_is_not_utf8_is_left_out_by_name(tmp_path: Path) -> None:
 
 def test_an_old_row_whose_mask_is_gone_is_told_once(tmp_path: Path) -> None:
     fill(tmp_path, "1")
-    index_dataset(tmp_path, twins=False)
+    index_dataset(tmp_path, near_duplicates=False)
     (tmp_path / "Masks/1/3.png").unlink()
-    report = index_dataset(tmp_path, twins=False)
+    report = index_dataset(tmp_path, near_duplicates=False)
     lines = [line for line in str(report).splitlines() if "Images/1/3.jpg" in line]
     assert len(lines) == 1
     assert lines[0].startswith("1 old rows kept")

@@ -72,7 +72,7 @@ def test_the_clean_copy_is_clean(data: Path, capsys: pytest.CaptureFixture[str])
     shutil.copy(data / "Images/3.jpg", data / "Images/21.jpg")
     before = {path: path.read_bytes() for path in data.rglob("*.*")}
     copy = data.parent / "copy"
-    allow = ["--allow", "mis-named"]
+    allow = ["--allow", "extension-mismatch"]
     assert main(["check", str(data / "nails.csv"), "--write-clean", str(copy), *allow]) == 1
     assert {path: path.read_bytes() for path in data.rglob("*.*")} == before
     assert main(["check", str(copy / "nails.csv")]) == 0

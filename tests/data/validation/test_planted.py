@@ -110,19 +110,19 @@ def frames(data: Path) -> None:
 PLANT: dict[str, Callable[[Path], object]] = {
     "missing-path": lambda d: append(d, ",Masks/0.png,train,x"),
     "path-outside": lambda d: append(d, "../a.jpg,Masks/0.png,train,x"),
-    "doubled-row": lambda d: append(d, "Images/3.jpg,Masks/3.png,train,g3"),
+    "duplicate-row": lambda d: append(d, "Images/3.jpg,Masks/3.png,train,g3"),
     "unknown-split": lambda d: append(d, "Images/x.jpg,Masks/0.png,dev,x"),
     "missing-file": lambda d: (d / "Images/0.jpg").unlink(),
     "not-a-file": lambda d: remake(d, "Images/0.jpg").mkdir(),
     "empty-file": lambda d: (d / "Images/0.jpg").write_bytes(b""),
     "unreadable": lambda d: (d / "Images/0.jpg").write_bytes((d / "Images/0.jpg").read_bytes()[:1500]),
-    "many-frames": frames,
+    "multi-frame": frames,
     "too-large": bomb,
-    "image-form": lambda d: cv2.imencode(".png", draw_image(0).astype(np.uint16))[1].tofile(
+    "image-format": lambda d: cv2.imencode(".png", draw_image(0).astype(np.uint16))[1].tofile(
         d / "Images/0.jpg"
     ),
-    "mask-form": lambda d: mask(d, 0, draw_image(0)),
-    "mis-named": lambda d: Image.fromarray(draw_image(0)).save(d / "Images/0.jpg", format="PNG"),
+    "mask-format": lambda d: mask(d, 0, draw_image(0)),
+    "extension-mismatch": lambda d: Image.fromarray(draw_image(0)).save(d / "Images/0.jpg", format="PNG"),
     "no-mask": lambda d: edit(d, "Masks/0.png", ""),
     "size-mismatch": lambda d: mask(d, 0, nail_mask()[:90]),
     "orientation-mismatch": turned,
@@ -134,13 +134,13 @@ PLANT: dict[str, Callable[[Path], object]] = {
     "no-foreground": lambda d: masks(d, lambda n: nail_mask() * 0, range(20, 25)),
     "class-missing": lambda d: masks(d, lambda n: nail_mask() // 255),
     "class-one-split": lambda d: masks(d, lambda n: nail_mask() // 255 * (1 + (n == 4))),
-    "doubled-image": lambda d: shutil.copy(d / "Images/1.jpg", d / "Images/0.jpg"),
+    "duplicate-image": lambda d: shutil.copy(d / "Images/1.jpg", d / "Images/0.jpg"),
     "group-split": lambda d: edit(d, ",g20", ",g3"),
-    "image-split": lambda d: shutil.copy(d / "Images/1.jpg", d / "Images/20.jpg"),
-    "twin-split": twin,
+    "duplicate-split": lambda d: shutil.copy(d / "Images/1.jpg", d / "Images/20.jpg"),
+    "near-duplicate-split": twin,
     "mask-empty": lambda d: mask(d, 0, nail_mask() * 0),
     "mask-jpeg": jpeg_mask,
-    "mask-grey": lambda d: mask(d, 0, cv2.GaussianBlur(nail_mask(), (0, 0), 1)),
+    "mask-antialiased": lambda d: mask(d, 0, cv2.GaussianBlur(nail_mask(), (0, 0), 1)),
     "mask-palette": palette_mask,
     "mask-rgb": lambda d: mask(d, 0, nail_mask(), "RGB"),
     "mask-alpha": alpha_mask,
@@ -171,7 +171,7 @@ def test_exactly_the_planted_fault_is_found(data: Path, code: str) -> None:
         assert {fault.code for fault in seen.faults} == {code}
         for fault in seen.faults:
             assert fault.fix
-            assert "expected" in fault.message or code in ("doubled-row", "path-outside")
+            assert "expected" in fault.message or code in ("duplicate-row", "path-outside")
         with pytest.raises(DataIssuesError, match=rf"{code} \("):
             seen.summary()
 

@@ -88,7 +88,7 @@ def test_the_bar_goes_to_stderr(data: Path, capsys: pytest.CaptureFixture[str]) 
         ("value Masks/1.png", "mask-values", "Masks/1.png"),
         ("0/1 Masks/1.png", "mask-mixed", "Masks/1.png"),
         ("colour Masks/1.png", "mask-values", "Masks/1.png"),
-        ("photo Masks/1.png", "mask-form", "Masks/1.png"),
+        ("photo Masks/1.png", "mask-format", "Masks/1.png"),
     ],
 )
 def test_planted_faults_of_files(data: Path, harm: str, code: str, file: str) -> None:
