@@ -20,9 +20,8 @@ import torch
 
 from nailseg.checkpoints import model_folder
 from nailseg.cli import arguments
-from nailseg.data.manifest import Row, load_manifest, write_manifest
-from nailseg.data.splitting.assign import SPLITS, assign_folds, deal
-from nailseg.data.splitting.growing import folder_of
+from nailseg.data.manifest import Row, folder_of, load_manifest, write_manifest
+from nailseg.data.splitting.assign import SPLITS, assign_folds, assign_splits
 from nailseg.errors import ConfigError
 from nailseg.evaluation.per_image import NUMBERS, find_table, measures, pixel_counts, read_table
 from nailseg.metrics.bootstrap import interval, known, resample_weights
@@ -93,7 +92,7 @@ def deal_rows(rows: Sequence[Row], folds: int) -> list[list[Row]]:
     for fold, parts in enumerate(assign_folds(groups, strata, folds, test=0.0), start=1):
         rest = [number for number, part in enumerate(parts) if part != "val"]
         # another seed than the parts': the front of one order must not be the front of the next
-        splits = deal([groups[n] for n in rest], [strata[n] for n in rest], val, 0.0, 1000 + fold)
+        splits = assign_splits([groups[n] for n in rest], [strata[n] for n in rest], val, 0.0, 1000 + fold)
         split_of = dict(zip(rest, splits, strict=True))
         dealt.append([replace(row, split=split_of.get(n, "test")) for n, row in enumerate(rows)])
         if missing := set(SPLITS) - {row.split for row in dealt[-1]}:

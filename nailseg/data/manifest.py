@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from nailseg.data.issues import Issue, format_issues
 from nailseg.data.pairing import find_mask
-from nailseg.data.splitting.assign import SPLITS, deal
+from nailseg.data.splitting.assign import SPLITS, assign_splits
 from nailseg.errors import DataError
 
 COLUMNS = ("image", "mask", "split", "group")
@@ -235,7 +235,7 @@ def _derive_splits(lines: list[dict[str, str]]) -> str:
     val, test, seed = 0.1, 0.1, 0
     groups = [line.get("group") or line["image"] for line in lines]
     folders = [str(PurePosixPath(line["image"]).parent) for line in lines]
-    for line, split in zip(lines, deal(groups, folders, val, test, seed), strict=True):
+    for line, split in zip(lines, assign_splits(groups, folders, val, test, seed), strict=True):
         line["split"] = split
     return (
         f"split: no such column; derived ({val:.0%} val, {test:.0%} test, seed {seed}, the same every time). "

@@ -11,7 +11,9 @@ SLACK = 1e-9
 """Shares are floats: 0.1 * 30 owes three rows, not 2.9999."""
 
 
-def deal(groups: Sequence[str], folders: Sequence[str], val: float, test: float, seed: int = 0) -> list[str]:
+def assign_splits(
+    groups: Sequence[str], folders: Sequence[str], val: float, test: float, seed: int = 0
+) -> list[str]:
     """Chooses a split for every row.
 
     The order within a folder comes from SHA-256 of seed and group name: no `hash()`, no order of the disk.
@@ -57,7 +59,7 @@ def deal(groups: Sequence[str], folders: Sequence[str], val: float, test: float,
 def assign_folds(
     groups: Sequence[str], strata: Sequence[str], folds: int, test: float, seed: int = 0
 ) -> list[list[str]]:
-    """Chooses test rows once, and deals the others into `folds` equal parts; else as `deal`.
+    """Chooses test rows once, and deals the others into `folds` equal parts; else as `assign_splits`.
 
     Returns:
         A list per fold with train, val or test for each row: in fold k, part k is val.
@@ -67,7 +69,9 @@ def assign_folds(
     for fold in range(-1, folds - 1):
         share = test if fold < 0 else 1 / (folds - fold)
         # every deal has its own seed: the front of one order must not be the front of the next
-        taken = deal([groups[n] for n in left], [strata[n] for n in left], share, 0.0, seed * 1000 + fold + 1)
+        taken = assign_splits(
+            [groups[n] for n in left], [strata[n] for n in left], share, 0.0, seed * 1000 + fold + 1
+        )
         for row, split in zip(left, taken, strict=True):
             part[row] = fold if split == "val" else part[row]
         left = [row for row, split in zip(left, taken, strict=True) if split != "val"]

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from nailseg.data.manifest import Row, folder_of, load_manifest, write_manifest
 from nailseg.data.pairing import Pairs, pair_folders
-from nailseg.data.splitting.assign import SPLITS, assign_folds, deal
+from nailseg.data.splitting.assign import SPLITS, assign_folds, assign_splits
 from nailseg.data.splitting.growing import COLUMN, Looks, group_of, look_over, unite
 from nailseg.data.splitting.index_report import SHOWN, IndexReport, split_notes, twin_notes
 from nailseg.errors import ConfigError, DataError, OutputError
@@ -127,13 +127,13 @@ def index_dataset(
 def split_rows(
     rows: Sequence[Row], val: float, test: float, seed: int = 0, strata: Sequence[str] | None = None
 ) -> list[Row]:
-    """Gives rows without a split one: groups whole, every stratum in proportion, as `dealing.deal` says.
+    """Gives rows without a split one: groups whole, every stratum in proportion, as `assign_splits` does.
 
     `val` and `test` are shares, 0 to 1; `strata` stand for each row, the folders of the images by default.
     """
     strata = strata or [folder_of(row) for row in rows]
     waiting = [(row.group, stratum) for row, stratum in zip(rows, strata, strict=True) if not row.split]
-    dealt = iter(deal([g for g, _ in waiting], [stratum for _, stratum in waiting], val, test, seed))
+    dealt = iter(assign_splits([g for g, _ in waiting], [stratum for _, stratum in waiting], val, test, seed))
     return [row if row.split else replace(row, split=next(dealt)) for row in rows]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from nailseg.data.manifest import load_manifest
 from nailseg.data.pairing import pair_folders
-from nailseg.data.splitting.assign import deal
+from nailseg.data.splitting.assign import assign_splits
 from nailseg.data.splitting.index import index_dataset
 from nailseg.errors import ConfigError, DataError
 
@@ -72,7 +72,7 @@ def test_pairs_are_made_by_name_and_what_is_left_is_reported(tmp_path: Path) -> 
 def test_shares_are_kept_in_every_folder() -> None:
     groups = [str(k) for k in range(400)]
     folders = [str(k % 4) for k in range(400)]
-    splits = deal(groups, folders, val=0.1, test=0.2)
+    splits = assign_splits(groups, folders, val=0.1, test=0.2)
     for folder in "0123":
         counts = Counter(split for split, own in zip(splits, folders, strict=True) if own == folder)
         assert counts == {"train": 70, "val": 10, "test": 20}
@@ -80,22 +80,25 @@ def test_shares_are_kept_in_every_folder() -> None:
 
 def test_the_split_does_not_depend_on_the_order_of_the_rows() -> None:
     rows = [(f"g{k // 3}", str(k % 5)) for k in range(200)]
-    by_group = dict(zip((g for g, _ in rows), deal(*zip(*rows, strict=True), 0.2, 0.2), strict=True))
+    by_group = dict(zip((g for g, _ in rows), assign_splits(*zip(*rows, strict=True), 0.2, 0.2), strict=True))
     random.Random(1).shuffle(rows)
-    assert dict(zip((g for g, _ in rows), deal(*zip(*rows, strict=True), 0.2, 0.2), strict=True)) == by_group
+    assert (
+        dict(zip((g for g, _ in rows), assign_splits(*zip(*rows, strict=True), 0.2, 0.2), strict=True))
+        == by_group
+    )
 
 
 def test_the_same_on_every_machine() -> None:
-    splits = deal([str(k) for k in range(12)], ["x"] * 12, 0.25, 0.25)
+    splits = assign_splits([str(k) for k in range(12)], ["x"] * 12, 0.25, 0.25)
     assert " ".join(splits) == "train train train val test train train test val test val train"
-    assert splits != deal([str(k) for k in range(12)], ["x"] * 12, 0.25, 0.25, seed=1)
+    assert splits != assign_splits([str(k) for k in range(12)], ["x"] * 12, 0.25, 0.25, seed=1)
 
 
 def test_groups_are_kept_whole_and_shares_still_near() -> None:
     draw = random.Random(0)
     groups = [f"g{k}" for k in range(60) for _ in range(draw.choice([1, 1, 2, 5, 12]))]
     folders = [draw.choice("abc") for _ in groups]
-    splits = deal(groups, folders, 0.15, 0.15)
+    splits = assign_splits(groups, folders, 0.15, 0.15)
     assert all(len({s for s, own in zip(splits, groups, strict=True) if own == g}) == 1 for g in set(groups))
     share = {split: count / len(groups) for split, count in Counter(splits).items()}
     assert share["val"] == pytest.approx(0.15, abs=0.04)
@@ -104,8 +107,8 @@ def test_groups_are_kept_whole_and_shares_still_near() -> None:
 
 def test_one_row_more_moves_few_others() -> None:
     names = [str(k) for k in range(300)]
-    before = dict(zip(names, deal(names, ["x"] * 300, 0.1, 0.1), strict=True))
-    after = dict(zip([*names, "new"], deal([*names, "new"], ["x"] * 301, 0.1, 0.1), strict=True))
+    before = dict(zip(names, assign_splits(names, ["x"] * 300, 0.1, 0.1), strict=True))
+    after = dict(zip([*names, "new"], assign_splits([*names, "new"], ["x"] * 301, 0.1, 0.1), strict=True))
     assert sum(before[name] != after[name] for name in names) <= 2
 
 
@@ -122,12 +125,12 @@ def test_one_row_more_moves_few_others() -> None:
     ],
 )
 def test_fractions_from_0_to_1(val: float, test: float, expected: dict[str, int]) -> None:
-    assert Counter(deal([str(k) for k in range(10)], ["x"] * 10, val, test)) == expected
+    assert Counter(assign_splits([str(k) for k in range(10)], ["x"] * 10, val, test)) == expected
 
 
 def test_small_folders_do_not_all_round_alike() -> None:
     groups = [str(k) for k in range(60)]
-    assert Counter(deal(groups, [str(k // 3) for k in range(60)], 0.1, 0.1)) == {
+    assert Counter(assign_splits(groups, [str(k // 3) for k in range(60)], 0.1, 0.1)) == {
         "train": 48,
         "val": 6,
         "test": 6,
