@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
 import shutil
 import socket
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import huggingface_hub
@@ -498,6 +501,64 @@ def test_cache_under_the_real_names(
         network.hf.segformer.stages[1].blocks[0].mlp.fc1.weight,
         encoder["segformer.encoder.block.1.0.mlp.dense1.weight"],
     )
+
+
+class FakeHub(BaseHTTPRequestHandler):
+    """Serves one folder as the hub serves a model: its description, its listing and its files."""
+
+    folder: Path
+    commit = "0123456789abcdef0123456789abcdef01234567"
+
+    def do_GET(self) -> None:
+        files = {path.name: path.read_bytes() for path in sorted(self.folder.iterdir())}
+        part = self.path.partition("?")[0].rpartition("/")[2]
+        etag = hashlib.sha1(files.get(part, b"")).hexdigest()
+        if "/resolve/" in self.path:
+            body = files.get(part)
+        elif "/tree/" in self.path:
+            listing = [{"type": "file", "path": n, "size": len(b), "oid": n} for n, b in files.items()]
+            body = json.dumps(listing).encode()
+        else:
+            siblings = [{"rfilename": name} for name in files]
+            body = json.dumps({"id": "owner/name", "sha": self.commit, "siblings": siblings}).encode()
+        self.send_response(404 if body is None else 200)
+        self.send_header("X-Repo-Commit", self.commit)
+        self.send_header("ETag", f'"{etag}"')
+        self.send_header("Content-Length", str(len(body or b"")))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body or b"")
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("form", files.WEIGHT_FILES)
+def test_download(cache: Path, folder: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the hub to the cache: the description and one file of weights, then never the network again."""
+    tensors = load_file(folder / "model.safetensors")
+    torch.save(tensors, folder / "pytorch_model.bin")
+    if form == "pytorch_model.bin":
+        (folder / "model.safetensors").unlink()
+    (folder / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5]}')
+    (folder / "tf_model.h5").write_bytes(b"not needed")
+    FakeHub.folder = folder
+    with ThreadingHTTPServer(("127.0.0.1", 0), FakeHub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        files_at = "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + files_at)
+        network = SegFormer("owner/name")
+        server.shutdown()
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in network.hf.state_dict().items())
+    assert network.mean.flatten().tolist() == [0.5] * 3
+    (snapshot,) = cache.glob("models--owner--name/snapshots/*")
+    assert {path.name for path in snapshot.iterdir()} == {"config.json", "preprocessor_config.json", form}
+    assert all((folder / path.name).read_bytes() == path.read_bytes() for path in snapshot.iterdir())
+    assert same_logits(SegFormer("owner/name").hf, network.hf)  # the server is gone
 
 
 def test_no_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
