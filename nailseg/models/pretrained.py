@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,46 +132,45 @@ def weight_file(folder: Path) -> Path | None:
 
 
 def _hub_folder(name: str) -> Path:
-    """The hub's files of that name in the Hugging Face cache, downloaded first if they are not there."""
+    """The hub's files of that name in the Hugging Face cache; downloads them first if they are missing."""
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
         raise WeightsError(
             f"weights {name!r}: expected a folder, a hub name such as 'nvidia/mit-b0', or one of b0 b1 b2 b3 "
             f"b4 b5 (another --model.name has other names); found no such folder (looked from {Path.cwd()})."
         )
-    from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
+    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 
-    cached, preprocessor = (
-        try_to_load_from_cache(name, file, cache_dir=constants.HF_HUB_CACHE)
-        for file in ("config.json", "preprocessor_config.json")
-    )
-    there_already = isinstance(cached, str) and weight_file(Path(cached).parent) is not None
-    if there_already and preprocessor is not None:  # the file, or the knowledge that there is none
-        return Path(cached).parent
-
+    cached = None
+    with suppress(LocalEntryNotFoundError):
+        cached = Path(snapshot_download(name, local_files_only=True, allow_patterns="config.json"))
+    if cached and not ((cached / "config.json").is_file() and weight_file(cached)):
+        cached = None  # an interrupted download
+    # None: the cache does not know whether the model has a preprocessor file
+    preprocessor = try_to_load_from_cache(name, "preprocessor_config.json", constants.HF_HUB_CACHE)
+    if cached and preprocessor is not None:
+        return cached
     try:
-        # asked first because it is tried once and gives up: downloads retry for half a minute
-        there = {
-            sibling.rfilename for sibling in HfApi().model_info(name, timeout=HUB_TIMEOUT).siblings or ()
-        }
-        weights = [file for file in WEIGHT_FILES if file in there][
-            :1
-        ]  # the hub keeps the same tensors in both
-        wanted = [*sorted(there & {"config.json", "preprocessor_config.json"}), *weights]
-        paths = [hf_hub_download(name, file, cache_dir=constants.HF_HUB_CACHE) for file in wanted]
+        # asked first because this request has a time-out and is not repeated; snapshot_download has neither
+        siblings = HfApi().model_info(name, timeout=HUB_TIMEOUT).siblings or ()
+        available = {sibling.rfilename for sibling in siblings}
+        weights = [file for file in WEIGHT_FILES if file in available][:1]  # both hold the same tensors
+        wanted = [*sorted(available & {"config.json", "preprocessor_config.json"}), *weights]
+        if wanted:
+            return Path(snapshot_download(name, allow_patterns=wanted))
     except RepositoryNotFoundError as error:
         raise WeightsError(
             f"weights {name!r}: neither a folder here (looked from {Path.cwd()}) nor a public model on the "
             f"hub. Check the spelling; b0 to b5 start from random weights."
         ) from error
     except Exception as error:  # which errors mean "no network" changes with the hub library's HTTP client
-        if there_already:  # transformers' from_pretrained fetches no more for a model
+        if cached:  # transformers' from_pretrained downloads no preprocessor file
             logger.warning(
-                "%s: the cache has no preprocessor_config.json and the hub cannot be reached; taking "
-                "ImageNet's mean and deviation",
+                "%s: the cache has no preprocessor_config.json and the hub cannot be reached; using "
+                "ImageNet's mean and standard deviation",
                 name,
             )
-            return Path(cached).parent
+            return cached
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise WeightsError(
             f"weights {name!r}: not a folder here, not in the Hugging Face cache ({constants.HF_HUB_CACHE}), "
@@ -178,11 +178,9 @@ def _hub_folder(name: str) -> Path:
             f"(`hf download {name} --local-dir FOLDER`) and give the folder, or bring a filled cache and "
             f"point HF_HOME at it, or use 'b0' to 'b5', which start from random weights."
         ) from error
-    if not paths:
-        raise WeightsError(
-            f"weights {name!r}: that model on the hub has none of config.json, {', '.join(WEIGHT_FILES)}."
-        )
-    return Path(paths[0]).parent
+    raise WeightsError(
+        f"weights {name!r}: that model on the hub has none of config.json, {', '.join(WEIGHT_FILES)}."
+    )
 
 
 def _origin(weights: str, config: dict[str, Any], folder: Path | None) -> dict[str, str]:

@@ -494,7 +494,7 @@ def test_cache_under_the_real_names(
     assert not whole.new_head
     with caplog.at_level(logging.WARNING, "nailseg"):  # as transformers leaves the cache
         network = SegFormer("nvidia/mit-b0", ["background", "nail"])
-    assert "taking ImageNet's mean and deviation" in caplog.text
+    assert "using ImageNet's mean and standard deviation" in caplog.text
     assert network.new_head
     assert network.origin == {"weights": "nvidia/mit-b0", "licence": files.NON_COMMERCIAL}
     assert torch.equal(
@@ -562,8 +562,14 @@ def test_download(cache: Path, folder: Path, form: str, monkeypatch: pytest.Monk
 
 
 def test_no_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # a download retries for half a minute before it gives up, so none may be begun
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: pytest.fail("began a download"))
+    # a download retries for half a minute before it fails, so none may start
+    real = huggingface_hub.snapshot_download
+
+    def from_cache(name: str, *, local_files_only: bool = False, **options: object) -> str:
+        assert local_files_only, "started a download"
+        return real(name, local_files_only=True, **options)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", from_cache)
     message = r"hub cannot be reached .*Without network: download .* filled cache .* 'b0'"
     with pytest.raises(WeightsError, match=message):
         SegFormer("nvidia/mit-b0")
