@@ -29,7 +29,7 @@ from nailseg.imaging.overlay import overlay
 
 folder = Path(FOLDER)
 if not folder.exists():
-    write_sample(folder, COUNT, 256, SEED)
+    write_sample(folder, count=COUNT, size=256, seed=SEED)
 
 # %% [markdown]
 # ## Pair and split

@@ -35,7 +35,7 @@ from nailseg.training.task import SegmentationTask
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 folder = Path(FOLDER)
 if not folder.exists():
-    write_sample(folder, COUNT, 256, 0)
+    write_sample(folder, count=COUNT, size=256, seed=0)
 if not (folder / "nails.csv").exists():
     index_dataset(folder, val=0.15, test=0.15)
 

@@ -58,7 +58,7 @@ plt.show()
 
 # %%
 if not Path(EXPORT).exists():
-    print(export_model(MODEL, "onnx", EXPORT))
+    print(export_model(MODEL, format="onnx", out=EXPORT))
 exported = nailseg.load(Path(EXPORT) / "model.onnx")
 mine = exported(image)
 print(f"masks agree on {100 * (mine.mask == result.mask).mean():.3f} % of the pixels")

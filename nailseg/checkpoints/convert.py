@@ -61,6 +61,7 @@ UNUSED = ("decode_head.conv_seg.", "head.")
 def convert(
     file: str | Path,
     folder: str | Path,
+    *,
     classes: Sequence[str] | None = None,
     encoder: bool = False,
     licence: str = NON_COMMERCIAL,

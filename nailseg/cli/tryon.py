@@ -10,12 +10,18 @@ from nailseg.imaging import recolor
 from nailseg.imaging.overlay import encoded
 from nailseg.inference import segmenter
 from nailseg.inference.batch import write_file
+from nailseg.model_info import SHIPPED
 
 FORMATS = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def recolor_file(
-    photo: str | Path, color: str, model: str, out: str | Path | None = None, device: str | None = None
+    photo: str | Path,
+    *,
+    color: str,
+    model: str = SHIPPED,
+    out: str | Path | None = None,
+    device: str | None = None,
 ) -> Path:
     """Writes a photograph with its nails in another colour.
 

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence  # the command line reads the signature
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ from nailseg.model_info import locate
 from nailseg.models.loading import quiet_transformers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from nailseg.inference.segmenter import Backend
 
@@ -100,6 +101,7 @@ class Row:
 
 def bench(
     model: str | Path,
+    *,
     images: Sequence[str] = (),
     size: int | None = None,
     threads: Sequence[int] = (),

@@ -5,6 +5,7 @@ Nothing takes its name before it has been run, on several sizes and batches, bes
 
 from __future__ import annotations
 
+from collections.abc import Sequence  # the command line reads the signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -26,8 +27,6 @@ from nailseg.model_info import locate
 from nailseg.models.loading import quiet_transformers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from nailseg.inference.segmenter import Backend
 
 Format = Literal["hf", "onnx", "openvino"]
@@ -53,6 +52,7 @@ class Difference(NamedTuple):
 
 def export_model(
     model: str | Path,
+    *,
     format: Format,
     out: str | Path,
     precision: Precision = "fp32",

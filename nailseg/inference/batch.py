@@ -9,6 +9,7 @@ import logging
 import os
 import re
 from collections import deque
+from collections.abc import Sequence  # the command line reads the signature
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,10 @@ from nailseg.imaging.overlay import encoded
 from nailseg.inference import polygons as objects
 from nailseg.inference import processes, segmenter
 from nailseg.inference.sources import find_images, mask_names, refuse_doubles
+from nailseg.model_info import SHIPPED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from nailseg.inference.segmenter import Result, Segmenter
 
@@ -76,13 +78,13 @@ class Wish:
 
 def predict_files(
     paths: Sequence[str],
-    model: str,
+    *,
     out: str | Path,
+    model: str = SHIPPED,
     overlays: bool = False,
     as_index: bool = False,
     device: str | None = None,
     threshold: float | Literal["model"] | None = None,
-    *,
     probability: bool = False,
     polygons: bool = False,
     table: bool = False,
@@ -91,7 +93,7 @@ def predict_files(
     resume: bool = False,
     devices: int = 1,
     root: str | Path | None = None,
-    split: str | None = None,
+    split: Literal["train", "val", "test"] | None = None,
 ) -> int:
     """Writes an 8-bit single-channel PNG for every image, at the image's size.
 

@@ -28,6 +28,7 @@ from nailseg.imaging import recolor
 from nailseg.imaging.overlay import encoded
 from nailseg.inference import polygons, segmenter
 from nailseg.inference.segmenter import Segmenter
+from nailseg.model_info import SHIPPED
 
 log = logging.getLogger("nailseg")
 
@@ -164,7 +165,8 @@ def _image(suffix: str, pixels: np.ndarray) -> Response:
 
 
 def serve(
-    model: str,
+    *,
+    model: str = SHIPPED,
     host: str = "127.0.0.1",
     port: int = 8000,
     device: str | None = None,

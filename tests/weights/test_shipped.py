@@ -26,7 +26,7 @@ def elsewhere(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def hands(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hands")
-    write_sample(folder, 6, 256, 3)
+    write_sample(folder, count=6, size=256, seed=3)
     return folder
 
 

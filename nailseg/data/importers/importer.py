@@ -55,13 +55,16 @@ def import_dataset(
     kind: Format,
     src: str,
     out: str | Path,
+    *,
     classes: Sequence[str] | None = None,
     exif: Literal["upright", "stored"] = "upright",
     resplit: bool = False,
     seed: int = 0,
     skip_bad: bool = False,
+    columns: str | None = None,
+    subset: str | None = None,
+    mask_values: dict[str, str] | None = None,
     progress: bool = True,
-    **hub: Any,
 ) -> ImportReport:
     """Reads a source in a foreign format and writes Images/, Masks/ and nails.csv.
 
@@ -79,7 +82,9 @@ def import_dataset(
         seed: of the splits that are dealt.
         skip_bad: leave images with faults out and say which, instead of refusing them.
         progress: show a bar on stderr.
-        **hub: what `import_hub.read_hub` takes further.
+        columns: names of the image and the mask column, IMAGE,MASK; only for `hub`.
+        subset: name of the data set's configuration; only for `hub`.
+        mask_values: class name of each mask value or color, as for `--data.mask_values`; only for `hub`.
 
     Raises:
         DataIssuesError: (a `DataError`) every label and image that cannot be used.
@@ -89,7 +94,8 @@ def import_dataset(
     """
     out = Path(out)
     _check_out(out, src)
-    source = _read(kind, src, classes, hub)
+    hub = {"columns": columns, "subset": subset, "mask_values": mask_values}
+    source = _read(kind, src, classes, {key: value for key, value in hub.items() if value is not None})
     names, table, notes = choose_classes(source, classes if kind != "hub" else None)
     twice = [name for name, count in Counter(item.name for item in source.items).items() if count > 1]
     for name in twice:

@@ -21,6 +21,7 @@ SPLIT_FOLDERS |= {split: split for split in SPLITS}
 
 def index_dataset(
     root: str | Path,
+    *,
     out: str | Path | None = None,
     val: float = 0.1,
     test: float = 0.1,
@@ -28,7 +29,7 @@ def index_dataset(
     seed: int = 0,
     folds: int | None = None,
     near_duplicates: bool = True,
-    progress: bool = False,
+    progress: bool = True,
 ) -> IndexReport:
     """Pairs a folder's images with its masks, splits them, and writes the CSV.
 

@@ -27,7 +27,7 @@ _FORMATS = ((1, 1), (1, 1), (1, 1.25), (1, 1), (1.25, 1), (1, 1), (1, 1.5), (0.7
 _LEAST_NAIL = 0.0005
 
 
-def write_sample(folder: str | Path, count: int = 240, size: int = 256, seed: int = 0) -> list[Path]:
+def write_sample(folder: str | Path, *, count: int = 240, size: int = 256, seed: int = 0) -> list[Path]:
     """Draws a data set of hands: Images/{1..4}/NAME.jpg and Masks/{1..4}/NAME.png (0 background, 255 nail).
 
     Image number i depends on `seed`, `size` and i alone, so a larger set begins with the smaller one.

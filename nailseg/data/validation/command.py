@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from nailseg.data.io.images import MAX_PIXELS
 from nailseg.data.issues import format_issues
@@ -26,10 +26,11 @@ NOT_FOUND_OUT = "expected one reading of all masks, found several: see the fault
 
 def validate_dataset(
     csv: str,
+    *,
     root: str | None = None,
     classes: Sequence[str] = ("background", "nail"),
     mask_values: dict[str, str] | None = None,
-    command: str = "fit",
+    command: Literal["fit", "validate", "test"] = "fit",
     allow: Sequence[str] = (),
     skip_bad: bool = False,
     as_json: bool = False,

@@ -221,7 +221,9 @@ def several(root: Path) -> Path:
 def test_classes_kept_and_merged(
     tmp_path: Path, classes: Any, names: tuple[str, ...], middle: tuple[int, int]
 ) -> None:
-    report = import_dataset("yolo", str(several(tmp_path / "src")), tmp_path / "out", classes, progress=False)
+    report = import_dataset(
+        "yolo", str(several(tmp_path / "src")), tmp_path / "out", classes=classes, progress=False
+    )
     assert report.class_names == names
     manifest = load_manifest(report.csv)
     found = [read(manifest, f"Images/{p}_a.jpg")[15, 20] for p in ("train/train", "valid/valid")]
@@ -238,7 +240,9 @@ def test_classes_kept_and_merged(
 @pytest.mark.parametrize("classes", [["thumb"], ["nail", "x=nail"]])
 def test_classes_that_are_not_there(tmp_path: Path, classes: list[str]) -> None:
     with pytest.raises(ConfigError, match="expected classes of the source, each once"):
-        import_dataset("yolo", str(several(tmp_path / "src")), tmp_path / "out", classes, progress=False)
+        import_dataset(
+            "yolo", str(several(tmp_path / "src")), tmp_path / "out", classes=classes, progress=False
+        )
 
 
 # COCO
@@ -409,7 +413,7 @@ def test_hub_saved_to_disk(tmp_path: Path, datasets: Any, several: bool) -> None
         table = table.cast_column(name, datasets.Image())
     datasets.DatasetDict({"train": table, "validation": table}).save_to_disk(tmp_path / "src")
     classes = ["nail", "toenail"] if several else None
-    report = import_dataset("hub", str(tmp_path / "src"), tmp_path / "out", classes, progress=False)
+    report = import_dataset("hub", str(tmp_path / "src"), tmp_path / "out", classes=classes, progress=False)
     manifest, summary = checked(report)
     assert summary.counts == {"train": 4, "val": 4}
     np.testing.assert_array_equal(
@@ -420,9 +424,9 @@ def test_hub_saved_to_disk(tmp_path: Path, datasets: Any, several: bool) -> None
     if several:
         with pytest.raises(DataError, match="Here the options are called --classes"):
             import_dataset(
-                "hub", str(tmp_path / "src"), tmp_path / "two", mask_values='{"0": 0, "9": 1}', progress=False
+                "hub", str(tmp_path / "src"), tmp_path / "two", mask_values={"0": 0, "9": 1}, progress=False
             )
-        merged = '{"0": "background", "1": "nail", "2": "nail"}'
+        merged = {"0": "background", "1": "nail", "2": "nail"}
         import_dataset("hub", str(tmp_path / "src"), tmp_path / "one", mask_values=merged, progress=False)
         np.testing.assert_array_equal(
             read(load_manifest(tmp_path / "one/nails.csv"), "Images/train/000001.jpg"), square()

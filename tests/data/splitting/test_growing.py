@@ -47,7 +47,7 @@ def test_twins_stay_together_and_pass_the_check(data: Path) -> None:
         one, other = found[f"Images/{number}.jpg"], found[f"Images/twin{number}.jpg"]
         assert (one.split, one.group) == (other.split, other.group)
     check_rows(load_manifest(report.csv), ["background", "nail"], splits_needed=("train", "val", "test"))
-    naive = index_dataset(data, data / "naive.csv", val=0.3, test=0.3, near_duplicates=False)
+    naive = index_dataset(data, out=data / "naive.csv", val=0.3, test=0.3, near_duplicates=False)
     assert "clusters" not in str(naive)
     with pytest.raises(Exception, match="near-duplicate-split"):
         check_rows(load_manifest(naive.csv), ["background", "nail"], splits_needed=("train", "val", "test"))
@@ -119,11 +119,11 @@ def test_groups_by_folder_and_by_column(data: Path) -> None:
     assert all(len(splits) == 1 for splits in by_folder.values())
     lines = [f"{image},{row.mask},s{number % 5}" for number, (image, row) in enumerate(found.items())]
     (data / "given.csv").write_text("\n".join(["image,mask,subject", *lines]))
-    found = rows(index_dataset(data / "given.csv", data / "new.csv", group="column:subject").csv)
+    found = rows(index_dataset(data / "given.csv", out=data / "new.csv", group="column:subject").csv)
     assert {row.group for row in found.values()} == {f"s{k}" for k in range(5)}
     assert {dict(row.extra)["subject"] == row.group for row in found.values()} == {True}
     with pytest.raises(ConfigError, match=r"--group column:hand to name a column, found group, subject\."):
-        index_dataset(data / "given.csv", data / "x.csv", group="column:hand")
+        index_dataset(data / "given.csv", out=data / "x.csv", group="column:hand")
 
 
 def test_folds_are_csvs_with_one_test_set(data: Path) -> None:

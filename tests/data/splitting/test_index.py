@@ -157,7 +157,9 @@ def test_index_writes_what_load_reads(tmp_path: Path) -> None:
 
 def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     fill(tmp_path, "1", "2")
-    texts = [index_dataset(tmp_path, tmp_path / f"{k}.csv", seed=k % 2).csv.read_bytes() for k in range(3)]
+    texts = [
+        index_dataset(tmp_path, out=tmp_path / f"{k}.csv", seed=k % 2).csv.read_bytes() for k in range(3)
+    ]
     assert texts[0] == texts[2] != texts[1]
 
 
@@ -202,7 +204,7 @@ def test_groups_by_regular_expression(tmp_path: Path) -> None:
 
 def test_a_csv_outside_the_root_says_how_to_use_it(tmp_path: Path) -> None:
     fill(tmp_path / "data", "1")
-    report = index_dataset(tmp_path / "data", tmp_path / "new" / "n.csv")
+    report = index_dataset(tmp_path / "data", out=tmp_path / "new" / "n.csv")
     assert f"paths are relative to {tmp_path / 'data'}: give it with --data.root" in str(report)
     assert len(load_manifest(report.csv, tmp_path / "data").rows) == 10
 
