@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from nailseg.cli import arguments
-from nailseg.data.io.images import image_size
+from nailseg.data.io.images import read_image_size
 from nailseg.data.issues import IssueError
 from nailseg.data.manifest import load_manifest
 from nailseg.errors import ConfigError
@@ -117,7 +117,7 @@ def typical_side(images: list[Path]) -> int:
     sides = []
     for path in images[:: max(1, len(images) // LOOKED_AT)]:
         try:
-            sides.append(max(image_size(path)))
+            sides.append(max(read_image_size(path)))
         except IssueError:
             continue
     return round(statistics.median(sides)) if sides else 512

@@ -20,7 +20,7 @@ import torch
 
 from nailseg.checkpoints import model_folder
 from nailseg.cli import arguments
-from nailseg.data.manifest import Row, folder_of, load_manifest, write_manifest
+from nailseg.data.manifest import Row, load_manifest, write_manifest
 from nailseg.data.splitting.assign import SPLITS, assign_folds, assign_splits
 from nailseg.errors import ConfigError
 from nailseg.evaluation.per_image import NUMBERS, find_table, measures, pixel_counts, read_table
@@ -86,7 +86,7 @@ def deal_rows(rows: Sequence[Row], folds: int) -> list[list[Row]]:
     Raises:
         ConfigError: a fold has no row for train, val or test.
     """
-    groups, strata = [row.group for row in rows], [folder_of(row) for row in rows]
+    groups, strata = [row.group for row in rows], [row.folder for row in rows]
     val = min(max(sum(row.split == "val" for row in rows), 1) / len(rows), 0.5)
     dealt = []
     for fold, parts in enumerate(assign_folds(groups, strata, folds, test=0.0), start=1):

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from nailseg.data.augmentation import DEFAULT_AUGMENTATION, Augmentation, TrainingTransform
 from nailseg.data.cache_room import give_caches
 from nailseg.data.dataset import Mode, SegmentationDataset, collate, start_worker
-from nailseg.data.io.images import MAX_PIXELS, MaskEncoding, image_size
+from nailseg.data.io.images import MAX_PIXELS, MaskEncoding, read_image_size
 from nailseg.data.manifest import SPLITS, Manifest, Row, load_manifest
 from nailseg.data.options import at_least, reading_processes, valid_class_names, valid_size
 from nailseg.data.samplers import EpochSampler, EqualSizeSampler
@@ -247,7 +247,7 @@ class SegmentationDataModule(LightningDataModule):
     def _evaluation_loader(self, split: str) -> DataLoader:
         world_size, rank = self._place()
         dataset = self.dataset(split)
-        sizes = [image_size(dataset.root / row.image, self.max_pixels) for row in dataset.rows]
+        sizes = [read_image_size(dataset.root / row.image, self.max_pixels) for row in dataset.rows]
         return DataLoader(
             dataset,
             batch_size=None,  # the sampler yields whole batches

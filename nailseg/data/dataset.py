@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, default_collate
 
 from nailseg.data.cache import PixelCache
 from nailseg.data.downscale import downscaled_size, shrink
-from nailseg.data.io.images import MAX_PIXELS, MaskEncoding, image_size, read_image, read_mask
+from nailseg.data.io.images import MAX_PIXELS, MaskEncoding, read_image, read_image_size, read_mask
 from nailseg.data.manifest import Row
 from nailseg.errors import ConfigError, DataError
 from nailseg.imaging.geometry import MULTIPLE, Resize, fit_image, network_size
@@ -152,7 +152,7 @@ class SegmentationDataset(Dataset):
 
     def fixed_bytes(self, row: int) -> int:
         """Size of what `fixed` gives in `train` and `val`, which caches keep, from the image's header."""
-        height, width = image_size(self.root / self.rows[row].image, self.max_pixels)
+        height, width = read_image_size(self.root / self.rows[row].image, self.max_pixels)
         if self.mode == "train":
             height, width = downscaled_size(height, width, self.size, self.resize, self.transform.largest)
             return 4 * height * width
@@ -172,7 +172,7 @@ class SegmentationDataset(Dataset):
             "size": self.size,
             "resize": self.resize,
             "largest": self.transform.largest if self.transform else None,
-            "mask_values": [sorted(map(str, values.mapping)), values.smooth],
+            "mask_values": [sorted(map(str, values.mapping)), values.antialiased],
         }
 
     def read(self, row: int) -> tuple[np.ndarray, np.ndarray]:

@@ -29,6 +29,11 @@ class Row:
     group: str  # rows of one group are never divided by a split
     extra: tuple[tuple[str, str], ...] = ()  # further columns, as text, in the CSV's order
 
+    @property
+    def folder(self) -> str:
+        """The folder of the image."""
+        return str(PurePosixPath(self.image).parent)
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -38,7 +43,7 @@ class Manifest:
     root: Path  # folder their paths are relative to
     csv: Path  # the file they come from
     notes: tuple[str, ...] = ()  # one line for everything that was derived instead of read
-    faults: tuple[Issue, ...] = ()  # what the CSV itself gets wrong; those rows are not among `rows`
+    issues: tuple[Issue, ...] = ()  # what the CSV itself gets wrong; those rows are not among `rows`
     split_given: bool = True  # the CSV has a column split
 
     def select(self, split: str) -> list[Row]:
@@ -46,9 +51,9 @@ class Manifest:
         return [row for row in self.rows if row.split == split]
 
     def without(self, images: Collection[str]) -> Manifest:
-        """The same without the rows of some images, and without its faults."""
+        """The same without the rows of some images, and without its issues."""
         rows = tuple(row for row in self.rows if row.image not in images)
-        return replace(self, rows=rows, faults=())
+        return replace(self, rows=rows, issues=())
 
     def path(self, relative: str) -> Path:
         """Where a row's image or mask lies."""
@@ -66,7 +71,7 @@ def load_manifest(
     Args:
         csv_path: the CSV, UTF-8.
         root: the folder the paths are relative to; the CSV's own folder by default. May itself be a symlink.
-        strict: raise for rows the CSV gets wrong; otherwise leave them out and list them in `faults`.
+        strict: raise for rows the CSV gets wrong; otherwise leave them out and list them in `issues`.
         masks: look for masks that the CSV does not name; prediction needs none.
 
     Raises:
@@ -79,27 +84,22 @@ def load_manifest(
     if not folder.is_dir():
         raise DataError(f"{folder}: expected the data root, found no such folder. Give it with --data.root.")
     notes: list[str] = []
-    faults: list[Issue] = []
-    lines = _check_paths(lines, folder, csv_path, faults)
-    if masks and "mask" not in header and not (strict and faults):
-        lines = _derive_masks(lines, folder, faults)
+    issues: list[Issue] = []
+    lines = _check_paths(lines, folder, csv_path, issues)
+    if masks and "mask" not in header and not (strict and issues):
+        lines = _derive_masks(lines, folder, issues)
         notes.append("mask: no such column; taken from the folder Masks that mirrors Images, by name")
     if "split" in header:
-        lines = _check_splits(lines, csv_path, faults)
-    if faults and strict:
-        raise DataError(f"{csv_path}: {len(faults)} fault(s).\n{format_issues(faults)}")
+        lines = _check_splits(lines, csv_path, issues)
+    if issues and strict:
+        raise DataError(f"{csv_path}: {len(issues)} fault(s).\n{format_issues(issues)}")
     if "split" not in header and lines:
         notes.append(_derive_splits(lines))
     rows = tuple(_row(line) for line in lines)
-    return Manifest(rows, folder, csv_path, tuple(notes), tuple(faults), "split" in header)
+    return Manifest(rows, folder, csv_path, tuple(notes), tuple(issues), "split" in header)
 
 
-def folder_of(row: Row) -> str:
-    """The folder of a row's image."""
-    return str(PurePosixPath(row.image).parent)
-
-
-def splits_of_groups(rows: Iterable[Row]) -> dict[str, set[str]]:
+def find_group_splits(rows: Iterable[Row]) -> dict[str, set[str]]:
     """The splits each group lies in."""
     found: dict[str, set[str]] = {}
     for row in rows:
@@ -156,7 +156,7 @@ def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def _check_paths(
-    lines: list[dict[str, str]], root: Path, csv_path: Path, faults: list[Issue]
+    lines: list[dict[str, str]], root: Path, csv_path: Path, issues: list[Issue]
 ) -> list[dict[str, str]]:
     """Notes what is wrong, brings paths to forward slashes, and returns the lines without fault."""
     real_root = root.resolve()
@@ -183,7 +183,7 @@ def _check_paths(
             message = f"{image} stands in line {seen[image]} already"
             wrong.append(Issue("duplicate-row", where, message, "Delete one."))
         seen.setdefault(image, number)
-        faults.extend(wrong)
+        issues.extend(wrong)
         if not wrong:
             good.append(line)
     return good
@@ -205,7 +205,7 @@ def _path_fault(value: str, root: Path, real_root: Path, inside: dict[Path, bool
     return None
 
 
-def _derive_masks(lines: list[dict[str, str]], root: Path, faults: list[Issue]) -> list[dict[str, str]]:
+def _derive_masks(lines: list[dict[str, str]], root: Path, issues: list[Issue]) -> list[dict[str, str]]:
     listings: dict[PurePosixPath, dict[str, list[str]]] = {}
     good = []
     for line in lines:
@@ -215,19 +215,19 @@ def _derive_masks(lines: list[dict[str, str]], root: Path, faults: list[Issue]) 
             continue
         found = " and ".join(matches) or "none"
         message = f"expected one mask of the same name in the folder Masks that mirrors Images, found {found}"
-        faults.append(
+        issues.append(
             Issue("missing-file", line["image"], message, "Put it there, or add a column mask to the CSV.")
         )
     return good
 
 
-def _check_splits(lines: list[dict[str, str]], csv_path: Path, faults: list[Issue]) -> list[dict[str, str]]:
+def _check_splits(lines: list[dict[str, str]], csv_path: Path, issues: list[Issue]) -> list[dict[str, str]]:
     for line in lines:
         line["split"] = {"valid": "val", "validation": "val"}.get(line["split"], line["split"])
         if line["split"] not in SPLITS:
             message = f"expected split train, val or test; found {line['split'] or 'nothing'!s}"
             fix = "Correct it, or drop the column split."
-            faults.append(Issue("unknown-split", line[LINE], message, fix))
+            issues.append(Issue("unknown-split", line[LINE], message, fix))
     return [line for line in lines if line["split"] in SPLITS]
 
 

@@ -35,10 +35,10 @@ class MaskEncoding:
 
     mapping: tuple[tuple[Value, int], ...]
     class_names: tuple[str, ...]  # by class index, for messages
-    smooth: bool = False
+    antialiased: bool = False
 
     @property
-    def colours(self) -> bool:
+    def has_colors(self) -> bool:
         """True where the mapping is of RGB colours."""
         return any(isinstance(value, tuple) for value, _ in self.mapping)
 
@@ -51,7 +51,9 @@ class MaskEncoding:
         """One line for the log: `0/255 read as background/nail`."""
         values = "/".join(str(value).replace(" ", "") for value, _ in self.mapping)
         names = "/".join("ignore" if k == IGNORE_INDEX else self.class_names[k] for _, k in self.mapping)
-        return f"{values} read as {names}" + (f" (greys above {THRESHOLD} as 255)" if self.smooth else "")
+        return f"{values} read as {names}" + (
+            f" (greys above {THRESHOLD} as 255)" if self.antialiased else ""
+        )
 
     def apply(self, raw: np.ndarray, lossy: bool = False, name: str = "mask") -> np.ndarray:
         """Turns file values into classes, uint8 (H, W), class index or 255.
@@ -64,9 +66,9 @@ class MaskEncoding:
         Raises:
             IssueError: `mask-values` for values outside the mapping.
         """
-        if raw.ndim == 3 or self.colours:
+        if raw.ndim == 3 or self.has_colors:
             return self._apply_colours(raw, name)
-        if self.binary and (lossy or self.smooth) and raw.dtype == np.uint8:
+        if self.binary and (lossy or self.antialiased) and raw.dtype == np.uint8:
             return (raw > THRESHOLD).astype(np.uint8)
         mask = _table(self.mapping)[raw]
         if (mask == UNKNOWN).any():
@@ -76,13 +78,13 @@ class MaskEncoding:
     def _apply_colours(self, raw: np.ndarray, name: str) -> np.ndarray:
         if raw.ndim == 2:
             raw = np.repeat(raw.astype(np.uint8)[:, :, None], 3, axis=2)
-        codes = pack_colours(raw)
+        codes = pack_colors(raw)
         mask = np.full(codes.shape, UNKNOWN, np.uint8)
         for value, index in self.mapping:
             colour = value if isinstance(value, tuple) else (value, value, value)
-            mask[codes == pack_colours(np.array(colour))] = index
+            mask[codes == pack_colors(np.array(colour))] = index
         if (mask == UNKNOWN).any():
-            raise self._unknown(name, unpack_colours(np.unique(codes[mask == UNKNOWN])[:8]))
+            raise self._unknown(name, unpack_colors(np.unique(codes[mask == UNKNOWN])[:8]))
         return mask
 
     def _unknown(self, name: str, values: Sequence[Value]) -> IssueError:
@@ -92,10 +94,10 @@ class MaskEncoding:
 
     def class_of(self, value: Value, lossy: bool = False) -> int | None:
         """The class index of one file value, as `apply` gives it; None where it has none."""
-        if self.binary and (lossy or self.smooth) and isinstance(value, int):
+        if self.binary and (lossy or self.antialiased) and isinstance(value, int):
             return int(value > THRESHOLD)
         table = dict(self.mapping)
-        if self.colours and isinstance(value, int):
+        if self.has_colors and isinstance(value, int):
             value = (value, value, value)
         if isinstance(value, tuple) and value not in table and value[0] == value[1] == value[2]:
             value = value[0]
@@ -104,7 +106,11 @@ class MaskEncoding:
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, strings and numbers, for JSON."""
         pairs = [[list(v) if isinstance(v, tuple) else v, k] for v, k in self.mapping]
-        return {"mapping": pairs, "class_names": list(self.class_names), "smooth": self.smooth}
+        return {
+            "mapping": pairs,
+            "class_names": list(self.class_names),
+            "smooth": self.antialiased,
+        }  # the key that released model folders hold
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> MaskEncoding:
@@ -149,14 +155,14 @@ def _table(mapping: tuple[tuple[Value, int], ...]) -> np.ndarray:
     return table
 
 
-def pack_colours(raw: np.ndarray) -> np.ndarray:
+def pack_colors(raw: np.ndarray) -> np.ndarray:
     """uint8 (H, W, 3) -> int32 (H, W), red in the highest byte."""
     wide = raw.astype(np.int32)
     return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
 
 
-def unpack_colours(codes: Iterable[int]) -> list[tuple[int, int, int]]:
-    """The inverse of `pack_colours`, for a few values."""
+def unpack_colors(codes: Iterable[int]) -> list[tuple[int, int, int]]:
+    """The inverse of `pack_colors`, for a few values."""
     return [(int(code) >> 16, int(code) >> 8 & 255, int(code) & 255) for code in codes]
 
 

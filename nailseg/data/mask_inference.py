@@ -15,8 +15,8 @@ from nailseg.data.mask_encoding import (
     MaskEncoding,
     Value,
     list_some,
-    pack_colours,
-    unpack_colours,
+    pack_colors,
+    unpack_colors,
 )
 from nailseg.types import IGNORE_INDEX
 
@@ -44,14 +44,14 @@ class MaskContent:
 def count_values(raw: np.ndarray) -> dict[Value, int]:
     """Pixels by value: raw is uint8 or uint16 (H, W), or uint8 (H, W, 3) RGB (its 257 commonest colours)."""
     if raw.ndim == 3:
-        codes, counts = np.unique(pack_colours(raw), return_counts=True)
+        codes, counts = np.unique(pack_colors(raw), return_counts=True)
         most = np.argsort(-counts, kind="stable")[: MAX_COLOURS + 1]
-        return dict(zip(unpack_colours(codes[most]), counts[most].tolist(), strict=True))
+        return dict(zip(unpack_colors(codes[most]), counts[most].tolist(), strict=True))
     counts = np.bincount(raw.ravel())
     return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
 
 
-def resolve(
+def infer_encoding(
     contents: Iterable[MaskContent], class_names: Sequence[str]
 ) -> tuple[MaskEncoding | None, list[Issue]]:
     """Finds the reading of a set.
@@ -89,16 +89,16 @@ def resolve(
             mapping[IGNORE_INDEX] = IGNORE_INDEX
     else:
         mapping = {0: 0, int(readings[0]): 1}
-    return MaskEncoding(tuple(mapping.items()), names, smooth="smooth" in styles), faults
+    return MaskEncoding(tuple(mapping.items()), names, antialiased="smooth" in styles), faults
 
 
 def check_values(content: MaskContent, values: MaskEncoding) -> Issue | None:
     """Compares one mask with a reading that was given or stored."""
-    if values.binary and (content.lossy or values.smooth):
+    if values.binary and (content.lossy or values.antialiased):
         return _check_greys(content)
     known = {value for value, _ in values.mapping}
     found: dict[Value, int] = content.counts
-    if values.colours:
+    if values.has_colors:
         known = {value if isinstance(value, tuple) else (value, value, value) for value in known}
         found = {v if isinstance(v, tuple) else (v, v, v): count for v, count in content.counts.items()}
     strange = {value: count for value, count in found.items() if value not in known}
@@ -108,7 +108,7 @@ def check_values(content: MaskContent, values: MaskEncoding) -> Issue | None:
     return _unknown(content, strange, f"mask values {list_some(sorted(known, key=str), 16)}{lossless}")
 
 
-def classes_of(content: MaskContent, values: MaskEncoding) -> Counter[int]:
+def count_classes(content: MaskContent, values: MaskEncoding) -> Counter[int]:
     """Pixels by class index, as `values` reads them; values without a class are left out."""
     by_class: Counter[int] = Counter()
     for value, count in content.counts.items():
@@ -118,7 +118,7 @@ def classes_of(content: MaskContent, values: MaskEncoding) -> Counter[int]:
     return by_class
 
 
-def foreground_of(by_class: Counter[int]) -> int:
+def count_foreground(by_class: Counter[int]) -> int:
     """Pixels of any class but background; 254 and 255 are no classes."""
     return sum(count for index, count in by_class.items() if 0 < index < 254)
 

@@ -44,7 +44,7 @@ def pair_folders(root: str | Path) -> Pairs:
     sides: dict[str, dict[tuple[str, ...], list[str]]] = {"images": {}, "masks": {}}
     not_utf8 = []
     for relative in list_images(root):
-        found = side_of(relative.parent.parts)
+        found = find_side(relative.parent.parts)
         name = relative.as_posix()
         shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         if found is not None and shown != name:
@@ -97,7 +97,7 @@ def find_mask(root: Path, image: str, listings: dict[PurePosixPath, dict[str, li
 
 def mask_folder(root: Path, folder: PurePosixPath) -> PurePosixPath | None:
     """The folder of masks that mirrors a folder of images, None where there is none."""
-    found = side_of(folder.parts)
+    found = find_side(folder.parts)
     if found is None or found[0] != "images":
         return None
     place = next(index for index, part in enumerate(folder.parts) if part.lower() in FOLDERS)
@@ -109,7 +109,7 @@ def mask_folder(root: Path, folder: PurePosixPath) -> PurePosixPath | None:
     return None
 
 
-def side_of(parts: tuple[str, ...]) -> tuple[str, tuple[str, ...]] | None:
+def find_side(parts: tuple[str, ...]) -> tuple[str, tuple[str, ...]] | None:
     """`images` or `masks`, and the path without that part."""
     for index, part in enumerate(parts):
         side = FOLDERS.get(part.lower())

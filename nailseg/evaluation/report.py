@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nailseg import __version__
-from nailseg.data.io.images import image_size
+from nailseg.data.io.images import read_image_size
 from nailseg.data.validation.statistics import digest
 from nailseg.evaluation.html import page
 from nailseg.evaluation.report_tables import FEWEST, absence
@@ -53,7 +53,7 @@ def write_report(
     folder.mkdir(parents=True)
     counts, names = task.image_counts, task.class_names
     rows = [data.rows(split)[row] for row in counts.row.tolist()]
-    sizes = [image_size(data.manifest.root / row.image, data.max_pixels) for row in rows]
+    sizes = [read_image_size(data.manifest.root / row.image, data.max_pixels) for row in rows]
     order = sorted(range(len(rows)), key=lambda n: rows[n].image)
     metrics = task.summary | {
         "tested": told(data, split, source),

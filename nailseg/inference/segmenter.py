@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from nailseg.data.io.images import decode_image, image_of_pillow, read_image
+from nailseg.data.io.images import convert_pillow_image, decode_image, read_image
 from nailseg.errors import ConfigError, DataError, WeightsError
 from nailseg.imaging import overlay as drawing
 from nailseg.inference import tiling
@@ -163,7 +163,7 @@ def as_array(picture: Any) -> np.ndarray:
     if isinstance(picture, bytes | bytearray | memoryview):
         return decode_image(bytes(picture), "the bytes given")
     if hasattr(picture, "convert"):  # a PIL image
-        return image_of_pillow(picture)
+        return convert_pillow_image(picture)
     if (
         not isinstance(picture, np.ndarray)
         or picture.dtype != np.uint8

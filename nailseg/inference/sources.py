@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nailseg.data.io.images import IMAGE_SUFFIXES
 from nailseg.data.manifest import load_manifest
-from nailseg.data.pairing import list_images, side_of
+from nailseg.data.pairing import find_side, list_images
 from nailseg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _in_folder(folder: Path, out: Path) -> dict[Path, Path]:
     if others:
         kinds = ", ".join(sorted({file.suffix.lower() for file in others})[:8])
         log.info("%s: %d files are no images by their names and left out (%s)", folder, len(others), kinds)
-    sides = {file: (side_of(relative.parent.parts) or [None])[0] for file, relative in members.items()}
+    sides = {file: (find_side(relative.parent.parts) or [None])[0] for file, relative in members.items()}
     if {"images", "masks"} <= set(sides.values()):
         images = {file: relative for file, relative in members.items() if sides[file] == "images"}
         log.info(

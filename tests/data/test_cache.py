@@ -233,7 +233,7 @@ def test_whatever_else_decides_the_pixels_has_a_folder_of_its_own(
         return PixelCache(tmp_path, "val", data.settings()).folder
 
     other_values = MaskEncoding(((0, 1), (255, 0)), ("background", "nail"))
-    smooth = MaskEncoding(BINARY.mapping, BINARY.class_names, smooth=True)
+    smooth = MaskEncoding(BINARY.mapping, BINARY.class_names, antialiased=True)
     renamed = MaskEncoding(BINARY.mapping, ("background", "toe"))
     changes = [{}, {"size": 96}, {"resize": "squash"}, {"mode": "test"}, {"mask_values": other_values}]
     folders = [folder(**change) for change in [*changes, {"mask_values": smooth}]]

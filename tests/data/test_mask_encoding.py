@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nailseg.data.mask_encoding import MaskEncoding
-from nailseg.data.mask_inference import MaskContent, check_values, classes_of, count_values, resolve
+from nailseg.data.mask_inference import MaskContent, check_values, count_classes, count_values, infer_encoding
 from nailseg.errors import ConfigError, DataError
 
 TWO = ["background", "nail"]
@@ -34,7 +34,7 @@ def content(name: str, *values: int, lossy: bool = False, share: int = 100) -> M
     ],
 )
 def test_readings(values: list[tuple[int, ...]], names: list[str], said: str) -> None:
-    found, faults = resolve([content(f"{k}.png", *own) for k, own in enumerate(values)], names)
+    found, faults = infer_encoding([content(f"{k}.png", *own) for k, own in enumerate(values)], names)
     assert faults == []
     assert found is not None
     assert found.describe() == said
@@ -42,24 +42,24 @@ def test_readings(values: list[tuple[int, ...]], names: list[str], said: str) ->
 
 def test_jpeg_masks_are_read_beside_png_masks() -> None:
     greys = MaskContent("a.jpg", {0: 1000, 3: 20, 90: 5, 250: 100, 255: 200}, lossy=True)
-    found, faults = resolve([greys, content("b.png", 0, 255)], TWO)
+    found, faults = infer_encoding([greys, content("b.png", 0, 255)], TWO)
     assert faults == []
     assert found is not None
     assert found.binary
-    assert not found.smooth
-    assert classes_of(greys, found) == {0: 1025, 1: 300}
+    assert not found.antialiased
+    assert count_classes(greys, found) == {0: 1025, 1: 300}
 
 
 def test_one_grey_over_an_area_is_a_third_class_and_refused() -> None:
     flat = MaskContent("a.png", {0: 8520, 128: 480, 255: 216})
-    _, faults = resolve([flat, content("b.png", 0, 255)], TWO)
+    _, faults = infer_encoding([flat, content("b.png", 0, 255)], TWO)
     assert [(fault.code, fault.file) for fault in faults] == [("mask-values", "a.png")]
     assert "found also 128 in 5.21% of the pixels" in faults[0].message
 
 
 def test_soft_edges_in_png_are_cut_at_127_and_said() -> None:
     soft = MaskContent("a.png", {0: 1000, 1: 4, 100: 5, 140: 5, 255: 200})
-    found, faults = resolve([soft, content("b.png", 0, 255)], TWO)
+    found, faults = infer_encoding([soft, content("b.png", 0, 255)], TWO)
     assert faults == []
     assert found is not None
     assert found.describe() == "0/255 read as background/nail (greys above 127 as 255)"
@@ -68,7 +68,7 @@ def test_soft_edges_in_png_are_cut_at_127_and_said() -> None:
 
 def test_mixed_sets_are_refused_and_the_rarer_reading_is_listed() -> None:
     files = [content("a.png", 0, 255), content("b.png", 0, 255), content("c.png", 0, 1), content("d.png", 0)]
-    found, faults = resolve(files, TWO)
+    found, faults = infer_encoding(files, TWO)
     assert found is None
     assert [(fault.code, fault.file) for fault in faults] == [("mask-mixed", "c.png")]
     assert "2 as 0/255, 1 as 0/1" in faults[0].message
@@ -93,7 +93,7 @@ def test_values_without_a_class_are_faults_of_their_file(
     bad: MaskContent, names: list[str], words: str
 ) -> None:
     good = content("good.png", 0, 1)
-    _, faults = resolve([good, bad], names)
+    _, faults = infer_encoding([good, bad], names)
     assert [fault.file for fault in faults] == [bad.file]
     with pytest.raises(AssertionError, match=words):
         raise AssertionError(str(faults[0]))
@@ -120,7 +120,7 @@ def test_colours_given_in_every_spelling() -> None:
         values.apply(raw * 0 + 9)
     # an all-background file of a colour set has one channel only
     assert values.apply(np.zeros((1, 2), np.uint8)).tolist() == [[0, 0]]
-    assert classes_of(MaskContent("a", {0: 5}), values) == {0: 5}
+    assert count_classes(MaskContent("a", {0: 5}), values) == {0: 5}
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_mapping_that_cannot_be_read(mapping: dict[str, str], words: str) -> N
 
 def test_it_survives_json_and_pickle() -> None:
     for values in (
-        MaskEncoding(((0, 0), (255, 1)), ("background", "nail"), smooth=True),
+        MaskEncoding(((0, 0), (255, 1)), ("background", "nail"), antialiased=True),
         MaskEncoding.from_mapping({"#000000": 0, "#ff0000": 1}, TWO),
     ):
         assert MaskEncoding.from_dict(json.loads(json.dumps(values.to_dict()))) == values

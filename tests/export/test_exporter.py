@@ -303,7 +303,7 @@ def test_the_price_is_measured_on_masks_with_soft_edges_too(drawn, tmp_path) -> 
     shutil.copy(drawn / "nails.csv", tmp_path)
 
     class Nothing:
-        values = MaskEncoding(((0, 0), (255, 1)), ("background", "nail"), smooth=True)
+        values = MaskEncoding(((0, 0), (255, 1)), ("background", "nail"), antialiased=True)
         info = SimpleNamespace(class_names=["background", "nail"], mask_values=values.to_dict())
 
         def __call__(self, images: np.ndarray) -> tuple[np.ndarray, None]:

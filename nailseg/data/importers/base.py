@@ -14,7 +14,7 @@ import numpy as np
 from nailseg.data.importers.rasterize import Shape
 from nailseg.data.io.images import read_bytes
 from nailseg.data.issues import Issue
-from nailseg.data.manifest import Row, splits_of_groups
+from nailseg.data.manifest import Row, find_group_splits
 from nailseg.data.splitting.index import split_rows
 from nailseg.errors import ConfigError, DataError
 
@@ -121,7 +121,7 @@ def keep_splits(rows: Sequence[Row], resplit: bool, seed: int, notes: list[str],
         train = split_rows(train, 0.1, test, seed)
         dealt = sorted([*train, *(row for row in rows if row.split != "train")], key=lambda row: row.image)
         notes.append(f"val{' and test' if test else ''}: not in the source, dealt out of train, seed {seed}")
-    crossing = [group for group, splits in splits_of_groups(dealt).items() if len(splits) > 1]
+    crossing = [group for group, splits in find_group_splits(dealt).items() if len(splits) > 1]
     if crossing:
         notes.append(
             f"{len(crossing)} groups lie in several of the source's splits, such as {crossing[0]}: "

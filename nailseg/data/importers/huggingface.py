@@ -18,7 +18,7 @@ from nailseg.data.io.headers import read_header
 from nailseg.data.io.images import decode_mask_values, read_bytes
 from nailseg.data.issues import Issue, IssueError
 from nailseg.data.mask_encoding import MaskEncoding
-from nailseg.data.mask_inference import MaskContent, check_values, count_values, resolve
+from nailseg.data.mask_inference import MaskContent, check_values, count_values, infer_encoding
 from nailseg.errors import ConfigError, DataError
 from nailseg.types import IGNORE_INDEX
 
@@ -66,15 +66,15 @@ def read_hub(
     for split, table in _load(src, subset).items():
         for item, where, read_mask in _rows(src, split, table, columns, source.faults):
             try:
-                colours = values is not None and values.colours
-                raw, lossy = decode_mask_values(read_mask(), where, colours=colours)
+                colors = values is not None and values.has_colors
+                raw, lossy = decode_mask_values(read_mask(), where, colors=colors)
             except IssueError as error:
                 source.faults.append(error.issue)
                 continue
             contents.append(MaskContent(where, count_values(raw), lossy))
             found.append((item, where, read_mask))
     if values is None:
-        values, faults = resolve(contents, names)
+        values, faults = infer_encoding(contents, names)
     else:
         faults = [fault for content in contents if (fault := check_values(content, values))]
     if values is None or (faults and len(faults) == len(contents)):
@@ -86,7 +86,7 @@ def read_hub(
     bad = {fault.file for fault in faults}
 
     def read(read_mask: Callable[[], bytes], where: str) -> np.ndarray:
-        return values.apply(*decode_mask_values(read_mask(), where, colours=values.colours), where)
+        return values.apply(*decode_mask_values(read_mask(), where, colors=values.has_colors), where)
 
     source.items = [
         replace(item, mask=partial(read, read_mask, where))

@@ -21,7 +21,7 @@ import numpy as np
 
 from nailseg.data.importers.base import Item, Source, choose_classes, keep_splits
 from nailseg.data.importers.rasterize import draw
-from nailseg.data.io.exif import upright
+from nailseg.data.io.exif import apply_orientation
 from nailseg.data.io.headers import read_header
 from nailseg.data.io.images import decode_image
 from nailseg.data.issues import Issue, IssueError, format_issues
@@ -209,4 +209,4 @@ def _mask(
         "annotations with overlapping rings, united as pycocotools does": events["united"],
         f"images with an EXIF orientation, labels taken as {exif} (--exif)": int(unsure),
     }
-    return upright(mask, header.orientation) if turn else mask, Counter(said)
+    return apply_orientation(mask, header.orientation) if turn else mask, Counter(said)

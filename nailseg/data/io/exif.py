@@ -29,7 +29,7 @@ def exif_orientation(exif: bytes) -> int | None:
     return None
 
 
-def upright(array: np.ndarray, orientation: int) -> np.ndarray:
+def apply_orientation(array: np.ndarray, orientation: int) -> np.ndarray:
     """Applies EXIF orientation 1..8 to (H, W[, C])."""
     if orientation == 1:
         return array

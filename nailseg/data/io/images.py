@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from nailseg.data.io import decoding, masks
-from nailseg.data.io.exif import upright
+from nailseg.data.io.exif import apply_orientation
 from nailseg.data.io.headers import Header, damaged, read_header
 from nailseg.data.issues import IssueError
 from nailseg.data.mask_encoding import MaskEncoding
@@ -60,11 +60,11 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.nda
         image = decoding.decode_by_cv2(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, name)
     else:
         image = _image_by_pillow(data, header, name)
-    return upright(image, header.orientation)
+    return apply_orientation(image, header.orientation)
 
 
-def read_mask_values(path: str | Path, max_pixels: int = MAX_PIXELS, colours: bool = False) -> np.ndarray:
-    """Reads a mask as the file has it; `colours` expands palettes to their colours instead of their indices.
+def read_mask_values(path: str | Path, max_pixels: int = MAX_PIXELS, colors: bool = False) -> np.ndarray:
+    """Reads a mask as the file has it; `colors` expands palettes to their colours instead of their indices.
 
     Returns:
         uint8 (H, W) values, greys or palette indices; uint16 (H, W) where a 16-bit file needs more than 255;
@@ -73,7 +73,7 @@ def read_mask_values(path: str | Path, max_pixels: int = MAX_PIXELS, colours: bo
     Raises:
         IssueError: for whatever cannot be trusted.
     """
-    return decode_mask_values(read_bytes(path), str(path), max_pixels, colours)[0]
+    return decode_mask_values(read_bytes(path), str(path), max_pixels, colors)[0]
 
 
 def read_mask(path: str | Path, values: MaskEncoding, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -85,11 +85,11 @@ def read_mask(path: str | Path, values: MaskEncoding, max_pixels: int = MAX_PIXE
     Raises:
         IssueError: for whatever cannot be trusted, values without a class included.
     """
-    raw, lossy = decode_mask_values(read_bytes(path), str(path), max_pixels, values.colours)
+    raw, lossy = decode_mask_values(read_bytes(path), str(path), max_pixels, values.has_colors)
     return values.apply(raw, lossy, str(path))
 
 
-def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def read_image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Height and width of the upright image, from the header: nothing is decoded.
 
     Raises:
@@ -104,21 +104,21 @@ def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int
 
 
 def decode_mask_values(
-    data: bytes, name: str, max_pixels: int = MAX_PIXELS, colours: bool = False
+    data: bytes, name: str, max_pixels: int = MAX_PIXELS, colors: bool = False
 ) -> tuple[np.ndarray, bool]:
     """`read_mask_values` for bytes at hand, and whether the file is lossy."""
     header = _header(data, name, max_pixels, verify=True)
     if header.bits > 8:
         raw = decoding.decode_deep(data, header, name)
     elif header.channels == "palette":
-        raw = masks.palette_values(data, header, name, colours)
+        raw = masks.palette_values(data, header, name, colors)
     elif header.kind == "png" or (header.kind == "jpeg" and header.channels != "other"):
         # GRAYSCALE for grey: it expands 1, 2 and 4 bits to 0..255 and ignores tRNS; UNCHANGED keeps alpha
         flag = cv2.IMREAD_GRAYSCALE if header.channels == "grey" else cv2.IMREAD_UNCHANGED
         raw = decoding.to_rgb(decoding.decode_by_cv2(data, flag | cv2.IMREAD_IGNORE_ORIENTATION, name))
     else:
         raw = masks.values_by_pillow(data, header, name)
-    return upright(masks.one_channel(raw, header, name), header.orientation), header.lossy
+    return apply_orientation(masks.one_channel(raw, header, name), header.orientation), header.lossy
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -155,7 +155,7 @@ def _plain_png(header: Header) -> bool:
     return header.kind == "png" and header.channels in ("grey", "colour") and not header.transparent
 
 
-def image_of_pillow(picture: Image.Image, name: str = "the PIL image") -> np.ndarray:
+def convert_pillow_image(picture: Image.Image, name: str = "the PIL image") -> np.ndarray:
     """An image that Pillow has open, as `read_image` gives the same file.
 
     Returns:

@@ -9,7 +9,7 @@ from nailseg.data.io.headers import Header
 from nailseg.data.issues import IssueError
 
 
-def palette_values(data: bytes, header: Header, name: str, colours: bool) -> np.ndarray:
+def palette_values(data: bytes, header: Header, name: str, colors: bool) -> np.ndarray:
     image = load_by_pillow(data, name)
     if image.mode != "P":
         raise unsupported_format(header, name)
@@ -18,7 +18,7 @@ def palette_values(data: bytes, header: Header, name: str, colours: bool) -> np.
     table = np.array([*entries, *[0] * (768 - len(entries))], np.uint8).reshape(256, 3)
     grey = (table[:, :1] == table).all()
     # grey: an optimised 0/255 mask, whose order is the optimiser's; coloured: the indices are labels
-    return table[indices][..., 0] if grey else table[indices] if colours else indices
+    return table[indices][..., 0] if grey else table[indices] if colors else indices
 
 
 def values_by_pillow(data: bytes, header: Header, name: str) -> np.ndarray:

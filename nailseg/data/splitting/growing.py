@@ -12,7 +12,7 @@ import numpy as np
 
 from nailseg.data.io.images import decode_image, decode_mask_values, read_bytes
 from nailseg.data.issues import IssueError
-from nailseg.data.manifest import Row, folder_of
+from nailseg.data.manifest import Row
 from nailseg.data.mask_encoding import THRESHOLD
 from nailseg.data.splitting.near_duplicates import clusters, thumbnail
 from nailseg.data.validation.rules import find_pairs
@@ -54,7 +54,7 @@ def look_over(root: Path, rows: Sequence[Row], progress: bool) -> Looks:
     pairs = find_pairs([finding for finding, _ in seen])
     return Looks(
         tuple((one, other) for _, one, other in pairs),
-        {finding.row.image: f"{folder_of(finding.row)} {size}" for finding, size in seen},
+        {finding.row.image: f"{finding.row.folder} {size}" for finding, size in seen},
         tuple(finding.row.image for finding, _ in seen if finding.digest is None),
         tuple(other for code, _, other in pairs if code == "duplicate-split"),
     )
@@ -67,7 +67,7 @@ def group_of(row: Row, group: str | None, pattern: re.Pattern[str] | None) -> st
         ConfigError: no such column.
     """
     if group == "folder":
-        return folder_of(row)
+        return row.folder
     if group and group.startswith(COLUMN):
         columns = {"group": row.group, **dict(row.extra)}
         if group.removeprefix(COLUMN) not in columns:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from nailseg.data.manifest import Row, folder_of, load_manifest, write_manifest
+from nailseg.data.manifest import Row, load_manifest, write_manifest
 from nailseg.data.pairing import Pairs, pair_folders
 from nailseg.data.splitting.assign import SPLITS, assign_folds, assign_splits
 from nailseg.data.splitting.growing import COLUMN, Looks, group_of, look_over, unite
@@ -89,7 +89,7 @@ def index_dataset(
     )
     torn = [row.image for row in old if not all((root / p).is_file() for p in (row.image, row.mask or ""))]
     new = [replace(row, group=group_of(row, group, pattern)) for row in rows if row.image not in known]
-    looks = Looks((), {row.image: folder_of(row) for row in new})
+    looks = Looks((), {row.image: row.folder for row in new})
     if near_duplicates:
         looks = look_over(root, [*old, *new], progress)
     # one image under two names: the second teaches nothing, and check would refuse it
@@ -132,7 +132,7 @@ def split_rows(
 
     `val` and `test` are shares, 0 to 1; `strata` stand for each row, the folders of the images by default.
     """
-    strata = strata or [folder_of(row) for row in rows]
+    strata = strata or [row.folder for row in rows]
     waiting = [(row.group, stratum) for row, stratum in zip(rows, strata, strict=True) if not row.split]
     dealt = iter(assign_splits([g for g, _ in waiting], [stratum for _, stratum in waiting], val, test, seed))
     return [row if row.split else replace(row, split=next(dealt)) for row in rows]

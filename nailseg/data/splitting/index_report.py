@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nailseg.data.manifest import Row, splits_of_groups
+from nailseg.data.manifest import Row, find_group_splits
 from nailseg.data.pairing import Pairs
 from nailseg.data.splitting.assign import SPLITS
 from nailseg.data.splitting.growing import Looks
@@ -84,7 +84,7 @@ def split_notes(
         lacking = [split for split in SPLITS if split not in present]
         if lacking:
             notes.append(f"no folder for {' and '.join(lacking)}: its rows have to come from elsewhere")
-        crossing = sorted(group for group, splits in splits_of_groups(rows).items() if len(splits) > 1)
+        crossing = sorted(group for group, splits in find_group_splits(rows).items() if len(splits) > 1)
         if crossing:
             names = ", ".join(crossing[:SHOWN])
             notes.append(f"{len(crossing)} groups lie in several of the folders' splits: {names}")

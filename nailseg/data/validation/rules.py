@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from nailseg.data.issues import Issue
-from nailseg.data.manifest import Row, splits_of_groups
+from nailseg.data.manifest import Row, find_group_splits
 from nailseg.data.mask_encoding import MaskEncoding
-from nailseg.data.mask_inference import MaskContent, classes_of, foreground_of
+from nailseg.data.mask_inference import MaskContent, count_classes, count_foreground
 from nailseg.data.splitting.assign import SPLITS
 from nailseg.data.splitting.near_duplicates import find_near_duplicates
 from nailseg.data.validation.issues import WARNINGS
@@ -30,15 +30,15 @@ def check_encodings(findings: Sequence[ScanResult], values: MaskEncoding) -> tup
         content = finding.content
         if content is None:
             continue
-        by_class = classes_of(content, values)
-        edge = classes_of(MaskContent(content.file, finding.frame, content.lossy), values)
-        foreground = foreground_of(by_class)
+        by_class = count_classes(content, values)
+        edge = count_classes(MaskContent(content.file, finding.frame, content.lossy), values)
+        foreground = count_foreground(by_class)
         if not foreground:
             message = "expected some foreground, found none"
             odd.append(Issue("mask-empty", content.file, message, "Fine if the image shows none."))
         elif len(values.class_names) == 2:
             # with more classes, images without background are common
-            share, around = (foreground_of(each) / max(each.total(), 1) for each in (by_class, edge))
+            share, around = (count_foreground(each) / max(each.total(), 1) for each in (by_class, edge))
             if not by_class[0] and share == 1:
                 message = f"expected some {values.class_names[0]}, found foreground only"
                 fix = "Redraw it, or take the row out of the CSV."
@@ -48,9 +48,9 @@ def check_encodings(findings: Sequence[ScanResult], values: MaskEncoding) -> tup
                 message += f"{share:.0%}, and on {around:.0%} of its edge"
                 fix = "Invert the mask, or say what the values mean (--data.mask_values)."
                 faults.append(Issue("mask-inverted", content.file, message, fix))
-        grey = values.smooth and not content.lossy and not content.counts.keys() <= {0, 255}
+        grey = values.antialiased and not content.lossy and not content.counts.keys() <= {0, 255}
         code = "mask-antialiased" if grey else f"mask-{finding.form}"
-        if code in WARNINGS and not values.colours:
+        if code in WARNINGS and not values.has_colors:
             message = f"expected an 8-bit grey PNG, found {WARNINGS[code]}"
             odd.append(Issue(code, content.file, message, "nailseg check --write-clean writes plain copies."))
     return faults, odd
@@ -64,8 +64,8 @@ def check_splits(
     rows = Counter(finding.row.split for finding in findings)
     for finding in findings:
         if finding.content is not None and finding.row.split in pixels:
-            pixels[finding.row.split].update(classes_of(finding.content, values))
-    bare = [split for split in splits if not foreground_of(pixels[split])]
+            pixels[finding.row.split].update(count_classes(finding.content, values))
+    bare = [split for split in splits if not count_foreground(pixels[split])]
     fix = "Check the masks and --data.mask_values"
     message = "expected masks with something but background, found none"
     faults = [Issue("no-foreground", split, message, f"{fix}.") for split in bare]
@@ -137,7 +137,7 @@ def check_pairs(pairs: Sequence[tuple[str, str, str]], splits: dict[str, str]) -
 
 def check_groups(rows: Sequence[Row]) -> list[Issue]:
     """Groups in several splits, one fault per row that is not on the side nearest to the test."""
-    found = splits_of_groups(rows)
+    found = find_group_splits(rows)
     faults = []
     for row in rows:
         last = max(found[row.group], key=SPLITS.index)

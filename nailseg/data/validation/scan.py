@@ -19,7 +19,7 @@ from nailseg.data.io.headers import Header, read_header
 from nailseg.data.io.images import decode_image, decode_mask_values, read_bytes
 from nailseg.data.issues import Issue, IssueError
 from nailseg.data.manifest import Manifest, Row
-from nailseg.data.mask_encoding import THRESHOLD, Value, pack_colours
+from nailseg.data.mask_encoding import THRESHOLD, Value, pack_colors
 from nailseg.data.mask_inference import MaskContent, count_values
 from nailseg.data.splitting.near_duplicates import thumbnail
 
@@ -55,14 +55,14 @@ def in_threads(work: Callable, jobs: Sequence, what: str, progress: bool, worker
         yield from tqdm(pool.map(work, jobs), total=len(jobs), **bar)
 
 
-def scan_row(manifest: Manifest, row: Row, needed: bool, colours: bool, max_pixels: int) -> ScanResult:
+def scan_row(manifest: Manifest, row: Row, needed: bool, colors: bool, max_pixels: int) -> ScanResult:
     """Decodes a row's files.
 
     Args:
         manifest: knows where they lie.
         row: the row.
         needed: False: only the mask's values count, and nothing is wrong with anything.
-        colours: the mask's palettes are read as colours.
+        colors: the mask's palettes are read as colours.
         max_pixels: limit on an image's height times width.
     """
     faults: list[Issue] = []
@@ -86,7 +86,7 @@ def scan_row(manifest: Manifest, row: Row, needed: bool, colours: bool, max_pixe
         return ScanResult(row, tuple(faults) if needed else (), **found)
     try:
         data = read_bytes(manifest.path(row.mask))
-        raw, lossy = decode_mask_values(data, row.mask, max_pixels, colours)
+        raw, lossy = decode_mask_values(data, row.mask, max_pixels, colors)
         header = read_header(data, row.mask)
         content = MaskContent(row.mask, count_values(raw), lossy)
         found["content"], found["form"] = content, _form(header)
@@ -141,8 +141,8 @@ def _form(header: Header) -> str:
 def _count_parts(raw: np.ndarray, content: MaskContent) -> dict[Value, int]:
     if raw.ndim == 3:
         values = [value for value in content.counts if isinstance(value, tuple)][:MAX_PARTS]
-        codes = pack_colours(raw)
-        return {value: _parts(codes == pack_colours(np.array(value))) for value in values}
+        codes = pack_colors(raw)
+        return {value: _parts(codes == pack_colors(np.array(value))) for value in values}
     if content.lossy or len(content.counts) > MAX_PARTS:
         return {255: _parts(raw > THRESHOLD)}
     return {value: _parts(raw == value) for value in content.counts}

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from nailseg.data.manifest import Row, folder_of
+from nailseg.data.manifest import Row
 from nailseg.data.mask_encoding import MaskEncoding
-from nailseg.data.mask_inference import classes_of, foreground_of
+from nailseg.data.mask_inference import count_classes, count_foreground
 from nailseg.data.validation.scan import ScanResult
 
 LINES = 20
@@ -23,8 +23,8 @@ def foreground_share(finding: ScanResult, values: MaskEncoding) -> float:
     """Share of a mask's counted pixels that are not background, 0..1; nan where no pixel counts."""
     if finding.content is None:
         return float("nan")
-    by_class = classes_of(finding.content, values)
-    foreground = foreground_of(by_class)
+    by_class = count_classes(finding.content, values)
+    foreground = count_foreground(by_class)
     return foreground / (foreground + by_class[0]) if foreground + by_class[0] else float("nan")
 
 
@@ -48,7 +48,7 @@ def fingerprint(findings: Sequence[ScanResult], values: MaskEncoding) -> dict[st
     for finding in findings:
         if finding.size is not None and finding.content is not None:
             row = finding.row
-            for kind, name in zip(members, (row.split, folder_of(row), row.group), strict=True):
+            for kind, name in zip(members, (row.split, row.folder, row.group), strict=True):
                 members[kind].setdefault(name, []).append(finding)
     if len({finding.row.group for finding in findings}) == len(findings):
         del members["group"]

@@ -11,7 +11,7 @@ from nailseg.data.io.images import MAX_PIXELS
 from nailseg.data.issues import Issue, format_issues
 from nailseg.data.manifest import Manifest, Row
 from nailseg.data.mask_encoding import MaskEncoding
-from nailseg.data.mask_inference import check_values, classes_of, foreground_of, resolve
+from nailseg.data.mask_inference import check_values, count_classes, count_foreground, infer_encoding
 from nailseg.data.validation.issues import UNUSABLE, DataIssuesError, check_codes, write_remaining
 from nailseg.data.validation.rules import check_encodings, check_groups, check_pairs, check_splits, find_pairs
 from nailseg.data.validation.scan import ScanResult, in_threads, scan_row
@@ -112,7 +112,7 @@ def validate_rows(
     Args:
         manifest: the rows.
         class_names: names by class index, the first is background.
-        mask_values: what file values or colours mean; resolved from the files by default.
+        mask_values: what file values or colours mean; inferred from the files by default.
         splits_needed: `fit` needs train and val, `validate` val, `test` test.
         progress: show a bar on stderr.
         workers: threads; the number of cores by default, 8 at most.
@@ -128,15 +128,15 @@ def validate_rows(
         mask_values = MaskEncoding.from_mapping(mask_values, class_names)
     given, needed = mask_values, tuple(splits_needed)
     rows = [row for row in manifest.rows if row.split in needed or (given is None and row.mask)]
-    colours = given is not None and given.colours
+    colors = given is not None and given.has_colors
 
     def look(row: Row) -> ScanResult:
-        return scan_row(manifest, row, row.split in needed, colours, max_pixels)
+        return scan_row(manifest, row, row.split in needed, colors, max_pixels)
 
     findings = list(in_threads(look, rows, "checking data", progress, workers))
     pairs = find_pairs(findings)
-    skipped = [fault for fault in manifest.faults if skip_bad or fault.code in allowed]
-    from_csv = [] if skip_bad else [fault for fault in manifest.faults if fault.code not in allowed]
+    skipped = [fault for fault in manifest.issues if skip_bad or fault.code in allowed]
+    from_csv = [] if skip_bad else [fault for fault in manifest.issues if fault.code not in allowed]
     # without a row the set may read otherwise (0/1 among 0/255) or lack a split: so again until nothing falls
     while True:
         faults, odd, values = _judge(manifest, findings, pairs, given, class_names, needed)
@@ -174,7 +174,7 @@ def _judge(
     faults.extend(fault for finding in findings for fault in finding.faults)
     contents = [finding.content for finding in findings if finding.content is not None]
     if given is None:
-        values, value_faults = resolve(contents, class_names)
+        values, value_faults = infer_encoding(contents, class_names)
     else:
         values = given
         value_faults = [fault for content in contents if (fault := check_values(content, given))]
@@ -203,8 +203,8 @@ def _foreground(
     shares, empty = {}, {}
     for split in splits:
         contents = [finding.content for finding in findings if finding.row.split == split]
-        by_class = [classes_of(content, values) for content in contents if content is not None]
-        foreground = [foreground_of(each) for each in by_class]
+        by_class = [count_classes(content, values) for content in contents if content is not None]
+        foreground = [count_foreground(each) for each in by_class]
         shares[split] = sum(foreground) / max(sum(foreground) + sum(each[0] for each in by_class), 1)
         empty[split] = foreground.count(0)
     return shares, empty

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from nailseg.data.io.exif import upright
-from nailseg.data.io.images import decode_image, image_size, read_image, read_mask, read_mask_values
+from nailseg.data.io.exif import apply_orientation
+from nailseg.data.io.images import decode_image, read_image, read_image_size, read_mask, read_mask_values
 from nailseg.data.issues import IssueError
 from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.errors import DataError
@@ -56,7 +56,7 @@ def png_chunk(name: bytes, content: bytes) -> bytes:
 def test_lossless_images_come_back_exactly(tmp_path: Path, picture: np.ndarray, ending: str) -> None:
     path = save(tmp_path / f"a.{ending}", picture)
     assert np.array_equal(read_image(path), picture)
-    assert image_size(path) == (20, 30)
+    assert read_image_size(path) == (20, 30)
 
 
 @pytest.mark.parametrize("ending", ["jpg", "webp"])
@@ -147,7 +147,7 @@ def test_exif_orientation_as_pillow_applies_it(
     found = read_image(path)
     assert found.shape == expected.shape
     assert np.abs(found.astype(int) - expected).max() <= (4 if ending == "jpg" else 0)
-    assert image_size(path) == found.shape[:2]
+    assert read_image_size(path) == found.shape[:2]
 
 
 def deep_tiff(deep: np.ndarray, orientation: int) -> bytes:
@@ -166,8 +166,8 @@ def deep_tiff(deep: np.ndarray, orientation: int) -> bytes:
 def test_exif_orientation_of_deep_tiff(tmp_path: Path, picture: np.ndarray, orientation: int) -> None:
     path = tmp_path / "a.tif"
     path.write_bytes(deep_tiff(picture.astype("<u2") * 257, orientation))
-    assert np.array_equal(read_image(path), upright(picture, orientation))
-    assert image_size(path) == read_image(path).shape[:2]
+    assert np.array_equal(read_image(path), apply_orientation(picture, orientation))
+    assert read_image_size(path) == read_image(path).shape[:2]
 
 
 def test_masks_turn_by_their_own_tag_like_images(tmp_path: Path, mask: np.ndarray) -> None:
@@ -250,13 +250,13 @@ def test_what_is_no_picture_says_what_it_is(tmp_path: Path) -> None:
         (b"GIF89a" + b"\0" * 20, r"found GIF"),
     ):
         path.write_bytes(content)
-        for read in (read_image, read_mask_values, image_size):
+        for read in (read_image, read_mask_values, read_image_size):
             with pytest.raises(DataError, match=words):
                 read(path)
 
 
 def test_missing_files_and_folders(tmp_path: Path) -> None:
-    for read in (read_image, image_size):
+    for read in (read_image, read_image_size):
         with pytest.raises(IssueError, match=r"no\.png: expected a file, found nothing.*data root") as caught:
             read(tmp_path / "no.png")
         assert caught.value.issue.code == "missing-file"
@@ -278,7 +278,7 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
     chunks = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", content) + png_chunk(b"IEND", b"")
     path = tmp_path / "a.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
-    for read in (read_image, read_mask_values, image_size):
+    for read in (read_image, read_mask_values, read_image_size):
         with pytest.raises(IssueError, match="at most 200,000,000 pixels, found 40000 x 40000") as caught:
             read(path)
         assert caught.value.issue.code == "too-large"
@@ -295,7 +295,7 @@ def test_the_limit_on_pixels_can_be_set(tmp_path: Path, picture: np.ndarray) -> 
 def test_animations_and_pages_are_refused(tmp_path: Path, picture: np.ndarray, ending: str) -> None:
     first, second = Image.fromarray(picture), Image.fromarray(255 - picture)
     first.save(tmp_path / f"a.{ending}", save_all=True, append_images=[second])
-    for read in (read_image, read_mask_values, image_size):
+    for read in (read_image, read_mask_values, read_image_size):
         with pytest.raises(DataError, match="expected one image, found 2 frames or pages"):
             read(tmp_path / f"a.{ending}")
 
@@ -323,7 +323,7 @@ def test_coloured_palettes_give_their_indices(tmp_path: Path, mask: np.ndarray) 
     image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
     image.save(tmp_path / "a.png")
     assert np.array_equal(read_mask_values(tmp_path / "a.png"), mask)
-    red = read_mask_values(tmp_path / "a.png", colours=True)
+    red = read_mask_values(tmp_path / "a.png", colors=True)
     assert np.array_equal(red[..., 0], mask * 128)
 
 
