@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from nailseg.checkpoints.model_card import model_card
+from nailseg.checkpoints.model_card import render_model_card
 from nailseg.errors import ConfigError, OutputError, WeightsError
 from nailseg.model_info import (
     INFO_FILE,
@@ -123,7 +123,7 @@ def write_texts(folder: Path, name: str, info: ModelInfo) -> None:
     """Writes what a model folder has besides transformers' own two files; `name` is for the card."""
     (folder / "preprocessor_config.json").write_text(_json(_preprocessor(info)))
     (folder / INFO_FILE).write_text(_json(dataclasses.asdict(info)))
-    (folder / "README.md").write_text(model_card(name, info))
+    (folder / "README.md").write_text(render_model_card(name, info))
 
 
 def _verify(folder: Path, network: Network, tolerance: float) -> None:

@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from nailseg.checkpoints import model_folder
-from nailseg.checkpoints.model_card import model_card
+from nailseg.checkpoints.model_card import render_model_card
 from nailseg.data.io.images import IMAGE_SUFFIXES, read_image
 from nailseg.data.synthetic.sample import draw_hand
 from nailseg.errors import ConfigError, OutputError, WeightsError
@@ -110,7 +110,7 @@ def export_model(
                 write_onnx(scratch, reference.network, reference.info, precision)
             else:
                 write_openvino(scratch, reference.network, reference.info, precision)
-            (scratch / "README.md").write_text(model_card(Path(out).name, reference.info, format))
+            (scratch / "README.md").write_text(render_model_card(Path(out).name, reference.info, format))
             file = exported_file(scratch)
             assert file is not None
             exported = open_exported(file)

@@ -2,11 +2,13 @@ import json
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from transformers import SegformerForSemanticSegmentation
 
 from nailseg.checkpoints import model_folder
-from nailseg.checkpoints.model_card import model_card
+from nailseg.checkpoints.model_card import render_model_card
 from nailseg.errors import OutputError, WeightsError
+from nailseg.models.pretrained import NO_LICENCE
 from nailseg.models.segformer import SegFormer
 
 
@@ -50,9 +52,25 @@ def test_folder_is_complete(folder) -> None:
 
 def test_card_names_the_licence_of_the_weights(network: SegFormer) -> None:
     network.origin = {"weights": "nvidia/mit-b0", "licence": "non-commercial (NVIDIA)"}
-    card = model_card("m", model_folder.describe(network))
+    card = render_model_card("m", model_folder.describe(network))
     assert "**non-commercial (NVIDIA)**" in card
     assert "Not tested" in card
+    assert ModelCard(card).data.license == "other"
+
+
+@pytest.mark.parametrize(
+    ("licence", "identifier"),
+    [("MIT", "mit"), ("Apache-2.0; name the data set", "apache-2.0"), (NO_LICENCE, None)],
+)
+def test_card_metadata(network: SegFormer, licence: str, identifier: str | None) -> None:
+    metrics = {"n_images": 3, "dice_nail": 0.5, "surface_tolerance": 2.0, "classes": ["background", "nail"]}
+    info = model_folder.describe(network, metrics=metrics, data={"csv": "nails.csv"})
+    info.origin = {"weights": "x", "licence": licence}
+    metadata = ModelCard(render_model_card("m", info, "onnx")).data
+    assert (metadata.license, metadata.library_name) == (identifier, "onnx")
+    (result,) = metadata.eval_results
+    assert (result.metric_type, result.metric_value) == ("dice_nail", 0.5)
+    assert (result.dataset_name, result.dataset_split) == ("nails.csv", "test")
 
 
 def test_open_network_reads_back_what_was_written(network: SegFormer, folder) -> None:

@@ -11,6 +11,7 @@ from safetensors import safe_open
 import nailseg
 from nailseg import train
 from nailseg.checkpoints import model_folder
+from nailseg.checkpoints.model_card import render_model_card
 from nailseg.cli.main import main
 from nailseg.data.synthetic.sample import write_sample
 
@@ -49,6 +50,11 @@ def test_it_says_where_it_comes_from_and_how_good_it_is() -> None:
     assert info.metrics["intervals"]["dice_nail"]
     assert info.data["fingerprint"]
     assert 0 < info.threshold < 1
+
+
+def test_its_card_is_up_to_date() -> None:
+    generated = render_model_card("nailseg-b0", model_folder.read_info(FOLDER)).split("---\n", 2)[2]
+    assert generated in (FOLDER / "README.md").read_text()
 
 
 def test_load_without_arguments_finds_nails(hands) -> None:
