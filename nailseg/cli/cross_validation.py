@@ -24,8 +24,8 @@ from nailseg.data.manifest import Row, load_manifest, write_manifest
 from nailseg.data.splitting.assign import SPLITS, assign_folds, assign_splits
 from nailseg.errors import ConfigError
 from nailseg.evaluation.per_image import NUMBERS, find_table, measures, pixel_counts, read_table
-from nailseg.metrics.bootstrap import interval, known, resample_weights
 from nailseg.metrics.confusion import iou
+from nailseg.metrics.image_counts import none_if_nan, percentile_interval, resample_weights
 
 log = logging.getLogger("nailseg")
 
@@ -128,7 +128,7 @@ def pool(folder: Path, folds: int) -> str:
     matrix = torch.tensor([report["confusion_matrix"] for report in reports])
     mious = [iou(m).nanmean().item() for m in (matrix.sum(0), *matrix)]
     numbers = {
-        f"{number}_{name}": (values[:, c, k], interval(resampled[:, c, k]))
+        f"{number}_{name}": (values[:, c, k], percentile_interval(resampled[:, c, k]))
         for (c, name), (k, number) in product(enumerate(table.classes), enumerate(NUMBERS))
     }
     # per_image.csv does not count the background, so nothing can be resampled for miou
@@ -138,13 +138,13 @@ def pool(folder: Path, folds: int) -> str:
     lines = [f"{len(rows)} images, each tested once"]
     lines += [f"{'':<24}  pooled  95 % interval    mean     std  folds"]
     for key, ((pooled, *each), ends) in numbers.items():
-        summary[key] = known(pooled)
+        summary[key] = none_if_nan(pooled)
         summary["intervals"][key] = None if np.isnan(ends[0]) else list(ends)
         defined = np.array(each)[~np.isnan(each)]
         mean = defined.mean() if len(defined) else np.nan
         std = defined.std(ddof=1) if len(defined) > 1 else np.nan
-        values = [known(value) for value in each]
-        summary["folds"][key] = {"mean": known(mean), "std": known(std), "values": values}
+        values = [none_if_nan(value) for value in each]
+        summary["folds"][key] = {"mean": none_if_nan(mean), "std": none_if_nan(std), "values": values}
         shown = " ".join(f"{value:.4f}" for value in each)
         between = "" if np.isnan(ends[0]) else f"{ends[0]:.3f} to {ends[1]:.3f}"
         lines.append(f"{key:<24}  {pooled:.4f}  {between:<14}  {mean:.4f}  {std:.4f}  {shown}")

@@ -25,7 +25,7 @@ from nailseg.evaluation.per_image import (
     pixel_counts,
     read_table,
 )
-from nailseg.metrics.bootstrap import interval, known, resample_weights
+from nailseg.metrics.image_counts import none_if_nan, percentile_interval, resample_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,11 +138,15 @@ def compare(tables: Sequence[Table], seed: int = 0) -> tuple[dict[str, Any], dic
                 continue  # a test from before per_image.csv had them
             change = (resampled[r] - resampled[0])[:, c, k]
             change = change[~np.isnan(change)]  # resamples without the class say nothing
-            low, high = interval(change) if r and certain and change.size else (np.nan, np.nan)
+            low, high = percentile_interval(change) if r and certain and change.size else (np.nan, np.nan)
             verdict = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
-            row = {"class": name, "number": number, "run": table.name, "value": known(values[r, c, k])}
-            row["difference"] = known(values[r, c, k] - values[0, c, k]) if r else None
-            row |= {"low": known(low), "high": known(high), "verdict": verdict if r else "reference"}
+            row = {"class": name, "number": number, "run": table.name, "value": none_if_nan(values[r, c, k])}
+            row["difference"] = none_if_nan(values[r, c, k] - values[0, c, k]) if r else None
+            row |= {
+                "low": none_if_nan(low),
+                "high": none_if_nan(high),
+                "verdict": verdict if r else "reference",
+            }
             rows.append(row)
     left_out = {str(table.path): len(table.rows) - len(images) for table in tables}
     facts: dict[str, Any] = {"runs": {table.name: str(table.path) for table in tables}}

@@ -16,6 +16,7 @@ from nailseg.data.validation.statistics import digest
 from nailseg.evaluation.html import page
 from nailseg.evaluation.report_tables import FEWEST, absence
 from nailseg.metrics import image_counts
+from nailseg.metrics.calibration import summarize_calibration
 from nailseg.metrics.confusion import dice, iou
 
 if TYPE_CHECKING:
@@ -58,9 +59,9 @@ def write_report(
     metrics = task.summary | {
         "tested": told(data, split, source),
         "surface_tolerance": task.surface_tolerance,
-        "intervals": image_counts.intervals(counts, names, order),
-        "calibration": image_counts.calibration(counts, names, task.threshold),
-        "instances_at_best_f1": image_counts.best_f1(counts, names),
+        "intervals": image_counts.bootstrap_intervals(counts, names, order),
+        "calibration": summarize_calibration(counts.histogram, names, task.threshold),
+        "instances_at_best_f1": image_counts.summarize_instances(counts, names),
         "confusion_matrix": counts.matrix.sum(0).tolist(),
         "slices": slice_numbers(counts, names, slices(counts, names, rows, sizes)),
     }

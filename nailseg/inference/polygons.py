@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from nailseg.metrics.instances import components
+from nailseg.metrics.instances import label_components
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,7 @@ def _objects(region: np.ndarray, probability: np.ndarray | None) -> list[dict[st
     left, top, width, height = cv2.boundingRect(region.view(np.uint8))
     box = slice(top, top + height), slice(left, left + width)
     region = region[box]
-    labels, areas = components(region)
+    labels, areas = label_components(region)
     if not len(areas):
         return []
     # at double size the contour's pixels tell which side of a pixel they lie on: (c + 1) // 2 is its edge

@@ -1,7 +1,7 @@
-"""Outlines: how much of the rim of a region is right, which counts of whole regions hardly show.
+"""Boundary metrics: how accurate the outlines are, which counts of whole regions hardly show.
 
 Boundary IoU compares bands inside the outlines, surface Dice the outlines themselves at a tolerance. Both are
-counts of pixels of each image and foreground class; ratios are taken from their sums, as in metrics.py.
+counted in pixels for each image and foreground class; `image_counts.class_ratios` takes ratios of their sums.
 """
 
 from __future__ import annotations
@@ -34,13 +34,16 @@ def boundary_band(mask: np.ndarray, width: int) -> np.ndarray:
 
     Returns:
         uint8 0/1 (H, W).
+
+    >>> boundary_band(np.ones((5, 5), bool), width=1).sum().item()
+    16
     """
     # one square of 2w+1 is w steps of 3x3
-    return _rim(mask, np.ones((2 * width + 1, 2 * width + 1), np.uint8))
+    return _outline(mask, np.ones((2 * width + 1, 2 * width + 1), np.uint8))
 
 
-def boundary_counts(prediction: Tensor, target: Tensor, n_classes: int) -> Tensor:
-    """Intersection and union of the boundary bands of each foreground class, each image by itself.
+def count_boundary(prediction: Tensor, target: Tensor, n_classes: int) -> Tensor:
+    """Counts intersection and union of the boundary bands, per image and foreground class.
 
     Args:
         prediction: integer (N, H, W), class index 0..C-1.
@@ -58,8 +61,8 @@ def boundary_counts(prediction: Tensor, target: Tensor, n_classes: int) -> Tenso
     return torch.from_numpy(counts)
 
 
-def surface_counts(prediction: Tensor, target: Tensor, n_classes: int, tolerance: float) -> Tensor:
-    """What surface Dice (Nikolov et al. 2021) is the ratio of, for each foreground class of each image.
+def count_surface(prediction: Tensor, target: Tensor, n_classes: int, tolerance: float) -> Tensor:
+    """Counts for the surface Dice (Nikolov et al. 2021), per image and foreground class.
 
     The contour of a region is its pixels with one of their four neighbours outside, as in MONAI's
     `compute_surface_dice`; what lies outside the image counts as outside the region.
@@ -75,18 +78,18 @@ def surface_counts(prediction: Tensor, target: Tensor, n_classes: int, tolerance
         other's contour, and all contour pixels of both; zeros for the background.
     """
     reach = np.arange(-int(tolerance), int(tolerance) + 1)
-    # a contour widened by this disc is all that lies within the tolerance of it, without computing distances
+    # dilating a contour by this disc gives all pixels within the tolerance, without a distance transform
     disc = (reach**2 + reach[:, None] ** 2 <= tolerance**2).astype(np.uint8)
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     counts = np.zeros((len(target), n_classes, 2), np.int64)
     for n, c, predicted, true, counted in _regions(prediction, target, n_classes):
-        a, b = _rim(predicted & counted, cross), _rim(true, cross)
+        a, b = _outline(predicted & counted, cross), _outline(true, cross)
         near = np.count_nonzero(a & cv2.dilate(b, disc)) + np.count_nonzero(b & cv2.dilate(a, disc))
         counts[n, c] = near, np.count_nonzero(a) + np.count_nonzero(b)
     return torch.from_numpy(counts)
 
 
-def _rim(mask: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+def _outline(mask: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """A region minus its erosion, uint8 0/1 (H, W); zeros around it make the image border an outline."""
     mask = np.ascontiguousarray(mask, dtype=np.uint8)
     return mask - cv2.erode(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
@@ -97,7 +100,7 @@ def _regions(
 ) -> Iterator[tuple[int, int, np.ndarray, np.ndarray, np.ndarray]]:
     """Yields image, class, predicted region, true region, counted pixels: uint8 0/1, the box of both regions.
 
-    Outside the box there is no region, just as outside the image: the crop changes no rim.
+    Outside the box there is no region, just as outside the image: the crop changes no outline.
     """
     predictions, targets = prediction.byte().cpu().numpy(), target.byte().cpu().numpy()
     for n, (predicted, true) in enumerate(zip(predictions, targets, strict=True)):

@@ -1,15 +1,22 @@
-"""Is a probability worth its name? Calibration and the best threshold, from one histogram of counts.
+"""Calibration error and the best threshold, from one histogram of probabilities.
 
-Histograms of images are added; everything else follows from the sum. A probability is stored as one of 256
-codes, rounded, which moves it by 1/510 at most and hardly at all near 0 and 1, where nearly all pixels are.
+The histograms of images are added and everything else follows from the sum. Each probability is rounded to
+one of 256 codes, an error of at most 1/510. The histogram is kept by decision: torchmetrics' calibration
+error and scikit-learn's curves store the probability of every pixel of the set.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from nailseg.types import IGNORE_INDEX
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 BINS = 256
 TOP = BINS - 1  # code 0 is the probability 0, code 255 is 1
@@ -33,8 +40,8 @@ def probability_histogram(probability: Tensor, truth: Tensor, index: int = 1) ->
     return torch.bincount(cell.flatten(), minlength=2 * BINS + 1)[: 2 * BINS].view(BINS, 2)
 
 
-def reliability(histogram: Tensor, bins: int = 10) -> Tensor:
-    """Confidence against truth, the points of a reliability diagram.
+def reliability_curve(histogram: Tensor, bins: int = 10) -> Tensor:
+    """The points of a reliability diagram: predicted probability against observed frequency.
 
     Args:
         histogram: int64 (256, 2), from `probability_histogram`.
@@ -45,9 +52,8 @@ def reliability(histogram: Tensor, bins: int = 10) -> Tensor:
         of all pixels that are in the bin. The first two are nan in an empty bin, all in an empty histogram.
     """
     code = torch.arange(BINS, device=histogram.device)
-    number = (code * bins // TOP).clamp(
-        max=bins - 1
-    )  # in integers, so that no bin's edge is a matter of rounding
+    # in integers, so that no bin's edge depends on rounding
+    number = (code * bins // TOP).clamp(max=bins - 1)
     sums = torch.zeros(bins, 3, dtype=torch.int64, device=histogram.device)
     n = histogram.sum(1)
     sums.index_add_(0, number, torch.stack([n * code, histogram[:, 1], n], 1))
@@ -58,9 +64,9 @@ def reliability(histogram: Tensor, bins: int = 10) -> Tensor:
 def expected_calibration_error(histogram: Tensor, bins: int = 15) -> float:
     """Expected calibration error (Naeini et al. 2015), 15 bins as in Guo et al. 2017, of one class.
 
-    It is that of the rounded probabilities. torchmetrics' BinaryCalibrationError of the exact ones differs by
-    1/510 at most, plus what pixels within 1/510 of a bin's edge carry into the neighbouring bin; and it gives
-    pixels of exactly 1 a bin of their own, which here are in the last one.
+    It is computed from the rounded probabilities. torchmetrics' BinaryCalibrationError of the exact ones
+    differs by 1/510 at most, plus the share of pixels that rounding moves into the neighbouring bin; it also
+    gives pixels of exactly 1 a bin of their own, which here are in the last one.
 
     Args:
         histogram: int64 (256, 2), from `probability_histogram`.
@@ -69,20 +75,25 @@ def expected_calibration_error(histogram: Tensor, bins: int = 15) -> float:
     Returns:
         0..1; nan without a pixel.
     """
-    confidence, frequency, share = reliability(histogram, bins).T
+    confidence, frequency, share = reliability_curve(histogram, bins).T
     error = (confidence - frequency).abs() * share
     return error[share != 0].sum().item()
 
 
 def best_threshold(histogram: Tensor) -> tuple[float, float] | None:
-    """The probability from which on a pixel should be foreground, for the best Dice over all pixels.
+    """The probability threshold with the best Dice over all pixels.
 
     Args:
         histogram: int64 (256, 2), from `probability_histogram`.
 
     Returns:
-        The threshold, which lies between two codes, and the Dice it gives; of several as good the nearest to
+        The threshold, which lies between two codes, and its Dice; of several equally good ones the nearest to
         0.5. None when there are no pixels of the class.
+
+    >>> probability = torch.tensor([0.1, 0.3, 0.8, 0.9])
+    >>> threshold, dice = best_threshold(probability_histogram(probability, torch.tensor([0, 0, 1, 1])))
+    >>> 0.3 < threshold < 0.8, dice
+    (True, 1.0)
     """
     n_positive = int(histogram[:, 1].sum())
     if n_positive == 0:
@@ -94,8 +105,8 @@ def best_threshold(histogram: Tensor) -> tuple[float, float] | None:
     return max(0.0, (code - 0.5) / TOP), dice[code].item()
 
 
-def dice_at(histogram: Tensor, threshold: float) -> float | None:
-    """Dice over all pixels when those from a threshold on are foreground; None without pixels of the class.
+def dice_at_threshold(histogram: Tensor, threshold: float) -> float | None:
+    """Dice over all pixels at a probability threshold; None without pixels of the class.
 
     Args:
         histogram: int64 (256, 2), from `probability_histogram`.
@@ -105,3 +116,33 @@ def dice_at(histogram: Tensor, threshold: float) -> float | None:
     taken = torch.arange(BINS, device=histogram.device) >= threshold * TOP
     negative, positive = histogram[taken].sum(0).tolist()
     return 2 * positive / (positive + negative + n_positive) if n_positive else None
+
+
+def summarize_calibration(
+    histograms: Tensor, class_names: Sequence[str], threshold: float | None
+) -> dict[str, Any]:
+    """Calibration of the probabilities of each foreground class, one against the rest.
+
+    Args:
+        histograms: int64 (C - 1, 256, 2), of the whole set, as in `ImageCounts`.
+        class_names: C names, the first is the background.
+        threshold: chosen on the validation part; its Dice on this set is reported.
+
+    Returns:
+        By class: `ece` (15 bins), `reliability` (those of 10 bins that hold pixels: mean `confidence`,
+        `frequency` of the class, `share` of all pixels), `best_threshold` and `best_threshold_dice` of this
+        set, and `threshold` with `threshold_dice` if one was chosen before.
+    """
+    found = {}
+    for name, histogram in zip(class_names[1:], histograms, strict=True):
+        best, error = best_threshold(histogram), expected_calibration_error(histogram)
+        bins = [bin_ for bin_ in reliability_curve(histogram).tolist() if bin_[2] > 0]
+        found[name] = {
+            "ece": None if np.isnan(error) else error,
+            "reliability": [dict(zip(("confidence", "frequency", "share"), b, strict=True)) for b in bins],
+            "best_threshold": best and best[0],
+            "best_threshold_dice": best and best[1],
+        }
+        if threshold is not None:
+            found[name] |= {"threshold": threshold, "threshold_dice": dice_at_threshold(histogram, threshold)}
+    return found

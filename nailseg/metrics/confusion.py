@@ -1,8 +1,8 @@
-"""Counts first, ratios last: every number is computed from integers counted over pixels.
+"""The confusion matrix: every pixel metric is a ratio of integers counted over pixels.
 
-Averaging is said in the names. `iou` and `dice` are over all pixels of a set (as in the SegFormer paper's
-mIoU); `*_per_image` is the mean over images. A class that occurs neither in the truth nor in the prediction
-has no IoU: the functions return nan for it and the summary leaves it out (None), it never becomes 0 or 1.
+The names say what is averaged over. `iou` and `dice` are over all pixels of a set (as in the SegFormer
+paper's mIoU); `*_per_image` is the mean over images. A class that occurs neither in the truth nor in the
+prediction has no IoU: the functions return nan for it and the summary has None, never 0 or 1.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 
 def class_index(logits: Tensor) -> Tensor:
-    """The class with the largest logit, the first one on a tie: `logits.argmax(1)`, many times faster on a
-    CPU.
+    """The class with the largest logit, the first one on a tie.
+
+    The result is that of `logits.argmax(1)`, which is many times slower on a CPU.
 
     Args:
         logits: (N, C, H, W), C at most 255.
@@ -70,16 +71,34 @@ def _binary_counts(predicted: np.ndarray, true: np.ndarray) -> list[list[int]]:
     return [[n_negative - false_positive, false_positive], [n_positive - true_positive, true_positive]]
 
 
+def pixel_counts(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Hits, false alarms and misses of each class, int64 (..., C), from counts int64 (..., C, C)."""
+    hits = matrix.diagonal(dim1=-2, dim2=-1)
+    return hits, matrix.sum(-2) - hits, matrix.sum(-1) - hits
+
+
+def iou_of_counts(hits: Tensor, false_alarms: Tensor, misses: Tensor) -> Tensor:
+    """IoU (Jaccard index), float64; nan where all three counts are zero."""
+    return hits.double() / (hits + false_alarms + misses)
+
+
+def dice_of_counts(hits: Tensor, false_alarms: Tensor, misses: Tensor) -> Tensor:
+    """Dice (F1), float64; nan where all three counts are zero."""
+    return 2 * hits.double() / (2 * hits + false_alarms + misses)
+
+
 def iou(matrix: Tensor) -> Tensor:
-    """IoU of each class, float64 (..., C) from counts int64 (..., C, C); nan where absent."""
-    hit = matrix.diagonal(dim1=-2, dim2=-1).double()
-    return hit / (matrix.sum(-1) + matrix.sum(-2) - hit)
+    """IoU of each class, float64 (..., C) from counts int64 (..., C, C); nan where absent.
+
+    >>> iou(torch.tensor([[90, 2], [3, 5]]))[1].item()
+    0.5
+    """
+    return iou_of_counts(*pixel_counts(matrix))
 
 
 def dice(matrix: Tensor) -> Tensor:
     """Dice (F1) of each class, float64 (..., C) from counts int64 (..., C, C); nan where absent."""
-    hit = matrix.diagonal(dim1=-2, dim2=-1).double()
-    return 2 * hit / (matrix.sum(-1) + matrix.sum(-2))
+    return dice_of_counts(*pixel_counts(matrix))
 
 
 def mean_defined(values: Tensor) -> float:
@@ -91,7 +110,16 @@ def mean_defined(values: Tensor) -> float:
 class ConfusionMatrix(Metric):
     """The confusion matrix of a whole set, exact (int64) and summed over processes.
 
-    `update` takes what `confusion_matrix` takes; `compute` returns int64 (C, C).
+    It stays our own by decision: torchmetrics' segmentation metrics average over images, reject 255 and are
+    slower (benchmarks/metric_update.py times them).
+
+    Args:
+        n_classes: C, at most 255.
+
+    >>> counts = ConfusionMatrix(n_classes=2)
+    >>> counts.update(torch.tensor([[[0, 1, 1, 0]]]), torch.tensor([[[0, 1, 0, 255]]]))
+    >>> counts.compute().tolist()
+    [[1, 1], [0, 1]]
     """
 
     full_state_update = False
@@ -107,5 +135,5 @@ class ConfusionMatrix(Metric):
         self.matrix += confusion_matrix(prediction, target, self.n_classes).sum(0)
 
     def compute(self) -> Tensor:
-        """Returns the counts, int64 (C, C)."""
+        """Returns the counts, int64 (C, C); rows are the truth, columns the prediction."""
         return self.matrix

@@ -1,7 +1,8 @@
-"""From counts on single images to the numbers of metrics.json, with intervals.
+"""Counts of single images, the ratios of any weighting of the images, and bootstrap intervals.
 
-Everything is counted per image in whole numbers first, so the numbers of a set, of a part of it and of a
-bootstrap resample come from one function, and no order of images, batches or processes changes them.
+Each image is reduced to integer counts. The numbers of a set, of a slice, of a bootstrap resample and of
+`nailseg compare` come from the same formulas (`class_ratios`), and no order of images, batches or processes
+changes them.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ import numpy as np
 import torch
 
 from nailseg.errors import WeightsError
-from nailseg.metrics.bootstrap import interval, known, resample_weights
-from nailseg.metrics.boundary import boundary_counts, surface_counts
-from nailseg.metrics.calibration import (
-    best_threshold,
-    dice_at,
-    expected_calibration_error,
-    probability_histogram,
-    reliability,
+from nailseg.metrics.boundary import count_boundary, count_surface
+from nailseg.metrics.calibration import probability_histogram
+from nailseg.metrics.confusion import (
+    class_index,
+    confusion_matrix,
+    dice_of_counts,
+    iou,
+    iou_of_counts,
+    pixel_counts,
 )
-from nailseg.metrics.confusion import class_index, confusion_matrix, dice, iou
-from nailseg.metrics.instances import SCORED, Instances, average_precision, match_instances, precision_recall
+from nailseg.metrics.instances import Instances, average_precisions, best_f1, match_instances
 from nailseg.types import IGNORE_INDEX
 
 if TYPE_CHECKING:
@@ -34,18 +35,22 @@ if TYPE_CHECKING:
 SURFACE_TOLERANCE = 2.0
 """Pixels an outline may be off for the surface Dice, at the masks' own size."""
 RESAMPLES = 1000
+"""Bootstrap samples of every interval."""
 CHUNK = 100  # resamples at a time: memory stays small however many images there are
+CLASS_COUNTS = ("hits", "false_alarms", "misses", "boundary_hits", "boundary_union")
+CLASS_COUNTS += ("surface_hits", "surface_total", "objects", "objects_found", "objects_wrong")
+"""What is counted for each foreground class of an image: the columns of per_image.csv."""
 
 
 @dataclass(frozen=True)
 class ImageCounts:
-    """What was counted on each image of a set, in the manifest's order.
+    """The counts of each image of a set, in the manifest's order.
 
     Attributes:
         row: int64 (N,), position of the image among the split's rows.
         matrix: int64 (N, C, C), as `confusion_matrix`.
-        boundary: int64 (N, C, 2), as `boundary_counts`.
-        surface: int64 (N, C, 2), as `surface_counts`.
+        boundary: int64 (N, C, 2), as `count_boundary`.
+        surface: int64 (N, C, 2), as `count_surface`.
         instances: per image a list with one `Instances` for each foreground class.
         histogram: int64 (C - 1, 256, 2), as `probability_histogram`, summed over the images; zeros for a part
             of a set.
@@ -94,8 +99,14 @@ def count_images(
     Args:
         logits: float32 (N, C, H, W), enlarged to the masks' size; argmax comes after that.
         target: integer (N, H, W), class index or 255 (not counted).
-        row: int64 (N,), names of the images.
+        row: int64 (N,), positions of the images among the split's rows.
         tolerance: of the surface Dice, in pixels.
+
+    >>> target = torch.zeros(1, 8, 8, dtype=torch.int64)
+    >>> target[0, :2] = 1
+    >>> logits = torch.stack([1.0 - target, target], dim=1)
+    >>> summarize(count_images(logits, target, torch.arange(1)), ["background", "nail"])["iou_nail"]
+    1.0
 
     Raises:
         WeightsError: a logit is nan or infinite; its argmax would look like a prediction.
@@ -108,30 +119,81 @@ def count_images(
     prediction, n_classes = class_index(logits), logits.shape[1]
     # two classes: the difference alone decides, at half the exponentials of a softmax
     probability = (logits[:, 1:] - logits[:, :1]).sigmoid() if n_classes == 2 else logits.softmax(1)[:, 1:]
-    histogram = [probability_histogram(probability[:, c - 1], target, c).cpu() for c in range(1, n_classes)]
-    found, chance, truth = prediction.cpu().numpy(), probability.cpu().numpy(), target.byte().cpu().numpy()
+    masks, probabilities, truth = (
+        tensor.cpu().numpy() for tensor in (prediction, probability, target.byte())
+    )
+    instances: list[list[Instances]] = [[] for _ in truth]
+    histograms = []
+    for c in range(1, n_classes):
+        histograms.append(probability_histogram(probability[:, c - 1], target, c).cpu())
+        region = np.where(truth == IGNORE_INDEX, IGNORE_INDEX, truth == c)
+        for n, image in enumerate(instances):
+            image.append(match_instances(masks[n] == c, probabilities[n, c - 1], region[n]))
     return ImageCounts(
         row.cpu(),
         confusion_matrix(prediction, target, n_classes).cpu(),
-        boundary_counts(prediction, target, n_classes),
-        surface_counts(prediction, target, n_classes, tolerance),
-        [
-            [
-                match_instances(found[n] == c, chance[n, c - 1], _one_against_rest(truth[n], c))
-                for c in range(1, n_classes)
-            ]
-            for n in range(len(truth))
-        ],
-        torch.stack(histogram),
+        count_boundary(prediction, target, n_classes),
+        count_surface(prediction, target, n_classes, tolerance),
+        instances,
+        torch.stack(histograms),
     )
 
 
-def _one_against_rest(truth: np.ndarray, c: int) -> np.ndarray:
-    return np.where(truth == IGNORE_INDEX, truth, truth == c)
+def class_counts(counts: ImageCounts, c: int) -> Tensor:
+    """The counts of one foreground class in each image, int64 (N, 10), columns as in `CLASS_COUNTS`.
+
+    Objects are connected components; found and wrong ones are those with and without a match at IoU 0.5.
+    """
+    instances = [image[c - 1] for image in counts.instances]
+    found = torch.tensor([int(i.hit[:, 0].sum()) for i in instances])
+    columns = [
+        *(kind[:, c] for kind in pixel_counts(counts.matrix)),
+        *counts.boundary[:, c].T,
+        *counts.surface[:, c].T,
+        torch.tensor([len(i.truth_area) for i in instances]),
+        found,
+        torch.tensor([len(i.score) for i in instances]) - found,
+    ]
+    return torch.stack(columns, 1)
+
+
+def class_ratios(counts: Tensor, weight: Tensor) -> dict[str, Tensor]:
+    """The ratios of one class that follow from `class_counts`, for each weighting of the images.
+
+    Args:
+        counts: (N, 10), as `class_counts`; nan in a column that is unknown.
+        weight: float64 (R, N), how often each image counts.
+
+    Returns:
+        float64 (R,) by name: iou, dice, precision, recall, dice_per_image, boundary_iou, surface_dice,
+        instance_precision, instance_recall. nan where the denominator is zero or a count is unknown.
+    """
+    total = dict(zip(CLASS_COUNTS, (weight @ counts.double()).T, strict=True))
+    hits, false_alarms, misses = (total[name] for name in CLASS_COUNTS[:3])
+    found = total["objects_found"]
+    per_image = dice_per_image(counts)
+    present = weight * ~per_image.isnan()
+    return {
+        "iou": iou_of_counts(hits, false_alarms, misses),
+        "dice": dice_of_counts(hits, false_alarms, misses),
+        "precision": hits / (hits + false_alarms),
+        "recall": hits / (hits + misses),
+        "dice_per_image": present @ per_image.nan_to_num() / present.sum(-1),
+        "boundary_iou": total["boundary_hits"] / total["boundary_union"],
+        "surface_dice": total["surface_hits"] / total["surface_total"],
+        "instance_precision": found / (found + total["objects_wrong"]),
+        "instance_recall": found / total["objects"],
+    }
+
+
+def dice_per_image(counts: Tensor) -> Tensor:
+    """Dice of one class in each image, float64 (N,), from `class_counts`; nan where the truth lacks it."""
+    hits, false_alarms, misses = counts[:, :3].T
+    return torch.where(hits + misses > 0, dice_of_counts(hits, false_alarms, misses), np.nan)
 
 
 def ratios(counts: ImageCounts, class_names: Sequence[str], weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Every ratio of the summary, for each way of weighing the images.
+    """Every ratio of the summary, for each weighting of the images.
 
     Args:
         counts: of N images.
@@ -139,63 +201,38 @@ def ratios(counts: ImageCounts, class_names: Sequence[str], weights: np.ndarray)
         weights: int64 (R, N), how often each image counts; ones give the numbers of the set.
 
     Returns:
-        float64 (R,) by name; nan where nothing can be said, as the README's table has it.
+        float64 (R,) by name; nan where a number is undefined (the README's table has the rules).
     """
-    weight = torch.from_numpy(weights).double()
-    n_classes = len(class_names)
+    weight, n_classes = torch.from_numpy(weights).double(), len(class_names)
     total = (weight @ counts.matrix.flatten(1).double()).view(-1, n_classes, n_classes)
-    hits = total.diagonal(dim1=-2, dim2=-1)
     values = {
-        "miou": iou(total).nanmean(-1),
-        "pixel_accuracy": hits.sum(-1) / total.sum((-1, -2)),
+        "miou": iou(total).nanmean(-1).numpy(),
+        "pixel_accuracy": (total.diagonal(dim1=-2, dim2=-1).sum(-1) / total.sum((-1, -2))).numpy(),
     }
-    per_image = dice(counts.matrix).nan_to_num()
-    for c, name in enumerate(class_names):
-        if c == 0:
-            continue
-        present = weight * (counts.matrix[:, c].sum(-1) > 0)
-        bands, outlines = weight @ counts.boundary[:, c].double(), weight @ counts.surface[:, c].double()
-        values |= {
-            f"iou_{name}": iou(total)[:, c],
-            f"dice_{name}": dice(total)[:, c],
-            f"precision_{name}": hits[:, c] / total[:, :, c].sum(-1),
-            f"recall_{name}": hits[:, c] / total[:, c].sum(-1),
-            f"dice_per_image_{name}": present @ per_image[:, c] / present.sum(-1),
-            f"boundary_iou_{name}": bands[:, 0] / bands[:, 1],
-            f"surface_dice_{name}": outlines[:, 0] / outlines[:, 1],
-        }
-    arrays = {name: value.numpy() for name, value in values.items()}
-    for c, name in enumerate(class_names[1:]):
-        images = [instances[c] for instances in counts.instances]
-        score, hit = (np.concatenate([getattr(i, f)[:SCORED] for i in images]) for f in ("score", "hit"))
-        owner = np.repeat(np.arange(len(images)), [min(SCORED, len(i.score)) for i in images])
-        n_truth = weights @ np.array([len(i.truth_area) for i in images])
-        precision = [
-            average_precision(score, hit, int(n), w[owner]) for n, w in zip(n_truth, weights, strict=True)
-        ]
-        arrays[f"ap50_{name}"] = np.array([p[0] for p in precision])
-        arrays[f"map50_95_{name}"] = np.array([p.mean() for p in precision])
-        true = weights @ np.array([i.hit[:, 0].sum() for i in images])
-        with np.errstate(invalid="ignore"):
-            arrays[f"instance_precision_{name}"] = true / (weights @ np.array([len(i.score) for i in images]))
-            arrays[f"instance_recall_{name}"] = true / n_truth
-    return arrays
+    instance_values = {}
+    for c, name in enumerate(class_names[1:], start=1):
+        of_instances = average_precisions([image[c - 1] for image in counts.instances], weights)
+        instance_values |= dict(zip((f"ap50_{name}", f"map50_95_{name}"), of_instances, strict=True))
+        for number, value in class_ratios(class_counts(counts, c), weight).items():
+            kind = instance_values if number.startswith("instance_") else values
+            kind[f"{number}_{name}"] = value.numpy()
+    return values | instance_values  # metrics.json lists the numbers of pixels first
 
 
 def summarize(counts: ImageCounts, class_names: Sequence[str]) -> dict[str, Any]:
-    """Turns counts into the numbers of metrics.json; the README defines each.
+    """Turns counts into the numbers of metrics.json, which the README defines.
 
     Args:
         counts: of every image of the set, once each.
         class_names: C names, the first is the background.
 
     Returns:
-        The counts `n_images`, `n_images_with_`, `n_false_alarms_` (images without the class in which it was
-        predicted) and the ratios; None where nothing can be said.
+        The counts `n_images`, `n_images_with_NAME`, `n_false_alarms_NAME` (images without the class in which
+        it was predicted) and the ratios; None where a number is undefined.
     """
     values = ratios(counts, class_names, np.ones((1, len(counts.row)), np.int64))
     summary: dict[str, Any] = {"n_images": len(counts.row), "classes": list(class_names)}
-    summary |= {name: known(value[0]) for name, value in values.items()}
+    summary |= {name: none_if_nan(value[0]) for name, value in values.items()}
     for c, name in enumerate(class_names[1:], 1):
         present = counts.matrix[:, c, :].sum(-1) > 0
         predicted = counts.matrix[:, :, c].sum(-1) > 0
@@ -206,7 +243,17 @@ def summarize(counts: ImageCounts, class_names: Sequence[str]) -> dict[str, Any]
     return summary
 
 
-def intervals(
+def summarize_instances(counts: ImageCounts, class_names: Sequence[str]) -> dict[str, Any]:
+    """By class, `score`, `precision` and `recall` of the components at the best F1."""
+    found = {}
+    for c, name in enumerate(class_names[1:]):
+        images = [image[c] for image in counts.instances]
+        score, hit = np.concatenate([i.score for i in images]), np.concatenate([i.hit for i in images])
+        found[name] = best_f1(score, hit, sum(len(i.truth_area) for i in images))
+    return found
+
+
+def bootstrap_intervals(
     counts: ImageCounts, class_names: Sequence[str], order: Sequence[int], seed: int = 0
 ) -> dict[str, list[float] | None]:
     """Bootstrap 95 % intervals of the ratios over images.
@@ -214,61 +261,61 @@ def intervals(
     Args:
         counts: of every image of the set.
         class_names: C names, the first is the background.
-        order: positions of the images sorted by path, so that the same images give the same interval in
-            whatever order the CSV lists them.
+        order: positions of the images sorted by path: the same images give the same interval in any order of
+            the CSV's rows.
         seed: of the resampling.
 
     Returns:
-        [low, high] by name; None where the number is absent.
+        [low, high] by name; None where the number is undefined.
     """
-    weights = resample_weights(len(counts.row), RESAMPLES, seed)
+    weights = resample_weights(len(counts.row), seed=seed)
     ordered = counts.select(order)
     chunks = [
         ratios(ordered, class_names, weights[start : start + CHUNK]) for start in range(0, RESAMPLES, CHUNK)
     ]
-    found = {name: interval(np.concatenate([chunk[name] for chunk in chunks])) for name in chunks[0]}
-    return {name: None if np.isnan(low) else [float(low), float(high)] for name, (low, high) in found.items()}
+    values = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    ends = {name: percentile_interval(value) for name, value in values.items()}
+    return {name: None if np.isnan(low) else [low, high] for name, (low, high) in ends.items()}
 
 
-def calibration(counts: ImageCounts, class_names: Sequence[str], threshold: float | None) -> dict[str, Any]:
-    """How far the probabilities can be believed, per foreground class, one against the rest.
+def resample_weights(n_images: int, n: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """How often each image is drawn in each of `n` bootstrap samples (Efron 1979) of the set's own size.
+
+    Pixels of one image are not independent, so whole images are resampled. Weights replace copies of the
+    images by decision: scipy.stats.bootstrap and torchmetrics' BootStrapper hold every resampled set.
 
     Args:
-        counts: of the whole set.
-        class_names: C names, the first is the background.
-        threshold: chosen on the validation part; its Dice on this set is reported.
+        n_images: N, at least 1. The caller fixes the order, by path: the weights belong to positions.
+        n: number of samples.
+        seed: of NumPy's generator; the same weights on every machine.
 
     Returns:
-        By class: `ece` (15 bins), `reliability` (those of 10 bins that hold pixels: mean `confidence`,
-        `frequency` of the class, `share` of all pixels),
-        `best_threshold` and `best_threshold_dice` of this very set, and `threshold` with
-        `threshold_dice` if one was chosen before.
+        int64 (n, N), each row sums to N.
+
+    >>> resample_weights(4, n=2).sum(1).tolist()
+    [4, 4]
     """
-    found = {}
-    for name, histogram in zip(class_names[1:], counts.histogram, strict=True):
-        best = best_threshold(histogram)
-        bins = [bin_ for bin_ in reliability(histogram).tolist() if bin_[2] > 0]
-        found[name] = {
-            "ece": known(expected_calibration_error(histogram)),
-            "reliability": [dict(zip(("confidence", "frequency", "share"), b, strict=True)) for b in bins],
-            "best_threshold": best and best[0],
-            "best_threshold_dice": best and best[1],
-        }
-        if threshold is not None:
-            found[name] |= {"threshold": threshold, "threshold_dice": dice_at(histogram, threshold)}
-    return found
+    return np.random.default_rng(seed).multinomial(n_images, np.full(n_images, 1 / n_images), size=n)
 
 
-def best_f1(counts: ImageCounts, class_names: Sequence[str]) -> dict[str, Any]:
-    """By class `score`, `precision`, `recall` of instances at the best F1, as instance models report."""
-    found: dict[str, Any] = {}
-    for c, name in enumerate(class_names[1:]):
-        images = [instances[c] for instances in counts.instances]
-        best = precision_recall(
-            np.concatenate([i.score for i in images]),
-            np.concatenate([i.hit for i in images]),
-            sum(len(i.truth_area) for i in images),
-        )
-        numbers = {"score": best.best_score, "precision": best.best_precision, "recall": best.best_recall}
-        found[name] = {key: known(value) for key, value in numbers.items()}
-    return found
+def percentile_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The percentile interval of bootstrap values.
+
+    Args:
+        values: float (n,), one number per sample; nan (undefined in that sample) is left out.
+        level: share of the values between the two ends, 0..1.
+
+    Returns:
+        Lower and upper end; nan when no value is left.
+    """
+    defined = np.asarray(values, np.float64)
+    defined = defined[~np.isnan(defined)]
+    if len(defined) == 0:
+        return np.nan, np.nan
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def none_if_nan(value: float) -> float | None:
+    """A number for JSON, which has no nan."""
+    return None if np.isnan(value) else float(value)

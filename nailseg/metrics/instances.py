@@ -1,46 +1,45 @@
-"""Single nails: is each one found, and is each one that was found real? COCO's numbers from semantic masks.
+"""Instance metrics from semantic masks: COCO's average precision, precision and recall of components.
 
 An instance is a connected component (8 neighbours) of a class's region, so nails that touch count as one.
-Images are matched once; average precision and the rest follow from what is pooled over them, also for a
-bootstrap that draws images again.
+Each image is matched once; average precision follows from the pooled matches, for bootstrap weights too. It
+stays our own by decision: COCOeval and torchmetrics store the masks of all images and cannot weight images.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from nailseg.types import IGNORE_INDEX
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 IOU_LEVELS = np.linspace(0.5, 0.95, 10)  # COCO's, the same floats
-SCORED = 100  # COCO's maxDets: of each image only so many components enter average precision, by score
-COUNTED = 1000  # and only so many any number: a network of noise must not fill the memory
+SCORED = 100  # COCO's maxDets: components of an image that enter average precision, by score
+COUNTED = 1000  # components of an image that enter any number: noise must not fill the memory
 
 
 @dataclass(frozen=True)
 class Instances:
-    """The components of one class in one image, and which of them are right.
+    """The components of one class in one image, and which of them match the truth.
 
     Attributes:
         score: float32 (P,), 0..1, mean probability of the class over the component, descending; P <= 1000.
-        hit: bool (P, 10), the component has a partner in the truth at IoU 0.50, 0.55 .. 0.95.
-        area: int64 (P,), in pixels.
-        truth_area: int64 (G,), in pixels.
-        found: bool (G, 10), the true component has a partner at those IoUs.
+        hit: bool (P, 10), the component matches a true one at IoU 0.50, 0.55 .. 0.95.
+        truth_area: int64 (G,), pixels of the true components.
     """
 
     score: np.ndarray
     hit: np.ndarray
-    area: np.ndarray
     truth_area: np.ndarray
-    found: np.ndarray
 
 
 def match_instances(prediction_mask: np.ndarray, probability: np.ndarray, truth: np.ndarray) -> Instances:
-    """Pairs the components of a predicted and a true region, as COCOeval does (segm, area range all).
+    """Matches the components of a predicted and a true region, as COCOeval does (segm, area range all).
 
     Args:
         prediction_mask: bool or 0/1 (H, W), the pixels predicted as the class.
@@ -54,8 +53,8 @@ def match_instances(prediction_mask: np.ndarray, probability: np.ndarray, truth:
     predicted, true = (np.asarray(prediction_mask) > 0) & (truth != IGNORE_INDEX), truth == 1
     x, y, width, height = cv2.boundingRect((predicted | true).view(np.uint8))
     box = slice(y, y + height), slice(x, x + width)
-    labels, area = components(predicted[box])
-    true_labels, truth_area = components(true[box])
+    labels, area = label_components(predicted[box])
+    true_labels, truth_area = label_components(true[box])
     total = np.bincount(labels.ravel(), np.asarray(probability)[box].ravel(), len(area) + 1)[1:]
     score = (total / area).astype(np.float32)
     best = np.argsort(-score, kind="stable")[:COUNTED]
@@ -67,10 +66,10 @@ def match_instances(prediction_mask: np.ndarray, probability: np.ndarray, truth:
     table = np.bincount(pair.ravel(), minlength=(len(best) + 1) * (len(truth_area) + 1))
     shared = table.reshape(len(best) + 1, -1)[1:, 1:]
     iou = shared / (area[:, None] + truth_area - shared)
-    # Two components of one mask never touch, so at IoU 0.5 or more no component has a second partner, and
+    # Two components of one mask never touch, so at IoU 0.5 or more no component has a second match, and
     # COCO's greedy search by score finds just these pairs (Kirillov et al. 2019, Panoptic Segmentation).
-    hit, found = (iou.max(axis, initial=0)[:, None] >= IOU_LEVELS for axis in (1, 0))
-    return Instances(score, hit, area, truth_area, found)
+    hit = iou.max(1, initial=0)[:, None] >= IOU_LEVELS
+    return Instances(score, hit, truth_area)
 
 
 def average_precision(
@@ -81,15 +80,17 @@ def average_precision(
     Args:
         score: (M,), of the predictions of all images, one image after the other; COCO takes 100 of each.
         hit: bool (M, 10), of `Instances`.
-        n_truth: true components of all images, each as often as its image counts.
-        weight: integer (M,), how often the image of each prediction counts; 1 when None.
+        n_truth: true components of all images, each weighted as its image.
+        weight: integer (M,), of the image of each prediction; 1 when None.
 
     Returns:
         float64 (10,), AP at IoU 0.50, 0.55 .. 0.95; its mean is COCO's AP. nan without truth.
     """
     if n_truth == 0:
         return np.full(len(IOU_LEVELS), np.nan)
-    _, right, n = _by_score(score, hit, weight)
+    order = np.argsort(-score, kind="stable")
+    weight = np.ones(len(score), np.int64) if weight is None else weight[order]
+    right, n = (hit[order] * weight[:, None]).cumsum(0), weight.cumsum()
     # epsilon as COCOeval adds it; the last row answers the recalls that are never reached
     precision = np.vstack([right / (n[:, None] + np.spacing(1)), np.zeros(len(IOU_LEVELS))])
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
@@ -98,46 +99,53 @@ def average_precision(
     return np.array([envelope[np.searchsorted(recall, levels)].mean() for recall, envelope in columns])
 
 
-class PrecisionRecall(NamedTuple):
-    """Precision and recall at IoU 0.5: of all components, and of those from `best_score` on; or nan."""
+def average_precisions(instances: Sequence[Instances], weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """AP at IoU 0.5, and its mean over IoU 0.50 to 0.95, of one class for each weighting of the images.
 
-    precision: float
-    recall: float
-    best_score: float
-    best_precision: float
-    best_recall: float
+    Args:
+        instances: of the N images.
+        weights: int64 (R, N), how often each image counts.
+
+    Returns:
+        Both float64 (R,); nan without truth.
+    """
+    score = np.concatenate([i.score[:SCORED] for i in instances])
+    hit = np.concatenate([i.hit[:SCORED] for i in instances])
+    owner = np.repeat(np.arange(len(instances)), [min(SCORED, len(i.score)) for i in instances])
+    n_truth = weights @ np.array([len(i.truth_area) for i in instances])
+    levels = [average_precision(score, hit, int(n), w[owner]) for n, w in zip(n_truth, weights, strict=True)]
+    return np.array([level[0] for level in levels]), np.array([level.mean() for level in levels])
 
 
-def precision_recall(
-    score: np.ndarray, hit: np.ndarray, n_truth: int, weight: np.ndarray | None = None
-) -> PrecisionRecall:
-    """Precision and recall of all components, and at the score with the best F1.
+def best_f1(score: np.ndarray, hit: np.ndarray, n_truth: int) -> dict[str, float | None]:
+    """Precision and recall at IoU 0.5 at the score threshold with the best F1.
 
-    The second pair is what ultralytics reports; there F1 is smoothed over 1000 scores, here it is exact.
+    ultralytics reports the same; there F1 is smoothed over 1000 scores, here it is exact.
 
     Args:
         score: as for `average_precision`.
         hit: as for `average_precision`.
-        n_truth: as for `average_precision`.
-        weight: as for `average_precision`.
+        n_truth: true components of all images.
 
     Returns:
-        The five numbers; of several scores with the same F1 the highest.
+        `score` (of several with the same F1 the highest), `precision` and `recall`; None where undefined.
+
+    >>> hit = np.array([[True], [False]])
+    >>> best_f1(np.array([0.9, 0.4]), hit, n_truth=1)
+    {'score': 0.9, 'precision': 1.0, 'recall': 1.0}
     """
-    score, right, n = _by_score(score, hit, weight)
-    # components of one score come and go together, those of no weight count nowhere
-    last = np.flatnonzero((np.diff(score, append=-1) != 0) & (n > 0))
-    if len(last) == 0:
-        recall = 0.0 if n_truth else np.nan
-        return PrecisionRecall(np.nan, recall, np.nan, np.nan, recall)
-    score, right, n = score[last], right[last, 0], n[last]
+    if len(score) == 0:
+        return {"score": None, "precision": None, "recall": 0.0 if n_truth else None}
+    order = np.argsort(-score, kind="stable")
+    score, right = score[order], hit[order, 0].cumsum()
+    last = np.flatnonzero(np.diff(score, append=-1) != 0)  # components of one score come and go together
+    right, n = right[last], last + 1
     best = int(np.argmax(2 * right / (n + n_truth)))
-    precision, recall = right / n, right / n_truth if n_truth else np.full(len(n), np.nan)
-    pairs = (float(precision[-1]), float(recall[-1])), (float(precision[best]), float(recall[best]))
-    return PrecisionRecall(*pairs[0], float(score[best]), *pairs[1])
+    recall = float(right[best] / n_truth) if n_truth else None
+    return {"score": float(score[last[best]]), "precision": float(right[best] / n[best]), "recall": recall}
 
 
-def components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def label_components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Labels connected components (8 neighbours) of a mask, bool or uint8 0/1 (H, W).
 
     Returns:
@@ -148,12 +156,3 @@ def components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     image = np.ascontiguousarray(mask).view(np.uint8)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(image, connectivity=8, ltype=cv2.CV_32S)
     return labels, stats[1:, cv2.CC_STAT_AREA].astype(np.int64)
-
-
-def _by_score(
-    score: np.ndarray, hit: np.ndarray, weight: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores in descending order (stable), and down to each the right (M, 10) and all (M,) components."""
-    order = np.argsort(-score, kind="stable")
-    weight = np.ones(len(score), np.int64) if weight is None else weight[order]
-    return score[order], (hit[order] * weight[:, None]).cumsum(0), weight.cumsum()

@@ -10,7 +10,7 @@ from nailseg.metrics.calibration import (
     best_threshold,
     expected_calibration_error,
     probability_histogram,
-    reliability,
+    reliability_curve,
 )
 
 
@@ -63,7 +63,7 @@ def test_calibration_error_of_whole_codes_is_exact() -> None:
 
 def test_reliability_is_sklearns_curve() -> None:
     probability, truth = pixels(1)
-    table = reliability(probability_histogram(probability, truth)).numpy()
+    table = reliability_curve(probability_histogram(probability, truth)).numpy()
     code = np.floor(probability[truth != 255].numpy() * 255 + 0.5) / 255
     frequency, confidence = calibration_curve(truth[truth != 255], code + 1e-9, n_bins=10)
     np.testing.assert_allclose(table[:, 0], confidence, atol=1e-8)
@@ -71,21 +71,21 @@ def test_reliability_is_sklearns_curve() -> None:
     np.testing.assert_allclose(table[:, 2], np.histogram(code + 1e-9, np.linspace(0, 1, 11))[0] / code.size)
 
 
-def test_empty_bins_and_empty_sets_say_nan() -> None:
-    table = reliability(probability_histogram(torch.tensor([0.03, 0.04, 1]), torch.tensor([0, 1, 1])))
+def test_empty_bins_and_empty_sets_are_nan() -> None:
+    table = reliability_curve(probability_histogram(torch.tensor([0.03, 0.04, 1]), torch.tensor([0, 1, 1])))
     assert table[0].tolist() == pytest.approx([(8 + 10) / 255 / 2, 0.5, 2 / 3])
     assert table[9].tolist() == pytest.approx([1, 1, 1 / 3])
     assert table[1:9, :2].isnan().all()
     assert (table[1:9, 2] == 0).all()
     nothing = probability_histogram(torch.rand(9), torch.full((9,), 255))
     assert nothing.sum() == 0
-    assert reliability(nothing).isnan().all()
+    assert reliability_curve(nothing).isnan().all()
     assert np.isnan(expected_calibration_error(nothing))
     assert best_threshold(nothing) is best_threshold(torch.tensor([[1, 0]] * BINS)) is None
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_best_threshold_beats_every_other_one(seed: int) -> None:
+def test_best_threshold_has_the_highest_dice(seed: int) -> None:
     probability, truth = pixels(seed)
     p, t = probability[truth != 255].numpy(), truth[truth != 255].numpy()
     threshold, dice = best_threshold(probability_histogram(probability, truth))

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from nailseg.metrics.image_counts import ImageCounts, calibration, count_images, intervals, ratios, summarize
+from nailseg.metrics.calibration import summarize_calibration
+from nailseg.metrics.image_counts import (
+    ImageCounts,
+    bootstrap_intervals,
+    count_images,
+    percentile_interval,
+    ratios,
+    resample_weights,
+    summarize,
+)
 
 NAMES = ["background", "nail"]
 
@@ -32,7 +41,7 @@ def blobs(n: int, n_classes: int = 2, seed: int = 0, side: int = 48) -> tuple[to
     return torch.from_numpy(masks[0]), torch.from_numpy(masks[1])
 
 
-def test_averages_as_the_names_say() -> None:
+def test_averages_match_their_names() -> None:
     target = torch.zeros(3, 8, 8, dtype=torch.long)
     target[0, :2] = 1  # 16 pixels
     target[1, :1] = 1  # 8 pixels, and the third image has none
@@ -66,10 +75,10 @@ def test_none_where_a_class_is_absent() -> None:
     absent = {name for name, value in summary.items() if value is None}
     assert absent == {name for name in summary if name.endswith("_nail") and not name.startswith("n_")}
     assert summary["n_images_with_nail"] == summary["n_false_alarms_nail"] == 0
-    assert all(intervals(counts, NAMES, [0, 1])[name] is None for name in absent)
+    assert all(bootstrap_intervals(counts, NAMES, [0, 1])[name] is None for name in absent)
 
 
-def test_everything_ignored_is_no_number_at_all() -> None:
+def test_all_pixels_ignored_gives_none() -> None:
     target = torch.full((1, 6, 6), 255)
     summary = summarize(counts_of(torch.ones(1, 6, 6, dtype=torch.long), target), NAMES)
     assert summary["dice_nail"] is None
@@ -98,7 +107,7 @@ def test_any_division_gives_the_same_counts(n_images: int, world_size: int, batc
     assert summarize(joined, names) == summarize(whole, names)
 
 
-def test_weights_count_images_as_often_as_they_say() -> None:
+def test_weights_repeat_images() -> None:
     counts = counts_of(*blobs(6))
     weights = np.array([[2, 0, 1, 0, 3, 0]])
     again = counts.select([0, 0, 2, 4, 4, 4])
@@ -110,29 +119,31 @@ def test_weights_count_images_as_often_as_they_say() -> None:
 def test_intervals_hold_the_number_and_do_not_depend_on_the_order() -> None:
     counts = counts_of(*blobs(12))
     summary = summarize(counts, NAMES)
-    found = intervals(counts, NAMES, range(12))
+    found = bootstrap_intervals(counts, NAMES, range(12))
     for name, (low, high) in found.items():
         assert low <= summary[name] <= high, name
     turned = ImageCounts.concatenate([counts.select([n]) for n in range(12)])
     order = [5, 3, 11, 0, 1, 2, 4, 6, 7, 8, 9, 10]
     shuffled = turned.select(order)
-    assert intervals(shuffled, NAMES, [order.index(n) for n in range(12)]) == found
-    assert intervals(counts, NAMES, range(12), seed=1) != found
+    assert bootstrap_intervals(shuffled, NAMES, [order.index(n) for n in range(12)]) == found
+    assert bootstrap_intervals(counts, NAMES, range(12), seed=1) != found
 
 
 def test_calibration_reports_the_threshold_chosen_before() -> None:
     prediction, target = blobs(5)
-    found = calibration(counts_of(prediction, target), NAMES, 0.5)["nail"]
-    summary = summarize(counts_of(prediction, target), NAMES)
+    counts = counts_of(prediction, target)
+    found = summarize_calibration(counts.histogram, NAMES, 0.5)["nail"]
+    summary = summarize(counts, NAMES)
     assert found["threshold_dice"] == pytest.approx(summary["dice_nail"])
     assert found["best_threshold_dice"] >= found["threshold_dice"]
     assert sum(part["share"] for part in found["reliability"]) == pytest.approx(1)
-    assert "threshold" not in calibration(counts_of(prediction, target), NAMES, None)["nail"]
+    assert "threshold" not in summarize_calibration(counts.histogram, NAMES, None)["nail"]
 
 
-def test_nothing_counted_has_no_calibration_error() -> None:
+def test_no_counted_pixels_gives_no_calibration_error() -> None:
     target = torch.full((1, 6, 6), 255)
-    found = calibration(counts_of(torch.ones(1, 6, 6, dtype=torch.long), target), NAMES, 0.5)["nail"]
+    counts = counts_of(torch.ones(1, 6, 6, dtype=torch.long), target)
+    found = summarize_calibration(counts.histogram, NAMES, 0.5)["nail"]
     assert (found["ece"], found["best_threshold"], found["threshold_dice"]) == (None, None, None)
 
 
@@ -145,3 +156,38 @@ def test_precision_counts_more_than_100_components_but_average_precision_does_no
     assert prediction.sum() == 256
     assert (summary["instance_precision_nail"], summary["instance_recall_nail"]) == (1, 1)
     assert summary["ap50_nail"] == pytest.approx(100 / 256, abs=0.01), "COCO's maxDets"
+
+
+def test_weights_draw_as_many_images_as_there_are() -> None:
+    weights = resample_weights(7, 500)
+    assert weights.shape == (500, 7)
+    assert weights.dtype == np.int64
+    assert (weights.sum(1) == 7).all()
+    assert weights.mean(0) == pytest.approx(np.ones(7), abs=0.15)
+    assert weights.var() == pytest.approx(1 - 1 / 7, abs=0.1)  # of a multinomial
+
+
+def test_weights_are_the_same_for_a_seed_and_others_for_another() -> None:
+    assert (resample_weights(20, 5) == resample_weights(20, 5)).all()
+    assert (resample_weights(20, 5) != resample_weights(20, 5, seed=1)).any()
+    assert resample_weights(1, 3).tolist() == [[1], [1], [1]]
+
+
+def test_interval_holds_its_share_of_the_values() -> None:
+    assert percentile_interval(np.arange(1001)) == pytest.approx((25, 975))
+    assert percentile_interval(np.arange(1001)[::-1], level=0.5) == pytest.approx((250, 750))
+
+
+def test_interval_of_a_mean_matches_the_normal_interval() -> None:
+    values = np.random.default_rng(0).normal(size=400)
+    low, high = percentile_interval(resample_weights(400, 5000) @ values / 400)
+    error = values.std() / 20
+    assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.2 * error)
+    assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.2 * error)
+
+
+def test_interval_leaves_nan_out() -> None:
+    values = np.append(np.arange(101.0), [np.nan] * 50)
+    assert percentile_interval(values) == percentile_interval(np.arange(101.0))
+    assert np.isnan(percentile_interval(np.array([np.nan]))).all()
+    assert np.isnan(percentile_interval(np.array([]))).all()
