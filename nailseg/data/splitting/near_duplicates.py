@@ -139,6 +139,18 @@ def propose(bits: np.ndarray) -> np.ndarray:
     return rows[best, :3]
 
 
+def find_candidates(bits: np.ndarray) -> np.ndarray:
+    """Compares all pairs of hashes, bool (N, 8, 64); result as `propose`, in another order."""
+    packed = np.packbits(bits, axis=2).view(np.uint64)[..., 0]
+    found = [np.empty((0, 3), np.int64)]
+    for second in range(1, len(packed)):
+        distance = np.bitwise_count(packed[second, :, None] ^ packed[:second, 0])
+        first = np.flatnonzero(distance.min(axis=0) <= MAX_BITS)
+        turn = distance[:, first].argmin(axis=0)
+        found.append(np.stack([first, np.full_like(first, second), turn], axis=1))
+    return np.concatenate(found)
+
+
 def agreement(one: np.ndarray, other: np.ndarray) -> float:
     """How well two float32 (96, 96) agree in their details after the affine alignment that suits them best.
 

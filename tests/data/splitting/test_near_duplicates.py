@@ -13,6 +13,7 @@ from PIL import Image
 from nailseg.data.splitting import near_duplicates
 from nailseg.data.splitting.near_duplicates import (
     clusters,
+    find_candidates,
     find_near_duplicates,
     hash_bits,
     propose,
@@ -53,6 +54,19 @@ def test_the_tables_find_what_comparing_all_finds() -> None:
     assert len(near) > 100
     assert len(near - found) <= 0.02 * len(near)
     assert all(apart[a, b] <= near_duplicates.MAX_BITS for a, b in found)
+
+
+def test_comparing_all_pairs_finds_what_the_tables_find() -> None:
+    rng = np.random.default_rng(0)
+    small = thumbs(*(draw_image(seed) for seed in range(150)))
+    noisy = np.clip(small + rng.normal(0, 12, small.shape), 0, 255).astype(np.uint8)
+    bits = hash_bits(np.concatenate([small, noisy]))
+    by_tables = {(a, b) for a, b, _ in propose(bits).tolist()}
+    by_all = {(a, b) for a, b, _ in find_candidates(bits).tolist()}
+    assert by_tables <= by_all
+    apart = (bits[:, 0][:, None, None] != bits[None]).sum(-1).min(-1)
+    near = {(int(a), int(b)) for a, b in np.argwhere(apart <= near_duplicates.MAX_BITS) if a < b}
+    assert by_all == near
 
 
 def copy(image: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
