@@ -14,7 +14,7 @@ from nailseg.data.io.images import decode_image, decode_mask_values, read_bytes
 from nailseg.data.issues import IssueError
 from nailseg.data.manifest import Row
 from nailseg.data.mask_encoding import THRESHOLD
-from nailseg.data.splitting.near_duplicates import clusters, thumbnail
+from nailseg.data.splitting.near_duplicates import label_clusters, make_thumbnail
 from nailseg.data.validation.rules import find_pairs
 from nailseg.data.validation.scan import ScanResult, in_threads
 from nailseg.errors import ConfigError
@@ -41,7 +41,7 @@ def look_over(root: Path, rows: Sequence[Row], progress: bool) -> Looks:
     def look(row: Row) -> tuple[ScanResult, str]:
         try:
             data = read_bytes(root / row.image)
-            small = thumbnail(decode_image(data, row.image))
+            small = make_thumbnail(decode_image(data, row.image))
             raw, lossy = decode_mask_values(read_bytes(root / (row.mask or "")), row.mask or "")
         except IssueError:
             return ScanResult(row), "unread"
@@ -97,7 +97,7 @@ def unite(
     twins = [(place[one], place[other]) for one, other in pairs if one in place and other in place]
     first: dict[str, int] = {}
     same_group = [(first.setdefault(row.group, number), number) for number, row in enumerate(rows)]
-    root_of = clusters(len(rows), np.array([*twins, *same_group], np.int64).reshape(-1, 2))
+    root_of = label_clusters(len(rows), np.array([*twins, *same_group], np.int64).reshape(-1, 2))
     members: dict[int, list[Row]] = {}
     for row, root in zip(rows, root_of.tolist(), strict=True):
         members.setdefault(root, []).append(row)
@@ -111,5 +111,5 @@ def unite(
             continue
         group = min(each.group for each in leading or members[root])
         united.append(replace(row, group=group, split=splits.pop() if splits else ""))
-    sizes = np.bincount(clusters(len(rows), np.array(twins, np.int64).reshape(-1, 2)), minlength=1)
+    sizes = np.bincount(label_clusters(len(rows), np.array(twins, np.int64).reshape(-1, 2)), minlength=1)
     return united, refused, int((sizes > 1).sum())

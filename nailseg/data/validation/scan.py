@@ -21,7 +21,7 @@ from nailseg.data.issues import Issue, IssueError
 from nailseg.data.manifest import Manifest, Row
 from nailseg.data.mask_encoding import THRESHOLD, Value, pack_colors
 from nailseg.data.mask_inference import MaskContent, count_values
-from nailseg.data.splitting.near_duplicates import thumbnail
+from nailseg.data.splitting.near_duplicates import make_thumbnail
 
 ENDINGS = {".jpg": "jpeg", ".jpeg": "jpeg", ".tif": "tiff", ".tiff": "tiff"}
 FORMATS = ("jpeg", "png", "webp", "bmp", "tiff")
@@ -77,7 +77,7 @@ def scan_row(manifest: Manifest, row: Row, needed: bool, colors: bool, max_pixel
             turn = header.orientation
             found["size"] = image.shape[:2]
             found["digest"] = hashlib.blake2b(data, digest_size=16).digest()
-            found["thumbnail"] = thumbnail(image)
+            found["thumbnail"] = make_thumbnail(image)
         except IssueError as error:
             faults.append(_relative(error.issue, row.image, manifest))
     if row.mask is None:
