@@ -24,7 +24,7 @@ def averaged(folders: list[Path], out: Path) -> None:
     """Writes the mean of model folders' weights as a model folder, everything else as the first one's."""
     states = [load_file(folder / "model.safetensors") for folder in folders]
     network = model_folder.open_network(folders[0])
-    model_folder.save_model_folder(out, network, model_folder.info_of(folders[0]))
+    model_folder.save_model_folder(out, network, model_folder.read_model_info(folders[0]))
     mean = {
         name: torch.stack([state[name].double() for state in states]).mean(0).to(value.dtype)
         for name, value in states[0].items()
@@ -42,7 +42,7 @@ def main() -> None:
     options = parser.parse_args()
     mean = options.out / "mean"
     averaged([run / "model" for run in options.runs], mean)
-    info = model_folder.info_of(mean)
+    info = model_folder.read_model_info(mean)
     size = options.size or info.image_size
     data = SegmentationDataModule(csv=options.csv, root=options.root, size=size, batch_size=16)
     task = SegmentationTask(weights=str(mean), class_names=data.class_names, image_size=data.size)

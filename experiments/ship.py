@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="run folder with model/ and test/")
     options = parser.parse_args()
     network = model_folder.open_network(options.run / "model")
-    info = model_folder.info_of(options.run / "model")
+    info = model_folder.read_model_info(options.run / "model")
     info.origin = ORIGIN
     folder = Path(nailseg.__file__).parent / "weights" / SHIPPED
     model_folder.save_model_folder(folder, network, info, half=True)

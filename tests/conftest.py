@@ -66,7 +66,9 @@ def mixed_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         margin = network(noise)[:, 1] - network(noise)[:, 0]
         network.hf.decode_head.classifier.bias[1] -= margin.median()
     folder = tmp_path_factory.mktemp("mixed") / "mixed"
-    return model_folder.save_model_folder(folder, network, model_folder.describe(network, image_size=64))
+    return model_folder.save_model_folder(
+        folder, network, model_folder.describe_network(network, image_size=64)
+    )
 
 
 @pytest.fixture(scope="session")

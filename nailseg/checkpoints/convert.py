@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nailseg.checkpoints import model_folder
 from nailseg.errors import ConfigError, WeightsError
-from nailseg.models.loading import quiet_transformers, some_of
+from nailseg.models.loading import quiet_transformers, shorten_list
 from nailseg.models.pretrained import NON_COMMERCIAL, warn_if_non_commercial
 from nailseg.models.segformer import SegFormer
 
@@ -101,7 +101,7 @@ def convert(
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise WeightsError(
             f"{file}: expected SegFormer's tensors under the names of NVlabs/SegFormer or mmsegmentation, "
-            f"found {some_of(set(tensors))} ({type(error).__name__}: {error})."
+            f"found {shorten_list(set(tensors))} ({type(error).__name__}: {error})."
         ) from error
     if classes and (not has_head or len(classes) != count):
         found = f"{count} in {file}" if has_head else f"none in {file}, which is an encoder"
@@ -113,20 +113,20 @@ def convert(
     if renamed.keys() != expected:
         raise WeightsError(
             f"{file}: expected exactly a SegFormer's tensors; without a place: "
-            f"{some_of(renamed.keys() - expected)}; missing: {some_of(expected - renamed.keys())}."
+            f"{shorten_list(renamed.keys() - expected)}; missing: {shorten_list(expected - renamed.keys())}."
         )
     try:
         target.load_state_dict({key.removeprefix(prefix): tensor for key, tensor in renamed.items()})
     except RuntimeError as error:
         raise WeightsError(f"{file}: tensors that do not fit each other. {error}") from error
     network.origin, network.new_head = {"weights": Path(file).name, "licence": licence}, False
-    info = model_folder.describe(network, data={"converted from": Path(file).name})
+    info = model_folder.describe_network(network, data={"converted from": Path(file).name})
     if has_head:
         model_folder.save_model_folder(folder, network, info)
     else:
         with model_folder.new_folder(folder) as scratch, quiet_transformers():
             target.save_pretrained(scratch)
-            model_folder.write_texts(scratch, Path(folder).name, info)
+            model_folder.write_metadata_files(scratch, Path(folder).name, info)
     warn_if_non_commercial(network.origin)
     kind = f"SegFormer with {count} classes" if has_head else "SegFormer's encoder, to fine-tune from"
     return f"{kind}: depths {config['depths']}, widths {config['hidden_sizes']}. Written to {folder}"

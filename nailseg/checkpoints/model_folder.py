@@ -31,8 +31,8 @@ from nailseg.model_info import (
     read_info,
 )
 from nailseg.models.loading import quiet_transformers
-from nailseg.models.pretrained import unnamed
-from nailseg.models.registry import ONE_FORMAT, network_class
+from nailseg.models.pretrained import are_default_labels
+from nailseg.models.registry import INTERCHANGEABLE, network_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,7 +44,7 @@ TOLERANCE, HALF_TOLERANCE = 1e-4, 2e-2  # of the largest logit; on noise, which 
 RESAMPLE_BILINEAR = 2  # Pillow's number, as preprocessor_config.json wants it
 
 
-def describe(network: Network, **facts: Any) -> ModelInfo:
+def describe_network(network: Network, **facts: Any) -> ModelInfo:
     """The facts that a network knows about itself, completed by `facts` (fields of ModelInfo)."""
     return ModelInfo(
         class_names=list(network.class_names),
@@ -56,7 +56,7 @@ def describe(network: Network, **facts: Any) -> ModelInfo:
     )
 
 
-def free_path(path: Path) -> Path:
+def unique_path(path: Path) -> Path:
     """The path itself, or `path-2`, `path-3`, … where it is taken: nothing is overwritten."""
     candidate, number = path, 2
     while candidate.exists():
@@ -85,7 +85,7 @@ def save_model_folder(folder: str | Path, network: Network, info: ModelInfo, hal
             network.save(scratch)
         if half:
             _halve(scratch / "model.safetensors")
-        write_texts(scratch, Path(folder).name, info)
+        write_metadata_files(scratch, Path(folder).name, info)
         _verify(scratch, network, HALF_TOLERANCE if half else TOLERANCE)
     return Path(folder)
 
@@ -119,7 +119,7 @@ def _halve(path: Path) -> None:
     save_file(halves, path, metadata={"format": "pt"})
 
 
-def write_texts(folder: Path, name: str, info: ModelInfo) -> None:
+def write_metadata_files(folder: Path, name: str, info: ModelInfo) -> None:
     """Writes what a model folder has besides transformers' own two files; `name` is for the card."""
     (folder / "preprocessor_config.json").write_text(_json(_preprocessor(info)))
     (folder / INFO_FILE).write_text(_json(dataclasses.asdict(info)))
@@ -134,7 +134,7 @@ def _verify(folder: Path, network: Network, tolerance: float) -> None:
     pixels = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad(), quiet_transformers():
-            expected, found = network.logits(pixels), network.read_back(folder)(pixels)
+            expected, found = network.logits(pixels), network.load_reference(folder)(pixels)
     finally:
         network.train(was_training).to(device)
     difference = ((expected - found).abs().max() / expected.abs().max().clamp(min=1e-6)).item()
@@ -165,12 +165,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def checkpoint_facts(network: Network, info: ModelInfo) -> dict[str, Any]:
+def checkpoint_metadata(network: Network, info: ModelInfo) -> dict[str, Any]:
     """What a checkpoint needs besides its tensors so that it opens without the hub; plain values only."""
     return {"config": network.config_dict(), "info": dataclasses.asdict(info)}
 
 
-def info_of(source: str | Path) -> ModelInfo | None:
+def read_model_info(source: str | Path) -> ModelInfo | None:
     """What a checkpoint or model folder says of itself; None where there is no nailseg.json."""
     source = locate(source)
     if is_checkpoint(source):
@@ -199,12 +199,12 @@ def open_network(
         ConfigError: the source is of another architecture.
     """
     source = locate(source)
-    info = info_of(source)
+    info = read_model_info(source)
     if info:
         require_same_classes(source, info, class_names)
     own = info.architecture if info else None
     name = name or own or "segformer"
-    if own not in (None, name) and (is_checkpoint(source) or not {own, name} <= ONE_FORMAT):
+    if own not in (None, name) and (is_checkpoint(source) or not {own, name} <= INTERCHANGEABLE):
         raise ConfigError(
             f"--model.name {name}: expected weights of that architecture, found {source}, which is {own}. "
             f"Give --model.name {own}, or other weights."
@@ -226,12 +226,12 @@ def open_network(
 
 
 def require_same_classes(source: str | Path, info: ModelInfo, class_names: Sequence[str] | None) -> None:
-    """Refuses other class names than the model was trained for; None and unnamed classes pass.
+    """Refuses other class names than the model was trained for; None and default labels (LABEL_0 …) pass.
 
     Raises:
         WeightsError: the names differ.
     """
-    if class_names and list(class_names) != info.class_names and not unnamed(info.class_names):
+    if class_names and list(class_names) != info.class_names and not are_default_labels(info.class_names):
         raise WeightsError(
             f"{source} was trained for the classes {info.class_names}, but {list(class_names)} are asked "
             f"for. Give the model's own classes (--data.classes), or start from other weights."

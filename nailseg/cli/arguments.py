@@ -15,7 +15,7 @@ import yaml
 
 from nailseg.checkpoints import model_folder
 from nailseg.errors import ConfigError
-from nailseg.inference.backends.as_module import info_of_any
+from nailseg.inference.backends.as_module import read_module_info
 from nailseg.inference.backends.exported import exported_file
 from nailseg.model_info import locate
 
@@ -140,7 +140,7 @@ def evaluation_arguments(args: list[str]) -> tuple[list[str], str]:
         )
     source = locate(source)
     own: list[str] = []
-    if info := info_of_any(source):
+    if info := read_module_info(source):
         exported = exported_file(source)
         if exported and options(args, "--data.size", "--data.eval_size", "--data.resize"):
             raise ConfigError(
@@ -193,7 +193,7 @@ def choose_folder(name: str, rank: int, parent: str | Path = RUNS) -> Path:
         return Path(os.environ.get(RUN_FOLDER_VARIABLE, Path(parent) / name))
     Path(parent).mkdir(parents=True, exist_ok=True)
     while True:
-        folder = model_folder.free_path(Path(parent) / name)
+        folder = model_folder.unique_path(Path(parent) / name)
         try:
             folder.mkdir()
         except FileExistsError:

@@ -21,7 +21,7 @@ from nailseg.data.issues import IssueError
 from nailseg.data.manifest import load_manifest
 from nailseg.errors import ConfigError
 from nailseg.imaging.geometry import MULTIPLE
-from nailseg.inference.backends.as_module import info_of_any
+from nailseg.inference.backends.as_module import read_module_info
 
 log = logging.getLogger("nailseg")
 
@@ -59,7 +59,7 @@ def adapted_arguments(args: list[str]) -> list[str]:
         raise ConfigError(f"{table}: expected rows with the split train, found none.")
     longer = typical_side([manifest.path(row.image) for row in rows])
     weights = value("model", "weights")
-    info = info_of_any(weights) if weights else None
+    info = read_module_info(weights) if weights else None
     on_gpu = torch.cuda.is_available() and value("trainer", "accelerator") != "cpu"
     batch = value("data", "batch_size")  # the rest follows from it
     batch = int(batch) if str(batch).isdecimal() and int(batch) > 0 else None

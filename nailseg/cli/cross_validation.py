@@ -58,7 +58,7 @@ def train_folds(args: list[str]) -> int:
     else:
         dealt = deal_rows(load_manifest(table, root, strict=False).rows, folds)
         name = arguments.option(args, "--name") or arguments.run_name(args) or "fit"
-        folder = model_folder.free_path(
+        folder = model_folder.unique_path(
             Path(arguments.option(args, "--runs") or arguments.RUNS) / f"{name}-folds"
         )
         folder.mkdir(parents=True)
@@ -111,7 +111,7 @@ def pool(folder: Path, folds: int) -> str:
     """
     tests = [find_table(folder / f"fold-{fold}") for fold in range(1, folds + 1)]
     rows = [{"fold": k, **row} for k, path in enumerate(tests, 1) for row in read_table(path).rows.values()]
-    target = model_folder.free_path(folder / "test")
+    target = model_folder.unique_path(folder / "test")
     target.mkdir()
     with (target / "per_image.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -170,7 +170,7 @@ def _place(run: Path) -> list[str]:
     if (run / "checkpoints" / "last.ckpt").is_file():
         return [f"--resume={run}"]
     if run.exists():  # broken off before its first checkpoint
-        run.rename(model_folder.free_path(run.with_name(f"{run.name}-old")))
+        run.rename(model_folder.unique_path(run.with_name(f"{run.name}-old")))
     return [f"--runs={run.parent}", f"--name={run.name}"]
 
 

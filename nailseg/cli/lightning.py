@@ -296,7 +296,7 @@ class NailsegCLI(LightningCLI):
         if self.trainer.is_global_zero:
             target = self.folder / "model"
             if target.exists():  # a resumed run: its newest model is the one that people find
-                older = model_folder.free_path(self.folder / "model-old")
+                older = model_folder.unique_path(self.folder / "model-old")
                 target.rename(older)
                 log.info("the model from before is now %s", older)
             self.model.save(target, metrics=metrics)
@@ -327,7 +327,7 @@ class NailsegCLI(LightningCLI):
     def _report(self, split: str, source: str | Path) -> dict[str, Any]:
         metrics = self.model.summary
         if self.trainer.is_global_zero:
-            target = model_folder.free_path(self.folder / split)
+            target = model_folder.unique_path(self.folder / split)
             metrics, table = report.write_report(target, self.model, self.datamodule, split, source)
             log.info("%s\nreport: %s", report.summary_table(metrics), target / "report.html")
             images = self.options.log_images

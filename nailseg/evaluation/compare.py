@@ -51,7 +51,7 @@ def compare_runs(paths: Sequence[str | Path], out: str | Path | None = None, see
     """
     result, deltas = compare([read_table(find_table(path)) for path in paths], seed)
     name = "compare-" + "-".join(run.replace("/", "-") for run in result["runs"])
-    folder = model_folder.free_path(Path(out) if out else arguments.RUNS / name[:120])
+    folder = model_folder.unique_path(Path(out) if out else arguments.RUNS / name[:120])
     folder.mkdir(parents=True)
     (folder / "compare.json").write_text(json.dumps(result, indent=2) + "\n")
     with (folder / "compare.csv").open("w", newline="", encoding="utf-8") as file:

@@ -163,7 +163,7 @@ def _forms(
     plain = model_folder.save_model_folder(scratch / "model", network, info)
     stock = copy.deepcopy(network)
     with quiet_transformers():
-        stock.logits = type(network).read_back(plain)
+        stock.logits = type(network).load_reference(plain)
 
     def in_torch(network: torch.nn.Module, number: int) -> Backend:
         torch.set_num_threads(number)  # one for the whole process

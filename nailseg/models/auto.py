@@ -15,9 +15,14 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
 
 from nailseg.errors import WeightsError
-from nailseg.models import pretrained as files
+from nailseg.models import pretrained
 from nailseg.models.base import Network
-from nailseg.models.loading import assemble, initialise_as_paper, initialise_classifier, names_of
+from nailseg.models.loading import (
+    choose_class_names,
+    initialize_as_paper,
+    initialize_classifier,
+    load_stock_network,
+)
 
 BASELINES: dict[str, dict[str, Any]] = {
     "upernet-convnext-tiny": {
@@ -97,32 +102,33 @@ class AutoNetwork(Network):
     @staticmethod
     def random_config(weights: str) -> dict[str, Any] | None:
         """The config of a built-in baseline, or of a folder that has no weights."""
-        if Path(weights).is_dir() and files.weight_file(Path(weights)) is None:
-            return files.find(weights, None).config
+        if Path(weights).is_dir() and pretrained.weight_file(Path(weights)) is None:
+            return pretrained.find_weights(weights, None).config
         return BASELINES.get(weights)
 
     def _build(self, config: dict[str, Any], class_names: list[str], drop_path: float) -> None:
         hf_config = _config(config, class_names, drop_path)
         hf = _stock(hf_config)
-        initialise_as_paper(hf)
+        initialize_as_paper(hf)
         self._adopt(hf, _classifier_keys(hf_config))
 
-    def _load(self, source: files.Source, class_names: Sequence[str] | None, drop_path: float) -> bool:
-        names, new_head = names_of(source, True, class_names)
+    def _load(self, source: pretrained.Source, class_names: Sequence[str] | None, drop_path: float) -> bool:
+        names, new_head = choose_class_names(source, True, class_names)
         config = _config(source.config, names, drop_path)
         classifier = _classifier_keys(config) if new_head else set()
-        tensors = files.read_tensors(source.folder)
+        tensors = pretrained.read_tensors(source.folder)
         tensors = {key: t for key, t in tensors.items() if not key.startswith("auxiliary_head.")}
         with torch.device("meta"):
             stock_class = type(_stock(config))
         self._adopt(
-            assemble(stock_class, config, tensors, source.folder, classifier.__contains__), classifier
+            load_stock_network(stock_class, config, tensors, source.folder, classifier.__contains__),
+            classifier,
         )
         return new_head
 
     def _adopt(self, hf: PreTrainedModel, new: set[str]) -> None:
         for module in {key.rpartition(".")[0] for key in new}:
-            initialise_classifier(hf.get_submodule(module))
+            initialize_classifier(hf.get_submodule(module))
         for module in hf.modules():
             # transformers hands TensorFlow's decay of running statistics to torch, where it means 1 - decay
             if isinstance(module, nn.BatchNorm2d) and module.momentum and module.momentum > 0.5:

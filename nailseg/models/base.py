@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
 
-from nailseg.models import pretrained as files
+from nailseg.models import pretrained
 from nailseg.models.loading import DEFAULT_CLASSES, checked_names
 
 
@@ -44,8 +44,8 @@ class Network(nn.Module):
 
     architecture: ClassVar[str]
     model_type: ClassVar[str | None] = None
-    random_mean: ClassVar[tuple[float, ...]] = files.IMAGENET_MEAN
-    random_std: ClassVar[tuple[float, ...]] = files.IMAGENET_STD
+    random_mean: ClassVar[tuple[float, ...]] = pretrained.IMAGENET_MEAN
+    random_std: ClassVar[tuple[float, ...]] = pretrained.IMAGENET_STD
     hf: PreTrainedModel
     hf_config: PreTrainedConfig
     fixed_size: int | None = None
@@ -62,9 +62,9 @@ class Network(nn.Module):
             self._build(config, checked_names(names), drop_path)
             self._start_random(f"{weights}, random weights")
             return
-        source = files.find(weights, self.model_type)
+        source = pretrained.find_weights(weights, self.model_type)
         new_head = self._load(source, class_names, drop_path)
-        files.warn_if_non_commercial(source.origin)
+        pretrained.warn_if_non_commercial(source.origin)
         self._complete(source.mean, source.std, source.origin, new_head)
 
     @classmethod
@@ -99,7 +99,7 @@ class Network(nn.Module):
     def _start_random(
         self, name: str, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
     ) -> None:
-        origin = {"weights": name, "licence": files.NO_LICENCE}
+        origin = {"weights": name, "licence": pretrained.NO_LICENCE}
         self._complete(mean or self.random_mean, std or self.random_std, origin, new_head=True)
 
     def _complete(
@@ -124,7 +124,7 @@ class Network(nn.Module):
         """Makes the modules, from random weights."""
         raise NotImplementedError
 
-    def _load(self, source: files.Source, class_names: Sequence[str] | None, drop_path: float) -> bool:
+    def _load(self, source: pretrained.Source, class_names: Sequence[str] | None, drop_path: float) -> bool:
         """Makes the modules and fills them; returns whether the classifier is new."""
         raise NotImplementedError
 
@@ -149,7 +149,7 @@ class Network(nn.Module):
         self.hf.save_pretrained(folder)
 
     @classmethod
-    def read_back(cls, folder: Path) -> Callable[[Tensor], Tensor]:
+    def load_reference(cls, folder: Path) -> Callable[[Tensor], Tensor]:
         """What a saved folder computes where nailseg is not: the second opinion on `logits`."""
         plain = AutoModelForSemanticSegmentation.from_pretrained(folder).eval()
         return lambda pixels: plain(pixel_values=pixels).logits

@@ -19,7 +19,7 @@ from transformers.utils import logging as hf_logging
 
 from nailseg.errors import ConfigError, WeightsError
 from nailseg.models.mix_transformer import ARCHITECTURES as ARCHITECTURES
-from nailseg.models.pretrained import Source, read_tensors, unnamed
+from nailseg.models.pretrained import Source, are_default_labels, read_tensors
 
 DEFAULT_CLASSES = ("background", "nail")
 
@@ -34,7 +34,7 @@ _FIELDS = (
 _CLASSIFIER = ("decode_head.classifier.weight", "decode_head.classifier.bias")
 
 
-def initialise_as_paper(module: nn.Module) -> None:
+def initialize_as_paper(module: nn.Module) -> None:
     """Initialises as the paper's code does; with transformers' 0.02 for convolutions it hardly learns."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
@@ -50,7 +50,7 @@ def initialise_as_paper(module: nn.Module) -> None:
             part.reset_parameters()
 
 
-def initialise_classifier(classifier: nn.Conv2d) -> None:
+def initialize_classifier(classifier: nn.Conv2d) -> None:
     """Torch's default, as in the paper's code: by fan-out it would be normal(0, 1) for two classes."""
     classifier.reset_parameters()
     nn.init.zeros_(classifier.bias)
@@ -61,8 +61,8 @@ def build(
 ) -> SegformerForSemanticSegmentation:
     """A network with the paper's initialisation; fields that the config leaves out are SegFormer-B0's."""
     hf = SegformerForSemanticSegmentation(_config(config, checked_names(class_names), drop_path))
-    initialise_as_paper(hf)
-    initialise_classifier(hf.decode_head.classifier)
+    initialize_as_paper(hf)
+    initialize_classifier(hf.decode_head.classifier)
     return hf
 
 
@@ -102,7 +102,7 @@ def load(
     if not any(name.startswith(("segformer.", "decode_head.")) for name in tensors):  # a bare encoder's
         tensors = {f"segformer.{name}": tensor for name, tensor in tensors.items()}
     has_head = any(name.startswith("decode_head.") for name in tensors)
-    names, new_head = names_of(source, has_head, class_names)
+    names, new_head = choose_class_names(source, has_head, class_names)
     if new_head:
         # beside an encoder lies the classifier of its ImageNet training, which has no place here
         unused = _CLASSIFIER if has_head else ("classifier.weight", "classifier.bias")
@@ -113,15 +113,17 @@ def load(
     def is_new(key: str) -> bool:
         return new_head and (key in _CLASSIFIER if has_head else key.startswith("decode_head."))
 
-    hf = assemble(SegformerForSemanticSegmentation, config, tensors, source.folder, is_new)
+    hf = load_stock_network(SegformerForSemanticSegmentation, config, tensors, source.folder, is_new)
     if not has_head:
-        initialise_as_paper(hf.decode_head)
+        initialize_as_paper(hf.decode_head)
     if new_head:
-        initialise_classifier(hf.decode_head.classifier)
+        initialize_classifier(hf.decode_head.classifier)
     return hf, new_head
 
 
-def names_of(source: Source, has_head: bool, class_names: Sequence[str] | None) -> tuple[list[str], bool]:
+def choose_class_names(
+    source: Source, has_head: bool, class_names: Sequence[str] | None
+) -> tuple[list[str], bool]:
     """The class names, and whether the classifier must be new for them."""
     own = source.labels
     if not has_head:
@@ -129,7 +131,7 @@ def names_of(source: Source, has_head: bool, class_names: Sequence[str] | None) 
     if class_names is not None:
         names = checked_names(class_names)
         # as many names fit where nobody gave any
-        return names, names != own and not (len(names) == len(own) and unnamed(own))
+        return names, names != own and not (len(names) == len(own) and are_default_labels(own))
     if len(own) < 2:
         raise WeightsError(
             f"{source.folder}: expected at least two classes, found {own}. Give class names, such as "
@@ -138,7 +140,7 @@ def names_of(source: Source, has_head: bool, class_names: Sequence[str] | None) 
     return own, False
 
 
-def assemble(
+def load_stock_network(
     model_class: type[PreTrainedModel],
     config: PreTrainedConfig,
     tensors: dict[str, Tensor],
@@ -176,7 +178,7 @@ def assemble(
         "of another size": {key for key in sizes if not is_new(key)},
     }
     if any(faults.values()) or info.get("error_msgs"):
-        found = "; ".join(f"{kind}: {some_of(keys)}" for kind, keys in faults.items() if keys)
+        found = "; ".join(f"{kind}: {shorten_list(keys)}" for kind, keys in faults.items() if keys)
         raise WeightsError(
             f"{folder}: expected exactly the tensors of the network in its config.json, found "
             f"{found}{info.get('error_msgs') or ''}. Fetch both again, from one place."
@@ -184,7 +186,7 @@ def assemble(
     return hf
 
 
-def some_of(keys: set[str], limit: int = 8) -> str:
+def shorten_list(keys: set[str], limit: int = 8) -> str:
     """The first of the keys, for a message."""
     shown = sorted(keys)[:limit]
     return (", ".join(shown) or "none") + (f" and {len(keys) - limit} more" if len(keys) > limit else "")

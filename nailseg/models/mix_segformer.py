@@ -11,9 +11,9 @@ from transformers import SegformerForSemanticSegmentation
 
 from nailseg.errors import WeightsError
 from nailseg.models.mix_transformer import AllMLPDecoder, MixTransformer, MixTransformerSegFormer
-from nailseg.models.segformer import SegFormer, lay_channels_last
+from nailseg.models.segformer import SegFormer, convert_to_channels_last
 
-THEIR_NAMES = (
+TRANSFORMERS_NAMES = (
     (r"^encoder\.", "segformer."),
     (r"(stages\.\d+)\.norm\.", r"\1.layer_norm."),
     (r"\.merging\.norm", ".patch_embeddings.layer_norm"),
@@ -28,9 +28,9 @@ THEIR_NAMES = (
 )
 
 
-def their_name(name: str) -> str:
+def transformers_name(name: str) -> str:
     """transformers' name of a tensor of `MixTransformerSegFormer`'s state dict; the head's are the same."""
-    for ours, theirs in THEIR_NAMES:
+    for ours, theirs in TRANSFORMERS_NAMES:
         name = re.sub(ours, theirs, name)
     return name
 
@@ -73,10 +73,10 @@ class MixSegFormer(SegFormer):
         )
         tensors = hf.state_dict()
         # strict on our side, empty on theirs: no tensor is left over or left out
-        ours = {name: tensors.pop(their_name(name)) for name in self.paper.state_dict()}
+        ours = {name: tensors.pop(transformers_name(name)) for name in self.paper.state_dict()}
         assert not tensors, f"no place for {sorted(tensors)}"
         self.paper.load_state_dict(ours, assign=True)
-        lay_channels_last(self.paper.encoder)
+        convert_to_channels_last(self.paper.encoder)
         self.hf_config = config
 
     @property
@@ -88,7 +88,7 @@ class MixSegFormer(SegFormer):
         """Writes what transformers' own SegFormer writes."""
         with torch.device("meta"):  # its tensors are replaced: no memory, no time for random ones
             stock = SegformerForSemanticSegmentation(self.hf_config)
-        tensors = {their_name(name): t for name, t in self.paper.state_dict().items()}
+        tensors = {transformers_name(name): t for name, t in self.paper.state_dict().items()}
         stock.load_state_dict(tensors, assign=True)
         stock.save_pretrained(folder)
 

@@ -53,7 +53,7 @@ class Source:
     origin: dict[str, str]
 
 
-def find(weights: str, model_type: str | None = "segformer") -> Source:
+def find_weights(weights: str, model_type: str | None = "segformer") -> Source:
     """Finds weights by folder or hub name and reads everything but the tensors.
 
     Args:
@@ -86,7 +86,7 @@ def find(weights: str, model_type: str | None = "segformer") -> Source:
     return Source(folder, config, _labels(config, folder), mean, std, origin)
 
 
-def unnamed(labels: list[str]) -> bool:
+def are_default_labels(labels: list[str]) -> bool:
     """Whether they are LABEL_0, LABEL_1, …: what transformers writes where nobody gave names."""
     return labels == [f"LABEL_{index}" for index in range(len(labels))]
 

@@ -9,7 +9,7 @@ from nailseg.models.base import Network
 
 Architecture = Literal["segformer", "mix_transformer", "vit", "auto"]
 
-ONE_FORMAT = frozenset({"segformer", "mix_transformer"})
+INTERCHANGEABLE = frozenset({"segformer", "mix_transformer"})
 """The same network written twice: each opens the other's folders, though not its checkpoints."""
 
 

@@ -52,7 +52,7 @@ class SegFormer(Network):
 
     def _adopt(self, hf: SegformerForSemanticSegmentation) -> None:
         hf.decode_head = DecodeHead(hf.decode_head)
-        lay_channels_last(hf.segformer)
+        convert_to_channels_last(hf.segformer)
         self.hf, self.hf_config = hf, hf.config
 
     @property
@@ -61,7 +61,7 @@ class SegFormer(Network):
         return self.hf.segformer
 
 
-def lay_channels_last(encoder: nn.Module) -> None:
+def convert_to_channels_last(encoder: nn.Module) -> None:
     """Stores the kernels of an encoder of tokens channels last.
 
     Weights decide the memory order of a convolution; tokens lie in memory as channels last, so this one saves

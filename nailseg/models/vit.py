@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nailseg.errors import ConfigError, WeightsError
-from nailseg.models import pretrained as files
+from nailseg.models import pretrained
 from nailseg.models.base import Network
-from nailseg.models.loading import initialise_as_paper, names_of
+from nailseg.models.loading import choose_class_names, initialize_as_paper
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,9 @@ class ViT(Network):
             )
         return None
 
-    def _load(self, source: files.Source, class_names: Sequence[str] | None, drop_path: float) -> bool:
-        names, new_head = names_of(source, True, class_names)
-        tensors = files.read_tensors(source.folder)
+    def _load(self, source: pretrained.Source, class_names: Sequence[str] | None, drop_path: float) -> bool:
+        names, new_head = choose_class_names(source, True, class_names)
+        tensors = pretrained.read_tensors(source.folder)
         try:
             self._build(source.config, names, drop_path)
             if new_head:
@@ -141,7 +141,7 @@ class ViT(Network):
         self.shape, self.names, self.fixed_size = shape, class_names, shape.image_size
         self.body = Body(shape)
         self.head = nn.Linear(shape.width, shape.patch_size**2 * len(class_names))
-        initialise_as_paper(self)
+        initialize_as_paper(self)
 
     @property
     def class_names(self) -> list[str]:
@@ -165,7 +165,7 @@ class ViT(Network):
         (folder / "config.json").write_text(json.dumps(self.config_dict(), indent=2) + "\n")
 
     @classmethod
-    def read_back(cls, folder: Path) -> Callable[[Tensor], Tensor]:
+    def load_reference(cls, folder: Path) -> Callable[[Tensor], Tensor]:
         """See `Network`; plain transformers does not know this network."""
         return cls(str(folder)).eval().logits
 

@@ -18,7 +18,7 @@ from torchmetrics import MeanMetric
 from nailseg.checkpoints import model_folder
 from nailseg.errors import ConfigError
 from nailseg.imaging import geometry
-from nailseg.inference.backends.as_module import info_of_any, open_module
+from nailseg.inference.backends.as_module import open_module, read_module_info
 from nailseg.metrics.calibration import best_threshold
 from nailseg.metrics.confusion import ConfusionMatrix, class_index, dice, iou, mean_defined
 from nailseg.metrics.image_counts import SURFACE_TOLERANCE, ImageCounts, count_images, summarize
@@ -138,7 +138,7 @@ class SegmentationTask(LightningModule):
         self.loss_weights = cross_entropy_weight, dice_weight, lovasz_weight
         self.freeze_encoder_epochs = freeze_encoder_epochs
         self.surface_tolerance = surface_tolerance
-        known = info_of_any(weights)
+        known = read_module_info(weights)
         self.threshold = known.threshold if known else None
         self.val_counts = ConfusionMatrix(len(self.class_names))
         # torchmetrics would leave nan out of the mean; as inf it stays, and is seen at the epoch's end
@@ -153,7 +153,7 @@ class SegmentationTask(LightningModule):
 
     def info(self, **facts: Any) -> model_folder.ModelInfo:
         """The model's nailseg.json; `facts` are further fields of `ModelInfo`."""
-        return model_folder.describe(
+        return model_folder.describe_network(
             self.network,
             image_size=self.image_size,
             resize=self.resize,
@@ -320,7 +320,7 @@ class SegmentationTask(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Makes the checkpoint complete: network config, class names, preprocessing."""
-        checkpoint[model_folder.CHECKPOINT_KEY] = model_folder.checkpoint_facts(self.network, self.info())
+        checkpoint[model_folder.CHECKPOINT_KEY] = model_folder.checkpoint_metadata(self.network, self.info())
 
 
 def _read_parts(file: BinaryIO) -> list[ImageCounts]:

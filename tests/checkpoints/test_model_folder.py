@@ -20,7 +20,7 @@ def network(tiny_folder) -> SegFormer:
 
 @pytest.fixture
 def folder(network: SegFormer, tmp_path):
-    info = model_folder.describe(network, image_size=64, metrics={"n_images": 3, "dice_nail": 0.5})
+    info = model_folder.describe_network(network, image_size=64, metrics={"n_images": 3, "dice_nail": 0.5})
     return model_folder.save_model_folder(tmp_path / "model", network, info)
 
 
@@ -52,7 +52,7 @@ def test_folder_is_complete(folder) -> None:
 
 def test_card_names_the_licence_of_the_weights(network: SegFormer) -> None:
     network.origin = {"weights": "nvidia/mit-b0", "licence": "non-commercial (NVIDIA)"}
-    card = render_model_card("m", model_folder.describe(network))
+    card = render_model_card("m", model_folder.describe_network(network))
     assert "**non-commercial (NVIDIA)**" in card
     assert "Not tested" in card
     assert ModelCard(card).data.license == "other"
@@ -64,7 +64,7 @@ def test_card_names_the_licence_of_the_weights(network: SegFormer) -> None:
 )
 def test_card_metadata(network: SegFormer, licence: str, identifier: str | None) -> None:
     metrics = {"n_images": 3, "dice_nail": 0.5, "surface_tolerance": 2.0, "classes": ["background", "nail"]}
-    info = model_folder.describe(network, metrics=metrics, data={"csv": "nails.csv"})
+    info = model_folder.describe_network(network, metrics=metrics, data={"csv": "nails.csv"})
     info.origin = {"weights": "x", "licence": licence}
     metadata = ModelCard(render_model_card("m", info, "onnx")).data
     assert (metadata.license, metadata.library_name) == (identifier, "onnx")
@@ -84,7 +84,7 @@ def test_open_network_reads_back_what_was_written(network: SegFormer, folder) ->
 def test_nothing_is_overwritten(network: SegFormer, folder) -> None:
     before = (folder / "model.safetensors").read_bytes()
     with pytest.raises(OutputError, match="exists and is not overwritten"):
-        model_folder.save_model_folder(folder, network, model_folder.describe(network))
+        model_folder.save_model_folder(folder, network, model_folder.describe_network(network))
     assert (folder / "model.safetensors").read_bytes() == before
 
 
@@ -100,13 +100,13 @@ def test_a_folder_that_reads_back_differently_is_not_kept(network: SegFormer, tm
 
     monkeypatch.setattr(type(network.hf), "save_pretrained", save_wrongly)
     with pytest.raises(WeightsError, match="logits differ"):
-        model_folder.save_model_folder(tmp_path / "model", network, model_folder.describe(network))
+        model_folder.save_model_folder(tmp_path / "model", network, model_folder.describe_network(network))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_free_path_counts_up(tmp_path) -> None:
     for expected in ("run", "run-2", "run-3"):
-        path = model_folder.free_path(tmp_path / "run")
+        path = model_folder.unique_path(tmp_path / "run")
         assert path.name == expected
         path.mkdir()
 
@@ -114,7 +114,7 @@ def test_free_path_counts_up(tmp_path) -> None:
 @pytest.fixture
 def checkpoint(network: SegFormer, tmp_path):
     state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-    facts = model_folder.checkpoint_facts(network, model_folder.describe(network, image_size=64))
+    facts = model_folder.checkpoint_metadata(network, model_folder.describe_network(network, image_size=64))
     path = tmp_path / "best.ckpt"
     torch.save({"state_dict": state, model_folder.CHECKPOINT_KEY: facts}, path)
     return path
@@ -124,7 +124,7 @@ def test_checkpoint_opens_without_anything_else(network: SegFormer, checkpoint) 
     again = model_folder.open_network(checkpoint).eval()
     image = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     torch.testing.assert_close(again(image), network(image))
-    assert model_folder.info_of(checkpoint).image_size == 64
+    assert model_folder.read_model_info(checkpoint).image_size == 64
 
 
 def test_other_class_names_are_refused(checkpoint) -> None:

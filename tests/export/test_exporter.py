@@ -50,7 +50,7 @@ def model(tiny_folder, tmp_path_factory) -> Path:
         logits = network(images)
         classifier.bias[1] -= (logits[:, 1] - logits[:, 0]).median()
     network.origin = {"weights": "w", "licence": "a licence"}
-    info = model_folder.describe(network, image_size=64)
+    info = model_folder.describe_network(network, image_size=64)
     info.mask_values = MaskEncoding(
         ((0, 0), (255, 1)), ("background", "nail")
     ).to_dict()  # as a run writes them
@@ -317,7 +317,7 @@ def test_a_plain_vit_exports_too(tmp_path, capsys) -> None:
     torch.manual_seed(0)
     network = ViT("vit-tiny-32", ["background", "nail"]).eval()
     network.new_head = False
-    info = model_folder.describe(network, image_size=32)
+    info = model_folder.describe_network(network, image_size=32)
     info.resize = "squash"
     folder = model_folder.save_model_folder(tmp_path / "vit", network, info)
     picture = pictures()[1]

@@ -114,7 +114,7 @@ def test_more_classes_have_a_probability_each(photos, tmp_path) -> None:
     torch.manual_seed(0)
     network = SegFormer.from_config(TINY, ["background", "nail", "polish/red"])
     model = model_folder.save_model_folder(
-        tmp_path / "m", network, model_folder.describe(network, image_size=64)
+        tmp_path / "m", network, model_folder.describe_network(network, image_size=64)
     )
     out = tmp_path / "out"
     args = ["predict", str(photos / "Images/e.png"), "--model", str(model), "--out", str(out)]

@@ -17,7 +17,9 @@ def model(tiny_folder, tmp_path_factory):
     torch.manual_seed(1)
     network = SegFormer(str(tiny_folder), ["background", "nail"])
     folder = tmp_path_factory.mktemp("model") / "tiny"
-    return model_folder.save_model_folder(folder, network, model_folder.describe(network, image_size=64))
+    return model_folder.save_model_folder(
+        folder, network, model_folder.describe_network(network, image_size=64)
+    )
 
 
 @pytest.fixture
@@ -192,7 +194,7 @@ def test_a_threshold_decides_what_is_foreground(model, photos, tmp_path, capsys)
     own = tmp_path / "own"
     network = nailseg.load(model).backend.network
     model_folder.save_model_folder(
-        own, network, model_folder.describe(network, image_size=64, threshold=middle)
+        own, network, model_folder.describe_network(network, image_size=64, threshold=middle)
     )
     assert (nailseg.load(own, threshold="model")(picture).mask == (probability >= middle)).all()
     with pytest.raises(ConfigError, match="from 0 to 1"):

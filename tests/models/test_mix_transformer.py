@@ -8,7 +8,7 @@ import torch
 from transformers import SegformerForSemanticSegmentation
 
 from nailseg.errors import WeightsError
-from nailseg.models.mix_segformer import MixSegFormer, their_name
+from nailseg.models.mix_segformer import MixSegFormer, transformers_name
 from nailseg.models.mix_transformer import (
     ARCHITECTURES,
     AllMLPDecoder,
@@ -117,7 +117,7 @@ def test_logits_and_gradients_are_transformers(pair, size) -> None:
     expected.square().mean().backward()
     found.square().mean().backward()
     theirs = dict(stock.named_parameters()) | {"pixels": one}
-    mine = {their_name(name): p for name, p in ours.paper.named_parameters()} | {"pixels": two}
+    mine = {transformers_name(name): p for name, p in ours.paper.named_parameters()} | {"pixels": two}
     assert mine.keys() == theirs.keys()
     for name, parameter in theirs.items():
         difference = (mine[name].grad - parameter.grad).abs().max()

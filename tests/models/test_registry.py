@@ -80,7 +80,9 @@ def test_a_run(name: str, weights, drawn: Path, tmp_path: Path, capsys) -> None:
 
 def test_weights_of_another_architecture(tmp_path: Path) -> None:
     network = ViT("vit-tiny", ["background", "nail"])
-    model_folder.save_model_folder(tmp_path / "m", network, model_folder.describe(network, image_size=64))
+    model_folder.save_model_folder(
+        tmp_path / "m", network, model_folder.describe_network(network, image_size=64)
+    )
     with pytest.raises(
         ConfigError, match=r"segformer: expected weights of that.*m, which is vit. Give --model.name vit"
     ):

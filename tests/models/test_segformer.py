@@ -23,7 +23,7 @@ from torch import nn
 from transformers import SegformerForImageClassification, SegformerForSemanticSegmentation, SegformerModel
 
 from nailseg.errors import ConfigError, WeightsError
-from nailseg.models import pretrained as files
+from nailseg.models import pretrained
 from nailseg.models.loading import ARCHITECTURES
 from nailseg.models.segformer import SegFormer
 
@@ -496,7 +496,7 @@ def test_cache_under_the_real_names(
         network = SegFormer("nvidia/mit-b0", ["background", "nail"])
     assert "using ImageNet's mean and standard deviation" in caplog.text
     assert network.new_head
-    assert network.origin == {"weights": "nvidia/mit-b0", "licence": files.NON_COMMERCIAL}
+    assert network.origin == {"weights": "nvidia/mit-b0", "licence": pretrained.NON_COMMERCIAL}
     assert torch.equal(
         network.hf.segformer.stages[1].blocks[0].mlp.fc1.weight,
         encoder["segformer.encoder.block.1.0.mlp.dense1.weight"],
@@ -535,7 +535,7 @@ class FakeHub(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize("form", files.WEIGHT_FILES)
+@pytest.mark.parametrize("form", pretrained.WEIGHT_FILES)
 def test_download(cache: Path, folder: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the hub to the cache: the description and one file of weights, then never the network again."""
     tensors = load_file(folder / "model.safetensors")
@@ -580,7 +580,7 @@ def test_a_network_that_swallows_everything(cache: Path, monkeypatch: pytest.Mon
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        monkeypatch.setattr(files, "HUB_TIMEOUT", 0.2)
+        monkeypatch.setattr(pretrained, "HUB_TIMEOUT", 0.2)
         with pytest.raises(WeightsError, match="hub cannot be reached"):
             SegFormer("nvidia/mit-b0")
 
@@ -599,10 +599,10 @@ def test_half_a_download_is_no_cache(cache: Path, folder: Path) -> None:
 
 
 def test_origin_of_folders(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert SegFormer(str(folder)).origin == {"weights": str(folder), "licence": files.UNKNOWN_LICENCE}
+    assert SegFormer(str(folder)).origin == {"weights": str(folder), "licence": pretrained.UNKNOWN_LICENCE}
     assert not caplog.records
     edit_config(folder, _name_or_path="nvidia/mit-b3")
-    assert SegFormer(str(folder)).origin == {"weights": "nvidia/mit-b3", "licence": files.NON_COMMERCIAL}
+    assert SegFormer(str(folder)).origin == {"weights": "nvidia/mit-b3", "licence": pretrained.NON_COMMERCIAL}
     assert "non-commercial" in caplog.text
     (folder / "nailseg.json").write_text(json.dumps({"origin": {"weights": "mine", "licence": "CC-BY-4.0"}}))
     assert SegFormer(str(folder)).origin == {"weights": "mine", "licence": "CC-BY-4.0"}

@@ -79,7 +79,7 @@ def test_images_of_another_size_are_refused(tiny: ViT) -> None:
 
 def test_folder_and_its_faults(tiny: ViT, tmp_path) -> None:
     tmp_path = model_folder.save_model_folder(
-        tmp_path / "m", tiny, model_folder.describe(tiny, image_size=64)
+        tmp_path / "m", tiny, model_folder.describe_network(tiny, image_size=64)
     )
     assert "Plain transformers does not know this network" in (tmp_path / "README.md").read_text()
     image = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)

@@ -80,8 +80,8 @@ def open_module(
     return network
 
 
-def info_of_any(source: str | Path) -> ModelInfo | None:
+def read_module_info(source: str | Path) -> ModelInfo | None:
     """What any model says of itself, exported files included; None where there is no nailseg.json."""
     if file := exported_file(locate(source)):
         return open_exported(file).info
-    return model_folder.info_of(source)
+    return model_folder.read_model_info(source)

@@ -62,7 +62,9 @@ def open_torch(model: str, device: str | None = None) -> TorchBackend:
     """
     network = model_folder.open_network(model)
     model_folder.require_trained(network, model)
-    info = model_folder.info_of(model) or model_folder.describe(network, image_size=DEFAULT_SIZE)
+    info = model_folder.read_model_info(model) or model_folder.describe_network(
+        network, image_size=DEFAULT_SIZE
+    )
     return TorchBackend(network, info, device)
 
 
