@@ -1,14 +1,64 @@
-"""What travels between the rooms: samples, batches and the one value that means "do not count"."""
+"""Samples, batches, class names and the special mask values: what several sub-packages share."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
+
+from nailseg.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 IGNORE_INDEX = 255
 """Mask value of pixels that belong to no class: padding, and what the annotator left open."""
+
+MAX_CLASSES = 254
+"""Most classes, background included. Masks are 8 bits: indices end at 253, 254 marks file values without a
+class while a mask is read, 255 is `IGNORE_INDEX`."""
+
+DEFAULT_CLASSES = ("background", "nail")
+
+REPORT_PREFIXES = ("found", "wrong", "per_image")
+"""Prefixes of a class name in the keys of a test report: objects_found_NAME, dice_per_image_NAME."""
+
+
+def check_class_names(class_names: Sequence[str], option: str = "class names") -> list[str]:
+    """Checks class names, which are given by index: the first is the background.
+
+    Args:
+        class_names: 2 to `MAX_CLASSES` different names.
+        option: what the error message calls them.
+
+    Raises:
+        ConfigError: other names, or names that collide with keys of the test report.
+
+    Examples:
+        >>> check_class_names(["background", "nail"])
+        ['background', 'nail']
+    """
+    names = list(class_names)
+    problem = None
+    if isinstance(class_names, str) or not all(isinstance(name, str) and name.strip() for name in names):
+        problem = "a list of names"
+    elif not 2 <= len(names) <= MAX_CLASSES:
+        problem = f"2 to {MAX_CLASSES} names (background and at least one other class)"
+    elif len(set(names)) < len(names):
+        problem = "names that differ"
+    elif "background" in names[1:]:
+        problem = "background as the first name"
+    elif "foreground" in names and len(names) > 2:
+        problem = "another name than foreground, which in curves is the mean of several classes"
+    else:
+        reserved = {f"{prefix}_{name}" for prefix in REPORT_PREFIXES for name in names}
+        if taken := [name for name in names if name in reserved]:
+            problem = f"a name other than {taken[0]}, which columns of the report need for another class"
+    if problem:
+        raise ConfigError(
+            f"{option}: expected {problem}, found {class_names!r}. "
+            "Give for example [background, nail]: the order is the class index."
+        )
+    return names
 
 
 class Sample(TypedDict):

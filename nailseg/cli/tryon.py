@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nailseg.data.io.headers import IMAGE_SUFFIXES
 from nailseg.data.io.images import read_image
 from nailseg.errors import ConfigError, DataError, OutputError
 from nailseg.imaging import recolor
@@ -12,7 +13,7 @@ from nailseg.inference import segmenter
 from nailseg.inference.batch import write_file
 from nailseg.model_info import SHIPPED
 
-FORMATS = (".png", ".jpg", ".jpeg", ".webp")
+OUTPUT_SUFFIXES = tuple(s for s, form in IMAGE_SUFFIXES.items() if form in ("png", "jpeg", "webp"))
 
 
 def recolor_file(
@@ -42,8 +43,8 @@ def recolor_file(
     """
     chosen = recolor.rgb(color)
     path = Path(out or f"{Path(photo).stem}.tryon.png")
-    if path.suffix.lower() not in FORMATS:
-        raise ConfigError(f"--out {path}: expected a name that ends in {', '.join(FORMATS)}.")
+    if path.suffix.lower() not in OUTPUT_SUFFIXES:
+        raise ConfigError(f"--out {path}: expected a name that ends in {', '.join(OUTPUT_SUFFIXES)}.")
     if path.exists():
         raise OutputError(f"{path} exists already and is not overwritten. Give another --out.")
     image = read_image(photo)

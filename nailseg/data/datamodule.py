@@ -15,13 +15,14 @@ from nailseg.data.cache_room import give_caches
 from nailseg.data.dataset import Mode, SegmentationDataset, collate, start_worker
 from nailseg.data.io.images import MAX_PIXELS, MaskEncoding, read_image_size
 from nailseg.data.manifest import SPLITS, Manifest, Row, load_manifest
-from nailseg.data.options import at_least, reading_processes, valid_class_names, valid_size
+from nailseg.data.options import at_least, reading_processes, valid_size
 from nailseg.data.samplers import EpochSampler, EqualSizeSampler
 from nailseg.data.validation.issues import check_codes
 from nailseg.data.validation.statistics import digest
 from nailseg.data.validation.validate import DataSummary, check_rows
 from nailseg.errors import ConfigError, NailsegError
 from nailseg.imaging.geometry import Resize
+from nailseg.types import check_class_names
 
 log = logging.getLogger("nailseg")  # the command line lets rank 0 speak only
 
@@ -96,7 +97,7 @@ class SegmentationDataModule(LightningDataModule):
         self.prepare_data_per_node = False
         self.csv = str(csv)
         self.root = root
-        self._class_names = valid_class_names(classes)
+        self._class_names = tuple(check_class_names(classes, "--data.classes"))
         self.size = valid_size(size)
         self.eval_size = self.size if eval_size is None else eval_size and valid_size(eval_size, "eval_size")
         self.resize: Resize = resize

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from nailseg.data.io.images import IMAGE_SUFFIXES
+from nailseg.data.io.headers import IMAGE_SUFFIXES
 from nailseg.errors import DataError
 
 FOLDERS = {"images": "images", "image": "images", "masks": "masks", "mask": "masks"}

@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from nailseg.checkpoints import model_folder
 from nailseg.checkpoints.model_card import render_model_card
-from nailseg.data.io.images import IMAGE_SUFFIXES, read_image
+from nailseg.data.io.headers import IMAGE_SUFFIXES
+from nailseg.data.io.images import read_image
 from nailseg.data.synthetic.sample import draw_hand
 from nailseg.errors import ConfigError, OutputError, WeightsError
 from nailseg.export.graph import write_onnx, write_openvino

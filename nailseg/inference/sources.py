@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nailseg.data.io.images import IMAGE_SUFFIXES
+from nailseg.data.io.headers import IMAGE_SUFFIXES
 from nailseg.data.manifest import load_manifest
 from nailseg.data.pairing import find_side, list_images
 from nailseg.errors import ConfigError

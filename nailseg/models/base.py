@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
 
 from nailseg.models import pretrained
-from nailseg.models.loading import DEFAULT_CLASSES, checked_names
+from nailseg.types import DEFAULT_CLASSES, check_class_names
 
 
 class Network(nn.Module):
@@ -59,7 +59,7 @@ class Network(nn.Module):
         weights = str(weights)
         if (config := self.random_config(weights)) is not None:
             names = DEFAULT_CLASSES if class_names is None else class_names
-            self._build(config, checked_names(names), drop_path)
+            self._build(config, check_class_names(names), drop_path)
             self._start_random(f"{weights}, random weights")
             return
         source = pretrained.find_weights(weights, self.model_type)
@@ -91,7 +91,7 @@ class Network(nn.Module):
         """
         self = cls.__new__(cls)
         nn.Module.__init__(self)
-        self._build(config, checked_names(class_names), drop_path)
+        self._build(config, check_class_names(class_names), drop_path)
         self._start_random("random weights", mean, std)
         self.origin = dict(origin or self.origin)
         return self

@@ -17,11 +17,10 @@ from transformers import (
 )
 from transformers.utils import logging as hf_logging
 
-from nailseg.errors import ConfigError, WeightsError
+from nailseg.errors import WeightsError
 from nailseg.models.mix_transformer import ARCHITECTURES as ARCHITECTURES
 from nailseg.models.pretrained import Source, are_default_labels, read_tensors
-
-DEFAULT_CLASSES = ("background", "nail")
+from nailseg.types import DEFAULT_CLASSES, check_class_names
 
 # a config.json can ask transformers for much more than an architecture (kernels, quantisation, patches): only
 # these fields count
@@ -60,20 +59,10 @@ def build(
     config: dict[str, Any], class_names: Sequence[str], drop_path: float
 ) -> SegformerForSemanticSegmentation:
     """A network with the paper's initialisation; fields that the config leaves out are SegFormer-B0's."""
-    hf = SegformerForSemanticSegmentation(_config(config, checked_names(class_names), drop_path))
+    hf = SegformerForSemanticSegmentation(_config(config, check_class_names(class_names), drop_path))
     initialize_as_paper(hf)
     initialize_classifier(hf.decode_head.classifier)
     return hf
-
-
-def checked_names(class_names: Sequence[str]) -> list[str]:
-    names = list(class_names)
-    if isinstance(class_names, str) or len(names) < 2 or len(set(names)) < len(names):
-        raise ConfigError(
-            f"class names: expected at least two different names, the first for background; "
-            f"found {class_names!r}. For one kind of thing give [background, thing]."
-        )
-    return names
 
 
 def _config(config: dict[str, Any], class_names: Sequence[str], drop_path: float) -> SegformerConfig:
@@ -127,9 +116,9 @@ def choose_class_names(
     """The class names, and whether the classifier must be new for them."""
     own = source.labels
     if not has_head:
-        return checked_names(DEFAULT_CLASSES if class_names is None else class_names), True
+        return check_class_names(DEFAULT_CLASSES if class_names is None else class_names), True
     if class_names is not None:
-        names = checked_names(class_names)
+        names = check_class_names(class_names)
         # as many names fit where nobody gave any
         return names, names != own and not (len(names) == len(own) and are_default_labels(own))
     if len(own) < 2:

@@ -275,7 +275,7 @@ def test_new_classes_change_the_classifier_alone(tiny_folder: Path) -> None:
 
 def test_the_same_classes_keep_the_classifier(tiny_folder: Path) -> None:
     assert not SegFormer(str(tiny_folder), ["background", "nail"]).new_head
-    assert SegFormer(str(tiny_folder), ["nail", "background"]).new_head
+    assert SegFormer(str(tiny_folder), ["background", "toenail"]).new_head
 
 
 def test_names_for_unnamed_outputs(folder: Path) -> None:
@@ -441,7 +441,7 @@ def test_configs_that_cannot_be(folder: Path, change: dict, message: str) -> Non
 @pytest.mark.parametrize("classes", [[], ["nail"], ["nail", "nail"], "nail"])
 def test_class_names_that_cannot_be(tiny_folder: Path, classes: object) -> None:
     for weights in ("b0", str(tiny_folder)):
-        with pytest.raises(ConfigError, match="at least two different names"):
+        with pytest.raises(ConfigError, match=r"class names: expected .* Give for example"):
             SegFormer(weights, classes)
 
 

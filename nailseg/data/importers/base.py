@@ -17,9 +17,7 @@ from nailseg.data.issues import Issue
 from nailseg.data.manifest import Row, find_group_splits
 from nailseg.data.splitting.index import split_rows
 from nailseg.errors import ConfigError, DataError
-
-MAX_CLASSES = 253
-"""Values above stand for "no class" and "do not count"."""
+from nailseg.types import MAX_CLASSES
 
 
 @dataclass(frozen=True)
@@ -91,8 +89,8 @@ def choose_classes(
             merged[part] = name
     # a class that the source itself calls background is drawn as such
     names = ("background", *dict.fromkeys(name for name in merged.values() if name != "background"))
-    if len(names) == 1 or len(names) > MAX_CLASSES + 1:
-        raise DataError(f"expected annotations of 1 to {MAX_CLASSES} classes, found {len(names) - 1}.")
+    if len(names) == 1 or len(names) > MAX_CLASSES:
+        raise DataError(f"expected annotations of 1 to {MAX_CLASSES - 1} classes, found {len(names) - 1}.")
     notes = [
         f"{name} ({used[name]} annotations): "
         + ("not among --classes, background" if used[name] else "left out")

@@ -20,7 +20,12 @@ from PIL.WebPImagePlugin import WebPImageFile
 from nailseg.data.io.exif import exif_orientation
 from nailseg.data.issues import IssueError
 
-FORMATS = "JPEG, PNG, WebP, BMP or TIFF"
+IMAGE_SUFFIXES = {
+    **{".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"},
+    **{".bmp": "bmp", ".tif": "tiff", ".tiff": "tiff"},
+}
+"""Lower-case suffix -> format of the images that are read. A folder is searched by suffix; the format of a
+file is decided by its first bytes."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +68,8 @@ def read_header(data: bytes, name: str, verify: bool = False) -> Header:
     # a damaged header may break a parser anywhere; all of it means the same to the user
     except Exception as error:
         raise damaged(name, error) from error
-    raise IssueError(
-        "unreadable", name, f"expected {FORMATS}, found {_guess(data)}", "Save it as PNG or JPEG."
-    )
+    message = f"expected JPEG, PNG, WebP, BMP or TIFF, found {_guess(data)}"
+    raise IssueError("unreadable", name, message, "Save it as PNG or JPEG.")
 
 
 def damaged(name: str, error: object) -> IssueError:

@@ -32,10 +32,6 @@ from nailseg.data.mask_encoding import MaskEncoding
 MAX_PIXELS = 200_000_000
 """Default limit on height times width: above any camera, below what a 2-core machine's memory stands."""
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-"""Lower-case endings that are taken for images when a folder is searched; what a file is, its bytes say."""
-
-
 PILLOW_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa")
 
 

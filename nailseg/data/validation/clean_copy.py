@@ -7,10 +7,9 @@ from pathlib import Path, PurePosixPath
 
 import cv2
 
-from nailseg.data.io.headers import read_header
+from nailseg.data.io.headers import IMAGE_SUFFIXES, read_header
 from nailseg.data.io.images import MAX_PIXELS, read_bytes, read_mask
 from nailseg.data.manifest import write_manifest
-from nailseg.data.validation.scan import ENDINGS
 from nailseg.data.validation.validate import ValidationResult
 from nailseg.errors import DataError, OutputError
 
@@ -46,7 +45,7 @@ def write_clean(seen: ValidationResult, folder: str | Path, max_pixels: int = MA
                 continue
             data = read_bytes(seen.manifest.path(row.image))
             kind, ending = read_header(data, row.image).kind, PurePosixPath(row.image).suffix.lower()
-            image = _free(row.image, None if ENDINGS.get(ending, ending[1:]) == kind else f".{kind}", taken)
+            image = _free(row.image, None if IMAGE_SUFFIXES.get(ending) == kind else f".{kind}", taken)
             mask = _free(row.mask, ".png", taken)
             classes = read_mask(seen.manifest.path(row.mask), seen.values, max_pixels)
             for name, content in ((image, data), (mask, cv2.imencode(".png", classes)[1].tobytes())):

@@ -11,7 +11,6 @@ from typing import Any, Literal
 from nailseg.data.io.images import MAX_PIXELS
 from nailseg.data.issues import format_issues
 from nailseg.data.manifest import load_manifest
-from nailseg.data.options import valid_class_names
 from nailseg.data.validation.clean_copy import write_clean
 from nailseg.data.validation.contact_sheet import draw_sheet
 from nailseg.data.validation.issues import write_remaining
@@ -19,6 +18,7 @@ from nailseg.data.validation.statistics import as_table, fingerprint
 from nailseg.data.validation.validate import FIT_SPLITS, ValidationResult, validate_rows
 from nailseg.errors import ConfigError, OutputError
 from nailseg.imaging.overlay import write_png
+from nailseg.types import DEFAULT_CLASSES, check_class_names
 
 NEEDED = {"fit": FIT_SPLITS, "validate": ("val",), "test": ("test",)}
 NOT_FOUND_OUT = "expected one reading of all masks, found several: see the faults"
@@ -28,7 +28,7 @@ def validate_dataset(
     csv: str,
     *,
     root: str | None = None,
-    classes: Sequence[str] = ("background", "nail"),
+    classes: Sequence[str] = DEFAULT_CLASSES,
     mask_values: dict[str, str] | None = None,
     command: Literal["fit", "validate", "test"] = "fit",
     allow: Sequence[str] = (),
@@ -67,7 +67,7 @@ def validate_dataset(
     needed = NEEDED[command]
     if command == "fit" and manifest.select("test"):
         needed = (*needed, "test")
-    names = valid_class_names(classes)
+    names = tuple(check_class_names(classes, "--classes"))
     seen = validate_rows(
         manifest, names, mask_values, needed, max_pixels=max_pixels, allow=allow, skip_bad=skip_bad
     )

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from nailseg.data.io.headers import Header, read_header
+from nailseg.data.io.headers import IMAGE_SUFFIXES, Header, read_header
 from nailseg.data.io.images import decode_image, decode_mask_values, read_bytes
 from nailseg.data.issues import Issue, IssueError
 from nailseg.data.manifest import Manifest, Row
@@ -23,8 +23,6 @@ from nailseg.data.mask_encoding import THRESHOLD, Value, pack_colors
 from nailseg.data.mask_inference import MaskContent, count_values
 from nailseg.data.splitting.near_duplicates import make_thumbnail
 
-ENDINGS = {".jpg": "jpeg", ".jpeg": "jpeg", ".tif": "tiff", ".tiff": "tiff"}
-FORMATS = ("jpeg", "png", "webp", "bmp", "tiff")
 MAX_PARTS = 16
 """Masks of more values are grey-edged; their parts are counted above the threshold."""
 
@@ -121,11 +119,10 @@ def _likely_meant(path: Path) -> str | None:
 
 
 def _mis_named(file: str, header: Header) -> list[Issue]:
-    ending = PurePosixPath(file).suffix.lower()
-    said = ENDINGS.get(ending, ending[1:])
-    if said not in FORMATS or said == header.kind:
+    expected = IMAGE_SUFFIXES.get(PurePosixPath(file).suffix.lower(), header.kind)
+    if expected == header.kind:
         return []
-    message = f"expected {said} as the ending says, found {header.kind}"
+    message = f"expected {expected} as the ending says, found {header.kind}"
     return [Issue("extension-mismatch", file, message, "Rename it: other programs will trip over it.")]
 
 
