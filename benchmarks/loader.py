@@ -29,7 +29,6 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from nailseg.data.augmentation import DEFAULT_AUGMENTATION, Augmentation
-from nailseg.data.cache import SETTLED
 from nailseg.data.datamodule import SegmentationDataModule
 from nailseg.data.dataset import SegmentationDataset
 from nailseg.data.synthetic.sample import write_sample
@@ -53,7 +52,7 @@ class ArrowCache:
 
         def entries():
             for row in range(len(source)):
-                image, mask = source.fixed(row)
+                image, mask = source.preprocess(row)
                 yield {"shape": list(image.shape), "image": image.tobytes(), "mask": mask.tobytes()}
 
         kinds = {
@@ -144,7 +143,6 @@ def compare(name: str, csv: Path, root: Path, folder: Path, options: argparse.Na
     loaders = {kind: (module.train_dataloader(), module.val_dataloader()) for kind, module in modules.items()}
     first = epoch(loaders["cached"], 0)
     print(f"{name}: first epoch, which writes: {first:.1f} ms an image; Arrow's build {arrow_build:.1f} ms")
-    time.sleep(SETTLED)
     for kind in KINDS:  # the last images of a shuffled epoch are left out: a few epochs see all of them
         for number in range(1 if kind == "uncached" else 3):
             epoch(loaders[kind], number)
@@ -168,7 +166,7 @@ def stored(train: dict[str, SegmentationDataset], repeats: int) -> dict[str, lis
         for kind, data in train.items():
             start = time.perf_counter()
             for row in range(len(data)):
-                pair = data.cache.get(data.files(row), lambda: None) if data.cache else data.fixed(row)
+                pair = data.cache.get(data.files(row), lambda: None) if data.cache else data.preprocess(row)
                 for array in pair:
                     array.max()
             times[kind].append(1e3 * (time.perf_counter() - start) / len(data))
@@ -222,7 +220,7 @@ def main() -> None:
         print(f"per image, {options.size} px, {options.workers} workers")
         print(f"{'':28}{heads}{'ratio':>10}{'asked':>8}")
         if options.nails:
-            csv = list_pairs(options.nails, folder, options.pictures)
+            csv = list_pairs(options.nails, folder, options.images)
             rows += compare("nails", csv, options.nails, folder, options)
         if options.photos:
             csv = draw_photographs(folder, options.photos)

@@ -37,27 +37,26 @@ def check_class_names(class_names: Sequence[str], option: str = "class names") -
         >>> check_class_names(["background", "nail"])
         ['background', 'nail']
     """
+
+    def require(condition: bool, expected: str) -> None:
+        if not condition:
+            raise ConfigError(
+                f"{option}: expected {expected}, found {class_names!r}. "
+                "Give for example [background, nail]: the order is the class index."
+            )
+
     names = list(class_names)
-    problem = None
-    if isinstance(class_names, str) or not all(isinstance(name, str) and name.strip() for name in names):
-        problem = "a list of names"
-    elif not 2 <= len(names) <= MAX_CLASSES:
-        problem = f"2 to {MAX_CLASSES} names (background and at least one other class)"
-    elif len(set(names)) < len(names):
-        problem = "names that differ"
-    elif "background" in names[1:]:
-        problem = "background as the first name"
-    elif "foreground" in names and len(names) > 2:
-        problem = "another name than foreground, which in curves is the mean of several classes"
-    else:
-        reserved = {f"{prefix}_{name}" for prefix in REPORT_PREFIXES for name in names}
-        if taken := [name for name in names if name in reserved]:
-            problem = f"a name other than {taken[0]}, which columns of the report need for another class"
-    if problem:
-        raise ConfigError(
-            f"{option}: expected {problem}, found {class_names!r}. "
-            "Give for example [background, nail]: the order is the class index."
-        )
+    are_names = not isinstance(class_names, str) and all(isinstance(n, str) and n.strip() for n in names)
+    require(are_names, "a list of names")
+    number = f"2 to {MAX_CLASSES} names (background and at least one other class)"
+    require(2 <= len(names) <= MAX_CLASSES, number)
+    require(len(set(names)) == len(names), "names that differ")
+    require("background" not in names[1:], "background as the first name")
+    mean = "another name than foreground, which in curves is the mean of several classes"
+    require("foreground" not in names or len(names) == 2, mean)
+    reserved = {f"{prefix}_{name}" for prefix in REPORT_PREFIXES for name in names}
+    for name in names:
+        require(name not in reserved, f"a name other than {name}, a column of the report for another class")
     return names
 
 

@@ -288,7 +288,7 @@ class NailsegCLI(LightningCLI):
             self.model.choose_threshold()
         metrics: dict[str, Any] = {}
         if self.test_after_fit:
-            if self.datamodule.has_split("test"):
+            if self.datamodule.rows("test"):
                 self.trainer.test(self.model, self.datamodule, verbose=False)
                 metrics = self._report("test", best)
             else:

@@ -1,8 +1,9 @@
-"""Training augmentation; the only door to albumentations.
+"""Training augmentation, and the only module that imports albumentations.
 
-Geometry is one resize and one warp in OpenCV (albumentations takes three passes for the same); colour, blur
-and noise are albumentations', on the small result. Both draw from one seed per sample, because albumentations
-left to itself repeats its draws in every worker and every epoch.
+Geometry is one resize and one warp in OpenCV; albumentations needs three passes for the same. Color, blur and
+noise are albumentations', on the small result. Both draw from one seed per sample, because albumentations by
+itself repeats its draws in every worker and every epoch. Other libraries' forms of this store every
+intermediate image, need torchvision, depend on the order of the samples, or blur masks.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 import os
 from dataclasses import dataclass
 
-# must stand before the import: albumentations otherwise asks the network for newer versions
+# before the import, or albumentations asks the network for newer versions
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations as A
@@ -24,17 +25,17 @@ from nailseg.imaging.polish import recolor
 from nailseg.types import IGNORE_INDEX
 
 OUTSIDE = 254
-"""Tells padding from pixels the annotator left open while a mask is warped; class indices end at 253."""
+"""Padding while a mask is warped, to tell it from pixels that the file ignores; class indices end at 253."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How strongly training images are varied. Zero turns a variation off.
+    """Strengths and probabilities of the augmentation. Zero turns one off.
 
     Attributes:
-        scale: Smallest and largest factor on the size that evaluation would use (longer side = `size`).
+        scale: Smallest and largest factor on the size that evaluation uses (longer side = `size`).
         stretch: Largest relative change of width against height.
-        rotate: Largest rotation to either side, in degrees.
+        rotate: Largest rotation in either direction, in degrees.
         flip: Probability of mirroring left to right.
         vertical_flip: Probability of mirroring top to bottom.
         light: Strength of brightness, contrast and gamma changes, 0..1.
@@ -44,7 +45,7 @@ class Augmentation:
         compression: Probability of JPEG artefacts.
         shadow: Probability of a cast shadow.
         clahe: Probability of local contrast equalisation.
-        recolor: Probability of painting the foreground in a random nail polish; its light and shade stay.
+        recolor: Probability of painting the foreground in a random nail polish color; shading is kept.
     """
 
     scale: tuple[float, float] = (0.5, 1.6)
@@ -62,7 +63,7 @@ class Augmentation:
     recolor: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuses values that mean nothing, by name.
+        """Checks the ranges.
 
         Raises:
             ConfigError: A field lies outside its range.
@@ -71,7 +72,7 @@ class Augmentation:
         if not 0 < low <= high:
             raise ConfigError(
                 f"--data.augmentation.scale: expected two factors, 0 < smallest <= largest, found "
-                f"{list(self.scale)}. Give for example [0.5, 1.6], or [1, 1] for none."
+                f"{list(self.scale)}. Give for example [0.5, 1.6], or [1, 1] to turn scaling off."
             )
         for name, value in vars(self).items():
             limit = 180.0 if name == "rotate" else 1.0
@@ -86,47 +87,49 @@ DEFAULT_AUGMENTATION = Augmentation()
 
 
 class TrainingTransform:
-    """Random scale, rotation, crop, flips, colour, blur and noise; one seed gives the same bytes always."""
+    """Random scale, rotation, crop, flips, color, blur and noise; one seed always gives the same bytes.
+
+    Args:
+        size: Height and width of the result in pixels.
+        resize: What scale 1 means: `keep` (longer side = `size`) or `squash` (both sides = `size`).
+        augmentation: Strengths and probabilities.
+
+    Attributes:
+        max_scale: Largest factor on the network's size to which an image is resized.
+    """
 
     def __init__(
         self, size: int, resize: Resize = "keep", augmentation: Augmentation = DEFAULT_AUGMENTATION
     ) -> None:
-        """Sets up a picklable `transform(image, mask, seed) -> (image, mask)`.
-
-        Args:
-            size: Height and width of the result in pixels.
-            resize: What scale 1 means: `keep` (longer side = `size`) or `squash` (both sides = `size`).
-            augmentation: How strong each variation is.
-        """
         self.size = size
         self.resize: Resize = resize
         self.augmentation = augmentation
-        self.largest = augmentation.scale[1] * math.sqrt(1 + augmentation.stretch)
+        self.max_scale = augmentation.scale[1] * math.sqrt(1 + augmentation.stretch)
         self.appearance = appearance_transform(augmentation)
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Varies one image.
+        """Augments one image and its mask.
 
         Args:
             image: uint8 (H, W, 3), RGB. Not changed.
             mask: uint8 (H, W), class index or 255. Not changed.
-            seed: 0 .. 2**32 - 1; the only source of chance.
+            seed: 0 .. 2**32 - 1; the only source of randomness.
 
         Returns:
             Image uint8 (size, size, 3), padded with 114, and mask uint8 (size, size), padded with 255.
         """
         rng = np.random.default_rng(seed)
-        view, labels, outside = random_view(image, mask, self.size, self.resize, self.augmentation, rng)
+        crop, labels, outside = random_crop(image, mask, self.size, self.resize, self.augmentation, rng)
         if rng.random() < self.augmentation.recolor:
-            view = recolor(view, labels, rng)
+            crop = recolor(crop, labels, rng)
         self.appearance.set_random_seed(seed)
-        view = np.ascontiguousarray(self.appearance(image=view)["image"])
-        # padding looks in training as it does in evaluation, whatever light falls on the image
-        cv2.copyTo(np.full_like(view, PAD_VALUE), outside.view(np.uint8), view)
-        return view, labels
+        crop = np.ascontiguousarray(self.appearance(image=crop)["image"])
+        # padding has the value that it has in evaluation, whatever the color augmentation does
+        cv2.copyTo(np.full_like(crop, PAD_VALUE), outside.view(np.uint8), crop)
+        return crop, labels
 
 
-def random_view(
+def random_crop(
     image: np.ndarray,
     mask: np.ndarray,
     size: int,
@@ -134,18 +137,18 @@ def random_view(
     options: Augmentation,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A randomly scaled, rotated, flipped and placed window of the image.
+    """A randomly scaled, rotated, flipped and placed square of the image.
 
     Args:
         image: uint8 (H, W, 3).
         mask: uint8 (H, W).
-        size: Height and width of the window in pixels.
+        size: Height and width of the square in pixels.
         resize: What scale 1 means.
         options: Ranges and probabilities.
-        rng: Source of chance.
+        rng: Source of randomness.
 
     Returns:
-        Image uint8 (size, size, 3), mask uint8 (size, size), and bool (size, size): what lies outside.
+        Image uint8 (size, size, 3), mask uint8 (size, size), and bool (size, size): what is padding.
     """
     height, width = image.shape[:2]
     base_height, base_width = network_size(height, width, size, resize)
@@ -157,29 +160,29 @@ def random_view(
     angle = math.radians(rng.uniform(-1, 1) * options.rotate)
     mirror_x = -1.0 if rng.random() < options.flip else 1.0
     mirror_y = -1.0 if rng.random() < options.vertical_flip else 1.0
-    # where the image's middle lands: anywhere that wastes neither image nor window without need
-    middle_x = size / 2 + rng.uniform(-1, 1) * abs(new_width - size) / 2
-    middle_y = size / 2 + rng.uniform(-1, 1) * abs(new_height - size) / 2
+    # center of the image in the square: an image that fits is not cropped, a larger one leaves no padding
+    center_x = size / 2 + rng.uniform(-1, 1) * abs(new_width - size) / 2
+    center_y = size / 2 + rng.uniform(-1, 1) * abs(new_height - size) / 2
+    center = np.array([center_x, center_y])
 
-    # the resize first and by area: the warp reads four pixels and would alias when it reduces
+    # the resize first and by area: the warp reads four pixels, so downscaling with it would alias
     by = cv2.INTER_AREA if new_height * new_width < height * width else cv2.INTER_LINEAR
-    small = cv2.resize(image, (new_width, new_height), interpolation=by)
+    resized = cv2.resize(image, (new_width, new_height), interpolation=by)
     cosine, sine = math.cos(angle), math.sin(angle)
-    turn = np.array([[cosine * mirror_x, -sine * mirror_y], [sine * mirror_x, cosine * mirror_y]])
-    middle = np.array([middle_x, middle_y])
-    view = cv2.warpAffine(
-        small,
-        _about_middles(turn, (new_width, new_height), middle),
+    rotation = np.array([[cosine * mirror_x, -sine * mirror_y], [sine * mirror_x, cosine * mirror_y]])
+    crop = cv2.warpAffine(
+        resized,
+        _affine(rotation, (new_width, new_height), center),
         (size, size),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=(PAD_VALUE,) * 3,
     )
-    # the mask is read once, at its full resolution: two nearest-neighbour passes would fray its edges
+    # the mask is sampled once, at its full resolution: two nearest-neighbour passes would fray its edges
     zoom = np.diag([new_width / width, new_height / height])
     labels = cv2.warpAffine(
         mask,
-        _about_middles(turn @ zoom, (width, height), middle),
+        _affine(rotation @ zoom, (width, height), center),
         (size, size),
         flags=cv2.INTER_NEAREST,
         borderMode=cv2.BORDER_CONSTANT,
@@ -187,21 +190,21 @@ def random_view(
     )
     outside = labels == OUTSIDE
     labels[outside] = IGNORE_INDEX
-    return view, labels, outside
+    return crop, labels, outside
 
 
-def _about_middles(linear: np.ndarray, source_size: tuple[int, int], middle: np.ndarray) -> np.ndarray:
-    """The 2x3 matrix that applies `linear` and takes the source's middle to `middle`.
+def _affine(linear: np.ndarray, source_size: tuple[int, int], center: np.ndarray) -> np.ndarray:
+    """The 2x3 matrix that applies `linear` and takes the source's center to `center`.
 
-    OpenCV counts pixel centres as whole numbers, so the middle of n pixels lies at (n - 1) / 2.
+    OpenCV's coordinates are whole numbers at pixel centers, so the center of n pixels lies at (n - 1) / 2.
     """
-    source_middle = (np.array(source_size, dtype=np.float64) - 1) / 2
-    shift = (middle - 0.5) - linear @ source_middle
+    source_center = (np.array(source_size, dtype=np.float64) - 1) / 2
+    shift = (center - 0.5) - linear @ source_center
     return np.concatenate([linear, shift[:, None]], axis=1)
 
 
 def appearance_transform(augmentation: Augmentation) -> A.Compose:
-    """Colour, light, blur, noise and compression: everything that leaves the mask alone.
+    """Color, light, blur, noise and compression: everything that does not change the mask.
 
     Args:
         augmentation: Strengths and probabilities.
@@ -215,7 +218,7 @@ def appearance_transform(augmentation: Augmentation) -> A.Compose:
         steps.append(A.RandomBrightnessContrast(0.5 * light, 0.5 * light, p=0.6))
         steps.append(A.RandomGamma((100 - 50 * light, 100 + 70 * light), p=0.3))
     if color > 0:
-        # skin and polish differ in hue by little, and lamps shift it by more
+        # skin and polish differ little in hue, and lamps shift it by more
         steps.append(A.HueSaturationValue(24 * color, 70 * color, 40 * color, p=0.5))
         steps.append(A.RGBShift(30 * color, 30 * color, 30 * color, p=0.3))
         steps.append(A.ToGray(p=0.05 * color))

@@ -1,216 +1,193 @@
-"""Decode once: what is the same of a sample in every epoch, kept in files that are mapped into memory.
+"""Decode cache: what is the same of a sample in every epoch, in files that are mapped into memory.
 
-An entry is one pair of files, decoded and reduced (`SegmentationDataset.fixed`), as raw bytes. Its name is
-a hash of both files' content, in a folder named after everything else that decides its pixels: settings, mask
-values, the decoders' versions, our own source. Names made of the files' sizes and times link to it, so that
-nothing is read or hashed again while a file stays as it is. Entries are written beside their place and
-renamed: any number of workers, ranks and runs may fill one cache, and a killed run's part serves the next.
+An entry is one image/mask pair, decoded and downscaled (`SegmentationDataset.preprocess`), in an .npy file.
+Its name is a hash of both files' paths, sizes and modification times; its folder is named after the settings
+and versions that decide the pixels. Entries are written under a temporary name and renamed: any number of
+workers, ranks and runs can fill one cache, and an interrupted run leaves complete entries only.
 
-Why not `datasets`' Arrow cache: it reads as fast (benchmarks/loader.py at 512 px, a worker on 2 cores, ms an
-image of a later epoch: 12 megapixels 8.8 here, 8.7 Arrow, 195 decoded; 432 x 432 pixels 6.7, 6.3, 8.1,
-where augmentation takes nearly all), but it is written as a whole before it is first read: 175 ms for each
-12-megapixel image ahead of the first step, anew after a kill and after any change of a file. Here the first
-epoch writes as it goes.
+The Arrow cache of `datasets` is as fast to read (benchmarks/loader.py), but it is written as a whole before
+the first step, and again after an interruption or a change of a file. This one is written in the first epoch.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import os
 import shutil
-import struct
+import tempfile
 import time
 import uuid
 import warnings
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import lru_cache
-from importlib import resources
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import PIL
+import platformdirs
 import torch
+from tqdm import tqdm
+
+from nailseg.errors import ConfigError
 
 Pair = tuple[np.ndarray, np.ndarray]
 
-HEADER = struct.Struct("<8s6I")
-"""Mark, checksum of the pixels, shape of the image (3) and of the mask (2)."""
-MARK = b"nailpix1"
-USED = "nailseg-cache"
-"""File in each cache's folder; its time says when a run last opened it."""
+CACHE_VERSION = 1
+"""Raise it with any change of the pixels that `SegmentationDataset.preprocess` gives: older entries are then
+ignored. `PixelCache` adds the versions of the libraries that decode and resize. A hash of our own source
+files would not have to be maintained, but each edited comment would discard all caches."""
+MARKER = "nailseg-cache"
+"""File in the folder of each cache; its modification time is when a run last opened the cache."""
 RESERVE = 2**30
-"""Bytes of the disk that a cache never takes."""
-ABANDONED = 3600.0
-"""Seconds after which a file that was never finished belongs to no living process."""
+"""Bytes of the disk that a cache leaves free."""
 UNUSED = 60 * 86400.0
-"""Seconds after which a cache that no run has opened makes room."""
-SETTLED = 2.0
-"""Seconds since a file's change after which its times tell the next change, on coarse file systems too."""
-SOURCES = (
-    *("data/io/" + name for name in ("images", "decoding", "exif", "headers", "masks")),
-    *("data/mask_encoding", "data/dataset", "data/downscale", "imaging/geometry"),
-)
-"""Our own code that decides the pixels: whoever changes it need not remember the caches."""
+"""Seconds after which a cache that no run has opened is deleted."""
 
 
 class PixelCache:
-    """Image and mask of each pair of files, kept under one set of settings; picklable, holds no file open."""
+    """Image and mask of each pair of files under one set of settings; picklable, keeps no file open.
+
+    Args:
+        root: Folder of all caches.
+        name: Beginning of this cache's folder name.
+        settings: What decides the pixels besides the two files; plain values.
+    """
 
     def __init__(self, root: str | Path, name: str, settings: dict[str, Any]) -> None:
-        """Names the folder; `prepare` makes it.
-
-        Args:
-            root: Folder of all caches.
-            name: Beginning of this one's folder name.
-            settings: Whatever else than the two files decides the pixels; plain values.
-        """
-        key = _digest(json.dumps([settings, _program()], sort_keys=True).encode())
-        self.folder = Path(root) / f"{name}-{key[:12]}"
-        self.closed = False
-        self._trusted: set[str] = set()
+        versions = [CACHE_VERSION, cv2.__version__, PIL.__version__, torch.__version__]
+        self.folder = Path(root) / f"{name}-{_digest([settings, versions])[:12]}"
+        self.full = False
 
     def prepare(self) -> PixelCache:
-        """Makes the folder; clears what killed processes left unfinished, and caches long out of use."""
-        for part in ("pixels", "files", "unfinished"):
-            (self.folder / part).mkdir(parents=True, exist_ok=True)
-        (self.folder / USED).touch()
-        for used in self.folder.parent.glob(f"*/{USED}"):
-            with suppress(OSError):
-                if time.time() - used.stat().st_mtime > UNUSED:
-                    shutil.rmtree(used.parent)
-        for file in (self.folder / "unfinished").iterdir():
-            with suppress(OSError):  # another process clears too
-                if time.time() - file.stat().st_mtime > ABANDONED:
-                    file.unlink()
+        """Creates the folder, and deletes caches that are long unused."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / MARKER).touch()
+        for marker in self.folder.parent.glob(f"*/{MARKER}"):
+            with suppress(OSError):  # another process deletes it too
+                if time.time() - marker.stat().st_mtime > UNUSED:
+                    shutil.rmtree(marker.parent)
         return self
 
-    def has(self, files: Sequence[Path]) -> bool:
-        """Whether a pair is there under its files' sizes and times.
-
-        Args:
-            files: The image and the mask.
-        """
-        stamp = _stamp(files)
-        return stamp is not None and (self.folder / "files" / stamp).exists()
+    def entry(self, files: Sequence[Path]) -> Path:
+        """Where the entry of an image and its mask lies; another place once one of the files has changed."""
+        key = []
+        for file in files:
+            with suppress(OSError):  # a missing file has no entry, and `build` says that it is missing
+                status = os.stat(file)
+                key.append([os.path.abspath(file), status.st_size, status.st_mtime_ns])
+        return self.folder / f"{_digest(key)}.npy"
 
     def get(self, files: Sequence[Path], build: Callable[[], Pair]) -> Pair:
-        """The pair, from the cache or else built and kept.
+        """Reads a pair from the cache, or builds and stores it.
 
         Args:
             files: The image and the mask.
-            build: Gives image uint8 (three axes) and mask uint8 (H, W) from the files.
+            build: Gives the image, uint8 with three axes, and the mask, uint8 (H, W), from the files.
 
         Returns:
-            What `build` gives. Arrays from the cache may be written to: that changes no file.
+            What `build` gives. Writing into arrays from the cache changes no file.
         """
-        stamp = _stamp(files)
-        shortcut = self.folder / "files" / str(stamp)
-        pair = self._load(shortcut)
-        if pair is not None:
-            return pair
-        try:
-            content = [_digest(file.read_bytes()) for file in files]
-        except OSError:
-            return build()  # which says what is wrong with the file
-        entry = self.folder / "pixels" / _digest("".join(content).encode())
-        pair = self._load(entry)
-        found = pair is not None
-        if pair is None:
-            pair = build()
-        # a file that was exchanged meanwhile must not be kept under the other's name
-        if self.closed or _stamp(files) != stamp or not (found or self._store(entry, pair)):
-            return pair
-        if time.time() - max(file.stat().st_ctime for file in files) > SETTLED:
-            # where the file system knows no links, files are read and hashed each time, but not decoded
-            with suppress(OSError), self._beside(shortcut) as unfinished:
-                os.link(entry, unfinished)
+        entry = self.entry(files)
+        # an entry that is missing, cut off or damaged is built again; numpy has many errors for these
+        with suppress(Exception):
+            stored = np.load(entry, mmap_mode="c")
+            return np.asarray(stored["image"]), np.asarray(stored["mask"])
+        pair = build()
+        if not self.full and self.entry(files) == entry:  # no file was replaced in the meantime
+            self._store(entry, *pair)
         return pair
 
-    def _load(self, path: Path) -> Pair | None:
-        """The entry, or None where there is none that is whole."""
-        try:
-            with open(path, "rb") as file:
-                view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        except (OSError, ValueError):  # missing, or empty
-            return None
-        if len(view) <= HEADER.size:
-            return None
-        mark, checksum, *shape = HEADER.unpack_from(view)
-        pixels = np.frombuffer(view, np.uint8, offset=HEADER.size)
-        count = shape[0] * shape[1] * shape[2]
-        if mark != MARK or len(pixels) != count + shape[3] * shape[4]:
-            return None
-        # a power cut may leave holes in a file; once per process is enough to find out
-        if path.name not in self._trusted:
-            if zlib.crc32(pixels) != checksum:
-                return None
-            self._trusted.add(path.name)
-        return pixels[:count].reshape(shape[:3]), pixels[count:].reshape(shape[3:])
-
-    def _store(self, path: Path, pair: Pair) -> bool:
-        """Writes an entry; the disk's faults end the writing, never the training."""
-        body = b"".join(np.ascontiguousarray(array).data for array in pair)
-        header = HEADER.pack(MARK, zlib.crc32(body), *pair[0].shape, *pair[1].shape)
+    def _store(self, entry: Path, image: np.ndarray, mask: np.ndarray) -> None:
+        """Writes an entry; a full disk ends the writing, not the training."""
+        pair = np.empty((), [("image", np.uint8, image.shape), ("mask", np.uint8, mask.shape)])
+        pair["image"], pair["mask"] = image, mask
+        temporary = entry.with_suffix(f".{uuid.uuid4().hex}.part")
         try:
             free = shutil.disk_usage(self.folder).free
-            if free < RESERVE + len(body):
-                raise OSError(f"{say_bytes(free)} free on the disk, {say_bytes(RESERVE)} stay untouched")
-            with self._beside(path) as unfinished:
-                unfinished.write_bytes(header + body)
+            if free < RESERVE + pair.nbytes:
+                raise OSError(f"{_in_bytes(free)} free on the disk, {_in_bytes(RESERVE)} are left free")
+            with open(temporary, "xb") as file:
+                np.save(file, pair)
+            os.replace(temporary, entry)
         except OSError as error:
-            self.closed = True
+            self.full = True
+            with suppress(OSError):
+                temporary.unlink()
             warnings.warn(
-                f"{self.folder}: the cache takes no more images: {error}. Training goes on and decodes the "
-                "others in each epoch. Free some room, or name another folder with --data.cache DIR.",
+                f"{self.folder}: the cache takes no more images: {error}. Training continues and decodes the "
+                "other images in every epoch. Free some space, or name another folder with --data.cache DIR.",
                 stacklevel=2,
             )
-            return False
-        self._trusted.add(path.name)
-        return True
-
-    @contextmanager
-    def _beside(self, path: Path) -> Iterator[Path]:
-        """A name to write under, which becomes `path` at once or not at all."""
-        unfinished = self.folder / "unfinished" / uuid.uuid4().hex
-        try:
-            yield unfinished
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
 
 
-def say_bytes(count: float) -> str:
-    """A number of bytes for people, for example `1.8 GB`."""
-    units = ["bytes", "kB", "MB", "GB", "TB"]
-    while count >= 1000 and len(units) > 1:
-        count, units = count / 1000, units[1:]
-    return f"{count:.3g} {units[0]}"
+def attach_caches(option: str, datasets: Sequence[Any]) -> str:
+    """Gives data sets a cache if the disk has enough space; it is filled as they are read.
 
+    Args:
+        option: `auto`, `off` or a folder. `auto` uses at most half of the free space, a folder all but 1 GiB.
+        datasets: Each a `SegmentationDataset` that is read more than once.
 
-def _stamp(files: Sequence[Path]) -> str | None:
-    """What changes whenever a file does, without reading it; None for a file that is not there."""
-    with suppress(OSError):
-        found = [file.stat() for file in files]
-        return _digest(
-            str([(s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in found]).encode()
+    Returns:
+        A line for the log: size and folder of the cache, or why there is none.
+
+    Raises:
+        ConfigError: The folder cannot be written to.
+    """
+    if option == "off":
+        return "cache: off; every file is decoded in every epoch"
+    try:
+        root = _writable_folder(option)
+    except ConfigError as error:
+        if option != "auto":
+            raise
+        return f"cache: off. {error}"
+    caches = [PixelCache(root, f"{data.mode}-{data.size}", data.settings()) for data in datasets]
+    total = written = 0
+    for data, cache in zip(datasets, caches, strict=True):
+        for row in range(len(data)):
+            size = data.preprocessed_bytes(row)
+            total += size
+            written += size if cache.entry(data.files(row)).exists() else 0
+    free = shutil.disk_usage(root).free
+    usable = max(0, min(free - RESERVE, free // 2 if option == "auto" else free))
+    content = f"{sum(map(len, datasets))} decoded images, {_in_bytes(total)}"
+    if total - written > usable:
+        return (
+            f"cache: off; expected space for {content}, {_in_bytes(total - written)} of it not yet written, "
+            f"found {_in_bytes(free)} free in {root}, of which {_in_bytes(usable)} may be used. Free some "
+            "space, or name a folder on another disk with --data.cache DIR"
         )
-    return None
+    for data, cache in zip(datasets, caches, strict=True):
+        data.cache = cache.prepare()
+    folders = " and ".join(str(cache.folder) for cache in caches)
+    return (
+        f"cache: {content}, {_in_bytes(written)} of it already written, the rest is written in the first "
+        f"epoch; {_in_bytes(free)} free. It lies in {folders} and "
+        "may be deleted at any time. Turn it off with --data.cache off, move it with --data.cache DIR"
+    )
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=20).hexdigest()
+def _writable_folder(option: str) -> Path:
+    """The folder of all caches, created and tested."""
+    folder = platformdirs.user_cache_dir("nailseg", appauthor=False) if option == "auto" else option
+    try:
+        root = Path(folder).expanduser().absolute()
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            return root
+    except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home folder
+        raise ConfigError(
+            f"--data.cache: expected auto, off or a folder that can be written to, found {option!r}: {error}."
+            " Name another folder, or turn the cache off with --data.cache off."
+        ) from error
 
 
-@lru_cache
-def _program() -> list[str]:
-    """What of this installation decides the pixels: decoders, arithmetic, our own code."""
-    package = resources.files("nailseg")
-    sources = [_digest((package / f"{name}.py").read_bytes()) for name in SOURCES]
-    arithmetic = torch.backends.cpu.get_cpu_capability()
-    return [cv2.__version__, PIL.__version__, torch.__version__, arithmetic, *sources]
+def _in_bytes(count: int) -> str:
+    return tqdm.format_sizeof(count, "B")
+
+
+def _digest(values: Any) -> str:
+    return hashlib.blake2b(json.dumps(values).encode(), digest_size=20).hexdigest()

@@ -1,8 +1,9 @@
-"""SegmentationDataModule: from a CSV to checked, reproducible batches, with or without a Trainer."""
+"""SegmentationDataModule: validates the data set of a CSV and loads it, with or without a Trainer."""
 
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -11,24 +12,23 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from nailseg.data.augmentation import DEFAULT_AUGMENTATION, Augmentation, TrainingTransform
-from nailseg.data.cache_room import give_caches
+from nailseg.data.cache import attach_caches
 from nailseg.data.dataset import Mode, SegmentationDataset, collate, start_worker
 from nailseg.data.io.images import MAX_PIXELS, MaskEncoding, read_image_size
 from nailseg.data.manifest import SPLITS, Manifest, Row, load_manifest
-from nailseg.data.options import at_least, reading_processes, valid_size
 from nailseg.data.samplers import EpochSampler, EqualSizeSampler
 from nailseg.data.validation.issues import check_codes
 from nailseg.data.validation.statistics import digest
 from nailseg.data.validation.validate import DataSummary, check_rows
 from nailseg.errors import ConfigError, NailsegError
-from nailseg.imaging.geometry import Resize
-from nailseg.types import check_class_names
+from nailseg.imaging.geometry import MULTIPLE, Resize
+from nailseg.types import DEFAULT_CLASSES, check_class_names
 
-log = logging.getLogger("nailseg")  # the command line lets rank 0 speak only
+log = logging.getLogger("nailseg")  # the command line silences it except on rank 0
 
 Stage = Literal["fit", "validate", "test"]
 
-# what each stage reads, and how; fit validates at the network's size, because it does so every epoch
+# the splits that each stage reads, and their modes; fit evaluates val in every epoch, so in the cheap mode
 STAGES: dict[str, dict[str, Mode]] = {
     "fit": {"train": "train", "val": "val"},
     "validate": {"val": "test"},
@@ -37,13 +37,17 @@ STAGES: dict[str, dict[str, Mode]] = {
 
 
 class SegmentationDataModule(LightningDataModule):
-    """Images and masks listed in a CSV, split into train, val and test."""
+    """Images and masks of a CSV, split into train, val and test.
+
+    Attributes:
+        class_names: Names of the classes in the order of their indices; known before `setup`.
+    """
 
     def __init__(
         self,
         csv: str,
         root: str | None = None,
-        classes: tuple[str, ...] | list[str] = ("background", "nail"),
+        classes: tuple[str, ...] | list[str] = DEFAULT_CLASSES,
         mask_values: dict[str | int, str] | None = None,
         size: int = 512,
         eval_size: int | None = None,
@@ -60,73 +64,70 @@ class SegmentationDataModule(LightningDataModule):
         skip_bad: bool = False,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        """Checks the options; files are read by `setup`.
+        """Checks the options; `setup` reads the files.
 
         Args:
             csv: The data set's CSV: image,mask,split,group, or image,mask, or images (`nailseg index`).
             root: Folder the CSV's paths start from; the CSV's own folder when not given.
             classes: Names of the classes in the order of their indices; the first is the background.
-            mask_values: What the values in mask files mean: value (or colour, '#rrggbb') to class name, or to
-                'ignore' for what must not count; found out from the whole set when not given.
+            mask_values: The mask encoding: value in mask files (or color, '#rrggbb') to class name, or to
+                'ignore' for pixels that do not count; inferred from the whole data set when not given.
             size: Pixels of the network's input: both sides of training images, the longer side of others.
                 A multiple of 32.
-            eval_size: Pixels of the longer side in evaluation and of the model that results; as size when not
-                given. Larger than in training may pay (Touvron et al. 2019, "Fixing the train-test resolution
-                discrepancy"). 0 leaves images as they are, for exported models, which do it themselves.
+            eval_size: Pixels of the longer side in evaluation and in the resulting model; `size` when not
+                given. Larger than in training can be better (Touvron et al. 2019, "Fixing the train-test
+                resolution discrepancy"). 0 leaves images as they are, for exported models, which resize.
             resize: Keep the aspect ratio and pad, or squash into a square.
             batch_size: Training images per step and process.
-            eval_batch_size: Most evaluation images per step and process; as batch_size when not given.
+            eval_batch_size: Most evaluation images per step and process; `batch_size` when not given.
             workers: Processes that read files, per training process; 0 reads in the training process. By
-                default the cores left over, shared among the training processes, at most 8.
-            start_method: How those processes start; the system's own way when not given.
+                default the remaining cores, shared among the training processes, at most 8.
+            start_method: How those processes start; the system's default when not given.
             seed: Seed of the order and of the augmentation.
-            augmentation: How strongly training images are varied.
+            augmentation: Strengths and probabilities of the augmentation.
             balance_folders: Show training images of all folders equally often, however many each holds.
-            cache: Folder that keeps decoded images from epoch to epoch and run to run; it changes no pixel.
-                'auto' is the user's cache folder, if the disk has room; 'off' decodes every time.
-            allow: Codes of faults that may pass, as `nailseg check` says them; rows that cannot be used are
-                left out.
-            skip_bad: Leave out every row that a fault names.
+            cache: Folder that keeps decoded images between epochs and runs; it changes no pixel. 'auto' is
+                the user's cache folder, if the disk has enough space; 'off' decodes every time.
+            allow: Codes of issues to accept, as `nailseg check` prints them; unusable rows are left out.
+            skip_bad: Leave out every row with an error.
             max_pixels: Most pixels (height times width) an image may have.
 
         Raises:
             ConfigError: An option is out of range or contradicts another.
         """
         super().__init__()
-        # rank 0 alone checks the data, its finding is sent to the others: see setup
+        # rank 0 alone validates the data and sends the result to the others, see setup
         self.prepare_data_per_node = False
         self.csv = str(csv)
         self.root = root
-        self._class_names = tuple(check_class_names(classes, "--data.classes"))
-        self.size = valid_size(size)
-        self.eval_size = self.size if eval_size is None else eval_size and valid_size(eval_size, "eval_size")
+        self.class_names = check_class_names(classes, "--data.classes")
+        self.size = _check_size("size", size)
+        self.eval_size = size if eval_size is None else eval_size and _check_size("eval_size", eval_size)
         self.resize: Resize = resize
-        self.batch_size = at_least("batch_size", batch_size, 1)
-        self.eval_batch_size = (
-            batch_size if eval_batch_size is None else at_least("eval_batch_size", eval_batch_size, 1)
-        )
-        self.workers = None if workers is None else at_least("workers", workers, 0)
+        self.batch_size = batch_size
+        self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
+        self.workers = workers
         self.start_method = start_method
-        self.seed = at_least("seed", seed, 0)
+        self.seed = seed
         self.augmentation = augmentation
         self.balance_folders = balance_folders
         # YAML reads a bare off as false
         self.cache = {False: "off", True: "auto"}.get(cache, cache)
         self.allow = sorted(check_codes(allow))
         self.skip_bad = skip_bad
-        self.max_pixels = at_least("max_pixels", max_pixels, 1)
+        self.max_pixels = max_pixels
+        minimum = {"batch_size": 1, "eval_batch_size": 1, "workers": 0, "seed": 0, "max_pixels": 1}
+        for name, least in minimum.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"--data.{name}: expected a whole number from {least} on, found {value}.")
         self._left_out: set[str] = set()
-        self._given_values = mask_values
+        self._given_encoding = mask_values
         self._manifest: Manifest | None = None
-        self._mask_values: MaskEncoding | None = None
-        self._finding: DataSummary | NailsegError | None = None
-        self._checked: set[str] = set()
+        self._mask_encoding: MaskEncoding | None = None
+        self._summary: DataSummary | NailsegError | None = None
+        self._validated: set[str] = set()
         self._datasets: dict[str, SegmentationDataset] = {}
-
-    @property
-    def class_names(self) -> list[str]:
-        """Names of the classes in the order of their indices; known before `setup`."""
-        return list(self._class_names)
 
     @property
     def manifest(self) -> Manifest:
@@ -136,36 +137,33 @@ class SegmentationDataModule(LightningDataModule):
         return self._manifest
 
     @property
-    def mask_values(self) -> MaskEncoding:
-        """How mask files' values become classes; known after `setup`."""
-        if self._mask_values is None:
-            raise ConfigError("SegmentationDataModule.mask_values: known after setup only. Call setup first.")
-        return self._mask_values
+    def mask_encoding(self) -> MaskEncoding:
+        """How values in mask files become classes; known after `setup`."""
+        if self._mask_encoding is None:
+            raise ConfigError("SegmentationDataModule.mask_encoding: known after setup. Call setup first.")
+        return self._mask_encoding
 
     def rows(self, split: str) -> list[Row]:
-        """The rows of one split; a batch's `row` counts through this list.
-
-        Args:
-            split: train, val or test.
-        """
+        """The rows of train, val or test; a batch's `row` counts through this list."""
         return self.manifest.select(split)
 
-    def has_split(self, split: str) -> bool:
-        """Whether the CSV has rows of a split.
-
-        Args:
-            split: train, val or test.
-        """
-        return bool(self.rows(split))
+    def dataset(self, split: str) -> SegmentationDataset:
+        """The data set of train, val or test that `setup` has built."""
+        if split not in self._datasets:
+            stages = [stage for stage, splits in STAGES.items() if split in splits]
+            raise ConfigError(
+                f"SegmentationDataModule: the {split} split is not set up. "
+                f"Call setup({stages[0]!r}) first; a Trainer does."
+            )
+        return self._datasets[split]
 
     def facts(self) -> dict[str, Any]:
-        """What a model folder records of its training data, in plain values; known after `setup`."""
-        rows = {split: len(self.rows(split)) for split in SPLITS}
+        """What a model folder records about its training data, in plain values; known after `setup`."""
         return {
-            "mask_values": self.mask_values.to_dict(),
+            "mask_values": self.mask_encoding.to_dict(),
             "data": {
                 "csv": Path(self.csv).name,
-                **{f"{split} images": count for split, count in rows.items()},
+                **{f"{split} images": len(self.rows(split)) for split in SPLITS},
                 "fingerprint": digest([r for s in SPLITS for r in self.rows(s)], self.manifest.root),
                 **({"allowed": self.allow} if self.allow else {}),
                 **({"left out": len(self._left_out)} if self._left_out else {}),
@@ -173,61 +171,59 @@ class SegmentationDataModule(LightningDataModule):
         }
 
     def prepare_data(self) -> None:
-        """Checks every needed file, in one process; called by the Trainer.
+        """Validates every needed file, in one process; called by the Trainer.
 
-        A fault is kept for `setup` to raise in all processes alike: here, the others would wait for it.
+        `setup` raises the errors, in all processes: raised here, the other processes would wait for this one.
         """
         if self.trainer:
-            self._check(self.trainer.state.fn.value)
+            self._validate(self.trainer.state.fn.value)
 
     def setup(self, stage: Stage = "fit") -> None:
-        """Checks the data (once) and builds a stage's data sets; by the Trainer, or by hand in a notebook.
+        """Validates the data (once) and builds a stage's data sets; the Trainer calls it, or a notebook.
 
         Args:
             stage: fit (train and val), validate (val at the masks' own size) or test.
 
         Raises:
-            DataError: The CSV or any file in it cannot be trusted; the message lists every fault.
+            DataError: The CSV or a file in it has errors; the message lists all of them.
         """
         stage = getattr(stage, "value", stage)
         if stage not in STAGES:
             raise ConfigError(f"setup: expected a stage of {list(STAGES)}, found {stage!r}.")
-        world_size, rank = self._place()
-        finding = self._check(stage) if rank == 0 else None
+        world_size, rank = self._processes()
+        summary = self._validate(stage) if rank == 0 else None
         if world_size > 1:
-            finding = self.trainer.strategy.broadcast(finding)
-        if isinstance(finding, NailsegError):
-            # a notebook's next try shall look again
-            self._manifest = self._finding = None
-            self._checked.clear()
-            raise finding
-        self._mask_values = finding.mask_values
-        self._left_out.update(finding.left_out)
+            summary = self.trainer.strategy.broadcast(summary)
+        if isinstance(summary, NailsegError):
+            # the next call, in a notebook, validates again
+            self._manifest = self._summary = None
+            self._validated.clear()
+            raise summary
+        self._mask_encoding = summary.mask_values
+        self._left_out.update(summary.left_out)
         self._manifest = self.manifest.without(self._left_out)
+        transform = TrainingTransform(self.size, self.resize, self.augmentation)
         for split, mode in STAGES[stage].items():
             self._datasets[split] = SegmentationDataset(
                 self.rows(split),
                 self.manifest.root,
-                finding.mask_values,
+                self.mask_encoding,
                 size=self.size if mode == "train" else self.eval_size,
                 resize=self.resize,
                 mode=mode,
                 seed=self.seed,
-                transform=TrainingTransform(self.size, self.resize, self.augmentation)
-                if mode == "train"
-                else None,
+                transform=transform if mode == "train" else None,
                 max_pixels=self.max_pixels,
             )
         if stage == "fit":  # the other stages read each file once
-            log.info(give_caches(self.cache, [self._datasets[split] for split in STAGES[stage]]))
+            log.info(attach_caches(self.cache, [self._datasets[split] for split in STAGES[stage]]))
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled, varied batches of `size` x `size`; a last batch that is not full is left out."""
-        world_size, rank = self._place()
+        """Shuffled, augmented batches of `size` x `size`; an incomplete last batch is left out."""
         dataset = self.dataset("train")
         folders = [str(PurePosixPath(row.image).parent) for row in dataset.rows]
         strata = folders if self.balance_folders else None
-        sampler = EpochSampler(len(dataset), self.seed, world_size, rank, strata)
+        sampler = EpochSampler(len(dataset), self.seed, *self._processes(), strata)
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
@@ -246,24 +242,23 @@ class SegmentationDataModule(LightningDataModule):
         return self._evaluation_loader("test")
 
     def _evaluation_loader(self, split: str) -> DataLoader:
-        world_size, rank = self._place()
         dataset = self.dataset(split)
         sizes = [read_image_size(dataset.root / row.image, self.max_pixels) for row in dataset.rows]
         return DataLoader(
             dataset,
             batch_size=None,  # the sampler yields whole batches
-            sampler=EqualSizeSampler(sizes, self.eval_batch_size, world_size, rank),
+            sampler=EqualSizeSampler(sizes, self.eval_batch_size, *self._processes()),
             collate_fn=collate,
             **self._loading(persistent=dataset.mode == "val"),
         )
 
     def _loading(self, persistent: bool) -> dict[str, Any]:
-        """What all loaders share."""
-        processes = self.trainer.num_devices if self.trainer else 1
-        workers = reading_processes(processes) if self.workers is None else self.workers
-        on_gpu = (
-            self.trainer.strategy.root_device.type == "cuda" if self.trainer else torch.cuda.is_available()
-        )
+        """Options that all loaders share."""
+        trainer = self.trainer
+        on_gpu = trainer.strategy.root_device.type == "cuda" if trainer else torch.cuda.is_available()
+        workers = self.workers
+        if workers is None:
+            workers = default_workers(trainer.num_devices if trainer else 1)
         return {
             "num_workers": workers,
             "persistent_workers": persistent and workers > 0,
@@ -272,46 +267,47 @@ class SegmentationDataModule(LightningDataModule):
             "pin_memory": on_gpu,
         }
 
-    def _place(self) -> tuple[int, int]:
-        """Number of training processes, and which one this is."""
+    def _processes(self) -> tuple[int, int]:
+        """Number of training processes, and the rank of this one."""
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
-    def _check(self, stage: str) -> DataSummary | NailsegError:
-        """Decodes every file a stage needs, once, and returns what was found instead of raising it."""
-        if isinstance(self._finding, NailsegError):
-            return self._finding
+    def _validate(self, stage: str) -> DataSummary | NailsegError:
+        """Decodes every file a stage needs, once; returns errors instead of raising them."""
+        if isinstance(self._summary, NailsegError):
+            return self._summary
         try:
             splits = {*STAGES[stage]}
-            if stage == "fit" and self.has_split("test"):
-                splits.add("test")  # its faults should not wait until after the training
-            if not splits <= self._checked:
-                known = self._finding.mask_values if self._finding else self._given_values
-                needed = [split for split in SPLITS if split in splits]
-                self._finding = check_rows(
+            if stage == "fit" and self.rows("test"):
+                splits.add("test")  # its errors should not be found only after the training
+            if not splits <= self._validated:
+                self._summary = check_rows(
                     self.manifest,
                     self.class_names,
-                    known,
-                    splits_needed=needed,
+                    self._summary.mask_values if self._summary else self._given_encoding,
+                    splits_needed=[split for split in SPLITS if split in splits],
                     max_pixels=self.max_pixels,
                     allow=self.allow,
                     skip_bad=self.skip_bad,
                 )
-                self._checked |= splits
-                log.info(str(self._finding))
+                self._validated |= splits
+                log.info(str(self._summary))
         except NailsegError as error:
-            self._finding = error
-        return self._finding
+            self._summary = error
+        return self._summary
 
-    def dataset(self, split: str) -> SegmentationDataset:
-        """The data set of a split that `setup` has built.
 
-        Args:
-            split: train, val or test.
-        """
-        if split not in self._datasets:
-            stages = [stage for stage, splits in STAGES.items() if split in splits]
-            raise ConfigError(
-                f"SegmentationDataModule: the {split} split was asked for before setup. "
-                f"Call setup({stages[0]!r}) first; a Trainer does."
-            )
-        return self._datasets[split]
+def default_workers(training_processes: int) -> int:
+    """Workers that read files for each training process: the remaining cores, at least 1 and at most 8."""
+    # in a container the cores this process may use are fewer than the machine has
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, max(1, (cores - training_processes) // training_processes))
+
+
+def _check_size(name: str, size: int) -> int:
+    """The size, if the network can halve it five times."""
+    if size < MULTIPLE or size % MULTIPLE:
+        nearest = max(MULTIPLE, round(size / MULTIPLE) * MULTIPLE)
+        raise ConfigError(
+            f"--data.{name}: expected a multiple of {MULTIPLE}, found {size}. The nearest is {nearest}."
+        )
+    return size

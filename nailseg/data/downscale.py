@@ -1,4 +1,4 @@
-"""The first reduction of large photographs: the same in every epoch, hence worth keeping."""
+"""Downscaling of large photographs before augmentation: the same in every epoch, so the cache keeps it."""
 
 from __future__ import annotations
 
@@ -9,66 +9,64 @@ import numpy as np
 
 from nailseg.imaging.geometry import Resize, network_size
 
-WORTHWHILE = 0.5
-"""Images are left alone that would keep more than this share of their sides: a second resampling blurs a
-little, and saves little there."""
+MAX_RATIO = 0.5
+"""Images whose sides would keep more than this share stay as they are: another resampling blurs slightly, and
+saves little time there."""
 
 
-def downscaled_size(height: int, width: int, size: int, resize: Resize, largest: float) -> tuple[int, int]:
+def downscaled_size(height: int, width: int, size: int, resize: Resize, max_scale: float) -> tuple[int, int]:
     """Height and width that training needs of an image.
+
+    >>> downscaled_size(3000, 4000, size=512, resize="keep", max_scale=1.6)
+    (615, 820)
 
     Args:
         height: The image's height in pixels.
         width: The image's width in pixels.
         size: Pixels of the network's input.
         resize: What scale 1 means.
-        largest: Largest factor on that by which training enlarges.
+        max_scale: Largest factor on the network's size to which augmentation resizes.
 
     Returns:
-        Height and width at the image's own aspect ratio, large enough that training never enlarges what was
-        reduced; the image's own where the reduction is not worthwhile.
+        Height and width at the image's own aspect ratio, so large that augmentation never upsamples a
+        downscaled image; the image's own size where downscaling is not worthwhile.
     """
     base_height, base_width = network_size(height, width, size, resize)
-    share = largest * max(base_height / height, base_width / width)
-    if share > WORTHWHILE:
+    ratio = max_scale * max(base_height / height, base_width / width)
+    if ratio > MAX_RATIO:
         return height, width
-    return math.ceil(height * share), math.ceil(width * share)
+    return math.ceil(height * ratio), math.ceil(width * ratio)
 
 
-def shrink(
-    image: np.ndarray, mask: np.ndarray, size: int, resize: Resize, largest: float
+def downscale(
+    image: np.ndarray, mask: np.ndarray, size: int, resize: Resize, max_scale: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Reduces a large photograph to what training needs of it.
+    """Downscales a large photograph and its mask to what training needs.
 
     Args:
         image: uint8 (H, W, 3).
         mask: uint8 (H, W), class index or 255.
         size: Pixels of the network's input.
         resize: What scale 1 means.
-        largest: Largest factor on that by which training enlarges.
+        max_scale: Largest factor on the network's size to which augmentation resizes.
 
     Returns:
-        Image uint8 (h, w, 3) and mask uint8 (h, w), `downscaled_size` large; the very arrays if they stay.
+        Image uint8 (h, w, 3) and mask uint8 (h, w) of `downscaled_size`; unchanged where that is their size.
     """
-    height, width = downscaled_size(*mask.shape, size, resize, largest)
+    height, width = downscaled_size(*mask.shape, size, resize, max_scale)
     if (height, width) == mask.shape:
         return image, mask
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), _vote(mask, height, width)
 
 
 def _vote(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Each pixel gets the class that covers most of it: the transform reads the mask by nearest neighbour
+    """Each pixel gets the class that covers most of it. Augmentation reads the mask by nearest neighbour
     later, and two such passes would fray its edges."""
     counts = cv2.calcHist([mask], [0], None, [256], [0, 256])
-    classes = np.flatnonzero(counts).astype(np.uint8)
-    best, winner = None, np.full((height, width), classes[0], np.uint8)
-    for index in classes:
-        covered = cv2.compare(mask, int(index), cv2.CMP_EQ)
+    winner, best = np.zeros((height, width), np.uint8), np.full((height, width), -1, np.int16)
+    for index in np.flatnonzero(counts).tolist():
+        covered = cv2.compare(mask, index, cv2.CMP_EQ)
         share = cv2.resize(covered, (width, height), interpolation=cv2.INTER_AREA)
-        if best is None:
-            best = share
-            continue
-        wins = share > best
-        winner[wins] = index
+        winner[share > best] = index
         best = np.maximum(best, share)
     return winner

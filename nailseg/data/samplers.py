@@ -1,7 +1,7 @@
-"""In which order, and by which process, the rows of a split are read.
+"""The order in which the rows of a split are read, and the process that reads each row.
 
-Both samplers derive from torch's `DistributedSampler` because that is how Lightning recognises a sampler that
-has already divided the rows among the processes; any other it would wrap, and evaluate some rows twice.
+Both samplers derive from torch's `DistributedSampler`, because Lightning recognizes by it that the rows are
+already divided among the processes. It would wrap any other sampler and evaluate some rows twice.
 """
 
 from __future__ import annotations
@@ -13,15 +13,24 @@ from torch.utils.data.distributed import DistributedSampler
 
 from nailseg.errors import ConfigError
 
-MAX_BATCH_PIXELS = 2**24
-"""Evaluation restores logits to the original size: 16 million pixels a batch keep that below about 200 MB."""
+MAX_MASK_PIXELS = 2**24
+"""Most original pixels in an evaluation batch. Logits are restored to the original size: 16 million pixels
+keep them below about 200 MB. `inference.segmenter` has a limit of its own, on a backend's whole output."""
 
 
 class EpochSampler(DistributedSampler):
     """Every row once per epoch (or every stratum equally often), in an order of (seed, epoch) alone.
 
-    Yields (epoch, row): the epoch has to travel with the row, because persistent workers hold a copy of the
-    data set that never hears of a new epoch.
+    Yields (epoch, row). The epoch travels with the row, because persistent workers hold a copy of the data
+    set that is not updated with the epoch.
+
+    Args:
+        length: Number of rows, at least 1.
+        seed: Seed of the order.
+        world_size: Number of processes.
+        rank: Number of this process, from 0.
+        strata: The stratum of each row, to show all strata equally often: rows of a small stratum several
+            times in an epoch, of a large one only some, others in each epoch. An epoch keeps its length.
     """
 
     def __init__(
@@ -32,19 +41,9 @@ class EpochSampler(DistributedSampler):
         rank: int = 0,
         strata: Sequence[str] | None = None,
     ) -> None:
-        """Sets up one process's share.
-
-        Args:
-            length: Number of rows, at least 1.
-            seed: Seed of the order.
-            world_size: Number of processes.
-            rank: Number of this process, from 0.
-            strata: Of each row, if all strata shall be seen equally often: the rows of a small one several
-                times in an epoch, of a large one only some, others in each epoch. An epoch keeps its length.
-        """
         super().__init__(range(length), num_replicas=world_size, rank=rank, seed=seed)
         self.strata = None if strata is None else np.unique(strata, return_inverse=True)[1]
-        # equal shares, or one process waits for ever; the few rows left out are others in each epoch
+        # equal shares, or processes would wait for the one with more; each epoch leaves out other rows
         self.num_samples = max(1, length // world_size)
         self.total_size = self.num_samples * world_size
 
@@ -62,25 +61,23 @@ class EpochSampler(DistributedSampler):
 
 
 class EqualSizeSampler(DistributedSampler):
-    """Batches of rows whose images have one size, dealt out to the processes; none left out or repeated.
+    """Batches of rows whose images have one size, divided among the processes; each row exactly once.
 
     Yields lists of rows, for a `DataLoader(batch_size=None)`.
+
+    Args:
+        sizes: Original height and width of each row, in the order of the rows.
+        batch_size: Most rows in a batch.
+        world_size: Number of processes.
+        rank: Number of this process, from 0.
+
+    Raises:
+        ConfigError: There are fewer rows than processes.
     """
 
     def __init__(
         self, sizes: Sequence[tuple[int, int]], batch_size: int, world_size: int = 1, rank: int = 0
     ) -> None:
-        """Sets up one process's share.
-
-        Args:
-            sizes: Original height and width of each row, in the order of the rows.
-            batch_size: Most rows in a batch.
-            world_size: Number of processes.
-            rank: Number of this process, from 0.
-
-        Raises:
-            ConfigError: There are fewer rows than processes.
-        """
         super().__init__(range(len(sizes)), num_replicas=world_size, rank=rank, shuffle=False)
         if len(sizes) < world_size:
             raise ConfigError(
@@ -96,9 +93,12 @@ class EqualSizeSampler(DistributedSampler):
 
 
 def equal_size_batches(
-    sizes: Sequence[tuple[int, int]], batch_size: int, at_least: int = 1, max_pixels: int = MAX_BATCH_PIXELS
+    sizes: Sequence[tuple[int, int]], batch_size: int, at_least: int = 1, max_pixels: int = MAX_MASK_PIXELS
 ) -> list[list[int]]:
     """Groups rows of equal image size.
+
+    >>> equal_size_batches([(10, 20), (30, 30), (10, 20), (10, 20)], batch_size=2)
+    [[0, 2], [1], [3]]
 
     Args:
         sizes: Original height and width of each row.

@@ -14,8 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 from nailseg.data.augmentation import Augmentation
-from nailseg.data.datamodule import SegmentationDataModule
-from nailseg.data.options import reading_processes
+from nailseg.data.datamodule import SegmentationDataModule, default_workers
 from nailseg.errors import ConfigError, DataError
 from tests.data.test_dataset import draw_rows
 
@@ -83,9 +82,9 @@ def test_works_without_a_trainer(csv: Path) -> None:
     batch = next(iter(data.train_dataloader()))
     assert batch["image"].shape == (4, 3, 64, 64)
     assert batch["mask"].shape == (4, 64, 64)
-    assert data.mask_values.describe() == "0/255 read as background/nail"
+    assert data.mask_encoding.describe() == "0/255 read as background/nail"
     assert [row.image for row in data.rows("val")] == ["9.jpg", "10.jpg", "11.jpg"]
-    assert data.has_split("test")
+    assert data.rows("test")
     facts = data.facts()["data"]
     fingerprint = facts.pop("fingerprint")
     assert facts == {"csv": "nails.csv", "train images": 9, "val images": 3, "test images": 5}
@@ -184,7 +183,7 @@ def test_processes_share_the_rows(csv: Path) -> None:
     first.trainer = Processes(2, 0)
     first.setup("fit")
     second = make(csv)
-    second.trainer = Processes(2, 1, sent=first._finding)
+    second.trainer = Processes(2, 1, sent=first._summary)
     second.setup("fit")
     train, val = [], []
     for data in (first, second):
@@ -262,7 +261,7 @@ def test_root_may_lie_elsewhere(tmp_path: Path) -> None:
         ({"classes": ["nail", "background"]}, "expected background as the first name"),
         (
             {"classes": ["background", "nail", "wrong_nail"]},
-            "expected a name other than wrong_nail, which columns",
+            "expected a name other than wrong_nail, a column",
         ),
         ({"classes": ["background", "foreground", "nail"]}, "expected another name than foreground"),
         ({"batch_size": 0}, "--data.batch_size: expected a whole number from 1 on, found 0"),
@@ -278,12 +277,10 @@ def test_options_out_of_range(csv: Path, options: dict[str, object], message: st
 
 def test_asking_too_early_or_for_nothing(csv: Path) -> None:
     data = make(csv)
-    with pytest.raises(
-        ConfigError, match=r"test split was asked for before setup. Call setup\('test'\) first"
-    ):
+    with pytest.raises(ConfigError, match=r"test split is not set up. Call setup\('test'\) first"):
         data.test_dataloader()
-    with pytest.raises(ConfigError, match="known after setup only"):
-        _ = data.mask_values
+    with pytest.raises(ConfigError, match="known after setup"):
+        _ = data.mask_encoding
     with pytest.raises(
         ConfigError, match=r"expected a stage of .*'fit', 'validate', 'test'.*, found 'predict'"
     ):
@@ -294,19 +291,19 @@ def test_options_are_documented_on_the_command_line(csv: Path) -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(SegmentationDataModule, "data")
     shown = " ".join(parser.format_help().split())
-    assert "--data.augmentation.rotate ROTATE Largest rotation to either side, in degrees." in shown
+    assert "--data.augmentation.rotate ROTATE Largest rotation in either direction, in degrees." in shown
     assert "Names of the classes in the order of their indices" in shown
     options = ["--data.csv", str(csv), "--data.augmentation.rotate=5", "--data.augmentation.scale=[0.8,1.2]"]
     options += ["--data.mask_values={0: background, 255: nail}", "--data.size=64"]
     data = parser.instantiate(parser.parse_args(options)).data
     assert data.augmentation == Augmentation(rotate=5, scale=(0.8, 1.2))
     data.setup("test")
-    assert data.mask_values.describe() == "0/255 read as background/nail"
+    assert data.mask_encoding.describe() == "0/255 read as background/nail"
 
 
 def test_workers_leave_cores_to_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)), raising=False)
-    assert [reading_processes(n) for n in (1, 2, 4, 16)] == [8, 7, 3, 1]
+    assert [default_workers(n) for n in (1, 2, 4, 16)] == [8, 7, 3, 1]
 
 
 def test_evaluation_may_be_larger_than_training(drawn) -> None:

@@ -183,6 +183,6 @@ def test_only_training_takes_a_transform(
 def test_sizes_of_the_cache_keep_to_the_limit_that_was_given(folder: tuple[Path, list[Row]]) -> None:
     root, rows = folder
     data = SegmentationDataset(rows, root, BINARY, 64, mode="val", max_pixels=8_000)
-    assert data.fixed_bytes(0) > 0
+    assert data.preprocessed_bytes(0) > 0
     with pytest.raises(DataError, match="expected at most 8,000 pixels"):
-        data.fixed_bytes(3)
+        data.preprocessed_bytes(3)

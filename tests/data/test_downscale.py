@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nailseg.data.augmentation import Augmentation, TrainingTransform
-from nailseg.data.downscale import downscaled_size, shrink
+from nailseg.data.downscale import downscale, downscaled_size
 from nailseg.imaging.geometry import Resize, network_size
 
 
@@ -17,26 +17,26 @@ from nailseg.imaging.geometry import Resize, network_size
 )
 def test_training_never_enlarges_what_was_reduced(height: int, width: int, resize: Resize) -> None:
     transform = TrainingTransform(256, resize)
-    new = downscaled_size(height, width, 256, resize, transform.largest)
+    new = downscaled_size(height, width, 256, resize, transform.max_scale)
     assert new[0] <= height
     assert new[1] <= width
     if new != (height, width):
         assert max(new[0] / height, new[1] / width) < 0.51 or 1 in new
         base = network_size(*new, 256, resize)
-        assert base[0] * transform.largest <= new[0] + 1
-        assert base[1] * transform.largest <= new[1] + 1
+        assert base[0] * transform.max_scale <= new[0] + 1
+        assert base[1] * transform.max_scale <= new[1] + 1
 
 
 def test_small_pictures_stay_the_very_arrays() -> None:
     image, mask = np.zeros((432, 432, 3), np.uint8), np.zeros((432, 432), np.uint8)
-    found = shrink(image, mask, 192, "keep", TrainingTransform(192).largest)
+    found = downscale(image, mask, 192, "keep", TrainingTransform(192).max_scale)
     assert found[0] is image
     assert found[1] is mask
 
 
 def test_the_factor_covers_scale_and_stretch() -> None:
     transform = TrainingTransform(64, augmentation=Augmentation(scale=(1.0, 2.0), stretch=0.21))
-    assert transform.largest == pytest.approx(2.2)
+    assert transform.max_scale == pytest.approx(2.2)
 
 
 def test_each_pixel_of_the_mask_gets_the_class_that_covers_most_of_it() -> None:
@@ -45,7 +45,7 @@ def test_each_pixel_of_the_mask_gets_the_class_that_covers_most_of_it() -> None:
     cv2.ellipse(mask, (150, 200), (40, 60), 20, 0, 360, 7, -1)
     mask[:40] = 255
     image = np.repeat(mask[..., None], 3, axis=2)
-    small_image, small = shrink(image, mask, 32, "keep", 1.25)
+    small_image, small = downscale(image, mask, 32, "keep", 1.25)
     assert small.shape == (40, 30)
     assert small_image.shape == (40, 30, 3)
     for row, column in np.ndindex(small.shape):
@@ -60,5 +60,5 @@ def test_image_and_mask_stay_aligned() -> None:
     mask = np.zeros((901, 700), np.uint8)
     cv2.circle(mask, (301, 402), 203, 1, -1)
     image = np.repeat(mask[..., None] * 255, 3, axis=2)
-    small_image, small = shrink(image, mask, 64, "keep", 1.7)
+    small_image, small = downscale(image, mask, 64, "keep", 1.7)
     assert np.array_equal(small == 1, small_image[..., 0] > 127)
