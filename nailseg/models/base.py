@@ -1,4 +1,4 @@
-"""What all architectures share: normalisation inside, uint8 images in, logits at the images' size out."""
+"""The interface of all architectures: uint8 images in, logits of the same size out, normalized inside."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from nailseg.types import DEFAULT_CLASSES, check_class_names
 
 
 class Network(nn.Module):
-    """A segmentation network as the task, the model folder and the predictor use it.
+    """A segmentation network, as the training task, the model folder and the Segmenter use it.
 
     Args:
-        weights: what to start from; each architecture says what it takes.
+        weights: what to start from; each architecture documents what it takes.
         class_names: order is the class index, the first is background. None keeps a segmentation checkpoint's
-            own labels; random weights and encoders without a head take background and nail. Other names than
-            the checkpoint's give it a new classifier; all else stays.
+            own labels; random weights and encoders without a head take background and nail. Names that differ
+            from the checkpoint's give it a new classifier; all other weights stay.
         drop_path: stochastic depth of the last block, in architectures that have it.
 
     Attributes:
         architecture: its name, as `--model.name` takes it.
-        model_type: what config.json must say it is; None takes every kind.
-        fixed_size: height and width of the only input it takes, in pixels; None where any size will do.
-        hf: the transformers model inside, where there is one.
+        model_type: the `model_type` that config.json must have; None accepts every type.
+        fixed_size: height and width in pixels of the only input it takes; None if it takes any size.
+        hf: the transformers model inside, if there is one.
         hf_config: transformers' config, which names the classes.
-        origin: `weights` (what the weights came from) and `licence`.
+        origin: `weights` (where the weights came from) and `licence`.
         new_head: True if the classifier is freshly initialised.
         mean: float (1, 3, 1, 1), RGB mean of images in 0..1; not part of the state dict.
         std: as `mean`, standard deviation.
@@ -60,7 +60,7 @@ class Network(nn.Module):
         if (config := self.random_config(weights)) is not None:
             names = DEFAULT_CLASSES if class_names is None else class_names
             self._build(config, check_class_names(names), drop_path)
-            self._start_random(f"{weights}, random weights")
+            self._complete_random(f"{weights}, random weights")
             return
         source = pretrained.find_weights(weights, self.model_type)
         new_head = self._load(source, class_names, drop_path)
@@ -77,26 +77,26 @@ class Network(nn.Module):
         std: Sequence[float] | None = None,
         origin: dict[str, str] | None = None,
     ) -> Self:
-        """Builds the network of a config.json's content from random weights, without any file.
+        """Builds a network with random weights from the content of a config.json, without any file.
 
-        For checkpoints, whose state dict is loaded afterwards, and for tiny networks in tests.
+        Used for checkpoints, whose state dict is loaded afterwards, and for tiny networks in tests.
 
         Args:
-            config: what `config_dict` gave; what it leaves out has a default.
+            config: as `config_dict` returns it; missing fields have defaults.
             class_names: order is the class index.
             drop_path: as in the constructor.
             mean: three values, for images in 0..1; None takes those of random weights.
             std: as `mean`.
-            origin: what the weights that will be loaded came from.
+            origin: of the weights that will be loaded.
         """
         self = cls.__new__(cls)
         nn.Module.__init__(self)
         self._build(config, check_class_names(class_names), drop_path)
-        self._start_random("random weights", mean, std)
+        self._complete_random("random weights", mean, std)
         self.origin = dict(origin or self.origin)
         return self
 
-    def _start_random(
+    def _complete_random(
         self, name: str, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
     ) -> None:
         origin = {"weights": name, "licence": pretrained.NO_LICENCE}
@@ -105,35 +105,35 @@ class Network(nn.Module):
     def _complete(
         self, mean: Sequence[float], std: Sequence[float], origin: dict[str, str], new_head: bool
     ) -> None:
-        # from_pretrained leaves eval mode behind, and Lightning trains a module in the mode it finds
+        # from_pretrained leaves the module in eval mode, and Lightning does not change it
         self.train()
         self.origin = dict(origin)
         self.new_head = new_head
-        # not in the state dict: it stays transformers' own
+        # not persistent: the state dict stays that of transformers
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
-    # what an architecture must say
+    # every architecture defines these
 
     @staticmethod
     def random_config(weights: str) -> dict[str, Any] | None:
-        """The config of a name that stands for random weights; None for every other name."""
+        """Returns the config of a name that stands for random weights; None for every other name."""
         raise NotImplementedError
 
     def _build(self, config: dict[str, Any], class_names: list[str], drop_path: float) -> None:
-        """Makes the modules, from random weights."""
+        """Creates the modules with random weights."""
         raise NotImplementedError
 
     def _load(self, source: pretrained.Source, class_names: Sequence[str] | None, drop_path: float) -> bool:
-        """Makes the modules and fills them; returns whether the classifier is new."""
+        """Creates the modules and loads their weights; returns whether the classifier is new."""
         raise NotImplementedError
 
     @property
     def encoder(self) -> nn.Module:
-        """The part that may come pretrained; all other parameters are the head's."""
+        """The part that may be pretrained; all other parameters belong to the head."""
         raise NotImplementedError
 
-    # what it may say otherwise, if it is no transformers model
+    # defaults for a transformers model; other architectures override them
 
     @property
     def class_names(self) -> list[str]:
@@ -141,29 +141,29 @@ class Network(nn.Module):
         return [self.hf_config.id2label[index] for index in range(self.hf_config.num_labels)]
 
     def config_dict(self) -> dict[str, Any]:
-        """The content of its config.json, in plain values; `from_config` builds the same network from it."""
+        """Returns the content of its config.json in plain values; `from_config` builds the same network."""
         return json.loads(self.hf_config.to_json_string(use_diff=False))
 
     def save(self, folder: Path) -> None:
-        """Writes config.json and model.safetensors into a folder that exists."""
+        """Writes config.json and model.safetensors into an existing folder."""
         self.hf.save_pretrained(folder)
 
     @classmethod
     def load_reference(cls, folder: Path) -> Callable[[Tensor], Tensor]:
-        """What a saved folder computes where nailseg is not: the second opinion on `logits`."""
+        """Loads a saved folder without nailseg; returns a function that must agree with `logits`."""
         plain = AutoModelForSemanticSegmentation.from_pretrained(folder).eval()
         return lambda pixels: plain(pixel_values=pixels).logits
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """Normalised images, float (N, 3, H, W), to logits (N, C, h, w) at the network's own output size."""
+        """Maps normalized images, float (N, 3, H, W), to logits (N, C, h, w) of the network's output size."""
         return self.hf(pixel_values=pixels).logits
 
     def forward(self, image: Tensor) -> Tensor:
         """Segments a batch.
 
         Args:
-            image: (N, 3, H, W), RGB, uint8 or float, 0..255; of any size (best a multiple of 32) where there
-                is no `fixed_size`.
+            image: (N, 3, H, W), RGB, uint8 or float, 0..255; of `fixed_size`, or of any size, best a
+                multiple of 32.
 
         Returns:
             float (N, C, H, W): logits at the images' size.

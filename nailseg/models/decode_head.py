@@ -1,15 +1,15 @@
 """SegFormer's all-MLP decode head, computed in another order: the same function at a fraction of the work.
 
-transformers projects every encoder stage to D channels (D = 256 or 768), enlarges all of them to 1/4 of the
-image, concatenates them and only then mixes the 4 D channels down to D again ("fuse"): two thirds of the
-network's multiply-adds, at the largest resolution. But the projections and the fuse are 1x1 maps, and a 1x1
-map and a bilinear enlargement U act on different axes, and U's weights sum to one. With projections P_i
-(weights V_i, biases b_i) and W_i the fuse's slice for stage i::
+transformers projects every encoder stage to D channels (D = 256 or 768), upsamples all of them to 1/4 of the
+image, concatenates them and then maps the 4 D channels to D again ("fuse"): two thirds of the network's
+multiply-adds, at the largest resolution. The projections and the fuse are 1x1 convolutions. A 1x1 convolution
+and bilinear upsampling U act on different axes, and U's weights sum to one. With projections P_i (weights
+V_i, biases b_i) and W_i the fuse's slice for stage i::
 
     fuse(concat_i U(P_i x_i))  =  sum_i U((W_i V_i) x_i)  +  sum_i W_i b_i
 
-so each stage is mixed at its own small size and only the sum happens at the large one. This is exact, in
-training too: the gradients reach V_i, b_i and W_i through the product.
+so each stage is fused at its own small size, and only the sum is computed at the large size. This is exact,
+in training too: the gradients reach V_i, b_i and W_i through the product.
 """
 
 from __future__ import annotations
@@ -30,12 +30,11 @@ if TYPE_CHECKING:
 class DecodeHead(nn.Module):
     """A drop-in replacement for transformers' `SegformerDecodeHead`, built around that head's own modules.
 
-    It holds the same parameters and buffers under the same names, so state dicts, `save_pretrained` and
-    name-based parameter groups cannot tell the two apart.
+    It has the same parameters and buffers under the same names, so state dicts, `save_pretrained` and
+    name-based parameter groups work unchanged.
 
-    Nothing is cached between calls: forming the products costs 1 % (B0) to 3 % (B2) of a 512x512 forward, and
-    a cache would have to notice optimiser steps, EMA swaps, `load_state_dict` and the switch out of inference
-    mode.
+    Nothing is cached between calls: the products cost 1 % (B0) to 3 % (B2) of a 512x512 forward pass, and a
+    cache would have to follow optimizer steps, EMA swaps, `load_state_dict` and inference mode.
 
     Args:
         stock: the head of a `SegformerForSemanticSegmentation`, or `mix_transformer.AllMLPDecoder`; its
@@ -49,7 +48,7 @@ class DecodeHead(nn.Module):
         self.linear_fuse = stock.linear_fuse
         self.batch_norm = stock.batch_norm
         self.activation = stock.activation
-        # whole channels, as the paper's code drops them: a draw per element costs an eighth of a CPU step
+        # whole channels, as in the paper's code: random numbers per element cost an eighth of a CPU step
         self.dropout = nn.Dropout2d(stock.dropout.p)
         self.classifier = stock.classifier
         self.train(stock.training)
@@ -64,12 +63,11 @@ class DecodeHead(nn.Module):
         Returns:
             float (N, classes, H_0, W_0): logits at the finest map's size, a quarter of the image.
         """
-        # channels last makes 1x1 convolutions plain matrix products and enlargements run over whole pixels: a
-        # third off a B0 forward on a CPU, and half a bf16 training step. The maps are the small side of it.
+        # channels last makes 1x1 convolutions plain matrix products and upsampling contiguous: it saves a
+        # third of a B0 forward pass on a CPU, and half of a bf16 training step; the maps are small
         stages = [*encoder_hidden_states[:-1], self._as_map(encoder_hidden_states)]
         maps = [stage.contiguous(memory_format=torch.channels_last) for stage in stages]
-        # the small products stay in the parameters' precision: rounding them would cost every pixel, and gain
-        # no time
+        # the products stay in the parameters' precision: rounding them affects every pixel and saves no time
         device = maps[0].device.type
         if torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):
@@ -78,15 +76,15 @@ class DecodeHead(nn.Module):
             weights, bias = self._mixed_weights()
 
         size = maps[0].shape[-2:]
-        # U leaves a constant alone, so the whole bias goes in with the finest stage. Adding in place is safe:
-        # neither a convolution nor an enlargement needs its output for the backward pass.
+        # upsampling keeps a constant, so the whole bias is added with the finest stage. Adding in place is
+        # safe: neither convolution nor upsampling needs its output for the backward pass.
         mixed = F.conv2d(maps[0], weights[0], bias)
         for features, weight in zip(maps[1:], weights[1:], strict=True):
             small = F.conv2d(features, weight)
             mixed += F.interpolate(small, size=size, mode="bilinear", align_corners=False)
         if self.batch_norm.training:
             mixed = self.batch_norm(mixed)
-        # back to the usual order: with few classes, enlarging logits channels last is many times slower
+        # back to the default order: with few classes, upsampling channels-last logits is many times slower
         return self.classifier(self.dropout(self.activation(mixed))).contiguous()
 
     def _mixed_weights(self) -> tuple[list[Tensor], Tensor]:
@@ -105,12 +103,12 @@ class DecodeHead(nn.Module):
         return [(w @ p.weight)[..., None, None] for w, p in zip(slices, projections, strict=True)], bias
 
     def _as_map(self, stages: Sequence[Tensor]) -> Tensor:
-        """The last stage with its two image axes, also where `reshape_last_stage=False` left them flat."""
+        """Returns the last stage with two image axes, which `reshape_last_stage=False` flattens."""
         last = stages[-1]
         if last.ndim == 4:
             return last
-        # the stage's strided convolution, padded by half its kernel, tells the size from the stage before;
-        # transformers takes a square of sqrt(channels), which is right only where the two happen to agree
+        # its size follows from the previous stage: a strided convolution, padded by half its kernel.
+        # transformers assumes a square of sqrt(channels), which is right only by coincidence
         kernel, stride = self.config.patch_sizes[-1], self.config.strides[-1]
         height, width = ((side + 2 * (kernel // 2) - kernel) // stride + 1 for side in stages[-2].shape[-2:])
         return last.transpose(1, 2).reshape(last.shape[0], last.shape[2], height, width)

@@ -1,4 +1,4 @@
-"""`mix_transformer` behind the interface of all architectures, with transformers' weights and folders."""
+"""`MixTransformerSegFormer` as a `Network`, with transformers' weights and model folders."""
 
 from __future__ import annotations
 
@@ -29,14 +29,19 @@ TRANSFORMERS_NAMES = (
 
 
 def transformers_name(name: str) -> str:
-    """transformers' name of a tensor of `MixTransformerSegFormer`'s state dict; the head's are the same."""
-    for ours, theirs in TRANSFORMERS_NAMES:
-        name = re.sub(ours, theirs, name)
+    """Translates a key of `MixTransformerSegFormer`'s state dict to transformers' key.
+
+    Example:
+        >>> transformers_name("encoder.stages.0.blocks.1.ffn.dense1.weight")
+        'segformer.stages.0.blocks.1.mlp.fc1.weight'
+    """
+    for pattern, replacement in TRANSFORMERS_NAMES:
+        name = re.sub(pattern, replacement, name)
     return name
 
 
 class MixSegFormer(SegFormer):
-    """`MixTransformerSegFormer` where a SegFormer is expected: same arguments, same weights, same folders.
+    """`MixTransformerSegFormer` as a replacement of `SegFormer`: same arguments, weights and model folders.
 
     Attributes:
         paper: the network.
@@ -44,13 +49,13 @@ class MixSegFormer(SegFormer):
 
     architecture = "mix_transformer"
 
-    def _adopt(self, hf: SegformerForSemanticSegmentation) -> None:
+    def _wrap(self, hf: SegformerForSemanticSegmentation) -> None:
         config = hf.config
-        asked = (config.hidden_act, config.hidden_dropout_prob, config.attention_probs_dropout_prob)
-        if asked != ("gelu", 0.0, 0.0) or not config.reshape_last_stage:
+        options = (config.hidden_act, config.hidden_dropout_prob, config.attention_probs_dropout_prob)
+        if options != ("gelu", 0.0, 0.0) or not config.reshape_last_stage:
             raise WeightsError(
-                f"--model.name mix_transformer is the paper's network, with GELU and no "
-                f"dropout in the encoder; found hidden_act {asked[0]}, dropout {asked[1]} and {asked[2]}, "
+                f"--model.name mix_transformer: expected the paper's network, with GELU and no dropout "
+                f"in the encoder; found hidden_act {options[0]}, dropout {options[1]} and {options[2]}, "
                 f"reshape_last_stage {config.reshape_last_stage}. Use --model.name segformer."
             )
         self.paper = MixTransformerSegFormer(
@@ -72,10 +77,9 @@ class MixSegFormer(SegFormer):
             ),
         )
         tensors = hf.state_dict()
-        # strict on our side, empty on theirs: no tensor is left over or left out
-        ours = {name: tensors.pop(transformers_name(name)) for name in self.paper.state_dict()}
-        assert not tensors, f"no place for {sorted(tensors)}"
-        self.paper.load_state_dict(ours, assign=True)
+        renamed = {name: tensors.pop(transformers_name(name)) for name in self.paper.state_dict()}
+        assert not tensors, f"keys without a counterpart: {sorted(tensors)}"
+        self.paper.load_state_dict(renamed, assign=True)
         convert_to_channels_last(self.paper.encoder)
         self.hf_config = config
 
@@ -85,8 +89,8 @@ class MixSegFormer(SegFormer):
         return self.paper.encoder
 
     def save(self, folder: Path) -> None:
-        """Writes what transformers' own SegFormer writes."""
-        with torch.device("meta"):  # its tensors are replaced: no memory, no time for random ones
+        """Writes the same files as transformers' SegFormer."""
+        with torch.device("meta"):  # all tensors are replaced: random ones would cost time and memory
             stock = SegformerForSemanticSegmentation(self.hf_config)
         tensors = {transformers_name(name): t for name, t in self.paper.state_dict().items()}
         stock.load_state_dict(tensors, assign=True)

@@ -1,12 +1,12 @@
-"""SegFormer written out from the paper, to be read: Mix Transformer encoder (MiT) and all-MLP decoder.
+"""SegFormer implemented from the paper, for reading: Mix Transformer encoder (MiT) and all-MLP decoder.
 
 Xie et al., "SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers", 2021. The
-names are the paper's. Read it from the top: each class uses the ones before it.
+names are the paper's. Each class uses only classes above it.
 
-Shapes: N images, C channels (the stage's width), H x W the stage's map, L = H * W tokens. The four stages see
-the image at 1/4, 1/8, 1/16 and 1/32. No position is encoded anywhere: the zero padding of the depth-wise
-convolutions gives it away, so any input size will do.
-`written_out.py` puts transformers' weights into it.
+Shapes: N images, C channels (the stage's width), H x W the stage's feature map, L = H * W tokens. The four
+stages have 1/4, 1/8, 1/16 and 1/32 of the image's size. There is no position encoding: the zero padding of
+the depth-wise convolutions carries the position, so every input size works.
+`mix_segformer` loads transformers' weights into this network.
 """
 
 from __future__ import annotations
@@ -37,23 +37,28 @@ STRIDES = (4, 2, 2, 2)
 
 
 def as_tokens(features: Tensor) -> Tensor:
-    """A map as a sequence: (N, C, H, W) -> (N, L, C)."""
+    """Flattens a map to a sequence: (N, C, H, W) -> (N, L, C).
+
+    Example:
+        >>> as_tokens(torch.zeros(1, 8, 4, 6)).shape
+        torch.Size([1, 24, 8])
+    """
     return features.flatten(2).transpose(1, 2)
 
 
 def as_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    """A sequence as a map: (N, L, C) -> (N, C, H, W). In memory channels come last, so nothing is copied."""
+    """Reshapes a sequence to a map: (N, L, C) -> (N, C, H, W), channels last in memory, without a copy."""
     return tokens.transpose(1, 2).unflatten(2, size)
 
 
 class OverlapPatchMerging(nn.Module):
-    """Every stage's door: a convolution whose stride is smaller than its kernel, so that patches overlap.
+    """The first layer of a stage: a convolution whose kernel exceeds its stride, so that patches overlap.
 
     Args:
-        channels: of the map that comes in.
-        width: C, channels that go out.
-        patch_size: K, the kernel: 7 in the first stage, then 3.
-        stride: S, how much smaller the map becomes: 4, then 2.
+        channels: of the input map.
+        width: C, channels of the output.
+        patch_size: K, the kernel size: 7 in the first stage, then 3.
+        stride: S, the reduction of the map: 4, then 2.
     """
 
     def __init__(self, channels: int, width: int, patch_size: int, stride: int) -> None:
@@ -70,14 +75,14 @@ class OverlapPatchMerging(nn.Module):
 
 
 class EfficientSelfAttention(nn.Module):
-    """Attention in which L queries look at L / R^2 keys: its cost falls from O(L^2) to O(L^2 / R^2).
+    """Attention of L queries to L / R^2 keys, which costs O(L^2 / R^2) instead of O(L^2).
 
-    The paper writes the reduction of the sequence as a reshape and a linear layer; over neighbours of a map
-    that is a convolution with kernel = stride = R, which is how its code does it. (Its R is our R^2.)
+    The paper describes the sequence reduction as a reshape and a linear layer. Over neighbors of a map that
+    is a convolution with kernel = stride = R, as in the paper's code. (The paper's R is R^2 here.)
 
     Args:
         width: C.
-        heads: how many; each attends with C / heads channels.
+        heads: their number; each has C / heads channels.
         reduction: R, per side of the map: 8, 4, 2, 1.
     """
 
@@ -97,24 +102,24 @@ class EfficientSelfAttention(nn.Module):
 
     def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
         """Tokens (N, L, C) of a map of `size` to (N, L, C)."""
-        seen = tokens  # what the queries look at: (N, L, C), or (N, L / R^2, C) in stages 1 to 3
+        context = tokens  # source of keys and values: (N, L, C), or (N, L / R^2, C) in stages 1 to 3
         if self.reduction > 1:
             small = self.reduce(as_map(tokens, size))  # (N, L, C) -> (N, C, H, W) -> (N, C, H / R, W / R)
-            seen = self.reduce_norm(as_tokens(small))  # (N, C, H / R, W / R) -> (N, L / R^2, C)
+            context = self.reduce_norm(as_tokens(small))  # (N, C, H / R, W / R) -> (N, L / R^2, C)
         query = self._per_head(self.query(tokens))  # (N, L, C) -> (N, heads, L, C / heads)
-        key = self._per_head(self.key(seen))  # (N, L / R^2, C) -> (N, heads, L / R^2, C / heads)
-        value = self._per_head(self.value(seen))  # as key
-        # softmax(query key^T / sqrt(C / heads)) value, without ever storing the L x L / R^2 matrix
+        key = self._per_head(self.key(context))  # (N, L / R^2, C) -> (N, heads, L / R^2, C / heads)
+        value = self._per_head(self.value(context))  # as key
+        # softmax(query key^T / sqrt(C / heads)) value, without storing the L x L / R^2 matrix
         attended = F.scaled_dot_product_attention(query, key, value)  # (N, heads, L, C / heads)
         return self.output(attended.transpose(1, 2).flatten(2))  # (N, heads, L, C / heads) -> (N, L, C)
 
 
 class MixFFN(nn.Module):
-    """Dense, depth-wise 3x3, GELU, dense: the feed-forward part, and the only one that knows of neighbours.
+    """The feed-forward part: dense, depth-wise 3x3 convolution, GELU, dense.
 
     Args:
         width: C.
-        ratio: E, how many times wider it is inside.
+        ratio: E, expansion of the hidden layer.
     """
 
     def __init__(self, width: int, ratio: int) -> None:
@@ -132,7 +137,7 @@ class MixFFN(nn.Module):
 
 
 class StochasticDepth(nn.Module):
-    """Leaves a whole branch out for some images in training (Huang et al. 2016); the rest is scaled up.
+    """Drops a branch for a random share of the images in training, and rescales it (Huang et al. 2016).
 
     Args:
         rate: share of the images, 0..1.
@@ -151,7 +156,7 @@ class StochasticDepth(nn.Module):
 
 
 class EncoderBlock(nn.Module):
-    """Attention and Mix-FFN, each on normalised tokens and added to what came in.
+    """Attention and Mix-FFN, each on normalized tokens and with a residual connection.
 
     Args:
         width: C.
@@ -176,11 +181,11 @@ class EncoderBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """Merging, blocks, norm. The paper's figure draws the merging behind the blocks; it comes first.
+    """Patch merging, blocks, norm. (The paper's figure shows the merging after the blocks; it comes first.)
 
     Args:
-        merging: from the stage before, or from the image.
-        blocks: all of the merging's width.
+        merging: of the previous stage's map, or of the image.
+        blocks: of the merging's width.
     """
 
     def __init__(self, merging: OverlapPatchMerging, blocks: Sequence[EncoderBlock]) -> None:
@@ -198,7 +203,7 @@ class Stage(nn.Module):
 
 
 class MixTransformer(nn.Module):
-    """The encoder: a pyramid of four maps, as in convolutional networks, made by attention.
+    """The encoder: four feature maps of decreasing size, as in a convolutional network.
 
     Args:
         depths: blocks per stage.
@@ -208,7 +213,7 @@ class MixTransformer(nn.Module):
         mlp_ratios: E per stage.
         patch_sizes: K per stage.
         strides: S per stage.
-        drop_path: stochastic depth of the last block; it rises linearly from 0 over all blocks.
+        drop_path: stochastic depth rate of the last block; it rises linearly from 0 over all blocks.
     """
 
     def __init__(
@@ -235,7 +240,7 @@ class MixTransformer(nn.Module):
             self.stages.append(Stage(merging, blocks))
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        """Normalised images (N, 3, H, W) to maps (N, C_i, H / 4, W / 4) … (N, C_4, H / 32, W / 32)."""
+        """Normalized images (N, 3, H, W) to maps (N, C_i, H / 4, W / 4) … (N, C_4, H / 32, W / 32)."""
         maps = [pixels]
         for stage in self.stages:
             maps.append(stage(maps[-1]))  # (N, C_(i-1), S H, S W) -> (N, C_i, H, W)
@@ -243,7 +248,7 @@ class MixTransformer(nn.Module):
 
 
 class MLP(nn.Module):
-    """One linear layer on every pixel of a map, which brings a stage to the decoder's width D."""
+    """A linear layer on every pixel of a map, from a stage's width to the decoder's width D."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -255,12 +260,12 @@ class MLP(nn.Module):
 
 
 class AllMLPDecoder(nn.Module):
-    """The decoder: four scales brought to one width and one size, mixed, classified. No 3x3 anywhere.
+    """The decoder: projects four maps to one width, upsamples them to one size, fuses and classifies them.
 
     Args:
         widths: C per stage.
         width: D.
-        classes: how many.
+        classes: their number.
         dropout: share of whole channels dropped before the classifier.
     """
 
@@ -276,17 +281,17 @@ class AllMLPDecoder(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Maps (N, C_i, H / 2^(i + 1), …) to logits (N, classes, H / 4, W / 4)."""
         size = maps[0].shape[-2:]
-        same = [
+        upsampled = [
             # (N, C_i, …) -> (N, D, …) -> (N, D, H / 4, W / 4)
             F.interpolate(project(features), size=size, mode="bilinear", align_corners=False)
             for project, features in zip(self.linear_projections, maps, strict=True)
         ]
-        fused = self.linear_fuse(torch.cat(same[::-1], dim=1))  # deepest first: (N, 4 D, …) -> (N, D, …)
+        fused = self.linear_fuse(torch.cat(upsampled[::-1], dim=1))  # deepest first: (N, 4 D, …) -> (N, D, …)
         return self.classifier(self.dropout(self.activation(self.batch_norm(fused))))  # -> (N, classes, …)
 
 
 class MixTransformerSegFormer(nn.Module):
-    """Encoder and decoder; `DecodeHead` computes the decoder in another order: same function, less work."""
+    """Encoder and decoder; `DecodeHead` computes the same function as `AllMLPDecoder` with less work."""
 
     def __init__(self, encoder: MixTransformer, decoder: AllMLPDecoder) -> None:
         super().__init__()

@@ -1,7 +1,6 @@
-"""Where weights lie and what the files say: hub names, the Hugging Face cache, local folders.
+"""Pretrained weights: finds them by folder or hub name and reads their files.
 
-Everything is read as data: safetensors or `torch.load(weights_only=True)`, JSON, and only the files named
-here.
+Everything is read as data: JSON, safetensors, `torch.load(weights_only=True)`. No other file is read.
 """
 
 from __future__ import annotations
@@ -29,20 +28,20 @@ NO_LICENCE = "random initialisation, no licence attached"
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 HUB_TIMEOUT = 5.0
-"""Seconds to wait for the hub's first answer before saying that there is no network."""
+"""Seconds to wait for the hub's first answer before reporting that there is no network."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """The files of one set of weights, read and checked for form.
+    """A folder of weights with the validated content of its JSON files.
 
     Attributes:
-        folder: where they lie.
-        config: config.json as it is.
-        labels: the classes it names, in index order.
+        folder: where the files are.
+        config: content of config.json.
+        labels: its class names, in index order.
         mean: per RGB channel, for images in 0..1.
         std: as `mean`.
-        origin: `weights` (what they came from) and `licence`.
+        origin: `weights` (where they came from) and `licence`.
     """
 
     folder: Path
@@ -58,41 +57,45 @@ def find_weights(weights: str, model_type: str | None = "segformer") -> Source:
 
     Args:
         weights: a local folder, or a hub name such as `nvidia/mit-b0`.
-        model_type: what config.json must say it is; None takes every kind.
+        model_type: the type that config.json must have; None accepts every type.
 
     Raises:
-        WeightsError: nothing of that name, no network, or files that are no SegFormer's.
+        WeightsError: nothing of that name, no network, or files that are not such a network's.
     """
     local = Path(weights).expanduser()
     is_local = local.is_dir()
     folder = local if is_local else _hub_folder(weights)
-    config = _read_json(folder / "config.json")
+    file = folder / "config.json"
+    config = _read_json(file)
     if config is None:
         raise WeightsError(
             f"{folder}: expected config.json beside {' or '.join(WEIGHT_FILES)}, as save_pretrained "
             f"writes them; found no config.json. Give the folder that has it."
         )
     if model_type not in (None, config.get("model_type")):
-        kind = "SegFormer" if model_type == "segformer" else model_type
         raise WeightsError(
-            f"{folder / 'config.json'}: expected model_type {model_type!r}, found "
-            f"{config.get('model_type')!r}. Give a {kind}'s weights, or another --model.name (auto takes all "
-            f"kinds that transformers segments with)."
+            f"{file}: expected model_type {model_type!r}, found {config.get('model_type')!r}. Give weights "
+            f"of that type, or another --model.name (auto takes every segmentation model of transformers)."
         )
     if config.get("num_channels", 3) != 3:
-        raise WeightsError(f"{folder / 'config.json'}: expected 3 channels, found {config['num_channels']}.")
-    mean, std = _normalisation(_read_json(folder / "preprocessor_config.json") or {}, folder)
-    origin = _origin(weights, config, folder if is_local else None)
-    return Source(folder, config, _labels(config, folder), mean, std, origin)
+        raise WeightsError(f"{file}: expected 3 channels, found {config['num_channels']}.")
+    labels = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # transformers' default
+    indices = [str(index) for index in range(len(labels))]
+    if not isinstance(labels, dict) or set(labels) != set(indices):
+        raise WeightsError(f"{file}: expected id2label to name classes 0, 1, 2 …, found {labels}.")
+    names = [str(labels[index]) for index in indices]
+    mean, std = _read_normalization(folder / "preprocessor_config.json")
+    origin = _find_origin(weights, config, folder if is_local else None)
+    return Source(folder, config, names, mean, std, origin)
 
 
 def are_default_labels(labels: list[str]) -> bool:
-    """Whether they are LABEL_0, LABEL_1, …: what transformers writes where nobody gave names."""
+    """Whether the labels are LABEL_0, LABEL_1, …, which transformers writes for classes without names."""
     return labels == [f"LABEL_{index}" for index in range(len(labels))]
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """Reads a folder's state dict, on the CPU, as float32.
+    """Reads a folder's state dict to the CPU, as float32.
 
     Raises:
         WeightsError: no weights in the folder, or a file that cannot be read as plain tensors.
@@ -110,16 +113,15 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
             tensors = load_file(path)
         else:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
-    # the readers raise whatever a broken or hostile file makes of them
-    except Exception as error:
-        raise WeightsError(f"{path}: cannot be read as weights ({error}). Fetch or save it again.") from error
+    except Exception as error:  # damaged or hostile files cause many kinds
+        raise WeightsError(f"{path}: cannot be read as weights ({error}). Download it again.") from error
     if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
         raise WeightsError(f"{path}: expected a plain state dict (names to tensors), found something else.")
     return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
 
 
 def warn_if_non_commercial(origin: dict[str, str]) -> None:
-    """Says so, in one line, where weights of a non-commercial licence are chosen."""
+    """Logs one line for weights with a non-commercial licence."""
     if origin.get("licence", "").startswith("non-commercial"):
         logger.warning(
             "%s: non-commercial licence (NVIDIA); what is trained from these weights inherits it.",
@@ -128,6 +130,7 @@ def warn_if_non_commercial(origin: dict[str, str]) -> None:
 
 
 def weight_file(folder: Path) -> Path | None:
+    """Returns the folder's file of weights, or None."""
     return next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
 
 
@@ -183,43 +186,31 @@ def _hub_folder(name: str) -> Path:
     )
 
 
-def _origin(weights: str, config: dict[str, Any], folder: Path | None) -> dict[str, str]:
-    if folder is None:
-        source = weights
-    else:
-        said = _read_json(folder / "nailseg.json") or {}
-        if isinstance(said.get("origin"), dict):
-            return {str(key): str(value) for key, value in said["origin"].items()}
+def _find_origin(weights: str, config: dict[str, Any], folder: Path | None) -> dict[str, str]:
+    source = weights
+    if folder is not None:
+        recorded = (_read_json(folder / "nailseg.json") or {}).get("origin")
+        if isinstance(recorded, dict):
+            return {str(key): str(value) for key, value in recorded.items()}
         source = str(config.get("_name_or_path") or "")
     if source.startswith("nvidia/"):
         return {"weights": source, "licence": NON_COMMERCIAL}
     return {"weights": weights, "licence": UNKNOWN_LICENCE}
 
 
-def _labels(config: dict[str, Any], folder: Path) -> list[str]:
-    labels = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(2)}  # transformers' default
-    keys = [str(index) for index in range(len(labels))]
-    if not isinstance(labels, dict) or set(labels) != set(keys):
-        raise WeightsError(
-            f"{folder / 'config.json'}: expected id2label to name classes 0, 1, 2 …, found {labels}."
-        )
-    return [str(labels[key]) for key in keys]
-
-
-def _normalisation(preprocessor: dict[str, Any], folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _read_normalization(file: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    preprocessor = _read_json(file) or {}
     mean = preprocessor.get("image_mean") or IMAGENET_MEAN
     std = preprocessor.get("image_std") or IMAGENET_STD
     if not preprocessor.get("do_normalize", True):
         mean, std = (0.0,) * 3, (1.0,) * 3
-    numbers = all(
-        isinstance(v, list | tuple) and all(isinstance(x, int | float) for x in v) for v in (mean, std)
-    )
-    if not numbers or len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+    lists = isinstance(mean, list | tuple) and isinstance(std, list | tuple) and len(mean) == len(std) == 3
+    if not lists or not all(isinstance(x, int | float) for x in (*mean, *std)) or min(std) <= 0:
         raise WeightsError(
-            f"{folder / 'preprocessor_config.json'}: expected three means and three positive standard "
-            f"deviations, found image_mean {mean} and image_std {std}. Correct the file."
+            f"{file}: expected three means and three positive standard deviations, found image_mean "
+            f"{mean} and image_std {std}. Correct the file."
         )
-    # a processor that scales otherwise than by 1/255 states its mean in those units; here images are 0..1
+    # a processor that does not rescale by 1/255 has its mean in other units; here images are in 0..1
     scale = preprocessor.get("rescale_factor", 1 / 255) if preprocessor.get("do_rescale", True) else 1.0
     return tuple(x / (255 * scale) for x in mean), tuple(x / (255 * scale) for x in std)
 
@@ -229,10 +220,8 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise WeightsError(
-            f"{path}: expected JSON, found something else ({error}). Fetch or save it again."
-        ) from error
+    except ValueError as error:  # neither text nor JSON
+        raise WeightsError(f"{path}: expected JSON, found {error}. Download or save it again.") from error
     if not isinstance(content, dict):
         raise WeightsError(f"{path}: expected a JSON object, found a {type(content).__name__}.")
     return content

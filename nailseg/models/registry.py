@@ -1,34 +1,61 @@
-"""The architectures by name: what `--model.name` chooses between."""
+"""The architectures by name, as `--model.name` takes them."""
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal
 
 from nailseg.errors import ConfigError
-from nailseg.models.base import Network
+
+if TYPE_CHECKING:
+    from nailseg.models.base import Network
 
 Architecture = Literal["segformer", "mix_transformer", "vit", "auto"]
 
+CLASSES: dict[str, tuple[str, str]] = {
+    "segformer": ("nailseg.models.segformer", "SegFormer"),
+    "mix_transformer": ("nailseg.models.mix_segformer", "MixSegFormer"),
+    "vit": ("nailseg.models.vit", "ViT"),
+    "auto": ("nailseg.models.auto", "AutoNetwork"),
+}
+
 INTERCHANGEABLE = frozenset({"segformer", "mix_transformer"})
-"""The same network written twice: each opens the other's folders, though not its checkpoints."""
+"""Two implementations of one network: each opens the other's model folders, but not its checkpoints."""
 
 
 def network_class(name: str) -> type[Network]:
-    """The class of an architecture; `SegFormer`'s constructor and `from_config` show what all of them take.
+    """Returns the class of an architecture.
 
     Raises:
         ConfigError: no architecture of that name.
     """
-    if name == "segformer":
-        from nailseg.models.segformer import SegFormer as chosen
-    elif name == "mix_transformer":
-        from nailseg.models.mix_segformer import MixSegFormer as chosen
-    elif name == "vit":
-        from nailseg.models.vit import ViT as chosen
-    elif name == "auto":
-        from nailseg.models.auto import AutoNetwork as chosen
-    else:
-        raise ConfigError(
-            f"--model.name: expected one of {', '.join(get_args(Architecture))}, found {name!r}."
-        )
-    return chosen
+    if name not in CLASSES:
+        raise ConfigError(f"--model.name: expected one of {', '.join(CLASSES)}, found {name!r}.")
+    module, attribute = CLASSES[name]
+    return getattr(import_module(module), attribute)
+
+
+def build_network(
+    weights: str, class_names: Sequence[str] | None = None, drop_path: float = 0.1, name: str = "segformer"
+) -> Network:
+    """Builds a network of any architecture from its weights.
+
+    Args:
+        weights: what the architecture's class takes: a hub name, a folder, or a name that stands for random
+            weights.
+        class_names: as in `Network`.
+        drop_path: as in `Network`.
+        name: the architecture.
+
+    Raises:
+        WeightsError: weights that cannot be found or do not fit.
+        ConfigError: no architecture of that name, or class names that cannot be used.
+
+    Example:
+        >>> import torch
+        >>> network = build_network("vit-tiny", ["background", "nail"], name="vit")
+        >>> network(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).shape
+        torch.Size([1, 2, 64, 64])
+    """
+    return network_class(name)(str(weights), class_names, drop_path)

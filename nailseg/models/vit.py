@@ -1,8 +1,7 @@
-"""A plain ViT that segments: no convolution, one scale, one linear layer from a patch to its pixels.
+"""A plain ViT for segmentation: no convolution, one scale, one linear layer from a patch to its pixels.
 
-The segmenter of a tutorial on Oxford-IIIT Pet, here to be compared with SegFormer: Dosovitskiy et al. 2021
-(ViT) with batch norm on the image instead of a fixed normalisation, and learned positions, which is why it
-takes one size of image only.
+The segmenter of a tutorial on Oxford-IIIT Pet, for comparison with SegFormer: Dosovitskiy et al. 2021 (ViT)
+with batch norm on the image instead of a fixed normalization. Its learned positions fix the image size.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from nailseg.models.loading import choose_class_names, initialize_as_paper
 
 @dataclass(frozen=True)
 class Shape:
-    """What a ViT is, but for its classes: the fields of its config.json; sizes in pixels."""
+    """The shape of a ViT: the fields of its config.json besides the classes; sizes in pixels."""
 
     image_size: int
     patch_size: int = 16
@@ -47,7 +46,7 @@ SHAPES = {
 
 
 class Block(nn.Module):
-    """Attention and MLP, each on normalised tokens and added to what came in: (N, L, W) to (N, L, W)."""
+    """Attention and MLP, each on normalized tokens and with a residual connection."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -71,7 +70,7 @@ class Block(nn.Module):
 
 
 class Body(nn.Module):
-    """Everything but the last layer: images (N, 3, S, S) in 0..1 to one token per patch (N, L, W)."""
+    """All layers but the last: images (N, 3, S, S) in 0..1 to one token per patch (N, L, W)."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -93,20 +92,20 @@ class Body(nn.Module):
 
 
 class ViT(Network):
-    """The plain ViT segmenter: squashed images of `fixed_size` pixels a side, in patches.
+    """The plain ViT segmenter, for images squashed to `fixed_size` pixels a side.
 
-    `weights` is `vit-pet` (86 M parameters), `vit-small` or `vit-tiny` for random weights, at another image
-    size as in `vit-small-192`; or a model folder of one. It has dropout and no stochastic depth. All else:
-    `Network`.
+    `weights` is `vit-pet` (86 M parameters), `vit-small` or `vit-tiny` for random weights, with another image
+    size as in `vit-small-192`, or a model folder. It has dropout and no stochastic depth. Everything else is
+    as in `Network`.
     """
 
     architecture = "vit"
     model_type = "nailseg-vit"
-    random_mean, random_std = (0.0,) * 3, (1.0,) * 3  # batch norm does it
+    random_mean, random_std = (0.0,) * 3, (1.0,) * 3  # batch norm normalizes
 
     @staticmethod
     def random_config(weights: str) -> dict[str, Any] | None:
-        """The config of `vit-pet`, `vit-small` or `vit-tiny`, with or without an image size."""
+        """Returns the config of `vit-pet`, `vit-small` or `vit-tiny`, with or without an image size."""
         named = re.fullmatch(r"(vit-[a-z]+)(?:-(\d+))?", weights)
         if named and named[1] in SHAPES:
             config = dataclasses.asdict(SHAPES[named[1]])
@@ -135,8 +134,8 @@ class ViT(Network):
         shape = Shape(**{key: value for key, value in config.items() if key in fields})
         if shape.image_size % shape.patch_size or shape.image_size % 32:
             raise ConfigError(
-                f"vit: expected an image size that is a multiple of 32 and of the patches' "
-                f"{shape.patch_size} pixels, found {shape.image_size}."
+                f"vit: expected an image size that is a multiple of 32 and of the patch size "
+                f"{shape.patch_size}, found {shape.image_size}."
             )
         self.shape, self.names, self.fixed_size = shape, class_names, shape.image_size
         self.body = Body(shape)
@@ -166,18 +165,18 @@ class ViT(Network):
 
     @classmethod
     def load_reference(cls, folder: Path) -> Callable[[Tensor], Tensor]:
-        """See `Network`; plain transformers does not know this network."""
+        """See `Network`; plain transformers cannot load this network."""
         return cls(str(folder)).eval().logits
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """Images in 0..1, float (N, 3, S, S) with S = `fixed_size`, to logits (N, C, S, S)."""
+        """Maps images in 0..1, float (N, 3, S, S) with S = `fixed_size`, to logits (N, C, S, S)."""
         size, patch = self.shape.image_size, self.shape.patch_size
         if pixels.shape[-2:] != (size, size):
             raise ConfigError(
-                f"vit: expected images of {size} x {size} pixels, for it has learned its positions; found "
+                f"vit: expected images of {size} x {size} pixels, because its positions are learned; found "
                 f"{pixels.shape[-2]} x {pixels.shape[-1]}. Give --data.size {size} --data.resize squash."
             )
-        # (N, L, W) -> (N, L, C P P) -> (N, S / P, S / P, C, P, P): every token becomes its patch's pixels
+        # (N, L, W) -> (N, L, C P P) -> (N, S / P, S / P, C, P, P): a token gives its patch's pixels
         patches = (
             self.head(self.body(pixels)).unflatten(2, (-1, patch, patch)).unflatten(1, (size // patch, -1))
         )

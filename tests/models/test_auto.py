@@ -127,7 +127,7 @@ def test_baselines_need_no_file(name: str, millions: float) -> None:
 
 def test_networks_that_do_not_segment(tmp_path: Path) -> None:
     BertConfig().save_pretrained(tmp_path)
-    with pytest.raises(WeightsError, match=r"model_type 'bert': expected a kind that transformers'"):
+    with pytest.raises(WeightsError, match=r"model_type 'bert': expected a type that transformers'"):
         AutoNetwork(str(tmp_path), ["a", "b"])
     (tmp_path / "config.json").write_text('{"model_type": "none such"}')
     with pytest.raises(WeightsError, match="the network's config"):

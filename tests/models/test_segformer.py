@@ -24,7 +24,7 @@ from transformers import SegformerForImageClassification, SegformerForSemanticSe
 
 from nailseg.errors import ConfigError, WeightsError
 from nailseg.models import pretrained
-from nailseg.models.loading import ARCHITECTURES
+from nailseg.models.mix_transformer import ARCHITECTURES
 from nailseg.models.segformer import SegFormer
 
 LEGACY = Path(__file__).parents[3] / "shared" / "legacy"
