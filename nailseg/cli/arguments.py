@@ -16,7 +16,7 @@ import yaml
 from nailseg.checkpoints import model_folder
 from nailseg.errors import ConfigError
 from nailseg.inference.backends.as_module import read_module_info
-from nailseg.inference.backends.exported import exported_file
+from nailseg.inference.backends.exported import find_exported_file
 from nailseg.model_info import locate
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def evaluation_arguments(args: list[str]) -> tuple[list[str], str]:
     source = locate(source)
     own: list[str] = []
     if info := read_module_info(source):
-        exported = exported_file(source)
+        exported = find_exported_file(source)
         if exported and options(args, "--data.size", "--data.eval_size", "--data.resize"):
             raise ConfigError(
                 f"--data.size, --data.eval_size, --data.resize: expected none of them for {exported}, whose "

@@ -26,7 +26,7 @@ from nailseg.data.datamodule import SegmentationDataModule
 from nailseg.errors import ConfigError, NailsegError
 from nailseg.evaluation import report
 from nailseg.evaluation.wandb import report_to_wandb
-from nailseg.inference.backends.exported import exported_file
+from nailseg.inference.backends.exported import find_exported_file
 from nailseg.training.callbacks import (
     AveragedWeights,
     Bar,
@@ -168,7 +168,7 @@ class NailsegCLI(LightningCLI):
             raise ConfigError(
                 f"--ema_decay: expected a number from 0 up to below 1, found {options.ema_decay}."
             )
-        if self.subcommand == "fit" and exported_file(options.model.weights):
+        if self.subcommand == "fit" and find_exported_file(options.model.weights):
             raise ConfigError(
                 f"--model.weights {options.model.weights}: expected weights that can be trained, found an "
                 f"exported model. Give the model folder or checkpoint that it was made from."

@@ -32,7 +32,9 @@ from nailseg.errors import ConfigError
 from nailseg.evaluation.plots import latencies
 from nailseg.export.exporter import load_images
 from nailseg.export.graph import write_onnx, write_openvino
-from nailseg.inference.backends.exported import OFTEN, exported_file, open_exported, runtime
+from nailseg.inference.backends.base import import_runtime
+from nailseg.inference.backends.exported import find_exported_file, open_exported
+from nailseg.inference.backends.openvino import STATIC_AFTER
 from nailseg.inference.backends.torch import TorchBackend, open_torch
 from nailseg.model_info import locate
 from nailseg.models.loading import quiet_transformers
@@ -40,7 +42,7 @@ from nailseg.models.loading import quiet_transformers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nailseg.inference.segmenter import Backend
+    from nailseg.inference.backends.base import Backend
 
 log = logging.getLogger("nailseg")
 
@@ -50,7 +52,7 @@ BASELINE = "transformers"
 PAUSE = 0.1
 """Seconds between two forms: the threads of the one before keep their cores busy for a while."""
 
-WARM_UP = OFTEN + 1  # by then OpenVINO has its graph for the image's size
+WARM_UP = STATIC_AFTER + 1  # OpenVINO has compiled its static graph by then
 
 # a process of its own, because memory that one form has had would count for the next
 PROBE = """
@@ -154,7 +156,7 @@ def _forms(
     model: str | Path, size: int | None, scratch: Path
 ) -> tuple[Any, dict[str, Path], dict[str, Callable[[int], Backend]]]:
     """The model's nailseg.json, and of each form its file or folder, and what opens it with some threads."""
-    if file := exported_file(model):
+    if file := find_exported_file(model):
         form = {".onnx": "onnx", ".xml": "openvino"}[file.suffix]
         return open_exported(file).info, {form: file}, {form: partial(open_exported, file, "cpu")}
     reference = open_torch(locate(model), "cpu")
@@ -172,13 +174,13 @@ def _forms(
     sources = {BASELINE: plain, "torch": plain}
     openers = {BASELINE: partial(in_torch, stock), "torch": partial(in_torch, network)}
     writers = {"onnx": write_onnx, "openvino": write_openvino}
-    if "BF16" in runtime("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "BF16" in import_runtime("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         writers["openvino bf16"] = partial(write_openvino, precision="bf16")
     for form, write in writers.items():
         sources[form] = scratch / form
         sources[form].mkdir()
         write(sources[form], network, info)
-        file = exported_file(sources[form])
+        file = find_exported_file(sources[form])
         assert file is not None
         openers[form] = partial(open_exported, file, "cpu")
     return info, sources, openers

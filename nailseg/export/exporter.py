@@ -21,14 +21,14 @@ from nailseg.data.io.images import read_image
 from nailseg.data.synthetic.sample import draw_hand
 from nailseg.errors import ConfigError, OutputError, WeightsError
 from nailseg.export.graph import write_onnx, write_openvino
-from nailseg.inference.backends.exported import exported_file, open_exported
+from nailseg.inference.backends.exported import find_exported_file, open_exported
 from nailseg.inference.backends.torch import TorchBackend, open_torch
 from nailseg.metrics.confusion import ConfusionMatrix, iou, mean_defined
 from nailseg.model_info import locate
 from nailseg.models.loading import quiet_transformers
 
 if TYPE_CHECKING:
-    from nailseg.inference.segmenter import Backend
+    from nailseg.inference.backends.base import Backend
 
 Format = Literal["hf", "onnx", "openvino"]
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -97,7 +97,7 @@ def export_model(
             f"--csv {csv}: expected with --format onnx or openvino, whose graphs are measured on it, found "
             "hf, the very weights. Leave it out."
         )
-    if file := exported_file(model):
+    if file := find_exported_file(model):
         raise ConfigError(
             f"{model}: expected a model folder or a checkpoint, found the export {file}. Export the "
             f"model that it was made from."
@@ -112,7 +112,7 @@ def export_model(
             else:
                 write_openvino(scratch, reference.network, reference.info, precision)
             (scratch / "README.md").write_text(render_model_card(Path(out).name, reference.info, format))
-            file = exported_file(scratch)
+            file = find_exported_file(scratch)
             assert file is not None
             exported = open_exported(file)
             found = str(check(reference, exported, images, strict=precision == "fp32"))

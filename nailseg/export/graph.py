@@ -18,15 +18,16 @@ from nailseg.export import resampling
 from nailseg.export.rewrites import frozen
 from nailseg.imaging import geometry
 from nailseg.imaging.geometry import MULTIPLE
-from nailseg.inference.backends.exported import METADATA_KEY, ONNX_FILE, OPENVINO_FILE, runtime
+from nailseg.inference.backends.base import import_runtime
+from nailseg.inference.backends.onnx import METADATA_KEY
 from nailseg.metrics.confusion import class_index
-from nailseg.model_info import INFO_FILE
+from nailseg.model_info import INFO_FILE, ONNX_FILE, OPENVINO_FILE
 from nailseg.models.loading import quiet_transformers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nailseg.model_info import ModelInfo
+    from nailseg.model_info import ONNX_FILE, OPENVINO_FILE, ModelInfo
     from nailseg.models.base import Network
 
 OPSET = 20  # the first with GELU as one node
@@ -132,8 +133,8 @@ def write_onnx(folder: Path, network: Network, info: ModelInfo, precision: str =
     Raises:
         ConfigError: the export extra is not installed.
     """
-    onnx = runtime("onnx")
-    runtime("onnxscript")
+    onnx = import_runtime("onnx")
+    import_runtime("onnxscript")
     whole = Deployed(network, info).eval()
     any_size = torch.export.Dim.DYNAMIC
     picture = torch.zeros(2, 3, 97, 161, dtype=torch.uint8)  # no two sizes alike: none is taken for another
@@ -237,7 +238,7 @@ def write_openvino(folder: Path, network: Network, info: ModelInfo, precision: s
     Raises:
         ConfigError: the export extra is not installed.
     """
-    openvino = runtime("openvino")
+    openvino = import_runtime("openvino")
     # the tracer asks for every property, and transformers' loss function has something to say about itself
     with torch.no_grad(), quiet_transformers(), warnings.catch_warnings():
         # it warns of every comparison of sizes; the check on other sizes says whether it was right

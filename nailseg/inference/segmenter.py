@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -13,11 +13,13 @@ from nailseg.data.io.images import convert_pillow_image, decode_image, read_imag
 from nailseg.errors import ConfigError, DataError, WeightsError
 from nailseg.imaging import overlay as drawing
 from nailseg.inference import tiling
-from nailseg.inference.backends.exported import exported_file, open_exported
+from nailseg.inference.backends.exported import find_exported_file, open_exported
 from nailseg.model_info import SHIPPED, ModelInfo, locate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from nailseg.inference.backends.base import Backend
 
 MAX_BATCH_PIXELS = 16_000_000
 """Images that go through a network together have at most so many pixels (or there is only one of them)."""
@@ -55,23 +57,6 @@ class Result:
 def in_16_bits(probability: np.ndarray) -> np.ndarray:
     """Probabilities as files hold them: uint16, 65535 is certain."""
     return np.rint(probability * 65535).astype(np.uint16)
-
-
-class Backend(Protocol):
-    """What runs a network: torch, or an exported file's own runtime."""
-
-    info: ModelInfo
-
-    def __call__(self, images: np.ndarray, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Segments images of one size.
-
-        Args:
-            images: uint8 (N, H, W, 3), RGB.
-            size: pixels of the longer side that the network sees; None is the model's own.
-
-        Returns:
-            Mask uint8 (N, H, W), class index, and probability float32 (N, C, H, W).
-        """
 
 
 class Segmenter:
@@ -205,7 +190,7 @@ def load(
         ConfigError: no such device, or a threshold that the model does not have or cannot use; an exported
             file's runtime is not installed.
     """
-    if file := exported_file(model):
+    if file := find_exported_file(model):
         backend: Backend = open_exported(file, device, threads)
     else:
         place = locate(model)

@@ -20,7 +20,7 @@ from nailseg.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nailseg.inference.segmenter import Backend
+    from nailseg.inference.backends.base import Backend
 
 log = logging.getLogger("nailseg")
 

@@ -26,7 +26,7 @@ from nailseg.cli.main import main
 from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.errors import ConfigError, DataError, WeightsError
 from nailseg.export import benchmark, exporter
-from nailseg.inference.backends.exported import exported_file
+from nailseg.inference.backends.exported import find_exported_file
 from nailseg.models.segformer import SegFormer
 from nailseg.models.vit import ViT
 
@@ -144,10 +144,10 @@ def test_sizes_that_keep_coming_get_a_graph_of_their_own(openvino) -> None:
     segment = nailseg.load(openvino)
     image = pictures()[1]
     found = [segment(image).probability for _ in range(4)]
-    assert list(segment.backend.one_size) == [(1, 3, *image.shape[:2])]
+    assert list(segment.backend.static) == [(1, 3, *image.shape[:2])]
     for shape in [(40, 40 + n) for n in range(8)] * 3:
         segment(np.zeros((*shape, 3), np.uint8))
-    assert len(segment.backend.one_size) == 4
+    assert len(segment.backend.static) == 4
     for probability in found:
         assert np.abs(probability - found[0]).max() < 1e-5
 
@@ -362,9 +362,9 @@ def test_what_an_export_cannot_do_is_said(form, tmp_path, monkeypatch) -> None:
         segment.backend(pictures()[0][None], 96)
     with pytest.raises(ConfigError, match="--device cuda: expected cpu"):
         nailseg.load(form, "cuda")
-    with pytest.raises(ConfigError, match="--threads: expected a number from 1 on, found 0"):
+    with pytest.raises(ConfigError, match="--threads: expected 1 or more, found 0"):
         nailseg.load(form, threads=0)
-    broken = tmp_path / exported_file(form).name
+    broken = tmp_path / find_exported_file(form).name
     with pytest.raises(WeightsError, match="expected an exported model, found nothing"):
         nailseg.load(broken)
     broken.write_bytes(b"rubbish")

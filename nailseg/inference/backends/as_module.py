@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nailseg.checkpoints import model_folder
-from nailseg.inference.backends.exported import exported_file, open_exported
+from nailseg.inference.backends.exported import find_exported_file, open_exported
 from nailseg.model_info import ModelInfo, locate
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class ExportedNetwork(nn.Module):
     """Images as they are, in; logits of their size out. It cannot be trained.
 
     Args:
-        file: from `exported.exported_file`.
+        file: from `exported.find_exported_file`.
 
     Attributes:
         info: what the file says of itself; `class_names`, `origin`, `architecture`, `mean` and `std` are its.
@@ -73,7 +73,7 @@ def open_module(
         WeightsError: not found, does not fit, or has other class names.
         ConfigError: the source is of another architecture, or an exported file's runtime is not installed.
     """
-    if (file := exported_file(locate(source))) is None:
+    if (file := find_exported_file(locate(source))) is None:
         return model_folder.open_network(source, class_names, drop_path, name)
     network = ExportedNetwork(file)
     model_folder.require_same_classes(source, network.info, class_names)
@@ -82,6 +82,6 @@ def open_module(
 
 def read_module_info(source: str | Path) -> ModelInfo | None:
     """What any model says of itself, exported files included; None where there is no nailseg.json."""
-    if file := exported_file(locate(source)):
+    if file := find_exported_file(locate(source)):
         return open_exported(file).info
     return model_folder.read_model_info(source)

@@ -16,7 +16,7 @@ from nailseg.metrics.confusion import class_index
 if TYPE_CHECKING:
     from torch import nn
 
-    from nailseg.inference.segmenter import Backend
+    from nailseg.inference.backends.base import Backend
     from nailseg.model_info import ModelInfo
 
 DEFAULT_SIZE = 512  # longer side for models that do not say what they were trained at

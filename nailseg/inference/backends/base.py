@@ -1,0 +1,96 @@
+"""The `Backend` protocol, and what the backends of exported files share."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from nailseg.errors import ConfigError, WeightsError
+from nailseg.model_info import ModelInfo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import ModuleType
+
+
+class Backend(Protocol):
+    """Runs a network: torch, or the runtime of an exported file."""
+
+    info: ModelInfo
+
+    def __call__(self, images: np.ndarray, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Segments images of one size.
+
+        Args:
+            images: uint8 (N, H, W, 3), RGB.
+            size: Pixels of the longer side of the network's input; None is the model's own.
+
+        Returns:
+            Mask uint8 (N, H, W), class index, and probability float32 (N, C, H, W).
+        """
+
+
+class ExportedBackend:
+    """Base of the backends that run exported files: checks the file's metadata, converts the axis order.
+
+    The graph of an exported file takes images as they are (uint8 (N, 3, H, W), RGB, any size) and contains
+    everything that follows: resizing, normalisation, the network, upsampling and softmax.
+
+    Args:
+        file: The exported file.
+        metadata: The content of nailseg.json as JSON; None if there is none.
+        source: Where the metadata comes from, for the error message.
+
+    Raises:
+        WeightsError: The metadata is missing or was not written by nailseg.
+    """
+
+    def __init__(self, file: Path, metadata: str | None, source: str) -> None:
+        try:
+            self.info = ModelInfo.from_dict(json.loads(metadata or ""))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise WeightsError(
+                f"{file}: expected a file exported by nailseg with class names in {source}, found none. "
+                f"Run: nailseg export MODEL --format {'onnx' if file.suffix == '.onnx' else 'openvino'}"
+            ) from error
+        self.file = file
+
+    def __call__(self, images: np.ndarray, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Segments images of one size, as `Backend`; thread-safe.
+
+        Raises:
+            ConfigError: The size differs from the one that is fixed in the graph.
+        """
+        if size not in (None, self.info.image_size):
+            raise ConfigError(
+                f"expected the size {self.info.image_size}, which is fixed in {self.file}, found {size}. "
+                f"Use the model folder for other sizes."
+            )
+        return self._run(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+
+    def _run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Maps uint8 (N, 3, H, W) to mask uint8 (N, H, W) and probability float32 (N, C, H, W)."""
+        raise NotImplementedError
+
+
+def import_runtime(name: str) -> ModuleType:
+    """Imports a module of the export extra.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ConfigError(
+            f"exported models need {name}, which cannot be imported ({error}). Run: "
+            f"pip install 'nailseg[export]'"
+        ) from error
+
+
+def last_line(error: Exception) -> str:
+    """Returns the last line of an error's text, where the runtimes state the cause."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()

@@ -1,0 +1,45 @@
+"""ONNX Runtime as a backend; torch and transformers are not needed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nailseg.errors import WeightsError
+from nailseg.inference.backends.base import ExportedBackend, import_runtime, last_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+METADATA_KEY = "nailseg"
+"""The file's own metadata hold the content of nailseg.json as JSON under this key."""
+
+
+class OnnxBackend(ExportedBackend):
+    """Runs an ONNX file in ONNX Runtime on the CPU.
+
+    Args:
+        file: The ONNX file.
+        threads: Number of threads; None is ONNX Runtime's own choice.
+
+    Raises:
+        WeightsError: The file is damaged or was not exported by nailseg.
+        ConfigError: ONNX Runtime is not installed.
+    """
+
+    def __init__(self, file: Path, threads: int | None = None) -> None:
+        ort = import_runtime("onnxruntime")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        options.log_severity_level = 3  # its warnings concern the graph: users cannot act on them
+        try:
+            self.session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its own exceptions have no common public base
+            raise WeightsError(f"{file}: cannot be opened as an ONNX model ({last_line(error)}).") from error
+        metadata = self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        super().__init__(file, metadata, "its metadata")
+
+    def _run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mask, probability = self.session.run(["mask", "probability"], {"image": images})
+        return mask, probability
