@@ -27,7 +27,7 @@ from nailseg.models.loading import quiet_transformers
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nailseg.model_info import ONNX_FILE, OPENVINO_FILE, ModelInfo
+    from nailseg.model_info import ModelInfo
     from nailseg.models.base import Network
 
 OPSET = 20  # the first with GELU as one node
