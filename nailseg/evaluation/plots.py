@@ -3,42 +3,14 @@
 from __future__ import annotations
 
 import csv
-import io
 from typing import TYPE_CHECKING, Any
+
+from nailseg.imaging.figures import BLUE, COLORS, GREY, ORANGE, new_figure, to_svg
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
-    from matplotlib.figure import Figure
-
-# Okabe & Ito 2008
-BLUE, ORANGE, GREEN, VERMILLION, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#777777"
-COLORS = [BLUE, ORANGE, GREEN, VERMILLION, "#cc79a7", "#56b4e9"]
-
-
-def new_figure(columns: int = 1, rows: int = 1, width: float = 4.6, height: float = 3.2) -> Any:
-    """A figure and its axes, without frames above and at the right; sizes in inches for each of the axes."""
-    from matplotlib.figure import Figure  # loads in a second: only who draws waits for it
-
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(alpha=0.25)
-    return figure, axes
-
-
-def as_svg(figure: Figure) -> str:
-    """The figure as an <svg> element; the same figure gives the same text."""
-    import matplotlib
-
-    text = io.StringIO()
-    with matplotlib.rc_context(
-        {"svg.hashsalt": "nailseg", "svg.fonttype": "none", "font.family": "sans-serif"}
-    ):
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()[text.getvalue().index("<svg") :]
 
 
 def training_curves(table: Path) -> str:
@@ -68,7 +40,7 @@ def training_curves(table: Path) -> str:
         if axis.lines:
             axis.legend(frameon=False)
     scores.set_ylim(0, 1)
-    return "".join(as_svg(figure) for figure, _ in drawings)
+    return "".join(to_svg(figure) for figure, _ in drawings)
 
 
 def reliability_diagram(calibration: dict[str, dict[str, Any]]) -> str:
@@ -82,7 +54,7 @@ def reliability_diagram(calibration: dict[str, dict[str, Any]]) -> str:
         title = f"{name}, ECE {'undefined' if error is None else f'{error:.4f}'}"
         axis.set(title=title, xlabel="predicted probability", ylabel="share that is " + name)
         axis.set(xlim=(0, 1), ylim=(0, 1))
-        drawings += as_svg(figure)
+        drawings += to_svg(figure)
     return drawings
 
 
@@ -114,25 +86,4 @@ def comparison(result: dict[str, Any], deltas: dict[str, list[np.ndarray]]) -> s
         axis.set(title=f"Difference in Dice of each image with {name}", xlabel="images, in order")
         if names:
             axis.legend(frameon=False)
-    return as_svg(figure)
-
-
-def latencies(rows: list[dict[str, Any]]) -> str:
-    """Milliseconds for an image in each form of a model; the rows are `bench.Row`s as dicts."""
-    counts = sorted({row["threads"] for row in rows})
-    forms = list(dict.fromkeys(row["form"] for row in rows))
-    figure, (axis,) = new_figure(width=6.4, height=1.2 + 0.45 * len(forms))
-    height = 0.8 / len(counts)
-    for number, count in enumerate(counts):
-        some = [row for row in rows if row["threads"] == count]
-        places = [forms.index(row["form"]) + (number - (len(counts) - 1) / 2) * height for row in some]
-        medians = [row["median"] for row in some]
-        beyond = [max(0.0, row["p95"] - row["median"]) for row in some]
-        label = f"{count} thread" + "s" * (count > 1)
-        axis.barh(places, medians, height, label=label, color=COLORS[number % len(COLORS)])
-        axis.errorbar(medians, places, xerr=[[0.0] * len(some), beyond], fmt="none", color=GREY)
-    axis.set_yticks(range(len(forms)), forms)
-    axis.invert_yaxis()
-    axis.set(xlabel="milliseconds for an image: median, 95th percentile")
-    axis.legend(frameon=False)
-    return as_svg(figure)
+    return to_svg(figure)

@@ -29,9 +29,9 @@ import torch
 
 from nailseg.checkpoints import model_folder
 from nailseg.errors import ConfigError
-from nailseg.evaluation.plots import latencies
 from nailseg.export.exporter import load_images
 from nailseg.export.graph import write_onnx, write_openvino
+from nailseg.imaging.figures import plot_latencies
 from nailseg.inference.backends.base import import_runtime
 from nailseg.inference.backends.exported import find_exported_file, open_exported
 from nailseg.inference.backends.openvino import STATIC_AFTER
@@ -148,7 +148,7 @@ def bench(
             rows += _timed(backends, image, number, repeats, costs)
         if folder is not None:
             (folder / "bench.json").write_text(json.dumps([vars(row) for row in rows], indent=2) + "\n")
-            (folder / "bench.svg").write_text(latencies([vars(row) for row in rows]))
+            (folder / "bench.svg").write_text(plot_latencies([vars(row) for row in rows]))
     return f"{model}, one image of {side} x {side}, {repeats} times each\n{table(rows)}"
 
 
