@@ -1,14 +1,17 @@
-"""Augmentation: repeatable, aligned with the mask, honest about padding."""
+"""Augmentation is repeatable, aligned with the mask, and never labels padding as background."""
 
 from __future__ import annotations
 
 import pickle
+import re
 from dataclasses import fields, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+import nailseg
 from nailseg.data.augmentation import Augmentation, TrainingTransform, appearance_transform
 from nailseg.errors import ConfigError
 from nailseg.imaging.geometry import PAD_VALUE
@@ -37,17 +40,17 @@ def test_shapes_and_types(height: int, width: int, augmentation: Augmentation) -
     image, mask = drawn(height, width)
     kept = image.copy(), mask.copy()
     for seed in range(3):
-        view, labels = TrainingTransform(64, augmentation=augmentation)(image, mask, seed)
-        assert view.shape == (64, 64, 3)
+        crop, labels = TrainingTransform(64, augmentation=augmentation)(image, mask, seed)
+        assert crop.shape == (64, 64, 3)
         assert labels.shape == (64, 64)
-        assert view.dtype == labels.dtype == np.uint8
-        assert view.flags["C_CONTIGUOUS"]
+        assert crop.dtype == labels.dtype == np.uint8
+        assert crop.flags["C_CONTIGUOUS"]
         assert set(np.unique(labels)) <= {0, 1, IGNORE_INDEX}
     assert np.array_equal(image, kept[0])
     assert np.array_equal(mask, kept[1])
 
 
-def test_one_seed_gives_one_result_whatever_came_before() -> None:
+def test_the_result_depends_on_the_seed_alone() -> None:
     image, mask = drawn()
     fresh, used = (
         TrainingTransform(64, augmentation=EVERYTHING),
@@ -59,8 +62,8 @@ def test_one_seed_gives_one_result_whatever_came_before() -> None:
     expected = fresh(image, mask, 42)
     for transform in (used, copied):
         np.random.seed(5)  # the global state must not matter
-        for found, wanted in zip(transform(image, mask, 42), expected, strict=True):
-            assert np.array_equal(found, wanted)
+        for found, expected_array in zip(transform(image, mask, 42), expected, strict=True):
+            assert np.array_equal(found, expected_array)
 
 
 def test_seeds_differ() -> None:
@@ -69,31 +72,31 @@ def test_seeds_differ() -> None:
     assert len({transform(image, mask, seed)[0].tobytes() for seed in range(20)}) == 20
 
 
-def test_appearance_is_drawn_from_the_seed_too() -> None:
+def test_appearance_depends_on_the_seed_too() -> None:
     image, mask = drawn(100, 100)
     transform = TrainingTransform(64, augmentation=replace(NOTHING, light=1.0, color=1.0, noise=1.0))
     assert len({transform(image, mask, seed)[0].tobytes() for seed in range(20)}) == 20
     assert len({transform(image, mask, seed)[1].tobytes() for seed in range(20)}) == 1
 
 
-def test_nothing_is_a_plain_resize() -> None:
+def test_without_augmentation_it_is_a_plain_resize() -> None:
     image, mask = drawn(64, 64)
-    view, labels = TrainingTransform(128, augmentation=NOTHING)(image, mask, 0)
-    assert np.abs(view.astype(int) - cv2.resize(image, (128, 128))).max() <= 1
+    crop, labels = TrainingTransform(128, augmentation=NOTHING)(image, mask, 0)
+    assert np.abs(crop.astype(int) - cv2.resize(image, (128, 128))).max() <= 1
     assert np.array_equal(labels, mask.repeat(2, axis=0).repeat(2, axis=1))
 
 
-def test_pads_to_the_square_at_varying_places() -> None:
+def test_padding_lies_at_varying_places() -> None:
     image, mask = drawn(60, 120)
     tops = set()
     for seed in range(10):
-        view, labels = TrainingTransform(128, augmentation=NOTHING)(image, mask, seed)
+        crop, labels = TrainingTransform(128, augmentation=NOTHING)(image, mask, seed)
         inside = np.flatnonzero((labels != IGNORE_INDEX).all(axis=1))
         assert len(inside) in (63, 64, 65)
         assert (labels[: inside[0]] == IGNORE_INDEX).all()
         assert (labels[inside[-1] + 1 :] == IGNORE_INDEX).all()
-        assert (view[: max(0, inside[0] - 1)] == PAD_VALUE).all()
-        assert (view[inside[-1] + 2 :] == PAD_VALUE).all()
+        assert (crop[: max(0, inside[0] - 1)] == PAD_VALUE).all()
+        assert (crop[inside[-1] + 2 :] == PAD_VALUE).all()
         tops.add(inside[0])
     assert len(tops) > 5
 
@@ -111,11 +114,11 @@ def test_image_and_mask_stay_aligned(size: int) -> None:
     transform = TrainingTransform(size, augmentation=geometric)
     agreement = []
     for seed in range(30):
-        view, labels = transform(image, mask, seed)
+        crop, labels = transform(image, mask, seed)
         inside = labels != IGNORE_INDEX
-        shown, wanted = (view[..., 0] > 130) & inside, (labels == 1) & inside
-        if wanted.sum() > 50:
-            agreement.append((shown & wanted).sum() / (shown | wanted).sum())
+        shown, labeled = (crop[..., 0] > 130) & inside, (labels == 1) & inside
+        if labeled.sum() > 50:
+            agreement.append((shown & labeled).sum() / (shown | labeled).sum())
     assert len(agreement) > 20
     # half a pixel of shift would cost 5 % at the smallest size
     assert np.mean(agreement) > 0.97
@@ -128,35 +131,35 @@ def test_padding_is_never_background() -> None:
     geometric = replace(NOTHING, scale=(0.4, 0.8), rotate=30)
     lit = replace(geometric, light=1.0, color=1.0, noise=1.0)
     for seed in range(20):
-        view, labels = TrainingTransform(64, augmentation=geometric)(image, mask, seed)
+        crop, labels = TrainingTransform(64, augmentation=geometric)(image, mask, seed)
         outside = labels == IGNORE_INDEX
         assert outside.any()
         # a border pixel may be a mixture of both
         deep = cv2.erode(outside.astype(np.uint8), np.ones((3, 3)), borderValue=0).astype(bool)
-        assert (view[deep] == PAD_VALUE).all()
+        assert (crop[deep] == PAD_VALUE).all()
         far = ~cv2.dilate(outside.astype(np.uint8), np.ones((3, 3)), borderValue=1).astype(bool)
-        assert (view[far] == 250).all()
-        view, labels = TrainingTransform(64, augmentation=lit)(image, mask, seed)
-        assert (view[labels == IGNORE_INDEX] == PAD_VALUE).all()
+        assert (crop[far] == 250).all()
+        crop, labels = TrainingTransform(64, augmentation=lit)(image, mask, seed)
+        assert (crop[labels == IGNORE_INDEX] == PAD_VALUE).all()
 
 
 def test_ignored_pixels_of_the_mask_stay_ignored() -> None:
     image, _ = drawn()
     mask = np.full(image.shape[:2], IGNORE_INDEX, np.uint8)
-    view, labels = TrainingTransform(64, augmentation=EVERYTHING)(image, mask, 3)
+    crop, labels = TrainingTransform(64, augmentation=EVERYTHING)(image, mask, 3)
     assert (labels == IGNORE_INDEX).all()
     # not padding: the image is still there
-    assert (view != PAD_VALUE).any()
+    assert (crop != PAD_VALUE).any()
 
 
-def test_reduces_by_area() -> None:
+def test_downscaling_averages_by_area() -> None:
     stripes = np.zeros((512, 512, 3), np.uint8)
     stripes[:, ::2] = 255
-    view, _ = TrainingTransform(64, augmentation=NOTHING)(stripes, np.zeros((512, 512), np.uint8), 0)
-    assert np.abs(view.astype(int) - 128).max() <= 1
+    crop, _ = TrainingTransform(64, augmentation=NOTHING)(stripes, np.zeros((512, 512), np.uint8), 0)
+    assert np.abs(crop.astype(int) - 128).max() <= 1
 
 
-def test_flip_mirrors_half_of_the_pictures() -> None:
+def test_flip_mirrors_half_of_the_images() -> None:
     image, mask = drawn(64, 64)
     image[:, :32] = 0
     image[:, 32:] = 255
@@ -165,7 +168,7 @@ def test_flip_mirrors_half_of_the_pictures() -> None:
     assert 15 < sum(bright_left) < 45
 
 
-def test_scale_reaches_both_ends() -> None:
+def test_scale_covers_its_range() -> None:
     image, mask = drawn(64, 64)
     transform = TrainingTransform(64, augmentation=replace(NOTHING, scale=(0.5, 2.0)))
     shares = [(transform(image, mask, seed)[1] != IGNORE_INDEX).mean() for seed in range(60)]
@@ -185,7 +188,7 @@ def test_every_strength_has_an_effect() -> None:
         assert before != after, field.name
 
 
-def test_appearance_of_nothing_changes_nothing() -> None:
+def test_without_strengths_the_appearance_is_unchanged() -> None:
     image, _ = drawn()
     assert np.array_equal(appearance_transform(NOTHING)(image=image)["image"], image)
 
@@ -200,6 +203,17 @@ def test_appearance_of_nothing_changes_nothing() -> None:
         ("recolor", -0.1, "recolor: expected a number from 0 to 1"),
     ],
 )
-def test_refuses_meaningless_strengths(name: str, value: object, message: str) -> None:
+def test_strengths_out_of_range(name: str, value: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Augmentation(**{name: value})
+
+
+def test_only_augmentation_imports_albumentations() -> None:
+    """The last MIT release gets no more updates: one module must be enough to replace it."""
+    package = Path(nailseg.__file__).parent
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(r"^\s*(import|from) albumentations\b", path.read_text(), re.MULTILINE)
+    }
+    assert found == {"data/augmentation.py"}

@@ -1,4 +1,4 @@
-"""From a CSV to batches: with a Trainer, without one, in one process and in two."""
+"""From a CSV to batches, with and without a Trainer, in one process and in two."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ def make(csv: Path, **options: object) -> SegmentationDataModule:
 
 
 class Recorder(LightningModule):
-    """Learns nothing and notes what it is given."""
+    """Learns nothing and records its batches."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.seen: dict[str, list[dict[str, torch.Tensor]]] = {"train": [], "val": [], "test": []}
+        self.batches: dict[str, list[dict[str, torch.Tensor]]] = {"train": [], "val": [], "test": []}
 
     def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
-        self.seen["train"].append(batch)
+        self.batches["train"].append(batch)
         return self.weight * 0
 
     def validation_step(self, batch: dict[str, torch.Tensor], index: int) -> None:
-        self.seen["val"].append(batch)
+        self.batches["val"].append(batch)
 
     def test_step(self, batch: dict[str, torch.Tensor], index: int) -> None:
-        self.seen["test"].append(batch)
+        self.batches["test"].append(batch)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
@@ -68,9 +68,9 @@ def trainer(**options: object) -> Trainer:
 
 
 few_workers = pytest.mark.filterwarnings(
-    # zero workers are the point of a quick test
+    # zero workers keep the test fast
     "ignore:.*does not have many workers",
-    # and so are few batches
+    # and so do few batches
     "ignore:.*is smaller than the logging interval",
 )
 
@@ -95,7 +95,7 @@ def test_works_without_a_trainer(csv: Path) -> None:
     assert again.facts()["data"]["fingerprint"] != fingerprint
 
 
-def test_fit_validates_at_the_networks_size_and_test_at_the_masks_own(csv: Path) -> None:
+def test_fit_evaluates_at_the_networks_size_and_test_at_the_masks_own_size(csv: Path) -> None:
     data = make(csv)
     data.setup("fit")
     assert [tuple(batch["mask"].shape) for batch in data.val_dataloader()] == [(2, 51, 64), (1, 64, 64)]
@@ -107,7 +107,7 @@ def test_fit_validates_at_the_networks_size_and_test_at_the_masks_own(csv: Path)
     assert [tuple(batch["mask"].shape[1:]) for batch in batches] == [(80, 100), (70, 50), (90, 60)]
 
 
-def test_never_a_last_batch_of_one_unless_there_is_no_other(csv: Path) -> None:
+def test_a_last_batch_of_one_is_dropped_unless_it_is_the_only_batch(csv: Path) -> None:
     data = make(csv)
     data.setup("fit")
     assert [len(batch["row"]) for batch in data.train_dataloader()] == [4, 4]
@@ -122,54 +122,54 @@ def _refit(csv: Path, **options: object) -> DataLoader:
 
 
 @few_workers
-def test_the_trainer_tells_the_epoch(csv: Path) -> None:
+def test_the_trainer_sets_the_epoch(csv: Path) -> None:
     data, model = make(csv), Recorder()
     trainer(max_epochs=2).fit(model, data)
-    assert len(model.seen["train"]) == 4
-    # what a hand-made epoch gives
+    assert len(model.batches["train"]) == 4
+    # the same epochs without a Trainer
     loader = _refit(csv)
     for epoch in (0, 1):
         loader.sampler.set_epoch(epoch)
-        seen = model.seen["train"][2 * epoch : 2 * epoch + 2]
-        for wanted, batch in zip(loader, seen, strict=True):
-            assert torch.equal(wanted["image"], batch["image"])
-            assert torch.equal(wanted["row"], batch["row"])
-    assert not torch.equal(model.seen["train"][0]["image"], model.seen["train"][2]["image"])
+        trained = model.batches["train"][2 * epoch : 2 * epoch + 2]
+        for expected, batch in zip(loader, trained, strict=True):
+            assert torch.equal(expected["image"], batch["image"])
+            assert torch.equal(expected["row"], batch["row"])
+    assert not torch.equal(model.batches["train"][0]["image"], model.batches["train"][2]["image"])
 
 
 @few_workers
-def test_workers_that_stay_hear_of_the_epoch_too(csv: Path) -> None:
-    alone, helped = Recorder(), Recorder()
-    trainer(max_epochs=2).fit(alone, make(csv))
-    trainer(max_epochs=2).fit(helped, make(csv, workers=2, start_method="fork"))
+def test_persistent_workers_use_the_current_epoch(csv: Path) -> None:
+    without_workers, with_workers = Recorder(), Recorder()
+    trainer(max_epochs=2).fit(without_workers, make(csv))
+    trainer(max_epochs=2).fit(with_workers, make(csv, workers=2, start_method="fork"))
     for split in ("train", "val"):
-        for wanted, batch in zip(alone.seen[split], helped.seen[split], strict=True):
-            assert all(torch.equal(wanted[key], batch[key]) for key in wanted)
+        for expected, batch in zip(without_workers.batches[split], with_workers.batches[split], strict=True):
+            assert all(torch.equal(expected[key], batch[key]) for key in expected)
 
 
 @few_workers
-@pytest.mark.filterwarnings("ignore:You requested to overfit")  # Lightning's word for what is tested here
+@pytest.mark.filterwarnings("ignore:You requested to overfit")  # what this test is about
 def test_overfit_batches_repeats_the_same_batches(csv: Path) -> None:
     model = Recorder()
     trainer(max_epochs=2, overfit_batches=1).fit(model, make(csv))
-    first, second = model.seen["train"]
+    first, second = model.batches["train"]
     assert torch.equal(first["image"], second["image"])
-    assert all(batch["mask"].ndim == 3 for batch in model.seen["val"])
+    assert all(batch["mask"].ndim == 3 for batch in model.batches["val"])
 
 
 @few_workers
-def test_data_are_checked_once_for_fit_and_test(csv: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_data_is_validated_once_for_fit_and_test(csv: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     data, model = make(csv), Recorder()
     runner = trainer(max_epochs=1)
     runner.fit(model, data)
     runner.test(model, data, verbose=False)
     assert caplog.text.count("0/255 read as background/nail") == 1
-    assert sorted(int(row) for batch in model.seen["test"] for row in batch["row"]) == list(range(5))
+    assert sorted(int(row) for batch in model.batches["test"] for row in batch["row"]) == list(range(5))
 
 
 class Processes:
-    """What the data module asks of a Trainer, for a process that is not there."""
+    """The part of a Trainer that the data module uses, for a simulated process."""
 
     def __init__(self, world_size: int, rank: int, sent: object = None) -> None:
         self.world_size, self.global_rank, self.num_devices = world_size, rank, world_size
@@ -194,9 +194,9 @@ def test_processes_share_the_rows(csv: Path) -> None:
     assert sorted(val) == [0, 1, 2]
 
 
-def test_a_fault_is_raised_in_every_process(tmp_path: Path) -> None:
+def test_an_error_is_raised_in_every_process(tmp_path: Path) -> None:
     csv = write_set(tmp_path)
-    (tmp_path / "16.png").unlink()  # of the test split: found before the training all the same
+    (tmp_path / "16.png").unlink()  # of the test split: found before the training too
     first = make(csv)
     first.trainer = Processes(2, 0)
     with pytest.raises(DataError, match=r"16.png: expected a file, found nothing") as error:
@@ -208,16 +208,16 @@ def test_a_fault_is_raised_in_every_process(tmp_path: Path) -> None:
 
 
 @few_workers
-def test_a_fault_stops_the_trainer_before_the_first_step(tmp_path: Path) -> None:
+def test_an_error_stops_the_trainer_before_the_first_step(tmp_path: Path) -> None:
     csv = write_set(tmp_path)
     (tmp_path / "3.jpg").write_bytes((tmp_path / "3.jpg").read_bytes()[:-200])
     model = Recorder()
     with pytest.raises(DataError, match=r"3\.jpg"):
         trainer(max_epochs=1).fit(model, make(csv))
-    assert not model.seen["train"]
+    assert not model.batches["train"]
 
 
-def test_a_repaired_set_is_looked_at_again(tmp_path: Path) -> None:
+def test_a_fixed_data_set_is_validated_again(tmp_path: Path) -> None:
     csv = write_set(tmp_path)
     mask = (tmp_path / "2.png").read_bytes()
     (tmp_path / "2.png").unlink()
@@ -229,7 +229,7 @@ def test_a_repaired_set_is_looked_at_again(tmp_path: Path) -> None:
     assert len(data.train_dataloader()) == 2
 
 
-def test_mask_values_can_be_named(tmp_path: Path) -> None:
+def test_the_mask_encoding_can_be_given(tmp_path: Path) -> None:
     csv = write_set(tmp_path)
     for path in tmp_path.glob("*.png"):
         mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
@@ -241,7 +241,7 @@ def test_mask_values_can_be_named(tmp_path: Path) -> None:
     assert next(iter(data.val_dataloader()))["mask"].unique().tolist() == [0, 1]
 
 
-def test_root_may_lie_elsewhere(tmp_path: Path) -> None:
+def test_root_can_be_another_folder(tmp_path: Path) -> None:
     root = tmp_path / "photos"
     root.mkdir()
     csv = write_set(root).rename(tmp_path / "elsewhere.csv")
@@ -275,7 +275,7 @@ def test_options_out_of_range(csv: Path, options: dict[str, object], message: st
         make(csv, **options)
 
 
-def test_asking_too_early_or_for_nothing(csv: Path) -> None:
+def test_what_setup_has_not_prepared_is_an_error(csv: Path) -> None:
     data = make(csv)
     with pytest.raises(ConfigError, match=r"test split is not set up. Call setup\('test'\) first"):
         data.test_dataloader()
@@ -301,19 +301,19 @@ def test_options_are_documented_on_the_command_line(csv: Path) -> None:
     assert data.mask_encoding.describe() == "0/255 read as background/nail"
 
 
-def test_workers_leave_cores_to_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_leave_cores_for_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)), raising=False)
     assert [default_workers(n) for n in (1, 2, 4, 16)] == [8, 7, 3, 1]
 
 
-def test_evaluation_may_be_larger_than_training(drawn) -> None:
+def test_evaluation_size_can_exceed_the_training_size(drawn) -> None:
     data = SegmentationDataModule(csv=drawn / "nails.csv", size=64, eval_size=96, batch_size=4, workers=0)
     data.setup("fit")
     assert next(iter(data.train_dataloader()))["image"].shape[-2:] == (64, 64)
     assert max(next(iter(data.val_dataloader()))["image"].shape[-2:]) == 96
 
 
-def test_a_missing_file_that_is_left_out_does_not_trouble_the_record(csv: Path, tmp_path: Path) -> None:
+def test_facts_count_a_missing_file_that_is_left_out(csv: Path, tmp_path: Path) -> None:
     table = csv.read_text().splitlines()
     broken = csv.with_name("broken.csv")
     broken.write_text("\n".join([*table, table[1].replace(table[1].split(",")[0], "gone.jpg")]) + "\n")

@@ -1,4 +1,4 @@
-"""Row -> Sample: the same bytes from any worker, sizes as promised."""
+"""Samples: the same bytes from any worker, and the documented sizes."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ def test_a_sample_depends_on_seed_epoch_and_row(folder: tuple[Path, list[Row]]) 
     assert not torch.equal(make(*folder, "train", seed=1)[(0, 2)]["image"], first)
 
 
-def test_two_rows_of_one_picture_are_varied_differently(folder: tuple[Path, list[Row]]) -> None:
+def test_two_rows_of_one_image_are_augmented_differently(folder: tuple[Path, list[Row]]) -> None:
     root, rows = folder
     dataset = make(root, [rows[0], rows[0]], "train")
     assert not torch.equal(dataset[(0, 0)]["image"], dataset[(0, 1)]["image"])
 
 
 @pytest.mark.parametrize("mode", ["val", "test"])
-def test_evaluation_samples_are_fitted_by_geometry(folder: tuple[Path, list[Row]], mode: Mode) -> None:
+def test_evaluation_samples_are_resized_by_geometry(folder: tuple[Path, list[Row]], mode: Mode) -> None:
     dataset = make(*folder, mode)
     for row in range(len(dataset)):
         image, mask = dataset.read(row)
@@ -98,7 +98,7 @@ def test_evaluation_samples_are_fitted_by_geometry(folder: tuple[Path, list[Row]
             assert share == pytest.approx((mask == 1).mean(), abs=0.02)
 
 
-def test_the_reduced_mask_is_not_shifted(tmp_path: Path) -> None:
+def test_the_downscaled_mask_is_not_shifted(tmp_path: Path) -> None:
     mask = np.zeros((128, 128), np.uint8)
     mask[40:88, 40:88] = 255  # symmetric: any shift shows
     cv2.imwrite(str(tmp_path / "a.png"), mask)
@@ -147,15 +147,15 @@ def test_workers_give_the_same_bytes(
         dataset, 2, num_workers=2, multiprocessing_context=start_method, persistent_workers=persistent
     )
     for expected_epoch, found_epoch in zip(expected, found, strict=True):
-        for wanted, batch in zip(expected_epoch, found_epoch, strict=True):
-            assert wanted.keys() == batch.keys()
-            for key in wanted:
-                assert torch.equal(wanted[key], batch[key]), key
+        for expected_batch, batch in zip(expected_epoch, found_epoch, strict=True):
+            assert expected_batch.keys() == batch.keys()
+            for key in expected_batch:
+                assert torch.equal(expected_batch[key], batch[key]), key
     first, second = (torch.cat([batch["image"] for batch in epoch]) for epoch in expected)
     assert not torch.equal(first, second)
 
 
-def test_no_two_samples_of_an_epoch_are_varied_alike(folder: tuple[Path, list[Row]]) -> None:
+def test_all_samples_of_an_epoch_are_augmented_differently(folder: tuple[Path, list[Row]]) -> None:
     root, rows = folder
     dataset = make(root, [rows[0]] * 8, "train")
     (epoch,) = epochs(dataset, 1, num_workers=2, multiprocessing_context="fork")
@@ -163,7 +163,7 @@ def test_no_two_samples_of_an_epoch_are_varied_alike(folder: tuple[Path, list[Ro
     assert len({image.numpy().tobytes() for image in images}) == 8
 
 
-def test_a_mask_of_another_size_is_refused(folder: tuple[Path, list[Row]]) -> None:
+def test_a_mask_of_another_size_is_an_error(folder: tuple[Path, list[Row]]) -> None:
     root, rows = folder
     dataset = make(root, [Row(rows[0].image, rows[1].mask, "test", "0")], "test")
     with pytest.raises(
@@ -180,7 +180,7 @@ def test_only_training_takes_a_transform(
         SegmentationDataset([], tmp_path, BINARY, 64, mode=mode, transform=transform)
 
 
-def test_sizes_of_the_cache_keep_to_the_limit_that_was_given(folder: tuple[Path, list[Row]]) -> None:
+def test_preprocessed_bytes_respects_the_pixel_limit(folder: tuple[Path, list[Row]]) -> None:
     root, rows = folder
     data = SegmentationDataset(rows, root, BINARY, 64, mode="val", max_pixels=8_000)
     assert data.preprocessed_bytes(0) > 0

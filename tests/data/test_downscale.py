@@ -1,4 +1,4 @@
-"""The first reduction: enough for every draw, faithful to the mask, and nothing where it saves nothing."""
+"""Downscaling keeps enough pixels for every augmentation, is faithful to the mask, and skips small images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nailseg.imaging.geometry import Resize, network_size
 @pytest.mark.parametrize(
     ("height", "width"), [(3000, 4000), (4000, 3001), (500, 4000), (1, 9000), (999, 1001), (64, 64), (1, 1)]
 )
-def test_training_never_enlarges_what_was_reduced(height: int, width: int, resize: Resize) -> None:
+def test_augmentation_never_upsamples_a_downscaled_image(height: int, width: int, resize: Resize) -> None:
     transform = TrainingTransform(256, resize)
     new = downscaled_size(height, width, 256, resize, transform.max_scale)
     assert new[0] <= height
@@ -27,14 +27,14 @@ def test_training_never_enlarges_what_was_reduced(height: int, width: int, resiz
         assert base[1] * transform.max_scale <= new[1] + 1
 
 
-def test_small_pictures_stay_the_very_arrays() -> None:
+def test_small_images_are_not_copied() -> None:
     image, mask = np.zeros((432, 432, 3), np.uint8), np.zeros((432, 432), np.uint8)
     found = downscale(image, mask, 192, "keep", TrainingTransform(192).max_scale)
     assert found[0] is image
     assert found[1] is mask
 
 
-def test_the_factor_covers_scale_and_stretch() -> None:
+def test_max_scale_covers_scale_and_stretch() -> None:
     transform = TrainingTransform(64, augmentation=Augmentation(scale=(1.0, 2.0), stretch=0.21))
     assert transform.max_scale == pytest.approx(2.2)
 

@@ -1,4 +1,4 @@
-"""Order and division among processes: every row counted once."""
+"""Order of the rows and division among processes: every row is counted once."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def test_processes_get_equal_and_disjoint_shares(length: int) -> None:
     assert len(set(rows)) == 8
 
 
-def test_balanced_strata_are_seen_equally_often() -> None:
+def test_balanced_strata_are_drawn_equally_often() -> None:
     strata = ["a"] * 20 + ["b"] * 3 + ["c"]
-    seen = {}
+    orders = {}
     for epoch in range(9):
         rows = []
         for rank in range(2):
@@ -55,12 +55,12 @@ def test_balanced_strata_are_seen_equally_often() -> None:
         assert counts == {"a": 8, "b": 8, "c": 8}
         assert len({row for row in rows if strata[row] == "a"}) == 8
         assert {row for row in rows if strata[row] == "b"} == {20, 21, 22}
-        seen[epoch] = tuple(rows)
-    assert set.union(*map(set, seen.values())) == set(range(24))
-    assert len(set(seen.values())) == 9
+        orders[epoch] = tuple(rows)
+    assert set.union(*map(set, orders.values())) == set(range(24))
+    assert len(set(orders.values())) == 9
 
 
-def test_rows_left_out_are_others_in_other_epochs() -> None:
+def test_each_epoch_leaves_out_other_rows() -> None:
     left_out = [
         {*range(9)} - {row for share in epoch_of(9, epoch, world_size=4) for _, row in share}
         for epoch in range(8)
@@ -68,7 +68,7 @@ def test_rows_left_out_are_others_in_other_epochs() -> None:
     assert len(set.union(*left_out)) > 3
 
 
-def test_fewer_rows_than_processes_still_gives_each_one() -> None:
+def test_fewer_rows_than_processes_gives_each_process_one() -> None:
     assert [len(share) for share in epoch_of(2, 0, world_size=3)] == [1, 1, 1]
 
 
@@ -80,7 +80,7 @@ def test_batches_hold_one_size_in_the_order_of_the_rows() -> None:
     assert equal_size_batches(SIZES, 3) == [[0, 1, 3], [2, 4], [5], [6]]
 
 
-def test_large_pictures_make_small_batches() -> None:
+def test_large_images_make_small_batches() -> None:
     assert equal_size_batches(SIZES, 4, max_pixels=400) == [[0, 1], [2], [3, 6], [4], [5]]
 
 
@@ -90,7 +90,7 @@ def test_each_row_is_evaluated_exactly_once(world_size: int, batch_size: int) ->
     shares = [EqualSizeSampler(SIZES, batch_size, world_size, rank) for rank in range(world_size)]
     rows = [row for share in shares for batch in share for row in batch]
     assert sorted(rows) == list(range(len(SIZES)))
-    # a process without a batch would wait for ever at the end of the epoch
+    # a process without a batch would block the end of the epoch
     assert all(len(share) >= 1 for share in shares)
     assert all(len(list(share)) == len(share) for share in shares)
 
@@ -102,6 +102,6 @@ def test_evaluation_order_does_not_change_with_the_epoch() -> None:
     assert list(sampler) == first
 
 
-def test_fewer_images_than_processes_is_refused() -> None:
+def test_fewer_images_than_processes_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"each of the 3 processes, found 2.*--trainer.devices 2"):
         EqualSizeSampler(SIZES[:2], 8, world_size=3, rank=0)
