@@ -27,8 +27,8 @@ from nailseg.data.io.images import decode_image
 from nailseg.data.issues import Issue, IssueError, format_issues
 from nailseg.data.manifest import Row, write_manifest
 from nailseg.data.splitting.assign import SPLITS
+from nailseg.data.threads import map_threads
 from nailseg.data.validation.issues import DataIssuesError
-from nailseg.data.validation.scan import in_threads
 from nailseg.errors import ConfigError, DataError, OutputError
 
 Format = Literal["yolo", "coco", "hub"]
@@ -119,7 +119,7 @@ def import_dataset(
 
     try:
         rows = []
-        results = in_threads(write, jobs, "importing", progress, None)
+        results = map_threads(write, jobs, "importing", progress)
         for (item, mask), result in zip(jobs, results, strict=True):
             if isinstance(result, Issue):
                 source.faults.append(result)

@@ -1,22 +1,38 @@
-"""Folders -> pairs -> groups and clusters of near twins -> split or folds -> CSV."""
+"""Builds the CSV of a data set: pairs images with masks, groups them, and assigns splits or folds."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from nailseg.data.manifest import Row, load_manifest, write_manifest
+from nailseg.data.manifest import (
+    Manifest,
+    Row,
+    find_group_splits,
+    load_manifest,
+    write_manifest,
+)
 from nailseg.data.pairing import Pairs, pair_folders
 from nailseg.data.splitting.assign import SPLITS, assign_folds, assign_splits
-from nailseg.data.splitting.growing import COLUMN, Looks, group_of, look_over, unite
-from nailseg.data.splitting.index_report import SHOWN, IndexReport, split_notes, twin_notes
+from nailseg.data.splitting.grouping import COLUMN, Contents, find_group, merge_groups, read_contents
+from nailseg.data.splitting.index_report import IndexReport, list_names
 from nailseg.errors import ConfigError, DataError, OutputError
 
 SPLIT_FOLDERS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 SPLIT_FOLDERS |= {split: split for split in SPLITS}
+
+
+@dataclass(frozen=True)
+class Target:
+    """The input of `index_dataset`, and where its output goes."""
+
+    root: Path  # folder the paths in the CSV are relative to
+    outputs: tuple[Path, ...]  # the CSV, or one per fold
+    source: Manifest | None  # CSV that lists the pairs; None to search the root
+    existing: tuple[Row, ...]  # rows of the existing CSV, which keep their splits
+    backup: Path | None  # new name of the existing CSV
 
 
 def index_dataset(
@@ -33,149 +49,182 @@ def index_dataset(
 ) -> IndexReport:
     """Pairs a folder's images with its masks, splits them, and writes the CSV.
 
-    Near twins (see `data.twins`) count as one group, and get one group's name in the CSV. Every folder and
-    every size of foreground is split in proportion. Over an existing CSV, old rows keep their split; a new
-    row joins the split of its group or twins, and is left out if those lie in several; the old file becomes
-    .bak.
+    Near-duplicates (see `splitting.near_duplicates`) form one group and have one group name in the CSV. Every
+    folder, and every range of foreground sizes, is split in proportion. If the CSV exists, its rows keep
+    their splits; a new row joins the split of its group or near-duplicates, and is left out if those lie in
+    several splits; the existing file is renamed to .bak.
 
     Args:
         root: folder with `Images/` and `Masks/` (any depth below them), or `train|valid|test/{images,masks}`,
-            whose splits are kept (and what is missing among them is not made up from the others); or a CSV
-            with pairs.
+            whose splits are kept (a missing one is not filled from the others); or a CSV with pairs.
         out: the CSV, `nails.csv` in the root by default.
         val: share of val, 0 to 1.
         test: share of test, 0 to 1.
-        group: what must not be divided: `folder`, the images' folder; `column:NAME`, a column of the CSV
-            that `root` is; else a regular expression, searched for in the image's path without its ending;
-            its first group (or all it matches) is the name. An image it does not match is its own group.
-        seed: another seed, another split.
-        folds: write so many CSVs, NAME-fold1.csv and on, which any command takes: each has another part as
-            val and the same test rows; `val` does not matter.
+        group: images that no split divides: `folder`, the images' folder; `column:NAME`, a column of the CSV
+            that `root` is; else a regular expression, searched for in the image's path without its suffix;
+            its first group (or the whole match) is the name. An image without a match is its own group.
+        seed: another seed gives another split.
+        folds: write this many CSVs, NAME-fold1.csv and on. Each has another part as val and the same test
+            rows; `val` is ignored.
         near_duplicates: find near-duplicates; decodes every image once.
-        progress: show a bar on stderr.
+        progress: show a progress bar on stderr.
 
     Raises:
-        ConfigError: fractions or a regular expression that make no sense.
-        DataError: nothing to pair, or a CSV that cannot be read.
-        OutputError: a CSV of a fold exists, or cannot be written.
+        ConfigError: invalid shares, folds, regular expression or column.
+        DataError: no pairs, or a CSV that cannot be read.
+        OutputError: a CSV of a fold or the .bak file exists, or a file cannot be written.
     """
-    root, pattern = Path(root), _check_options(val, test, group, folds)
-    given = load_manifest(root) if root.is_file() else None
-    root = given.root if given else root
-    out = Path(out) if out is not None else root / "nails.csv"
-    outs = [out.with_name(f"{out.stem}-fold{k + 1}{out.suffix}") for k in range(folds or 0)] or [out]
-    existing = load_manifest(out, root) if out.exists() and not folds else None
-    for path in [Path(f"{out}.bak")] if existing else outs:
-        if path.exists():
-            message = f"{path}: expected a new file, found an old one. Move it away, or write elsewhere with"
-            raise OutputError(f"{message} --out.")
-    old = existing.rows if existing and existing.split_given else ()
-    if not old:
-        given = given or existing
-    if given:
-        found = Pairs(tuple((row.image, row.mask) for row in given.rows if row.mask))
-        rows = [replace(row, split="") for row in given.rows if row.mask]
-    else:
-        found = pair_folders(root)
-        rows = [Row(image, mask, "", "") for image, mask in found.pairs]
-    if not rows:
-        raise _nothing_paired(root, found)
-    known, masks = {row.image for row in old}, {row.mask for row in old}
-    # rows that stay are not "left out", whatever they lack
-    found = replace(
-        found,
-        images_alone=tuple(name for name in found.images_alone if name not in known),
-        masks_alone=tuple(name for name in found.masks_alone if name not in masks),
-    )
-    torn = [row.image for row in old if not all((root / p).is_file() for p in (row.image, row.mask or ""))]
-    new = [replace(row, group=group_of(row, group, pattern)) for row in rows if row.image not in known]
-    looks = Looks((), {row.image: row.folder for row in new})
+    _check_options(val, test, group, folds)
+    target = _open_target(Path(root), out, folds)
+    pairs, rows = _list_new_rows(target)
+    rows = [replace(row, group=find_group(row, group)) for row in rows]
+    contents = Contents()
     if near_duplicates:
-        looks = look_over(root, [*old, *new], progress)
-    # one image under two names: the second teaches nothing, and check would refuse it
-    doubled = sorted({row.image for row in new} & set(looks.doubled))
-    new = [row for row in new if row.image not in set(doubled)]
-    new, refused, twin_clusters = unite(old, new, looks.pairs)
-    said = [_split_of_folder(row.image) for row in new]
-    kept = all(said) and not old and not folds
-    strata = [looks.strata[row.image] for row in new]
-    if kept:
-        written = [[replace(row, split=split or "") for row, split in zip(new, said, strict=True)]]
+        contents = read_contents(target.root, [*target.existing, *rows], progress)
+    rows, notes = merge_groups(target.existing, rows, contents.pairs)
+    if contents.unreadable:
+        notes.append(f"{contents.unreadable} pairs cannot be read; nailseg check lists them")
+    notes += _describe_target(target, len(rows))
+    strata = [contents.strata.get(row.image, row.folder) for row in rows]
+    keep_folders = not target.existing and not folds and all(_find_split_folder(row) for row in rows)
+    if keep_folders:
+        tables = [[replace(row, split=_find_split_folder(row) or "") for row in rows]]
     elif folds:
-        dealt = assign_folds([row.group for row in new], strata, folds, test, seed)
-        written = [[replace(r, split=s) for r, s in zip(new, splits, strict=True)] for splits in dealt]
+        assigned = assign_folds([row.group for row in rows], strata, folds, test, seed)
+        tables = [[replace(r, split=s) for r, s in zip(rows, splits, strict=True)] for splits in assigned]
     else:
-        written = [[*old, *split_rows(new, val, test, seed, strata)]]
-    notes = twin_notes(looks, twin_clusters, refused, doubled)
-    if old:
-        notes.append(f"{len(old)} old rows kept as they are, {len(new)} new; before: {out.name}.bak")
-    if torn:
-        names = ", ".join(torn[:SHOWN])
-        notes.append(f"{len(torn)} old rows kept whose image or mask is gone (nailseg check): {names}")
-    if folds:
-        notes.append(f"written: {', '.join(path.name for path in outs)}; counted is the first")
-    _write(outs, written, Path(f"{out}.bak") if existing else None)
-    rows = written[0]
-    counts = Counter(row.split for row in rows)
-    groups = Counter(split for split, _ in {(row.split, row.group) for row in rows})
-    shares = dict.fromkeys(SPLITS, 0.0) if old else {"train": 1 - val - test, "val": val, "test": test}
-    notes.extend(split_notes(rows, root, out, said if not old else [], shares, pattern))
-    return IndexReport(
-        outs[0], {s: counts[s] for s in SPLITS}, {s: groups[s] for s in SPLITS}, found, kept, tuple(notes)
-    )
+        tables = [[*target.existing, *split_rows(rows, val, test, seed, strata)]]
+    _write(target, tables)
+    shares = {} if keep_folders or target.existing else {"train": 1 - val - test, "val": val, "test": test}
+    notes += _describe_splits(tables[0], shares)
+    return IndexReport(target.outputs[0], tuple(tables[0]), pairs, keep_folders, tuple(notes))
 
 
 def split_rows(
     rows: Sequence[Row], val: float, test: float, seed: int = 0, strata: Sequence[str] | None = None
 ) -> list[Row]:
-    """Gives rows without a split one: groups whole, every stratum in proportion, as `assign_splits` does.
+    """Assigns a split to rows without one, as `assign_splits` does.
 
-    `val` and `test` are shares, 0 to 1; `strata` stand for each row, the folders of the images by default.
+    Args:
+        rows: rows that have a split keep it.
+        val: share of val, 0 to 1.
+        test: share of test, 0 to 1.
+        seed: another seed gives another split.
+        strata: of each row; by default the folder of its image.
     """
     strata = strata or [row.folder for row in rows]
-    waiting = [(row.group, stratum) for row, stratum in zip(rows, strata, strict=True) if not row.split]
-    dealt = iter(assign_splits([g for g, _ in waiting], [stratum for _, stratum in waiting], val, test, seed))
-    return [row if row.split else replace(row, split=next(dealt)) for row in rows]
+    open_rows = [(row.group, stratum) for row, stratum in zip(rows, strata, strict=True) if not row.split]
+    splits = iter(assign_splits([g for g, _ in open_rows], [s for _, s in open_rows], val, test, seed))
+    return [row if row.split else replace(row, split=next(splits)) for row in rows]
 
 
-def _write(outs: Sequence[Path], written: Sequence[Sequence[Row]], backup: Path | None) -> None:
-    try:
-        outs[0].parent.mkdir(parents=True, exist_ok=True)
-        if backup:
-            outs[0].rename(backup)
-        for path, rows in zip(outs, written, strict=True):
-            write_manifest(path, rows)
-    except OSError as error:
-        message = f"{outs[0]}: expected to write the CSV, found {error.strerror}. Choose --out."
-        raise OutputError(message) from None
-
-
-def _check_options(val: float, test: float, group: str | None, folds: int | None) -> re.Pattern[str] | None:
+def _check_options(val: float, test: float, group: str | None, folds: int | None) -> None:
     if folds is not None and folds < 2:
         raise ConfigError(f"expected --folds of 2 or more, found {folds}.")
     if not (0 <= val <= 1 and 0 <= test <= 1 and val + test <= 1 + 1e-9):
         found = f"found {val} and {test}"
         raise ConfigError(f"expected --val and --test from 0 to 1 with a sum of at most 1, {found}.")
     try:
-        plain = not group or group == "folder" or group.startswith(COLUMN)
-        return None if plain else re.compile(group or "")
+        re.compile("" if not group or group.startswith(COLUMN) else group)
     except re.error as error:
         message = f"expected --group to be a regular expression, found {group!r} ({error})."
         raise ConfigError(message) from None
 
 
-def _split_of_folder(image: str) -> str | None:
-    folders = (part.lower() for part in PurePosixPath(image).parts[:-1])
+def _open_target(root: Path, out: str | Path | None, folds: int | None) -> Target:
+    """Reads the CSVs that exist, and makes sure that no other file would be overwritten."""
+    source = load_manifest(root) if root.is_file() else None
+    root = source.root if source else root
+    out = Path(out) if out is not None else root / "nails.csv"
+    outputs = tuple(out.with_name(f"{out.stem}-fold{k + 1}{out.suffix}") for k in range(folds or 0)) or (out,)
+    manifest = load_manifest(out, root) if out.exists() and not folds else None
+    backup = Path(f"{out}.bak") if manifest else None
+    for path in [backup] if backup else outputs:
+        if path.exists():
+            raise OutputError(
+                f"{path}: expected a new file, found an existing one. Move it, or write elsewhere with --out."
+            )
+    existing = manifest.rows if manifest and manifest.split_given else ()
+    return Target(root, outputs, source if existing else source or manifest, existing, backup)
+
+
+def _list_new_rows(target: Target) -> tuple[Pairs, list[Row]]:
+    """Pairs images with masks; files of existing rows are neither new nor without a partner."""
+    if target.source:
+        rows = [replace(row, split="") for row in target.source.rows if row.mask]
+        pairs = Pairs(tuple((row.image, row.mask) for row in rows))
+    else:
+        pairs = pair_folders(target.root)
+        rows = [Row(image, mask, "", "") for image, mask in pairs.pairs]
+    if not rows:
+        some = [*pairs.images_alone[:2], *pairs.masks_alone[:2], *(names[0] for names in pairs.doubled[:2])]
+        raise DataError(
+            f"{target.root}: expected pairs like Images/1/a.jpg with Masks/1/a.png, or train/images/a.jpg "
+            f"with train/masks/a.png; found {len(pairs.images_alone)} images and {len(pairs.masks_alone)} "
+            "masks without a partner"
+            + (f", such as {', '.join(some)}" if some else "")
+            + (f", and names that are not UTF-8: {list_names(pairs.not_utf8)}" if pairs.not_utf8 else "")
+            + ". Name the two folders Images and Masks, and give each mask its image's name."
+        )
+    images = {row.image for row in target.existing}
+    masks = {row.mask for row in target.existing}
+    pairs = replace(
+        pairs,
+        images_alone=tuple(name for name in pairs.images_alone if name not in images),
+        masks_alone=tuple(name for name in pairs.masks_alone if name not in masks),
+    )
+    return pairs, [row for row in rows if row.image not in images]
+
+
+def _find_split_folder(row: Row) -> str | None:
+    """The split that a folder above the image is named after."""
+    folders = (part.lower() for part in PurePosixPath(row.image).parts[:-1])
     return next((SPLIT_FOLDERS[folder] for folder in folders if folder in SPLIT_FOLDERS), None)
 
 
-def _nothing_paired(root: Path, found: Pairs) -> DataError:
-    some = [*found.images_alone[:2], *found.masks_alone[:2], *(names[0] for names in found.doubled[:2])]
-    return DataError(
-        f"{root}: expected pairs like Images/1/a.jpg with Masks/1/a.png, or train/images/a.jpg with "
-        "train/masks/a.png; "
-        f"found {len(found.images_alone)} images and {len(found.masks_alone)} masks without a partner"
-        + (f", such as {', '.join(some)}" if some else "")
-        + (f", and names that are not UTF-8: {', '.join(found.not_utf8[:SHOWN])}" if found.not_utf8 else "")
-        + ". Name the two folders Images and Masks, and give each mask its image's name."
-    )
+def _describe_target(target: Target, new: int) -> list[str]:
+    notes = []
+    if target.existing:
+        kept = len(target.existing)
+        notes.append(f"{kept} existing rows kept, {new} new; the previous file is {target.backup.name}")
+    paths = ((row.image, target.root / row.image, target.root / (row.mask or "")) for row in target.existing)
+    missing = [name for name, image, mask in paths if not (image.is_file() and mask.is_file())]
+    if missing:
+        names = list_names(missing)
+        notes.append(f"{len(missing)} existing rows kept whose image or mask is missing: {names}")
+    if len(target.outputs) > 1:
+        names = ", ".join(path.name for path in target.outputs)
+        notes.append(f"written: {names}; the counts are those of the first")
+    if target.outputs[0].resolve().parent != target.root.resolve():
+        notes.append(f"paths are relative to {target.root}: give it with --data.root")
+    return notes
+
+
+def _describe_splits(rows: Sequence[Row], shares: dict[str, float]) -> list[str]:
+    """Describes ignored folders, empty splits and divided groups; no `shares`: the splits were given."""
+    notes = []
+    named = [_find_split_folder(row) is not None for row in rows]
+    if shares and any(named) and not all(named):
+        notes.append("only some images lie in folders train, valid or test: those folders are no splits")
+    present = {row.split for row in rows}
+    empty = " and ".join(s for s in SPLITS if s not in present and shares.get(s, 1) > 1e-9)
+    if empty:
+        reason = "too few pairs or groups" if shares else "the folders or the existing rows have none"
+        notes.append(f"no rows in {empty}: {reason}")
+    divided = sorted(group for group, splits in find_group_splits(rows).items() if len(splits) > 1)
+    if divided:
+        notes.append(f"{len(divided)} groups lie in several splits: {list_names(divided)}")
+    return notes
+
+
+def _write(target: Target, tables: Sequence[Sequence[Row]]) -> None:
+    out = target.outputs[0]
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if target.backup:
+            out.rename(target.backup)
+        for path, rows in zip(target.outputs, tables, strict=True):
+            write_manifest(path, rows)
+    except OSError as error:
+        message = f"{out}: expected to write the CSV, found {error.strerror}. Choose --out."
+        raise OutputError(message) from None

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 SIDE = 96
 """Pixels of a thumbnail's sides. The aspect ratio is not kept: cropping changes it anyway."""
@@ -73,24 +74,24 @@ def find_near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
     return np.unique(np.concatenate([equal[equal[:, 0] != equal[:, 1]], near]), axis=0)
 
 
-def label_clusters(count: int, pairs: np.ndarray) -> np.ndarray:
+def label_clusters(count: int, pairs: ArrayLike) -> np.ndarray:
     """Labels each of `count` items with the smallest index it is connected to.
 
     Args:
         count: number of items.
-        pairs: int (P, 2), indices of connected items.
+        pairs: int (P, 2), indices of connected items; may be empty.
 
     Returns:
         int64 (count,).
 
     Example:
-        >>> label_clusters(5, np.array([[0, 2], [2, 4]])).tolist()
+        >>> label_clusters(5, [(0, 2), (2, 4)]).tolist()
         [0, 1, 0, 3, 0]
     """
     from scipy.sparse import coo_array  # imported here: only index and check need it
     from scipy.sparse.csgraph import connected_components
 
-    one, other = pairs.T
+    one, other = np.asarray(pairs, np.int64).reshape(-1, 2).T
     links = coo_array((np.ones(len(one)), (one, other)), (count, count))
     labels = connected_components(links, directed=False)[1]
     return np.unique(labels, return_index=True)[1][labels]

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
-
 from nailseg.data.issues import Issue
 from nailseg.data.manifest import Row, find_group_splits
 from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.mask_inference import MaskContent, count_classes, count_foreground
 from nailseg.data.splitting.assign import SPLITS
-from nailseg.data.splitting.near_duplicates import find_near_duplicates
+from nailseg.data.splitting.duplicates import DuplicatePair
 from nailseg.data.validation.issues import WARNINGS
 from nailseg.data.validation.scan import ScanResult
 
@@ -88,49 +86,26 @@ def check_splits(
     return faults, odd
 
 
-def find_pairs(findings: Sequence[ScanResult]) -> list[tuple[str, str, str]]:
-    """Images that are the same or nearly.
-
-    Returns:
-        (code, image, other image): `duplicate-split` for equal bytes, `near-duplicate-split` for near twins.
-    """
-    first: dict[bytes, str] = {}
-    pairs = []
-    for finding in findings:
-        if finding.digest is not None:
-            original = first.setdefault(finding.digest, finding.row.image)
-            if original != finding.row.image:
-                pairs.append(("duplicate-split", original, finding.row.image))
-    shown = [(f.row.image, f.thumbnail) for f in findings if f.thumbnail is not None]
-    if len(shown) > 1:
-        known = {(one, other) for _, one, other in pairs}
-        for one, other in find_near_duplicates(np.stack([small for _, small in shown])).tolist():
-            names = shown[one][0], shown[other][0]
-            if names not in known:
-                pairs.append(("near-duplicate-split", *names))
-    return pairs
-
-
-def check_pairs(pairs: Sequence[tuple[str, str, str]], splits: dict[str, str]) -> list[Issue]:
-    """Faults of `find_pairs`, named after the row nearer to training: what measures should stay.
+def check_pairs(pairs: Sequence[DuplicatePair], splits: dict[str, str]) -> list[Issue]:
+    """Faults of `find_duplicates`, named after the row nearer to training: what measures should stay.
 
     Images that are not in `splits` (image -> split) are passed over.
     """
     faults = []
-    for code, one, other in pairs:
+    for one, other, exact in pairs:
         if one not in splits or other not in splits:
             continue
         if splits[one] == splits[other]:
-            if code == "duplicate-split":
+            if exact:
                 message = f"expected each image once, found the same bytes as {one}"
                 faults.append(Issue("duplicate-image", other, message, "Delete one of the two rows."))
             continue
         learnt, measured = sorted((one, other), key=lambda image: SPLITS.index(splits[image]))
-        what = "the same image" if code == "duplicate-split" else "a near twin"
         message = (
-            f"expected a {splits[learnt]} image that no other split has, "
-            f"found {what} in {splits[measured]}: {measured}"
+            f"expected a {splits[learnt]} image that no other split has, found "
+            f"{'the same image' if exact else 'a near-duplicate'} in {splits[measured]}: {measured}"
         )
+        code = "duplicate-split" if exact else "near-duplicate-split"
         faults.append(Issue(code, learnt, message, SPLIT_ANEW))
     return faults
 

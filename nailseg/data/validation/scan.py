@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from nailseg.data.io.headers import IMAGE_SUFFIXES, Header, read_header
 from nailseg.data.io.images import decode_image, decode_mask_values, read_bytes
@@ -21,7 +16,7 @@ from nailseg.data.issues import Issue, IssueError
 from nailseg.data.manifest import Manifest, Row
 from nailseg.data.mask_encoding import THRESHOLD, Value, pack_colors
 from nailseg.data.mask_inference import MaskContent, count_values
-from nailseg.data.splitting.near_duplicates import make_thumbnail
+from nailseg.data.splitting.duplicates import Signature, compute_signature
 
 MAX_PARTS = 16
 """Masks of more values are grey-edged; their parts are counted above the threshold."""
@@ -39,18 +34,7 @@ class ScanResult:
     frame: dict[Value, int] = field(default_factory=dict)  # values on the mask's outermost pixels
     # connected components per mask value; above the threshold for grey-edged masks
     parts: dict[Value, int] = field(default_factory=dict)
-    thumbnail: np.ndarray | None = None  # uint8 (96, 96) grey, for the search for twins
-    digest: bytes | None = None  # of the image file's bytes
-
-
-def in_threads(work: Callable, jobs: Sequence, what: str, progress: bool, workers: int | None) -> Iterator:
-    """Calls `work` for each job, in threads (decoding runs outside Python's lock); the jobs' order is kept.
-
-    `what` is the title of a bar on stderr; without `workers` there is a thread per core, 8 at most.
-    """
-    bar = {"desc": what, "unit": " rows", "file": sys.stderr, "disable": not progress, "leave": False}
-    with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 8)) as pool:
-        yield from tqdm(pool.map(work, jobs), total=len(jobs), **bar)
+    signature: Signature | None = None  # of the image, to find duplicates
 
 
 def scan_row(manifest: Manifest, row: Row, needed: bool, colors: bool, max_pixels: int) -> ScanResult:
@@ -74,8 +58,7 @@ def scan_row(manifest: Manifest, row: Row, needed: bool, colors: bool, max_pixel
             faults.extend(_mis_named(row.image, header))
             turn = header.orientation
             found["size"] = image.shape[:2]
-            found["digest"] = hashlib.blake2b(data, digest_size=16).digest()
-            found["thumbnail"] = make_thumbnail(image)
+            found["signature"] = compute_signature(data, image)
         except IssueError as error:
             faults.append(_relative(error.issue, row.image, manifest))
     if row.mask is None:

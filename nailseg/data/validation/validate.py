@@ -12,9 +12,11 @@ from nailseg.data.issues import Issue, format_issues
 from nailseg.data.manifest import Manifest, Row
 from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.mask_inference import check_values, count_classes, count_foreground, infer_encoding
+from nailseg.data.splitting.duplicates import DuplicatePair, find_duplicates
+from nailseg.data.threads import map_threads
 from nailseg.data.validation.issues import UNUSABLE, DataIssuesError, check_codes, write_remaining
-from nailseg.data.validation.rules import check_encodings, check_groups, check_pairs, check_splits, find_pairs
-from nailseg.data.validation.scan import ScanResult, in_threads, scan_row
+from nailseg.data.validation.rules import check_encodings, check_groups, check_pairs, check_splits
+from nailseg.data.validation.scan import ScanResult, scan_row
 
 FIT_SPLITS = ("train", "val")
 
@@ -133,8 +135,8 @@ def validate_rows(
     def look(row: Row) -> ScanResult:
         return scan_row(manifest, row, row.split in needed, colors, max_pixels)
 
-    findings = list(in_threads(look, rows, "checking data", progress, workers))
-    pairs = find_pairs(findings)
+    findings = map_threads(look, rows, "checking data", progress, workers)
+    pairs = find_duplicates({f.row.image: f.signature for f in findings if f.signature})
     skipped = [fault for fault in manifest.issues if skip_bad or fault.code in allowed]
     from_csv = [] if skip_bad else [fault for fault in manifest.issues if fault.code not in allowed]
     # without a row the set may read otherwise (0/1 among 0/255) or lack a split: so again until nothing falls
@@ -158,7 +160,7 @@ def validate_rows(
 def _judge(
     manifest: Manifest,
     findings: Sequence[ScanResult],
-    pairs: Sequence[tuple[str, str, str]],
+    pairs: Sequence[DuplicatePair],
     given: MaskEncoding | None,
     class_names: Sequence[str],
     needed: Sequence[str],

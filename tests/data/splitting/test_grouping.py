@@ -1,4 +1,4 @@
-"""Clusters, strata, folds, and what becomes of an older CSV."""
+"""Groups, strata and folds of `index_dataset`, and its treatment of an existing CSV."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from nailseg.data.manifest import Row, load_manifest
-from nailseg.data.splitting.assign import assign_folds
 from nailseg.data.splitting.index import index_dataset
 from nailseg.data.validation.validate import check_rows
 from nailseg.errors import ConfigError, OutputError
@@ -37,23 +36,23 @@ def rows(csv: Path) -> dict[str, Row]:
     return {row.image: row for row in load_manifest(csv).rows}
 
 
-def test_twins_stay_together_and_pass_the_check(data: Path) -> None:
+def test_near_duplicates_are_in_one_split_and_pass_validation(data: Path) -> None:
     for number in range(12):
-        add(data, f"twin{number}", np.rot90(draw_image(number)) if number % 2 else draw_image(number)[2:, 3:])
+        add(data, f"copy{number}", np.rot90(draw_image(number)) if number % 2 else draw_image(number)[2:, 3:])
     report = index_dataset(data, val=0.3, test=0.3)
-    assert "12 clusters of near twins (24 images), kept whole" in str(report)
+    assert "12 clusters of near-duplicates (24 images), each in one split" in str(report)
     found = rows(report.csv)
     for number in range(12):
-        one, other = found[f"Images/{number}.jpg"], found[f"Images/twin{number}.jpg"]
+        one, other = found[f"Images/{number}.jpg"], found[f"Images/copy{number}.jpg"]
         assert (one.split, one.group) == (other.split, other.group)
     check_rows(load_manifest(report.csv), ["background", "nail"], splits_needed=("train", "val", "test"))
-    naive = index_dataset(data, out=data / "naive.csv", val=0.3, test=0.3, near_duplicates=False)
-    assert "clusters" not in str(naive)
+    random = index_dataset(data, out=data / "random.csv", val=0.3, test=0.3, near_duplicates=False)
+    assert "clusters" not in str(random)
     with pytest.raises(Exception, match="near-duplicate-split"):
-        check_rows(load_manifest(naive.csv), ["background", "nail"], splits_needed=("train", "val", "test"))
+        check_rows(load_manifest(random.csv), ["background", "nail"], splits_needed=("train", "val", "test"))
 
 
-def test_foreground_is_dealt_in_proportion(data: Path) -> None:
+def test_foreground_sizes_are_split_in_proportion(data: Path) -> None:
     for number in range(15):
         Image.fromarray(nail_mask() * 0).save(data / f"Masks/{number}.png")
     found = rows(index_dataset(data, val=0.2, test=0.2).csv)
@@ -61,47 +60,47 @@ def test_foreground_is_dealt_in_proportion(data: Path) -> None:
     assert empty == {"train": 9, "val": 3, "test": 3}
 
 
-def test_what_cannot_be_read_is_said(data: Path) -> None:
+def test_unreadable_pairs_are_reported(data: Path) -> None:
     (data / "Images/3.jpg").write_bytes(b"")
-    assert "1 pairs cannot be read; nailseg check says why" in str(index_dataset(data))
+    assert "1 pairs cannot be read; nailseg check lists them" in str(index_dataset(data))
 
 
-def test_equal_files_are_taken_once_and_said(data: Path) -> None:
+def test_duplicates_are_left_out_and_reported(data: Path) -> None:
     shutil.copy(data / "Images/3.jpg", data / "Images/9x.jpg")
     shutil.copy(data / "Masks/3.png", data / "Masks/9x.png")
     report = index_dataset(data)
-    assert "1 new images equal another one byte for byte, left out: Images/9x.jpg" in str(report)
+    assert "1 duplicates (same bytes), left out: Images/9x.jpg" in str(report)
     assert len(rows(report.csv)) == 30
 
 
-def test_old_rows_keep_their_split_and_new_ones_join(data: Path) -> None:
+def test_existing_rows_keep_their_split_and_new_rows_join(data: Path) -> None:
     csv = index_dataset(data, val=0.3, test=0.3).csv
     before, text = rows(csv), csv.read_bytes()
     for number in range(10):
-        add(data, f"twin{number}", draw_image(number)[:, ::-1])
-    add(data, "stranger", draw_image(99))
+        add(data, f"copy{number}", draw_image(number)[:, ::-1])
+    add(data, "unrelated", draw_image(99))
     report = index_dataset(data, val=0.3, test=0.3)
     after = rows(csv)
     assert {image: after[image] for image in before} == before
     for number in range(10):
-        assert after[f"Images/twin{number}.jpg"].split == before[f"Images/{number}.jpg"].split
-    assert after["Images/stranger.jpg"].split in ("train", "val", "test")
-    assert "30 old rows kept as they are, 11 new; before: nails.csv.bak" in str(report)
+        assert after[f"Images/copy{number}.jpg"].split == before[f"Images/{number}.jpg"].split
+    assert after["Images/unrelated.jpg"].split in ("train", "val", "test")
+    assert "30 existing rows kept, 11 new; the previous file is nails.csv.bak" in str(report)
     assert (data / "nails.csv.bak").read_bytes() == text
-    with pytest.raises(OutputError, match=r"nails\.csv\.bak: expected a new file, found an old one"):
+    with pytest.raises(OutputError, match=r"nails\.csv\.bak: expected a new file, found an existing one"):
         index_dataset(data)
 
 
-def test_new_rows_that_tie_two_splits_are_left_out(data: Path) -> None:
+def test_new_rows_that_belong_to_two_splits_are_left_out(data: Path) -> None:
     lines = [f"Images/{k}.jpg,Masks/{k}.png,{'test' if k == 1 else 'train'},g{k % 2}" for k in (0, 1, 2)]
     (data / "nails.csv").write_text("\n".join(["image,mask,split,group", *lines]))
     for number in range(3, 30):
         (data / f"Images/{number}.jpg").unlink()
-    # of group g0 by its name, and a twin of image 1, which is test
+    # of group g0 by its name, and a near-duplicate of image 1, which is test
     add(data, "g0", draw_image(1)[:, ::-1])
     add(data, "other", draw_image(50))
     report = index_dataset(data, group=r"(g\d)$")
-    assert "1 new rows tie two splits together, left out: Images/g0.jpg" in str(report)
+    assert "1 new rows belong to several splits, left out: Images/g0.jpg" in str(report)
     assert set(rows(report.csv)) == {"Images/0.jpg", "Images/1.jpg", "Images/2.jpg", "Images/other.jpg"}
 
 
@@ -126,7 +125,7 @@ def test_groups_by_folder_and_by_column(data: Path) -> None:
         index_dataset(data / "given.csv", out=data / "x.csv", group="column:hand")
 
 
-def test_folds_are_csvs_with_one_test_set(data: Path) -> None:
+def test_folds_share_the_test_rows(data: Path) -> None:
     report = index_dataset(data, test=0.2, folds=4)
     assert not (data / "nails.csv").exists()
     folds = [rows(data / f"nails-fold{k}.csv") for k in (1, 2, 3, 4)]
@@ -143,15 +142,7 @@ def test_folds_are_csvs_with_one_test_set(data: Path) -> None:
         index_dataset(data, folds=1)
 
 
-def test_folds_keep_groups_whole() -> None:
-    groups = [f"g{k // 3}" for k in range(90)]
-    for fold in assign_folds(groups, ["x"] * 90, 5, 0.1):
-        assert all(
-            len({s for s, own in zip(fold, groups, strict=True) if own == g}) == 1 for g in set(groups)
-        )
-
-
-def test_a_csv_without_splits_gets_them_and_is_kept(data: Path) -> None:
+def test_a_csv_without_splits_is_split_and_backed_up(data: Path) -> None:
     shutil.copytree(data / "Images", data / "x")
     lines = [f"Images/{k}.jpg,Masks/{k}.png,s{k % 10}" for k in range(30)]
     (data / "nails.csv").write_text("\n".join(["image,mask,subject", *lines]))

@@ -1,0 +1,58 @@
+"""Finds images that a data set contains twice: the same file, or nearly the same photograph."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from nailseg.data.splitting.near_duplicates import find_near_duplicates, make_thumbnail
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What is kept of an image to compare it with others."""
+
+    digest: bytes  # hash of the file's bytes
+    thumbnail: np.ndarray  # uint8 (96, 96), grey
+
+
+class DuplicatePair(NamedTuple):
+    """Two images that show the same photograph."""
+
+    first: str
+    second: str
+    exact: bool  # the files have the same bytes; otherwise near-duplicates
+
+
+def compute_signature(data: bytes, image: np.ndarray) -> Signature:
+    """Computes the signature of a file's bytes and its decoded image, uint8 (H, W, 3) RGB."""
+    return Signature(hashlib.blake2b(data, digest_size=16).digest(), make_thumbnail(image))
+
+
+def find_duplicates(signatures: Mapping[str, Signature]) -> list[DuplicatePair]:
+    """Compares all images of a data set.
+
+    Args:
+        signatures: by image name.
+
+    Returns:
+        Pairs of equal files (each file with the first equal one), then pairs of near-duplicates.
+    """
+    first: dict[bytes, str] = {}
+    pairs = []
+    for name, signature in signatures.items():
+        original = first.setdefault(signature.digest, name)
+        if original != name:
+            pairs.append(DuplicatePair(original, name, exact=True))
+    if len(signatures) > 1:
+        names = list(signatures)
+        equal = {(pair.first, pair.second) for pair in pairs}
+        thumbnails = np.stack([signature.thumbnail for signature in signatures.values()])
+        for one, other in find_near_duplicates(thumbnails).tolist():
+            if (names[one], names[other]) not in equal:
+                pairs.append(DuplicatePair(names[one], names[other], exact=False))
+    return pairs
