@@ -1,9 +1,9 @@
-"""SegFormer weights of NVlabs/SegFormer and mmsegmentation -> a model folder.
+"""Converts SegFormer weights of NVlabs/SegFormer and mmsegmentation to a model folder.
 
-The architecture is read off the tensors' shapes. Two layouts of names are known: that of the paper's code
-(`block1.0.attn.kv`) and mmsegmentation's (`layers.0.1.0.attn.attn.in_proj_weight`). The latter's decode head
-is another network (batch norm and ReLU behind every scale's 1x1 convolution), so only its encoder can be
-taken over. The encoder's norms have an epsilon of 1e-6 in the paper's code and of 1e-5 in transformers.
+The architecture follows from the tensors' shapes. Two naming schemes are supported: that of the paper's code
+(`block1.0.attn.kv`) and mmsegmentation's (`layers.0.1.0.attn.attn.in_proj_weight`). mmsegmentation's decode
+head is a different network (batch norm and ReLU after every scale's 1x1 convolution), so only its encoder can
+be converted. The encoder's norms have an epsilon of 1e-6 in the paper's code and of 1e-5 in transformers.
 """
 
 from __future__ import annotations
@@ -18,22 +18,25 @@ from torch import Tensor
 
 from nailseg.checkpoints import model_folder
 from nailseg.errors import ConfigError, WeightsError
-from nailseg.models.loading import quiet_transformers, shorten_list
+from nailseg.models.loading import quiet_transformers, rename_key, shorten_list
 from nailseg.models.pretrained import NON_COMMERCIAL, warn_if_non_commercial
 from nailseg.models.segformer import SegFormer
 
 
-def _before(found: re.Match[str]) -> str:
-    return f"{int(found[1]) - 1}."  # the paper's code counts stages from 1
+def _stage(match: re.Match[str]) -> str:
+    return f"stages.{int(match[1]) - 1}."  # the paper's code counts stages from 1
 
 
-RENAMES: tuple[tuple[str, Any], ...] = (
+RENAMES = (
     (r"^module\.", ""),
     (r"^(backbone\.)?(?=patch_embed\d|block\d|norm\d|layers\.\d)", "segformer."),
-    (r"(?<=^segformer\.)patch_embed(\d)\.norm", lambda m: f"stages.{_before(m)}patch_embeddings.layer_norm"),
-    (r"(?<=^segformer\.)patch_embed(\d)\.", lambda m: f"stages.{_before(m)}patch_embeddings."),
-    (r"(?<=^segformer\.)block(\d)\.", lambda m: f"stages.{_before(m)}blocks."),
-    (r"(?<=^segformer\.)norm(\d)\.", lambda m: f"stages.{_before(m)}layer_norm."),
+    (
+        r"(?<=^segformer\.)patch_embed(\d)\.norm",
+        lambda m: f"{_stage(m)}patch_embeddings.layer_norm",
+    ),
+    (r"(?<=^segformer\.)patch_embed(\d)\.", lambda m: f"{_stage(m)}patch_embeddings."),
+    (r"(?<=^segformer\.)block(\d)\.", lambda m: f"{_stage(m)}blocks."),
+    (r"(?<=^segformer\.)norm(\d)\.", lambda m: f"{_stage(m)}layer_norm."),
     (r"(?<=^segformer\.)layers\.(\d)\.0\.projection", r"stages.\1.patch_embeddings.proj"),
     (r"(?<=^segformer\.)layers\.(\d)\.0\.norm", r"stages.\1.patch_embeddings.layer_norm"),
     (r"(?<=^segformer\.)layers\.(\d)\.1\.", r"stages.\1.blocks."),
@@ -55,7 +58,7 @@ RENAMES: tuple[tuple[str, Any], ...] = (
 )
 MMSEG_HEAD = ("decode_head.convs.", "decode_head.fusion_conv.")
 UNUSED = ("decode_head.conv_seg.", "head.")
-"""The paper's code inherits a classifier that it never calls; encoders bring that of ImageNet."""
+"""The paper's code inherits an unused classifier; encoder files have the classifier of ImageNet."""
 
 
 def convert(
@@ -66,21 +69,20 @@ def convert(
     encoder: bool = False,
     licence: str = NON_COMMERCIAL,
 ) -> str:
-    """Turns a weights file into a model folder.
+    """Converts a weights file to a model folder.
 
     Args:
-        file: a state dict, or a dict with one under `state_dict`; an encoder alone gives a folder to start
-            from, whose head will be new.
-        folder: must not exist.
-        classes: names in index order; without, any names may be given when the weights are used.
-        encoder: leave the decode head out.
+        file: a state dict, or a dict with one under `state_dict`; a SegFormer, or its encoder alone.
+        folder: the model folder; must not exist.
+        classes: names in index order; without them, any names can be given when the weights are used.
+        encoder: leave out the decode head; fine-tuning starts with a new one.
         licence: of the weights.
 
     Returns:
-        What was made, in words.
+        A description of the model.
 
     Raises:
-        WeightsError: a file that is no SegFormer, to the last tensor.
+        WeightsError: a file whose tensors are not exactly those of a SegFormer.
         ConfigError: another number of names than classes.
         OutputError: the folder exists.
     """
@@ -89,14 +91,14 @@ def convert(
         tensors = {key: t for key, t in tensors.items() if not key.startswith("decode_head.")}
     if foreign := [key for key in tensors if key.startswith(MMSEG_HEAD)]:
         raise WeightsError(
-            f"{file}: expected SegFormer's decode head, found mmsegmentation's ({foreign[0]} …): it has a "
-            "nonlinearity behind every scale's projection, so it is another function. Take the encoder alone "
-            "with --encoder and fine-tune, or convert weights of the paper's own code."
+            f"{file}: expected SegFormer's decode head, found mmsegmentation's ({foreign[0]} …), which has a "
+            "nonlinearity after every scale's projection and is another function. Convert the encoder alone "
+            "with --encoder and fine-tune it, or convert weights of the paper's own code."
         )
-    renamed = _renamed(tensors)
+    renamed = _rename(tensors)
     has_head = "decode_head.classifier.weight" in renamed
     try:
-        config = _config(renamed, has_head)
+        config = _read_config(renamed, has_head)
         count = len(renamed["decode_head.classifier.weight"]) if has_head else 2
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise WeightsError(
@@ -112,13 +114,13 @@ def convert(
     expected = {f"{prefix}{key}" for key in target.state_dict()}
     if renamed.keys() != expected:
         raise WeightsError(
-            f"{file}: expected exactly a SegFormer's tensors; without a place: "
+            f"{file}: expected exactly the tensors of a SegFormer; unexpected: "
             f"{shorten_list(renamed.keys() - expected)}; missing: {shorten_list(expected - renamed.keys())}."
         )
     try:
         target.load_state_dict({key.removeprefix(prefix): tensor for key, tensor in renamed.items()})
     except RuntimeError as error:
-        raise WeightsError(f"{file}: tensors that do not fit each other. {error}") from error
+        raise WeightsError(f"{file}: expected tensors that fit each other. {error}") from error
     network.origin, network.new_head = {"weights": Path(file).name, "licence": licence}, False
     info = model_folder.describe_network(network, data={"converted from": Path(file).name})
     if has_head:
@@ -137,14 +139,14 @@ def _read(file: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{file}: expected a file of weights, found none. Give the .pth file.")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is none of its own
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+    except Exception as error:  # torch raises many kinds for other files
         with file.open("rb") as opened:
-            if not opened.read(2).startswith((b"PK", b"\x80")):  # torch's zip files, and pickles
-                raise WeightsError(
-                    f"{file}: expected a file that torch.save has written, found "
-                    f"another kind. Give the .pth file."
-                ) from error
+            is_torch_file = opened.read(2).startswith((b"PK", b"\x80"))  # zip files and pickles
+        if not is_torch_file:
+            raise WeightsError(
+                f"{file}: expected a file written by torch.save, found another format. Give the .pth file."
+            ) from error
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise WeightsError(
             f"{file}: expected a file with tensors and plain values only, found {reason}. If you trust it: "
             "torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'plain.pth'), and convert that."
@@ -155,25 +157,25 @@ def _read(file: Path) -> dict[str, Tensor]:
     return {str(k): t for k, t in tensors.items() if not str(k).startswith(UNUSED)}
 
 
-def _renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under transformers' names; joined projections taken apart, 1x1 kernels as matrices."""
+def _rename(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Gives tensors transformers' keys, splits joined projections, and makes 1x1 kernels matrices."""
     renamed = {}
     for key, value in tensors.items():
-        name, tensor = key, value.float() if value.is_floating_point() else value
-        for pattern, new in RENAMES:
-            name = re.sub(pattern, new, name)
+        name = rename_key(key, RENAMES)
+        tensor = value.float() if value.is_floating_point() else value
         if ".mlp.fc" in name and tensor.ndim == 4:
             tensor = tensor.flatten(1)
-        joined = re.search(r"\.attention\.(kv|qkv)_proj\.", name)
-        letters, parts = (joined[1], tensor.chunk(len(joined[1]))) if joined else ("", [])
-        for letter, part in zip(letters, parts, strict=True):
-            renamed[name.replace(f".{letters}_proj.", f".{letter}_proj.")] = part
-        if not joined:
+        joined = re.search(r"(?<=\.attention\.)(kv|qkv)(?=_proj\.)", name)
+        if joined is None:
             renamed[name] = tensor
+            continue
+        for letter, part in zip(joined[0], tensor.chunk(len(joined[0])), strict=True):
+            renamed[f"{name[: joined.start()]}{letter}{name[joined.end() :]}"] = part
     return renamed
 
 
-def _config(tensors: dict[str, Tensor], has_head: bool) -> dict[str, Any]:
+def _read_config(tensors: dict[str, Tensor], has_head: bool) -> dict[str, Any]:
+    """Derives the network's config from the shapes of its tensors."""
     merging = re.compile(r"segformer\.stages\.(\d+)\.patch_embeddings\.proj\.weight")
     count = sum(bool(merging.fullmatch(name)) for name in tensors)
     stages = [f"segformer.stages.{i}." for i in range(count)]
@@ -187,7 +189,7 @@ def _config(tensors: dict[str, Tensor], has_head: bool) -> dict[str, Any]:
         "num_encoder_blocks": count,
         "depths": [len(names) for names in blocks],
         "hidden_sizes": widths,
-        # heads leave no trace in the shapes; the paper's are all as wide as the first stage
+        # the shapes do not show the number of heads; the paper's heads all have the first stage's width
         "num_attention_heads": [width // widths[0] for width in widths],
         "sr_ratios": [tensors[s + reduction].shape[2] if s + reduction in tensors else 1 for s in stages],
         "mlp_ratios": [wide // width for wide, width in zip(inner, widths, strict=True)],

@@ -1,8 +1,8 @@
-"""The model folder: one folder that holds everything needed to use a model, on this machine or another.
+"""The model folder: everything needed to use a model, on this machine or another.
 
-`config.json` and `model.safetensors` are transformers' own, so plain transformers loads the folder;
-`nailseg.json` adds what transformers does not know. A training checkpoint carries the same facts and is
-opened the same way.
+`config.json` and `model.safetensors` are in transformers' format, so plain transformers loads the folder.
+`nailseg.json` adds what transformers does not record. A training checkpoint has the same information and is
+opened in the same way.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from nailseg.model_info import (
 )
 from nailseg.models.loading import quiet_transformers
 from nailseg.models.pretrained import are_default_labels
-from nailseg.models.registry import INTERCHANGEABLE, network_class
+from nailseg.models.registry import INTERCHANGEABLE, build_network, network_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
     from nailseg.models.base import Network
 
 CHECKPOINT_KEY = "nailseg"
-TOLERANCE, HALF_TOLERANCE = 1e-4, 2e-2  # of the largest logit; on noise, which is harder than photographs
-RESAMPLE_BILINEAR = 2  # Pillow's number, as preprocessor_config.json wants it
+TOLERANCE, HALF_TOLERANCE = 1e-4, 2e-2
+"""Largest difference of the logits on noise, relative to the largest logit; photographs differ less."""
 
 
 def describe_network(network: Network, **facts: Any) -> ModelInfo:
-    """The facts that a network knows about itself, completed by `facts` (fields of ModelInfo)."""
+    """Creates the information about a network; `facts` are further fields of `ModelInfo`."""
     return ModelInfo(
         class_names=list(network.class_names),
         mean=[round(v, 6) for v in network.mean.flatten().tolist()],
@@ -57,7 +57,7 @@ def describe_network(network: Network, **facts: Any) -> ModelInfo:
 
 
 def unique_path(path: Path) -> Path:
-    """The path itself, or `path-2`, `path-3`, … where it is taken: nothing is overwritten."""
+    """Returns the path, or the first of `path-2`, `path-3`, … that does not exist."""
     candidate, number = path, 2
     while candidate.exists():
         candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
@@ -65,20 +65,20 @@ def unique_path(path: Path) -> Path:
 
 
 def save_model_folder(folder: str | Path, network: Network, info: ModelInfo, half: bool = False) -> Path:
-    """Writes a model folder, all of it or nothing, and reads it back before it takes its name.
+    """Writes a model folder, completely or not at all, and verifies it before it gets its name.
 
     Args:
-        folder: must not exist yet.
-        network: whose weights are written in float32.
+        folder: must not exist.
+        network: its weights are written in float32.
         info: for nailseg.json and the model card.
-        half: write them in float16, which halves the file; every reader computes in float32 all the same.
+        half: whether to store the weights in float16, which halves the file; they are loaded as float32.
 
     Returns:
         The folder.
 
     Raises:
         OutputError: the folder exists.
-        WeightsError: the written folder gives other logits than the network.
+        WeightsError: the logits of the written folder differ from the network's.
     """
     with new_folder(folder) as scratch:
         with quiet_transformers():
@@ -92,7 +92,7 @@ def save_model_folder(folder: str | Path, network: Network, info: ModelInfo, hal
 
 @contextlib.contextmanager
 def new_folder(folder: str | Path) -> Iterator[Path]:
-    """A scratch folder beside `folder` that takes its name in the end, unless there was an error.
+    """Yields a scratch folder beside `folder`; it is renamed to `folder` at the end, or removed on an error.
 
     Raises:
         OutputError: the folder exists.
@@ -104,7 +104,7 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         yield scratch
-        scratch.chmod(0o755)  # mkdtemp's 0700 and safetensors' 0600 would keep colleagues out
+        scratch.chmod(0o755)  # mkdtemp's 0700 and safetensors' 0600 exclude other users
         for file in scratch.iterdir():
             file.chmod(0o644)
         os.rename(scratch, folder)
@@ -120,14 +120,27 @@ def _halve(path: Path) -> None:
 
 
 def write_metadata_files(folder: Path, name: str, info: ModelInfo) -> None:
-    """Writes what a model folder has besides transformers' own two files; `name` is for the card."""
-    (folder / "preprocessor_config.json").write_text(_json(_preprocessor(info)))
-    (folder / INFO_FILE).write_text(_json(dataclasses.asdict(info)))
+    """Writes preprocessor_config.json, nailseg.json and the model card; `name` is for the card."""
+    preprocessor = {
+        # `pipeline` in plain transformers finds the class by this name
+        "image_processor_type": "SegformerImageProcessor",
+        "do_resize": True,
+        "size": {"height": info.image_size, "width": info.image_size},
+        "resample": 2,  # Pillow's number for bilinear
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": info.mean,
+        "image_std": info.std,
+        "do_reduce_labels": False,
+    }
+    for file, content in (("preprocessor_config.json", preprocessor), (INFO_FILE, dataclasses.asdict(info))):
+        (folder / file).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     (folder / "README.md").write_text(render_model_card(name, info))
 
 
 def _verify(folder: Path, network: Network, tolerance: float) -> None:
-    """Compares the folder with the network it was written from, through plain transformers."""
+    """Compares the folder, loaded by plain transformers, with the network it was written from."""
     was_training, device = network.training, network.mean.device
     network.eval().cpu()
     size = (network.fixed_size,) * 2 if network.fixed_size else (64, 96)
@@ -140,23 +153,23 @@ def _verify(folder: Path, network: Network, tolerance: float) -> None:
     difference = ((expected - found).abs().max() / expected.abs().max().clamp(min=1e-6)).item()
     if not difference < tolerance:
         raise WeightsError(
-            f"{folder}: read back, the model's logits differ by {difference:.1e} of the largest (expected "
-            f"below {tolerance:.0e}). The folder was not kept; the checkpoint of the run still has them."
+            f"{folder}: after reloading, the model's logits differ by {difference:.1e} of the largest "
+            f"(expected below {tolerance:.0e}). The folder was removed; the run's checkpoint has the weights."
         )
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A training checkpoint's content, loaded without executing anything in it.
+    """Reads a training checkpoint without executing any code in it.
 
     Raises:
-        WeightsError: no such file, not a checkpoint, or not one that nailseg wrote.
+        WeightsError: no such file, not a checkpoint, or not one of nailseg.
     """
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such checkpoint. A run keeps its own in runs/NAME/checkpoints/.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
+    except Exception as error:  # torch raises many kinds for other files
         raise WeightsError(
             f"{path}: cannot be read as a checkpoint ({type(error).__name__}: {error})"
         ) from error
@@ -166,12 +179,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def checkpoint_metadata(network: Network, info: ModelInfo) -> dict[str, Any]:
-    """What a checkpoint needs besides its tensors so that it opens without the hub; plain values only."""
+    """Returns what a checkpoint needs besides its tensors to open without the hub, in plain values."""
     return {"config": network.config_dict(), "info": dataclasses.asdict(info)}
 
 
 def read_model_info(source: str | Path) -> ModelInfo | None:
-    """What a checkpoint or model folder says of itself; None where there is no nailseg.json."""
+    """Reads the information in a checkpoint or model folder; None for other weights."""
     source = locate(source)
     if is_checkpoint(source):
         return ModelInfo.from_dict(read_checkpoint(source)[CHECKPOINT_KEY]["info"])
@@ -184,33 +197,37 @@ def open_network(
     drop_path: float = 0.1,
     name: str | None = None,
 ) -> Network:
-    """Opens the network of a checkpoint, or of whatever its architecture takes as weights.
+    """Opens the network of a checkpoint, a model folder, or other weights of its architecture.
 
     Args:
         source: a checkpoint, a model folder or its run, `nailseg-b0`, a hub name, or `b0` … `b5`. Exported
             files are opened by `nailseg.inference.backends.as_module.open_module`.
-        class_names: None keeps the source's own; other names than a source's own give it a new classifier,
-            but a nailseg model must agree, because it would silently forget what it was trained for.
+        class_names: None keeps the source's names. Other names give weights of the hub a new classifier; a
+            nailseg model refuses them, because a new classifier discards what it was trained for.
         drop_path: stochastic depth for further training.
-        name: the architecture; None takes the source's own, segformer where it does not say.
+        name: the architecture; None takes the source's, or segformer if it names none.
 
     Raises:
         WeightsError: not found, does not fit, or has other class names.
         ConfigError: the source is of another architecture.
+
+    Example:
+        >>> open_network("nailseg-b0").class_names
+        ['background', 'nail']
     """
     source = locate(source)
     info = read_model_info(source)
     if info:
         require_same_classes(source, info, class_names)
-    own = info.architecture if info else None
-    name = name or own or "segformer"
-    if own not in (None, name) and (is_checkpoint(source) or not {own, name} <= INTERCHANGEABLE):
+    recorded = info.architecture if info else None
+    name = name or recorded or "segformer"
+    if recorded not in (None, name) and (is_checkpoint(source) or not {recorded, name} <= INTERCHANGEABLE):
         raise ConfigError(
-            f"--model.name {name}: expected weights of that architecture, found {source}, which is {own}. "
-            f"Give --model.name {own}, or other weights."
+            f"--model.name {name}: expected weights of that architecture, found {source}, which is "
+            f"{recorded}. Give --model.name {recorded}, or other weights."
         )
     if not is_checkpoint(source):
-        return network_class(name)(str(source), class_names, drop_path)
+        return build_network(source, class_names, drop_path, name)
     content = read_checkpoint(source)
     assert info is not None
     network = network_class(name).from_config(
@@ -226,7 +243,7 @@ def open_network(
 
 
 def require_same_classes(source: str | Path, info: ModelInfo, class_names: Sequence[str] | None) -> None:
-    """Refuses other class names than the model was trained for; None and default labels (LABEL_0 …) pass.
+    """Checks that a model was trained for these class names; None and default labels (LABEL_0 …) pass.
 
     Raises:
         WeightsError: the names differ.
@@ -239,21 +256,20 @@ def require_same_classes(source: str | Path, info: ModelInfo, class_names: Seque
 
 
 def require_trained(network: Network, source: str | Path) -> None:
-    """Refuses a network whose classifier is freshly initialised.
+    """Checks that a network has a trained classifier.
 
     Raises:
-        WeightsError: nobody has trained it.
+        WeightsError: the classifier is freshly initialized.
     """
     if network.new_head:
         raise WeightsError(
-            f"{source}: these weights have a classifier that nobody has trained for {network.class_names}, "
-            f"so there is nothing to measure or predict with. Fine-tune them first (nailseg fit), then give "
-            f"runs/NAME/model."
+            f"{source}: expected a trained classifier for {network.class_names}, found weights without one. "
+            f"Fine-tune them first (nailseg fit), then give runs/NAME/model."
         )
 
 
 def load_checkpoint_weights(network: Network, content: dict[str, Any], source: str | Path) -> None:
-    """Puts a checkpoint's weights (the averaged ones, if it has an average) into a network.
+    """Loads a checkpoint's weights (the averaged ones, if there are any) into a network.
 
     Raises:
         WeightsError: a key is missing, unexpected or of another size.
@@ -268,30 +284,15 @@ def load_checkpoint_weights(network: Network, content: dict[str, Any], source: s
 
 
 def model_name(source: str | Path) -> str:
-    """What a model is called in file names: the run's name where it lies in a run, else its own."""
+    """Returns a model's name for file names: the run's name for a model in a run, else its own.
+
+    Example:
+        >>> model_name("runs/b0/checkpoints/best.ckpt")
+        'b0'
+    """
     path = Path(source).absolute()
     if path.parent.name == "checkpoints":
         return path.parent.parent.name
     if path.name in ("model", ONNX_FILE, OPENVINO_FILE):
         return path.parent.name
     return path.name.removesuffix(".ckpt")
-
-
-def _preprocessor(info: ModelInfo) -> dict[str, Any]:
-    return {
-        # `pipeline` in plain transformers looks the class up by this name
-        "image_processor_type": "SegformerImageProcessor",
-        "do_resize": True,
-        "size": {"height": info.image_size, "width": info.image_size},
-        "resample": RESAMPLE_BILINEAR,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": info.mean,
-        "image_std": info.std,
-        "do_reduce_labels": False,
-    }
-
-
-def _json(content: dict[str, Any]) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

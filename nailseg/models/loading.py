@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,13 @@ def load_stock_network(
             f"{found}{info.get('error_msgs') or ''}. Download both again, from one place."
         )
     return hf
+
+
+def rename_key(key: str, patterns: Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]) -> str:
+    """Applies regular expressions and their replacements to a key of a state dict, in order."""
+    for pattern, replacement in patterns:
+        key = re.sub(pattern, replacement, key)
+    return key
 
 
 def shorten_list(keys: set[str], limit: int = 8) -> str:

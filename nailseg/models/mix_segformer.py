@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from transformers import SegformerForSemanticSegmentation
 
 from nailseg.errors import WeightsError
+from nailseg.models.loading import rename_key
 from nailseg.models.mix_transformer import AllMLPDecoder, MixTransformer, MixTransformerSegFormer
 from nailseg.models.segformer import SegFormer, convert_to_channels_last
 
@@ -35,9 +35,7 @@ def transformers_name(name: str) -> str:
         >>> transformers_name("encoder.stages.0.blocks.1.ffn.dense1.weight")
         'segformer.stages.0.blocks.1.mlp.fc1.weight'
     """
-    for pattern, replacement in TRANSFORMERS_NAMES:
-        name = re.sub(pattern, replacement, name)
-    return name
+    return rename_key(name, TRANSFORMERS_NAMES)
 
 
 class MixSegFormer(SegFormer):

@@ -171,12 +171,12 @@ def test_faults(stock, tmp_path: Path, capsys) -> None:
         assert not (tmp_path / "model").exists()
 
     state = nvlabs(stock)
-    refused(state | {"neck.weight": torch.ones(1)}, "without a place: neck.weight; missing: none")
+    refused(state | {"neck.weight": torch.ones(1)}, "unexpected: neck.weight; missing: none")
     short = {k: t for k, t in state.items() if k != "decode_head.linear_c2.proj.bias"}
     refused(short, "missing: decode_head.linear_projections.1.proj.bias")
     refused(
         state | {"backbone.norm1.bias": torch.ones(9)},
-        "tensors that do not fit each other",
+        "expected tensors that fit each other",
         "stages.0.layer_norm",
     )
     refused({"conv1.weight": torch.ones(3)}, "expected SegFormer's tensors", "found conv1.weight")
@@ -191,5 +191,5 @@ def test_a_file_that_torch_never_wrote_gets_no_advice_to_trust_it(tmp_path, caps
     (tmp_path / "a.pth").write_text("hello")
     assert main(["convert", str(tmp_path / "a.pth"), str(tmp_path / "out")]) == 1
     said = capsys.readouterr().err
-    assert "expected a file that torch.save has written, found another kind" in said
+    assert "expected a file written by torch.save, found another format" in said
     assert "weights_only" not in said

@@ -427,7 +427,7 @@ def test_the_parser_exits_with_2(args) -> None:
 def test_untrained_weights_are_not_tested(drawn, tiny_folder, capsys) -> None:
     args = ["test", f"--data.csv={drawn / 'nails.csv'}", "--model.weights=b0", "--trainer.accelerator=cpu"]
     assert main(args) == 1
-    assert "nobody has trained" in capsys.readouterr().err
+    assert "expected a trained classifier" in capsys.readouterr().err
 
 
 def test_a_diverging_training_stops_at_once(drawn, tiny_folder, tmp_path, capsys) -> None:

@@ -165,7 +165,7 @@ def test_a_model_that_is_not_there_is_named() -> None:
 
 
 def test_an_untrained_model_is_refused() -> None:
-    with pytest.raises(WeightsError, match="nobody has trained"):
+    with pytest.raises(WeightsError, match="expected a trained classifier"):
         nailseg.load("b0", device="cpu")
 
 
