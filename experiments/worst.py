@@ -12,7 +12,7 @@ import numpy as np
 
 import nailseg
 from nailseg.data.io.images import read_image
-from nailseg.evaluation.html import compare_masks
+from nailseg.evaluation.html import paint_errors
 from nailseg.imaging.overlay import contact_sheet, side_by_side, write_png
 
 SIDE = 216
@@ -33,7 +33,7 @@ def main() -> None:
     for position, row in enumerate(rows[: options.count]):
         image = read_image(options.root / row["image"])
         truth = read_image(options.root / row["mask"])[..., 0] > 127
-        painted = compare_masks(image, truth.astype(np.uint8), segment(image).mask)
+        painted = paint_errors(image, truth.astype(np.uint8), segment(image).mask)
         tile = np.hstack(
             [cv2.resize(p, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for p in (image, painted)]
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import os
@@ -11,11 +10,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from nailseg.checkpoints import model_folder
@@ -23,9 +22,14 @@ from nailseg.cli import arguments
 from nailseg.data.manifest import Row, load_manifest, write_manifest
 from nailseg.data.splitting.assign import SPLITS, assign_folds, assign_splits
 from nailseg.errors import ConfigError
-from nailseg.evaluation.per_image import NUMBERS, find_table, measures, pixel_counts, read_table
+from nailseg.evaluation.per_image import NUMBERS, find_table, read_counts, read_table, write_csv
 from nailseg.metrics.confusion import iou
-from nailseg.metrics.image_counts import none_if_nan, percentile_interval, resample_weights
+from nailseg.metrics.image_counts import (
+    class_ratios,
+    none_if_nan,
+    percentile_interval,
+    resample_weights,
+)
 
 log = logging.getLogger("nailseg")
 
@@ -110,27 +114,30 @@ def pool(folder: Path, folds: int) -> str:
     fold's, their mean and standard deviation (n - 1); it is no standard error, for folds share training rows.
     """
     tests = [find_table(folder / f"fold-{fold}") for fold in range(1, folds + 1)]
-    rows = [{"fold": k, **row} for k, path in enumerate(tests, 1) for row in read_table(path).rows.values()]
+    parts = [read_table(path).rows for path in tests]
+    for fold, part in enumerate(parts, start=1):
+        part.insert(0, "fold", fold)
+    rows = pd.concat(parts)
     target = model_folder.unique_path(folder / "test")
     target.mkdir()
-    with (target / "per_image.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(rows, target / "per_image.csv")
     table = read_table(target / "per_image.csv")
-    images = sorted(table.rows)  # the intervals shall not depend on which fold tested what
-    own = np.array([int(table.rows[image]["fold"]) for image in images])
+    images = sorted(table.rows.index)  # the intervals do not depend on which fold tested which image
+    fold_of = table.rows.loc[images, "fold"].astype(int).to_numpy()
     # one weighting of the images for all folds, and one for each
-    weights = np.stack([own > 0, *(own == fold for fold in range(1, folds + 1))])
-    counts = pixel_counts(table, images, table.classes)
-    values, resampled = measures(counts, weights), measures(counts, resample_weights(len(images)))
+    weights = np.stack([fold_of > 0, *(fold_of == fold for fold in range(1, folds + 1))])
+    resamples = resample_weights(len(images))
+    numbers: dict[str, tuple[np.ndarray, tuple[float, float]]] = {}
+    for name in table.class_names:
+        counts = read_counts(table, images, name)
+        values = class_ratios(counts, torch.from_numpy(weights).double())
+        resampled = class_ratios(counts, torch.from_numpy(resamples).double())
+        for number in NUMBERS:
+            ends = percentile_interval(resampled[number].numpy())
+            numbers[f"{number}_{name}"] = values[number].numpy(), ends
     reports = [json.loads(path.with_name("metrics.json").read_text()) for path in tests]
     matrix = torch.tensor([report["confusion_matrix"] for report in reports])
     mious = [iou(m).nanmean().item() for m in (matrix.sum(0), *matrix)]
-    numbers = {
-        f"{number}_{name}": (values[:, c, k], percentile_interval(resampled[:, c, k]))
-        for (c, name), (k, number) in product(enumerate(table.classes), enumerate(NUMBERS))
-    }
     # per_image.csv does not count the background, so nothing can be resampled for miou
     numbers["miou"] = np.array(mious), (np.nan, np.nan)
     summary: dict[str, Any] = {"n_images": len(rows), "classes": reports[0]["classes"]}

@@ -27,6 +27,8 @@ from nailseg.errors import ConfigError, NailsegError
 from nailseg.evaluation import report
 from nailseg.evaluation.wandb import report_to_wandb
 from nailseg.inference.backends.exported import find_exported_file
+from nailseg.inference.backends.torch import backend_of
+from nailseg.inference.segmenter import Segmenter
 from nailseg.training.callbacks import (
     AveragedWeights,
     Bar,
@@ -328,10 +330,19 @@ class NailsegCLI(LightningCLI):
         metrics = self.model.summary
         if self.trainer.is_global_zero:
             target = model_folder.unique_path(self.folder / split)
-            metrics, table = report.write_report(target, self.model, self.datamodule, split, source)
+            segmenter = Segmenter(backend_of(self.model.network, self.model.info(), self.model.device))
+            results = report.EvaluationResults(
+                self.model.image_counts,
+                metrics,
+                self.model.class_names,
+                self.model.threshold,
+                self.model.surface_tolerance,
+            )
+            metrics, table = report.write_report(target, results, segmenter, self.datamodule, split, source)
             log.info("%s\nreport: %s", report.summary_table(metrics), target / "report.html")
             images = self.options.log_images
-            report_to_wandb(self.trainer.loggers, self.model, self.datamodule, metrics, table, split, images)
+            dataset = self.datamodule.dataset(split)
+            report_to_wandb(self.trainer.loggers, segmenter, dataset, metrics, table, split, images)
         return metrics
 
 

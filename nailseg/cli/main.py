@@ -383,6 +383,7 @@ def _serve(**options: Any) -> None:
 
 
 def _compare(reference: str, runs: list[str], **options: Any) -> str:
+    from nailseg.cli.arguments import RUNS
     from nailseg.evaluation.compare import compare_runs
 
-    return compare_runs([reference, *runs], **options)
+    return compare_runs([reference, *runs], parent=RUNS, **options)

@@ -2,44 +2,47 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections import Counter
-from itertools import product
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+import torch
 
 from nailseg.checkpoints import model_folder
-from nailseg.cli import arguments
 from nailseg.errors import DataError
 from nailseg.evaluation import plots
-from nailseg.evaluation.per_image import (
-    NUMBERS,
-    Table,
-    find_table,
-    image_dice,
-    measures,
-    pixel_counts,
-    read_table,
+from nailseg.evaluation.per_image import NUMBERS, ImageTable, find_table, read_counts, read_table, write_csv
+from nailseg.metrics.image_counts import (
+    RESAMPLES,
+    class_ratios,
+    dice_per_image,
+    none_if_nan,
+    percentile_interval,
+    resample_weights,
 )
-from nailseg.metrics.image_counts import none_if_nan, percentile_interval, resample_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-RESAMPLES = 1000
-FEW_GROUPS = 10  # below, the percentile bootstrap says little
+FEW_GROUPS = 10  # with fewer the percentile bootstrap is unreliable
+OPTIONAL = ("boundary_iou", "surface_dice", "instance_precision", "instance_recall")
+"""Numbers that older per_image.csv files have no counts for."""
 
 
-def compare_runs(paths: Sequence[str | Path], out: str | Path | None = None, seed: int = 0) -> str:
+def compare_runs(
+    paths: Sequence[str | Path], *, out: str | Path | None = None, parent: str | Path = ".", seed: int = 0
+) -> str:
     """Compares runs with the first of them and writes compare.json, compare.csv and compare.svg.
 
     Args:
-        paths: run folders (their newest test counts), test folders, or per_image.csv files.
-        out: folder to make; `runs/compare-NAME-NAME` by default, with a number where that is taken.
+        paths: run folders (their newest test is compared), test folders, or per_image.csv files.
+        out: folder to create.
+        parent: where the folder `compare-NAME-NAME` is created without `out`, with a number if that exists.
         seed: of the bootstrap.
 
     Returns:
@@ -47,42 +50,26 @@ def compare_runs(paths: Sequence[str | Path], out: str | Path | None = None, see
 
     Raises:
         ConfigError: no per_image.csv there.
-        DataError: see `image_table.read_table` and `compare`.
+        DataError: see `per_image.read_table` and `compare`.
     """
-    result, deltas = compare([read_table(find_table(path)) for path in paths], seed)
+    result, differences = compare([read_table(find_table(path)) for path in paths], seed)
     name = "compare-" + "-".join(run.replace("/", "-") for run in result["runs"])
-    folder = model_folder.unique_path(Path(out) if out else arguments.RUNS / name[:120])
+    folder = model_folder.unique_path(Path(out) if out else Path(parent) / name[:120])
     folder.mkdir(parents=True)
     (folder / "compare.json").write_text(json.dumps(result, indent=2) + "\n")
-    with (folder / "compare.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(result["rows"][0]))
-        writer.writeheader()
-        writer.writerows(result["rows"])
-    (folder / "compare.svg").write_text(plots.comparison(result, deltas), encoding="utf-8")
+    write_csv(pd.DataFrame(result["rows"]), folder / "compare.csv")
+    (folder / "compare.svg").write_text(plots.comparison(result, differences), encoding="utf-8")
     return f"{_text_table(result)}\nwritten: {folder}"
 
 
-def with_own_names(tables: Sequence[Table]) -> list[Table]:
-    """Runs that share a name get the shortest end of their path that is theirs alone, or a number."""
-    paths = [Path(os.path.abspath(table.path)) for table in tables]
-    places = [(path.parent if path.name == "per_image.csv" else path).parts[1:] for path in paths]
-    shared = Counter(table.name for table in tables)
-    own = []
-    for n, (table, place) in enumerate(zip(tables, places, strict=True)):
-        others = places[:n] + places[n + 1 :]
-        depths = (d for d in range(2, len(place) + 1) if all(o[-d:] != place[-d:] for o in others))
-        depth = next(depths, None)
-        name = "/".join(place[-depth:]) if depth else f"{table.name} ({n + 1})"
-        own.append(table._replace(name=name) if shared[table.name] > 1 else table)
-    return own
-
-
-def compare(tables: Sequence[Table], seed: int = 0) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
+def compare(
+    tables: Sequence[ImageTable], seed: int = 0
+) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
     """Differences run - reference over the images that all tables have.
 
-    Both runs get the same resamples, so that an image hard for both does not widen the interval (paired
-    bootstrap, Efron & Tibshirani 1993). Rows that share a `group` are drawn together, for twins are not
-    independent.
+    All runs get the same resamples, so that an image hard for both does not widen the interval (paired
+    bootstrap, Efron & Tibshirani 1993). Rows that share a `group` are resampled together, because
+    near-duplicates are not independent.
 
     Args:
         tables: two or more; the first is the reference.
@@ -95,64 +82,130 @@ def compare(tables: Sequence[Table], seed: int = 0) -> tuple[dict[str, Any], dic
     Raises:
         DataError: other classes, no common image, or other truth for the same image.
     """
-    tables = with_own_names(tables)
-    first, classes = tables[0], tables[0].classes
+    tables = with_unique_names(tables)
+    names = [table.name for table in tables]
+    images = common_images(tables)
+    counts = {name: [read_counts(table, images, name) for table in tables] for name in tables[0].class_names}
+    require_same_truth(tables, images, counts)
+    # an image without a group is a group of its own
+    groups = tables[0].rows.loc[images].get("group", pd.Series("", images))
+    group, group_names = pd.factorize(groups.where(groups != "", images))
+    weights = resample_weights(len(group_names), seed=seed)[:, group]
+    rows, shares, differences = [], [], {}
+    for class_name, own in counts.items():
+        dices = [dice_per_image(each).numpy() for each in own]
+        present = ~np.isnan(dices[0])
+        # one group is the same in every resample, which is not certainty
+        has_intervals = len(set(group[present])) > 1
+        rows += compare_numbers(class_name, names, own, weights, has_intervals)
+        differences[class_name] = [np.sort((each - dices[0])[present]) for each in dices[1:]]
+        for name, values in zip(names[1:], differences[class_name], strict=True):
+            parts = {"better": values > 0, "worse": values < 0, "equal": values == 0}
+            means = {word: float(part.mean()) if len(part) else None for word, part in parts.items()}
+            shares.append({"class": class_name, "run": name} | means)
+    result = {
+        "runs": {table.name: str(table.path) for table in tables},
+        "n_images": len(images),
+        "n_groups": len(group_names),
+        "left_out": {str(table.path): len(table.rows) - len(images) for table in tables},
+        "resamples": RESAMPLES,
+        "level": 0.95,
+        "seed": seed,
+        "rows": rows,
+        "images": shares,
+    }
+    return result, differences
+
+
+def with_unique_names(tables: Sequence[ImageTable]) -> list[ImageTable]:
+    """Runs of the same name get the shortest end of their path that no other has, or a number."""
+    paths = [Path(os.path.abspath(table.path)) for table in tables]
+    places = [(path.parent if path.name == "per_image.csv" else path).parts[1:] for path in paths]
+    occurrences = Counter(table.name for table in tables)
+    unique = []
+    for n, (table, place) in enumerate(zip(tables, places, strict=True)):
+        others = places[:n] + places[n + 1 :]
+        depths = range(2, len(place) + 1)
+        depth = next((d for d in depths if all(other[-d:] != place[-d:] for other in others)), None)
+        name = "/".join(place[-depth:]) if depth else f"{table.name} ({n + 1})"
+        unique.append(replace(table, name=name) if occurrences[table.name] > 1 else table)
+    return unique
+
+
+def common_images(tables: Sequence[ImageTable]) -> list[str]:
+    """The images that all tables have, sorted by path.
+
+    Raises:
+        DataError: there is none, or the classes differ.
+    """
+    first = tables[0]
     for table in tables[1:]:
-        if set(table.classes) != set(classes):
+        if set(table.class_names) != set(first.class_names):
             raise DataError(
-                f"{table.path}: expected classes {', '.join(classes)} as in {first.path}, "
-                f"found {', '.join(table.classes)}. Compare runs of the same --data.classes."
+                f"{table.path}: expected classes {', '.join(first.class_names)} as in {first.path}, "
+                f"found {', '.join(table.class_names)}. Compare runs of the same --data.classes."
             )
-    images = sorted(set.intersection(*(set(table.rows) for table in tables)))
+    images = sorted(set.intersection(*(set(table.rows.index) for table in tables)))
     if not images:
         raise DataError(
             f"{', '.join(str(t.path) for t in tables)}: expected common images, found none. "
             "Test both runs with the same --data.csv and --data.root."
         )
-    counts = np.stack([pixel_counts(table, images, classes) for table in tables])
-    truth = counts[..., 0] + counts[..., 2]
-    for table, own in zip(tables[1:], truth[1:], strict=True):
-        if (other := np.flatnonzero((own != truth[0]).any(1))).size:
+    return images
+
+
+def require_same_truth(
+    tables: Sequence[ImageTable], images: Sequence[str], counts: dict[str, list[torch.Tensor]]
+) -> None:
+    """Raises DataError where two tables count different true pixels (hits + misses) in an image."""
+    truth = torch.stack([torch.stack(own)[..., [0, 2]].sum(-1) for own in counts.values()])  # (C, runs, N)
+    differs = (truth != truth[:, :1]).any(0)
+    for table, own in zip(tables, differs, strict=True):
+        if own.any():
+            first = images[int(own.nonzero()[0])]
             raise DataError(
-                f"{table.path}: expected the truth of {first.path}, found other masks for "
-                f"{images[other[0]]} ({other.size} images in all). Test both runs with the same masks."
+                f"{table.path}: expected the truth of {tables[0].path}, found other masks for "
+                f"{first} ({int(own.sum())} images in all). Test both runs with the same masks."
             )
-    numbers: dict[str, int] = {}
-    group = np.array([numbers.setdefault(first.rows[i].get("group") or i, len(numbers)) for i in images])
-    values = np.stack([measures(c, np.ones((1, len(images))))[0] for c in counts])
-    weights = resample_weights(len(numbers), RESAMPLES, seed)[:, group]
-    resampled = [measures(c, weights) for c in counts]
-    scores = image_dice(counts)
-    rows, shares, deltas = [], [], {}
-    for c, name in enumerate(classes):
-        present = truth[0, :, c] > 0
-        deltas[name] = [np.sort((s - scores[0])[present, c]) for s in scores[1:]]
-        for table, d in zip(tables[1:], deltas[name], strict=True):
-            parts = {"better": d > 0, "worse": d < 0, "equal": d == 0}
-            means = {k: float(p.mean()) if p.size else None for k, p in parts.items()}
-            shares.append({"class": name, "run": table.name} | means)
-        # a group alone is the same in every resample, which is not certainty
-        certain = present.any() and len(set(group[present])) > 1
-        for (k, number), (r, table) in product(enumerate(NUMBERS), enumerate(tables)):
-            if np.isnan(values[:, c, k]).all() and number.startswith(("boundary", "instance")):
-                continue  # a test from before per_image.csv had them
-            change = (resampled[r] - resampled[0])[:, c, k]
-            change = change[~np.isnan(change)]  # resamples without the class say nothing
-            low, high = percentile_interval(change) if r and certain and change.size else (np.nan, np.nan)
-            verdict = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
-            row = {"class": name, "number": number, "run": table.name, "value": none_if_nan(values[r, c, k])}
-            row["difference"] = none_if_nan(values[r, c, k] - values[0, c, k]) if r else None
-            row |= {
-                "low": none_if_nan(low),
-                "high": none_if_nan(high),
-                "verdict": verdict if r else "reference",
-            }
-            rows.append(row)
-    left_out = {str(table.path): len(table.rows) - len(images) for table in tables}
-    facts: dict[str, Any] = {"runs": {table.name: str(table.path) for table in tables}}
-    facts |= {"n_images": len(images), "n_groups": len(numbers), "left_out": left_out}
-    facts |= {"resamples": RESAMPLES, "level": 0.95, "seed": seed}
-    return facts | {"rows": rows, "images": shares}, deltas
+
+
+def compare_numbers(
+    class_name: str,
+    names: Sequence[str],
+    counts: Sequence[torch.Tensor],
+    weights: np.ndarray,
+    has_intervals: bool,
+) -> list[dict[str, Any]]:
+    """The rows of compare.csv for one class: each number of each run, and its difference to the first run.
+
+    Args:
+        class_name: of the class.
+        names: of the runs, the reference first.
+        counts: of each run, as `class_counts`.
+        weights: int64 (R, N) of the bootstrap.
+        has_intervals: False if all resamples are equal.
+    """
+    weight = torch.from_numpy(weights).double()
+    values = [class_ratios(own, torch.ones_like(weight[:1])) for own in counts]
+    resampled = [class_ratios(own, weight) for own in counts]
+    rows = []
+    for number in NUMBERS:
+        value_of = [own[number].item() for own in values]
+        if np.isnan(value_of).all() and number in OPTIONAL:
+            continue
+        for n, name in enumerate(names):
+            low = high = difference = np.nan
+            verdict = "no difference shown" if n else "reference"
+            if n:
+                difference = value_of[n] - value_of[0]
+            if n and has_intervals:
+                low, high = percentile_interval((resampled[n][number] - resampled[0][number]).numpy())
+                verdict = "better" if low > 0 else "worse" if high < 0 else verdict
+            cells = {"value": value_of[n], "difference": difference, "low": low, "high": high}
+            row = {"class": class_name, "number": number, "run": name}
+            row |= {key: none_if_nan(cell) for key, cell in cells.items()}
+            rows.append(row | {"verdict": verdict})
+    return rows
 
 
 def _text_table(result: dict[str, Any]) -> str:
@@ -160,17 +213,17 @@ def _text_table(result: dict[str, Any]) -> str:
     for row in result["rows"]:
         value = "undefined" if row["value"] is None else f"{row['value']:.4f}"
         difference = "" if row["difference"] is None else f"{row['difference']:+.4f}"
-        between = "" if row["low"] is None else f"{row['low']:+.4f} to {row['high']:+.4f}"
-        text.append((row["class"], row["number"], row["run"], value, difference, between, row["verdict"]))
+        ends = "" if row["low"] is None else f"{row['low']:+.4f} to {row['high']:+.4f}"
+        text.append((row["class"], row["number"], row["run"], value, difference, ends, row["verdict"]))
     widths = [max(map(len, column)) for column in zip(*text, strict=True)]
-    lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in text]
-    facts = f"{result['n_images']} images in {result['n_groups']} groups, seed {result['seed']}"
-    tested = [f"{run}: {path}" for run, path in result["runs"].items()]
-    lines = [*tested, "", f"run - reference, paired bootstrap over {facts}", "", *lines, ""]
+    lines = [f"{run}: {path}" for run, path in result["runs"].items()]
+    size = f"{result['n_images']} images in {result['n_groups']} groups, seed {result['seed']}"
+    lines += ["", f"run - reference, paired bootstrap over {size}", ""]
+    lines += ["  ".join(map(str.ljust, line, widths)).rstrip() for line in text] + [""]
     for row in result["images"]:
         if row["equal"] is not None:
-            words = ", ".join(f"{row[word]:.0%} {word}" for word in ("better", "worse", "equal"))
-            lines.append(f"Dice of the images with {row['class']}, {row['run']}: {words}")
+            shares = ", ".join(f"{row[word]:.0%} {word}" for word in ("better", "worse", "equal"))
+            lines.append(f"Dice of the images with {row['class']}, {row['run']}: {shares}")
     lines += [f"not in every run, left out: {n} images of {p}" for p, n in result["left_out"].items() if n]
     if result["n_groups"] < FEW_GROUPS:
         lines.append(f"groups: only {result['n_groups']}, so the intervals are narrower than they should be")

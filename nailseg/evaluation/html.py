@@ -1,88 +1,155 @@
-"""report.html: one file that opens offline, for the person who asks how good the model is."""
+"""report.html: one file that opens offline, with numbers, intervals, drawings and a gallery of images."""
 
 from __future__ import annotations
 
 import base64
-import html
+import math
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nailseg.evaluation import plots
-from nailseg.evaluation import report_tables as tables
 from nailseg.imaging import overlay
-from nailseg.inference.backends.torch import backend_of
-from nailseg.inference.segmenter import Segmenter
 from nailseg.types import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from nailseg.data.dataset import SegmentationDataset
-    from nailseg.training.task import SegmentationTask
+    import pandas as pd
 
+    from nailseg.data.dataset import SegmentationDataset
+    from nailseg.inference.segmenter import Segmenter
+
+FEW_IMAGES = 5
+"""A slice of fewer images is grey; a group of fewer is no slice."""
 GALLERY = 8  # images in each of worst, median, best
-PICTURE_SIDE = 360  # pixels of the longer side in the gallery
+GALLERY_SIDE = 360  # pixels of the longer side in the gallery
 # Okabe & Ito: hit bluish green, false alarm vermillion, miss sky blue
 HIT, FALSE_ALARM, MISS = (0, 158, 115), (213, 94, 0), (86, 180, 233)
+EXPLANATIONS = {
+    "iou": "intersection over union, over all pixels of the set",
+    "dice": "Dice (F1), over all pixels of the set",
+    "precision": "share of the pixels found that are right",
+    "recall": "share of the class's pixels that are found",
+    "dice_per_image": "mean Dice of the images that contain the class",
+    "boundary_iou": "IoU of bands along the outlines, 2 % of the diagonal wide (Cheng et al. 2021)",
+    "surface_dice": "share of both outlines that lie within {tolerance:g} pixels of each other",
+    "ap50": "average precision of connected components at IoU 0.5, as COCO computes it",
+    "map50_95": "the same, mean over IoU 0.50 to 0.95",
+    "instance_precision": "share of the components found that match a true one at IoU 0.5",
+    "instance_recall": "share of the true components that are matched at IoU 0.5",
+    "n_images_with": "images that contain the class",
+    "n_false_alarms": "images without the class in which it was predicted",
+    "miou": "mean IoU over all classes that occur, background included",
+    "pixel_accuracy": "share of pixels with the right class",
+    "n_images": "images",
+}
+TITLES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "dice_per_image": "Dice per image",
+    "boundary_iou": "Boundary IoU",
+    "surface_dice": "Surface Dice",
+    "ap50": "AP50",
+    "instance_recall": "Found at IoU 0.5",
+}
+"""The main numbers, which slices have too."""
+HEADLINES = ("dice", "iou", "dice_per_image", "boundary_iou", "surface_dice", "ap50")
 
 
-def page(
-    task: SegmentationTask,
-    dataset: SegmentationDataset,
+def render_report(
     metrics: dict[str, Any],
-    table: list[dict[str, Any]],
+    table: pd.DataFrame,
     split: str,
+    segmenter: Segmenter,
+    dataset: SegmentationDataset,
     curves: Path,
 ) -> str:
     """The whole report as HTML.
 
     Args:
-        task: the network that was tested, with its counts.
-        dataset: of the split; the gallery's images are read and predicted again.
         metrics: content of metrics.json.
-        table: rows of per_image.csv.
+        table: rows of per_image.csv, as `per_image.image_table`.
         split: its name.
+        segmenter: the model that was tested; it predicts the gallery's images again.
+        dataset: of the split.
         curves: the run's metrics.csv, left out where there is none.
     """
-    names = metrics["classes"]
-    ranked = rank(table, names)
-    segmenter = Segmenter(backend_of(task.network, task.info(), task.device))
-    drawn: dict[int, str] = {}
-    gallery = ""
-    for title, positions in galleries(ranked).items():
-        for n in positions:
-            if n not in drawn:
-                drawn[n] = _figure(segmenter, dataset, table[n], int(task.image_counts.row[n]), names)
-        gallery += f"<h3>{title}</h3>\n<div class=gallery>\n{''.join(drawn[n] for n in positions)}</div>\n"
-    legend = "".join(
-        f"<span class=key style='background:rgb{color}'></span>{text} "
-        for text, color in (("hit", HIT), ("false alarm", FALSE_ALARM), ("miss", MISS))
+    environment = Environment(
+        loader=PackageLoader("nailseg.evaluation"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
     )
-    training = plots.training_curves(curves) if curves.is_file() else ""
-    return PAGE.format(
-        title=f"nailseg: {html.escape(split)}",
-        intro=f"{len(table)} images of the split <b>{html.escape(split)}</b>, at the masks' original size. "
-        "In brackets: bootstrap 95 % intervals over images.",
-        tested=tables.tested(metrics["tested"]),
-        headlines="".join(tables.headlines(metrics, name) for name in names[1:]),
-        rows="".join(tables.number_row(name, value, metrics) for name, value in metrics.items()),
-        training=f"<h2>Training</h2>\n<div class=plot>{training}</div>" if training else "",
+    environment.filters |= {"number": format_number, "interval": format_interval}
+    entries = table.to_dict("records")
+    chosen = galleries(rank_images(table, metrics["classes"]))
+    for n in {n for positions in chosen.values() for n in positions}:
+        entries[n]["jpeg"] = draw_comparison(segmenter, *dataset.read(int(table.index[n])))
+    return environment.get_template("report.html.j2").render(
+        split=split,
+        metrics=metrics,
+        foreground=metrics["classes"][1:],
+        headlines=HEADLINES,
+        titles=TITLES,
+        slice_numbers=list(TITLES),
+        few_images=FEW_IMAGES,
+        numbers=number_rows(metrics),
+        curves=plots.training_curves(curves) if curves.is_file() else "",
         reliability=plots.reliability_diagram(metrics["calibration"]),
-        decisions=tables.decisions(metrics),
-        confusion=tables.confusion(metrics["confusion_matrix"], names),
-        slices="".join(tables.slice_tables(kind, parts, names) for kind, parts in metrics["slices"].items())
-        or "<p>The images do not differ in folder, group or size.</p>",
-        fewest=tables.FEWEST,
-        legend=legend,
-        galleries=gallery,
+        legend={"hit": HIT, "false alarm": FALSE_ALARM, "miss": MISS},
+        galleries={title: [entries[n] for n in positions] for title, positions in chosen.items()},
     )
+
+
+def number_rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
+    """Name, meaning, value and interval of each number of metrics.json, as text."""
+    rows = []
+    for name, value in metrics.items():
+        if name in ("classes", "surface_tolerance") or isinstance(value, dict | list):
+            continue
+        # the longest prefix: dice_per_image before dice
+        prefix = max((key for key in EXPLANATIONS if name.startswith(key)), key=len, default="")
+        rows.append(
+            {
+                "name": name,
+                "meaning": EXPLANATIONS.get(prefix, "").format(tolerance=metrics["surface_tolerance"]),
+                "value": format_number(value, missing=explain_none(name)),
+                "interval": format_interval(metrics["intervals"].get(name)),
+            }
+        )
+    return rows
+
+
+def explain_none(name: str) -> str:
+    """Why a number is null in metrics.json; the README's table has the rules."""
+    if name.startswith(("precision_", "instance_precision_")):
+        return "nothing predicted"
+    return "undefined" if name in ("miou", "pixel_accuracy") else "class absent"
+
+
+def format_number(value: float | str | None, digits: int = 4, missing: str = "absent") -> str:
+    """A value as text; `missing` stands for None and nan.
+
+    >>> format_number(0.91234), format_number(3), format_number(None)
+    ('0.9123', '3', 'absent')
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return missing
+    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+
+
+def format_interval(interval: Sequence[float] | None) -> str:
+    """An interval in brackets; empty where there is none."""
+    return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
 
 
 def galleries(ranked: list[int]) -> dict[str, list[int]]:
-    """Which images are shown as worst, median and best; none twice where there are three or more."""
+    """The images shown as worst, median and best; none twice where there are three or more."""
     size = max(1, min(GALLERY, len(ranked) // 3))
     middle = max(0, (len(ranked) - size) // 2)
     return {
@@ -92,19 +159,16 @@ def galleries(ranked: list[int]) -> dict[str, list[int]]:
     }
 
 
-def rank(table: list[dict[str, Any]], class_names: Sequence[str]) -> list[int]:
+def rank_images(table: pd.DataFrame, class_names: Sequence[str]) -> list[int]:
     """Positions of the images by mean Dice of the classes, worst first.
 
-    Images where nothing was to be found and nothing was found have no Dice and are left out.
+    Images without a class in truth and prediction have no Dice and are left out.
     """
-    scores = []
-    for entry in table:
-        values = [entry[f"dice_{name}"] for name in class_names[1:] if entry[f"dice_{name}"] is not None]
-        scores.append(sum(values) / len(values) if values else np.inf)
-    return [int(n) for n in np.argsort(scores, kind="stable") if scores[n] < np.inf]
+    scores = table[[f"dice_{name}" for name in class_names[1:]]].mean(axis=1).to_numpy()
+    return [int(n) for n in np.argsort(scores, kind="stable") if not np.isnan(scores[n])]
 
 
-def compare_masks(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+def paint_errors(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """The image in grey with hits, false alarms and misses painted over it.
 
     Args:
@@ -128,71 +192,12 @@ def compare_masks(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) 
     return grey
 
 
-def _figure(
-    segmenter: Segmenter, dataset: SegmentationDataset, entry: dict[str, Any], row: int, names: list[str]
-) -> str:
-    image, truth = dataset.read(row)
-    painted = compare_masks(image, truth, segmenter(image).mask)
-    pair = overlay.side_by_side([_small(image), _small(painted)])
+def draw_comparison(segmenter: Segmenter, image: np.ndarray, truth: np.ndarray) -> str:
+    """The image beside its painted errors, as a base64 JPEG."""
+    painted = paint_errors(image, truth, segmenter(image).mask)
+    scale = min(1.0, GALLERY_SIDE / max(image.shape[:2]))
+    size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
+    small = [cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in (image, painted)]
+    pair = overlay.side_by_side(small)
     encoded = cv2.imencode(".jpg", pair[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
-    source = base64.b64encode(encoded.tobytes()).decode()
-    numbers = [
-        f"{html.escape(name)}: Dice {tables.number(entry[f'dice_{name}'], 3)}, "
-        f"found {entry[f'objects_found_{name}']} of {entry[f'objects_{name}']}, "
-        f"wrong {entry[f'objects_wrong_{name}']}"
-        for name in names[1:]
-    ]
-    caption = "<br>".join([html.escape(entry["image"]), *numbers])
-    return (
-        f"<figure><img loading=lazy src='data:image/jpeg;base64,{source}' alt='photograph, and what was "
-        f"found in it'><figcaption>{caption}</figcaption></figure>\n"
-    )
-
-
-def _small(image: np.ndarray) -> np.ndarray:
-    scale = min(1.0, PICTURE_SIDE / max(image.shape[:2]))
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-
-
-PAGE = """<!doctype html>
-<html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem;
-  color: #222; }}
-h2 {{ margin-top: 2.5rem; }} table {{ border-collapse: collapse; margin: .5rem 0 1.5rem; }}
-td, th {{ padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #ddd; text-align: left;
-  vertical-align: top; }}
-.n {{ font-variant-numeric: tabular-nums; text-align: right; white-space: nowrap; }}
-.meaning {{ display: block; line-height: 1.3; }} .wide {{ overflow-x: auto; }}
-small {{ color: #666; }} .few td {{ color: #767676; }}
-.plot {{ display: flex; flex-wrap: wrap; gap: 1rem; }} .plot svg {{ max-width: 100%; height: auto; }}
-.tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .8rem; }}
-.tiles div {{ background: #f4f6f8; border-radius: 8px; padding: .8rem 1rem; }}
-.tiles b {{ display: block; font-size: 1.7rem; line-height: 1.2; }} .tiles small {{ display: block; }}
-.gallery {{ display: grid; gap: 1rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); }}
-figure {{ margin: 0; }} img {{ width: 100%; border-radius: 4px; }}
-figcaption {{ font-size: .85rem; overflow-wrap: anywhere; }}
-.key {{ display: inline-block; width: 1em; height: 1em; margin: 0 .3em 0 1em; vertical-align: -.1em; }}
-</style>
-<h1>{title}</h1>
-<p>{intro}<br><small>{tested}</small></p>
-{headlines}
-<h2>Numbers</h2>
-<div class=wide><table>{rows}</table></div>
-{training}
-<h2>Can the probabilities be believed?</h2>
-<div class=plot>{reliability}</div>
-{decisions}
-<h2>Confusion, in pixels</h2>
-{confusion}
-<h2>Parts of the set</h2>
-<p><small>In grey: parts of fewer than {fewest} images, which say little.</small></p>
-{slices}
-<h2>Images</h2>
-<p>{legend}</p>
-{galleries}
-</html>
-"""
+    return base64.b64encode(encoded.tobytes()).decode()

@@ -1,36 +1,74 @@
-"""per_image.csv read back: pixel counts of each image, and the numbers of any weighting of the images."""
+"""per_image.csv: the counts of each image as a table, and such a file back as counts."""
 
 from __future__ import annotations
 
-import csv
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+import torch
 
 from nailseg.errors import ConfigError, DataError
+from nailseg.metrics.confusion import dice, iou
+from nailseg.metrics.image_counts import CLASS_COUNTS, class_counts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NUMBERS = ("dice", "iou", "dice_per_image", "precision", "recall")
-NUMBERS += ("boundary_iou", "instance_precision", "instance_recall")
-KINDS = ("hits", "false_alarms", "misses", "boundary_hits", "boundary_union")
-KINDS += ("objects", "objects_found", "objects_wrong")
+    from nailseg.data.manifest import Row
+    from nailseg.metrics.image_counts import ImageCounts
+
+NUMBERS = ("dice", "iou", "dice_per_image", "precision", "recall", "boundary_iou", "surface_dice")
+NUMBERS += ("instance_precision", "instance_recall")
+"""What a per_image.csv allows to compute. Not average precision: that needs the score of every component."""
 
 
-class Table(NamedTuple):
-    """A per_image.csv: its lines by image path, and its foreground classes in the order of the columns."""
+@dataclass(frozen=True)
+class ImageTable:
+    """A per_image.csv.
+
+    Attributes:
+        path: of the file.
+        name: of the run, for people.
+        rows: all cells as text, by image path.
+        class_names: the foreground classes in the order of the columns.
+    """
 
     path: Path
-    name: str  # of the run, for people
-    rows: dict[str, dict[str, str]]
-    classes: tuple[str, ...]
+    name: str
+    rows: pd.DataFrame
+    class_names: tuple[str, ...]
+
+
+def image_table(counts: ImageCounts, class_names: Sequence[str], rows: Sequence[Row]) -> pd.DataFrame:
+    """One row per image: its paths and group, and for each foreground class Dice, IoU and the counts.
+
+    Dice and IoU are nan where neither truth nor prediction has the class. The index is `counts.row`.
+    """
+    columns = {key: [getattr(row, key) for row in rows] for key in ("image", "mask", "group")}
+    dices, ious = dice(counts.matrix), iou(counts.matrix)
+    for c, name in enumerate(class_names[1:], start=1):
+        columns[f"dice_{name}"] = [round(value, 6) for value in dices[:, c].tolist()]
+        columns[f"iou_{name}"] = [round(value, 6) for value in ious[:, c].tolist()]
+        for kind, column in zip(CLASS_COUNTS, class_counts(counts, c).T.tolist(), strict=True):
+            columns[f"{kind}_{name}"] = column
+    return pd.DataFrame(columns, index=counts.row.tolist())
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Writes a table as RFC 4180 has it: a header, lines that end in CR LF, nothing for nan."""
+    table.to_csv(path, index=False, lineterminator="\r\n", encoding="utf-8")
 
 
 def find_table(run: str | Path) -> Path:
-    """The per_image.csv that a path stands for: itself, the folder's own, or that of the newest test."""
+    """The per_image.csv of a path: the file itself, the folder's own, or that of the newest test.
+
+    Raises:
+        ConfigError: there is none.
+    """
     path = Path(run)
     tests = [p for p in path.glob("test*/per_image.csv") if re.fullmatch(r"test(-\d+)?", p.parent.name)]
     newest = sorted(tests, key=lambda p: (len(p.parent.name), p.parent.name))[-1:]
@@ -43,68 +81,42 @@ def find_table(run: str | Path) -> Path:
     )
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path) -> ImageTable:
     """Reads a per_image.csv.
 
     Raises:
         DataError: it is empty, is something else, or names an image twice.
     """
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        lines = list(csv.DictReader(file))
-    columns = list(filter(None, lines[0])) if lines else []
-    classes = tuple(column.removeprefix("hits_") for column in columns if column.startswith("hits_"))
-    if "image" not in columns or not classes:
-        raise DataError(
-            f"{path}: expected columns image, hits_CLASS; found {columns or 'no row'}. Test anew."
-        )
-    rows = {line["image"]: line for line in lines}
-    if len(rows) < len(lines):
-        raise DataError(f"{path}: expected each image once, found {len(lines)} rows of {len(rows)} images.")
+    try:
+        # everything as text: names such as "NA" or "007" stay what they are
+        options = {"keep_default_na": False, "index_col": False, "encoding_errors": "replace"}
+        rows = pd.read_csv(path, dtype=str, **options).fillna("")
+    except (pd.errors.EmptyDataError, pd.errors.ParserError):
+        rows = pd.DataFrame()
+    class_names = tuple(column.removeprefix("hits_") for column in rows if column.startswith("hits_"))
+    if rows.empty or "image" not in rows or not class_names:
+        found = "no row" if rows.empty else list(rows)
+        raise DataError(f"{path}: expected columns image, hits_CLASS; found {found}. Test again.")
+    if not rows["image"].is_unique:
+        n_images = rows["image"].nunique()
+        raise DataError(f"{path}: expected each image once, found {len(rows)} rows of {n_images} images.")
     folder = path.absolute().parent
     name = f"{folder.parent.name}/{folder.name}" if folder.name.startswith("test-") else folder.name
-    return Table(path, folder.parent.name if folder.name in ("test", "val") else name, rows, classes)
+    name = folder.parent.name if folder.name in ("test", "val") else name
+    return ImageTable(path, name, rows.set_index("image", drop=False), class_names)
 
 
-def pixel_counts(table: Table, images: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    """float64 (N, C, 8), KINDS per image and class; nan where all but the first three are missing."""
-    names = [[f"{kind}_{name}" for kind in KINDS] for name in classes]
-    rows = [table.rows[image] for image in images]
-    try:
-        counts = np.array([[[float(row.get(k) or "nan") for k in keys] for keys in names] for row in rows])
-    except ValueError:
-        counts = np.full(len(KINDS), np.nan)
-    if np.isnan(counts[..., :3]).any():
-        raise DataError(f"{table.path}: expected numbers in hits_, false_alarms_ and misses_. Test anew.")
-    return counts
+def read_counts(table: ImageTable, images: Sequence[str], class_name: str) -> torch.Tensor:
+    """The counts of a class, float64 (N, 10) as `class_counts`; nan in columns that an older file lacks.
 
-
-def measures(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The NUMBERS of weighted images.
-
-    Args:
-        counts: float64 (N, C, 8), as `pixel_counts`.
-        weights: (n, N), how often each image counts.
-
-    Returns:
-        float64 (n, C, 8); nan where the class is absent, or for a precision where nothing is predicted.
+    Raises:
+        DataError: a cell is no number, or hits, false alarms or misses are missing.
     """
-    weights = weights.astype(np.float64)  # sums of pixels stay exact below 2**53
-    total = np.moveaxis(np.tensordot(weights, counts, 1), -1, 0)
-    hits, false_alarms, misses, inner, union, objects, found, wrong = total
-    scores = image_dice(counts)
-    present = ~np.isnan(scores)
-    per_image = _ratio(weights @ np.where(present, scores, 0.0), weights @ present.astype(np.float64))
-    overlap = hits + false_alarms + misses
-    pixels = [_ratio(2 * hits, overlap + hits), _ratio(hits, overlap), per_image]
-    pixels += [_ratio(hits, hits + false_alarms), _ratio(hits, hits + misses), _ratio(inner, union)]
-    return np.stack([*pixels, _ratio(found, found + wrong), _ratio(found, objects)], -1)
-
-
-def image_dice(counts: np.ndarray) -> np.ndarray:
-    """Dice of each image and class, float64 (…, N, C) from counts (…, N, C, 8); nan where truth lacks it."""
-    hits, false_alarms, misses = np.moveaxis(counts[..., :3], -1, 0)
-    return np.where(hits + misses > 0, _ratio(2 * hits, 2 * hits + false_alarms + misses), np.nan)
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+    cells = table.rows.loc[images].reindex(columns=[f"{kind}_{class_name}" for kind in CLASS_COUNTS])
+    try:
+        counts = cells.apply(pd.to_numeric).to_numpy(np.float64)
+    except ValueError:
+        counts = np.full(cells.shape, np.nan)
+    if np.isnan(counts[:, :3]).any():
+        raise DataError(f"{table.path}: expected numbers in hits_, false_alarms_ and misses_. Test again.")
+    return torch.tensor(counts)

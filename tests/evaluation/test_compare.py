@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from nailseg.cli.main import main
+from nailseg.data.manifest import Row
 from nailseg.errors import ConfigError, DataError
-from nailseg.evaluation.compare import compare, compare_runs, resample_weights
-from nailseg.evaluation.per_image import find_table, read_table
+from nailseg.evaluation.compare import compare, compare_runs
+from nailseg.evaluation.per_image import NUMBERS, find_table, image_table, read_table, write_csv
+from nailseg.metrics.image_counts import count_images, resample_weights, summarize
 
 N = 24
 TRUTH = np.random.default_rng(0).integers(200, 900, N)
@@ -45,7 +48,7 @@ def of(result: dict, number: str) -> dict:
     return next(r for r in result["rows"] if r["number"] == number and r["verdict"] != "reference")
 
 
-def test_numbers_and_intervals_are_those_of_a_plain_loop(tmp_path) -> None:
+def test_numbers_and_intervals_match_a_plain_loop(tmp_path) -> None:
     a, b = shares(1, 0.7), shares(2, 0.72)
     result = compared(write(tmp_path / "a", a, group="g{}"), write(tmp_path / "b", b, group="g{}"))
     assert (result["n_images"], result["n_groups"]) == (N, N // 2)
@@ -63,7 +66,7 @@ def test_numbers_and_intervals_are_those_of_a_plain_loop(tmp_path) -> None:
     assert of(result, "dice")["difference"] == pytest.approx(pooled[1] - pooled[0])
 
 
-def test_a_better_run_is_shown_better_and_the_other_way_round(tmp_path) -> None:
+def test_better_and_worse_runs_get_their_verdicts(tmp_path) -> None:
     low, high = write(tmp_path / "low", shares(1, 0.6)), write(tmp_path / "high", shares(2, 0.85))
     for number in ("dice", "iou", "dice_per_image"):
         assert of(compared(low, high), number)["verdict"] == "better"
@@ -71,30 +74,58 @@ def test_a_better_run_is_shown_better_and_the_other_way_round(tmp_path) -> None:
     assert [compared(low, high)["images"][0][word] for word in ("better", "worse", "equal")] == [1, 0, 0]
 
 
-def test_identical_runs_differ_by_exactly_nothing(tmp_path) -> None:
+def test_identical_runs_have_no_difference(tmp_path) -> None:
     a, b = write(tmp_path / "a", shares(1, 0.7)), write(tmp_path / "b", shares(1, 0.7))
     for row in compared(a, b)["rows"][1::2]:
         assert (row["difference"], row["low"], row["high"]) == (0, 0, 0)
         assert row["verdict"] == "no difference shown"
 
 
-def test_one_group_shows_nothing_however_large_the_difference(tmp_path) -> None:
+def test_one_group_has_no_interval(tmp_path) -> None:
     runs = [write(tmp_path / str(mean), shares(1, mean), group="hand") for mean in (0.3, 0.9)]
     row = of(compared(*runs), "dice")
     assert (row["difference"] > 0.3, row["low"], row["verdict"]) == (True, None, "no difference shown")
-    assert "groups: only 1," in compare_runs(runs, tmp_path / "out")
+    assert "groups: only 1," in compare_runs(runs, out=tmp_path / "out")
 
 
-def test_boundaries_count_where_both_have_them(tmp_path) -> None:
-    edges = [(("boundary_hits_nail", hit), ("boundary_union_nail", 20)) for hit in (5, 9)]
-    a, b = (write(tmp_path / name, TRUTH, more=edge) for name, edge in zip("ab", edges, strict=True))
-    row = of(compared(a, b), "boundary_iou")
+@pytest.mark.parametrize(
+    ("number", "part", "whole"),
+    [
+        ("boundary_iou", "boundary_hits", "boundary_union"),
+        ("surface_dice", "surface_hits", "surface_total"),
+        ("instance_recall", "objects_found", "objects"),
+    ],
+)
+def test_numbers_of_newer_columns_are_compared_where_both_have_them(tmp_path, number, part, whole) -> None:
+    columns = [((f"{part}_nail", hits), (f"{whole}_nail", 20)) for hits in (5, 9)]
+    a, b = (write(tmp_path / name, TRUTH, more=more) for name, more in zip("ab", columns, strict=True))
+    row = of(compared(a, b), number)
     assert (row["value"], row["verdict"]) == (pytest.approx(9 / 20), "better")
-    row = of(compared(a, write(tmp_path / "old", TRUTH)), "boundary_iou")
+    old = write(tmp_path / "old", TRUTH)
+    row = of(compared(a, old), number)
     assert (row["value"], row["difference"], row["verdict"]) == (None, None, "no difference shown")
+    assert number not in {row["number"] for row in compared(old, old)["rows"]}
 
 
-def test_images_without_the_class_say_nothing_of_dice_per_image(tmp_path) -> None:
+def test_numbers_are_those_of_the_test(tmp_path) -> None:
+    """What compare reads from per_image.csv is what summarize computes from the counts themselves."""
+    prediction, target = torch.randint(
+        0, 3, (2, 6, 4, 4), generator=torch.Generator().manual_seed(0)
+    ).unbind()
+    prediction, target = (m.repeat_interleave(8, 1).repeat_interleave(8, 2) for m in (prediction, target))
+    logits = torch.nn.functional.one_hot(prediction, 3).permute(0, 3, 1, 2).float()
+    counts, names = count_images(logits, target, torch.arange(6)), ["background", "nail", "ring"]
+    rows = [Row(f"{n}.jpg", f"{n}.png", "test", "") for n in range(6)]
+    (tmp_path / "run" / "test").mkdir(parents=True)
+    write_csv(image_table(counts, names, rows), tmp_path / "run" / "test" / "per_image.csv")
+    summary = summarize(counts, names)
+    found = compared(tmp_path / "run", tmp_path / "run")["rows"]
+    assert len(found) == 2 * 2 * len(NUMBERS)
+    for row in found:
+        assert row["value"] == pytest.approx(summary[f"{row['number']}_{row['class']}"], abs=1e-15), row
+
+
+def test_images_without_the_class_are_left_out_of_dice_per_image(tmp_path) -> None:
     truth = np.where(np.arange(N) < 20, TRUTH, 0)
     hits, nothing = truth // 2, np.zeros(N, int)
     a, b = (write(tmp_path / name, hits, truth=truth) for name in "ab")
@@ -105,7 +136,9 @@ def test_images_without_the_class_say_nothing_of_dice_per_image(tmp_path) -> Non
     assert absent["images"][0]["better"] is None
 
 
-def test_the_verb_writes_table_json_and_picture_and_overwrites_nothing(tmp_path, monkeypatch, capsys) -> None:
+def test_the_command_writes_table_json_and_drawing_and_overwrites_nothing(
+    tmp_path, monkeypatch, capsys
+) -> None:
     monkeypatch.chdir(tmp_path)
     write(Path("runs/a"), shares(1, 0.6), names=("nail", "<skin>"))
     write(Path("runs/b"), shares(2, 0.8), names=("nail", "<skin>"), images=range(20))
@@ -122,14 +155,14 @@ def test_the_verb_writes_table_json_and_picture_and_overwrites_nothing(tmp_path,
     assert {f"{row['class']}  {row['number']}" for row in result["rows"]} <= texts
 
 
-def test_the_newest_test_of_a_run_counts(tmp_path) -> None:
+def test_the_newest_test_of_a_run_is_found(tmp_path) -> None:
     for name in ("test", "test-2", "test-10", "tests"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "per_image.csv").touch()
     assert find_table(tmp_path) == tmp_path / "test-10" / "per_image.csv"
 
 
-def test_what_does_not_belong_together_is_refused_by_name(tmp_path) -> None:
+def test_incomparable_tables_are_errors(tmp_path) -> None:
     a = write(tmp_path / "a", shares(1, 0.7))
     with pytest.raises(DataError, match=r"b.test.per_image.csv: expected classes nail as in .*found skin"):
         compared(a, write(tmp_path / "b", shares(1, 0.7), names=("skin",)))
@@ -151,7 +184,7 @@ def test_what_does_not_belong_together_is_refused_by_name(tmp_path) -> None:
             compared(empty, empty)
 
 
-def test_runs_of_one_name_are_told_apart(tmp_path, capsys) -> None:
+def test_runs_with_the_same_name_get_unique_names(tmp_path, capsys) -> None:
     places = [
         write(tmp_path / place / "b0", shares(seed, 0.6 + 0.1 * seed)) for seed, place in enumerate("xyz")
     ]
@@ -170,11 +203,11 @@ def test_runs_of_one_name_are_told_apart(tmp_path, capsys) -> None:
     assert len({row["run"] for row in twice["rows"]}) == 2
 
 
-def test_a_run_without_numbers_shifts_no_colour(tmp_path) -> None:
+def test_a_run_without_numbers_keeps_the_colors_of_the_others(tmp_path) -> None:
     nothing = np.zeros(N, int)
     runs = [write(tmp_path / name, nothing, truth=nothing) for name in "abc"]
     table = runs[1] / "test" / "per_image.csv"
     table.write_text(table.read_text().replace(",10,", ",0,"))  # no truth, nothing found: no ratio at all
-    compare_runs(runs, tmp_path / "out")
+    compare_runs(runs, out=tmp_path / "out")
     texts = {text.text for text in ElementTree.parse(tmp_path / "out" / "compare.svg").findall(".//{*}text")}
     assert {"b", "c"} <= texts
