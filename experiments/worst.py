@@ -13,7 +13,7 @@ import numpy as np
 import nailseg
 from nailseg.data.io.images import read_image
 from nailseg.evaluation.html import paint_errors
-from nailseg.imaging.overlay import contact_sheet, side_by_side, write_png
+from nailseg.imaging.overlay import concat_horizontal, concat_vertical, write_png
 
 SIDE = 216
 
@@ -40,8 +40,8 @@ def main() -> None:
         text = f"{position} {Path(row['image']).parent.name}/{row['dice_nail'][:5] or 'no nail'}"
         cv2.putText(tile, text, (4, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 0), 1, cv2.LINE_AA)
         tiles.append(tile)
-    across = [side_by_side(tiles[n : n + 5]) for n in range(0, len(tiles), 5)]
-    write_png(options.out, contact_sheet(across))
+    across = [concat_horizontal(tiles[n : n + 5]) for n in range(0, len(tiles), 5)]
+    write_png(options.out, concat_vertical(across))
 
 
 if __name__ == "__main__":

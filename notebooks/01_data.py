@@ -25,7 +25,7 @@ from nailseg.data.io.images import read_image
 from nailseg.data.splitting.index import index_dataset
 from nailseg.data.synthetic.sample import write_sample
 from nailseg.data.augmentation import Augmentation, TrainingTransform
-from nailseg.imaging.overlay import overlay
+from nailseg.imaging.overlay import draw_overlay
 
 folder = Path(FOLDER)
 if not folder.exists():
@@ -114,7 +114,7 @@ transform = TrainingTransform(SIZE, "keep", Augmentation(recolor=0.5))
 figure, axes = plt.subplots(3, 6, figsize=(14, 7))
 for draw, axis in enumerate(axes.flat):
     view, labels = transform(image, mask, seed=draw)
-    axis.imshow(overlay(view, np.where(labels == 255, 0, labels), 0.35))
+    axis.imshow(draw_overlay(view, np.where(labels == 255, 0, labels), 0.35))
     axis.axis("off")
 plt.suptitle("the same image, eighteen times")
 plt.show()

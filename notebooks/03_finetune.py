@@ -28,7 +28,7 @@ import nailseg
 from nailseg.data.datamodule import SegmentationDataModule
 from nailseg.data.splitting.index import index_dataset
 from nailseg.data.synthetic.sample import write_sample
-from nailseg.imaging.overlay import overlay
+from nailseg.imaging.overlay import draw_overlay
 from nailseg.training.task import SegmentationTask
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -128,7 +128,7 @@ figure, axes = plt.subplots(2, len(shown), figsize=(3.2 * len(shown), 6.4))
 for column, row in enumerate(shown):
     result = segment(data.manifest.root / row.image)
     axes[0, column].imshow(result.image)
-    axes[1, column].imshow(overlay(result.image, result.mask))
+    axes[1, column].imshow(draw_overlay(result.image, result.mask))
 for axis in axes.flat:
     axis.axis("off")
 plt.show()

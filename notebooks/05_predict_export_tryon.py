@@ -22,7 +22,7 @@ import nailseg
 from nailseg.data.io.images import read_image
 from nailseg.data.synthetic.sample import draw_hand
 from nailseg.export.exporter import export_model
-from nailseg.imaging.recolor import coat, paint, rgb
+from nailseg.imaging.recolor import compute_coverage, parse_color, recolor
 
 image = read_image(PHOTO) if PHOTO else draw_hand(np.random.default_rng(8), 384, 4)[0]
 
@@ -96,9 +96,9 @@ print("the same mask:", bool((mask[0] == mine.mask).all()))
 # %%
 figure, axes = plt.subplots(1, len(COLORS) + 1, figsize=(3.2 * (len(COLORS) + 1), 3.6))
 axes[0].imshow(image)
-brush = coat(result.mask, result.foreground())
+coverage = compute_coverage(result.mask, result.foreground())
 for axis, color in zip(axes[1:], COLORS, strict=True):
-    axis.imshow(paint(image, brush, rgb(color)))
+    axis.imshow(recolor(image, coverage, parse_color(color)))
     axis.set_title(color)
 for axis in axes:
     axis.axis("off")

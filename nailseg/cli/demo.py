@@ -83,9 +83,11 @@ def _draw(run: Path, rows: list[dict[str, str]]) -> None:
         name = Path(row["image"]).with_suffix(".png").name
         found = cv2.imread(os.fspath(run / "predictions" / name), cv2.IMREAD_GRAYSCALE) > 127
         sheet.append(
-            overlay.side_by_side([image, overlay.overlay(image, truth), overlay.overlay(image, found)])
+            overlay.concat_horizontal(
+                [image, overlay.draw_overlay(image, truth), overlay.draw_overlay(image, found)]
+            )
         )
-    overlay.write_png(run / "demo.png", overlay.contact_sheet(sheet))
+    overlay.write_png(run / "demo.png", overlay.concat_vertical(sheet))
 
 
 if __name__ == "__main__":

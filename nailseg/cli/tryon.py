@@ -8,7 +8,7 @@ from nailseg.data.io.headers import IMAGE_SUFFIXES
 from nailseg.data.io.images import read_image
 from nailseg.errors import ConfigError, DataError, OutputError
 from nailseg.imaging import recolor
-from nailseg.imaging.overlay import encoded
+from nailseg.imaging.overlay import encode_image
 from nailseg.inference import segmenter
 from nailseg.inference.batch import write_file
 from nailseg.model_info import SHIPPED
@@ -41,7 +41,7 @@ def recolor_file(
         DataError: a photograph that cannot be read, or that has nothing to paint.
         OutputError: the file exists already, or its format takes no image so large.
     """
-    chosen = recolor.rgb(color)
+    chosen = recolor.parse_color(color)
     path = Path(out or f"{Path(photo).stem}.tryon.png")
     if path.suffix.lower() not in OUTPUT_SUFFIXES:
         raise ConfigError(f"--out {path}: expected a name that ends in {', '.join(OUTPUT_SUFFIXES)}.")
@@ -51,6 +51,6 @@ def recolor_file(
     result = segmenter.load(model, device)(image)
     if not result.mask.any():
         raise DataError(f"{photo}: expected {' or '.join(result.class_names[1:])} in it, found none.")
-    painted = recolor.paint(image, recolor.coat(result.mask, result.foreground()), chosen)
-    write_file(path, encoded(painted, path.suffix.lower()))
+    painted = recolor.recolor(image, recolor.compute_coverage(result.mask, result.foreground()), chosen)
+    write_file(path, encode_image(painted, path.suffix.lower()))
     return path

@@ -21,7 +21,7 @@ import numpy as np
 
 from nailseg.errors import ConfigError
 from nailseg.imaging.geometry import PAD_VALUE, Resize, network_size
-from nailseg.imaging.polish import recolor
+from nailseg.imaging.recolor import recolor_randomly
 from nailseg.types import IGNORE_INDEX
 
 OUTSIDE = 254
@@ -121,7 +121,7 @@ class TrainingTransform:
         rng = np.random.default_rng(seed)
         crop, labels, outside = random_crop(image, mask, self.size, self.resize, self.augmentation, rng)
         if rng.random() < self.augmentation.recolor:
-            crop = recolor(crop, labels, rng)
+            crop = recolor_randomly(crop, labels, rng)
         self.appearance.set_random_seed(seed)
         crop = np.ascontiguousarray(self.appearance(image=crop)["image"])
         # padding has the value that it has in evaluation, whatever the color augmentation does

@@ -198,6 +198,5 @@ def draw_comparison(segmenter: Segmenter, image: np.ndarray, truth: np.ndarray) 
     scale = min(1.0, GALLERY_SIDE / max(image.shape[:2]))
     size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
     small = [cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in (image, painted)]
-    pair = overlay.side_by_side(small)
-    encoded = cv2.imencode(".jpg", pair[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
-    return base64.b64encode(encoded.tobytes()).decode()
+    pair = overlay.concat_horizontal(small)
+    return base64.b64encode(overlay.encode_image(pair, ".jpg", quality=85)).decode()

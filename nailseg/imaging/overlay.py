@@ -1,4 +1,4 @@
-"""Masks drawn over images, in colours that colour-blind readers can tell apart."""
+"""Draws masks over images in colours that colour-blind readers can distinguish, and encodes images."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from nailseg.types import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-# Okabe & Ito 2008; index 0 is the background, which is never painted
+# Okabe & Ito 2008; index 0 is the background, which is never drawn
 PALETTE = np.array(
     [
         (0, 0, 0),
@@ -31,78 +32,82 @@ OUTLINE = (255, 255, 255)
 
 
 def class_color(index: int) -> tuple[int, int, int]:
-    """RGB of a class; the palette repeats after seven foreground classes."""
-    color = PALETTE[0] if index == 0 else PALETTE[1 + (index - 1) % (len(PALETTE) - 1)]
-    return int(color[0]), int(color[1]), int(color[2])
+    """Returns the RGB colour of a class; the palette repeats after seven foreground classes.
+
+    >>> class_color(1) == class_color(8) == (0, 158, 115)
+    True
+    """
+    red, green, blue = PALETTE[0 if index == 0 else 1 + (index - 1) % (len(PALETTE) - 1)].tolist()
+    return red, green, blue
 
 
-def overlay(image: np.ndarray, mask: np.ndarray, opacity: float = 0.5) -> np.ndarray:
-    """Paints the classes of a mask over an image and draws their outlines.
+def draw_overlay(image: np.ndarray, mask: np.ndarray, opacity: float = 0.5) -> np.ndarray:
+    """Fills the classes of a mask with their colours and draws their outlines.
 
     Args:
         image: uint8 (H, W, 3), RGB.
-        mask: integer (H, W), class index; 0 and 255 stay unpainted.
-        opacity: of the paint, 0..1.
+        mask: Integer (H, W), class index; 0 and 255 are not drawn.
+        opacity: Of the fill, 0..1.
 
     Returns:
         uint8 (H, W, 3), RGB; a new array.
     """
-    painted = image.copy()
+    drawn = image.copy()
     thickness = max(1, round(max(image.shape[:2]) / 400))
     for index in np.unique(mask):
         if index in (0, IGNORE_INDEX):
             continue
         region = mask == index
         color = np.array(class_color(int(index)), np.float32)
-        painted[region] = np.rint((1 - opacity) * image[region] + opacity * color).astype(np.uint8)
+        drawn[region] = np.rint((1 - opacity) * image[region] + opacity * color).astype(np.uint8)
         outlines, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(painted, outlines, -1, OUTLINE, thickness, cv2.LINE_AA)
-    return painted
+        cv2.drawContours(drawn, outlines, -1, OUTLINE, thickness, cv2.LINE_AA)
+    return drawn
 
 
-def side_by_side(images: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:
-    """Puts images of one height in a row, white gaps between them; uint8 (H, W, 3) each, RGB."""
-    height = images[0].shape[0]
-    white = np.full((height, gap, 3), 255, np.uint8)
-    row = [part for picture in images for part in (picture, white)][:-1]
-    return np.concatenate(row, axis=1)
+def concat_horizontal(images: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:
+    """Concatenates images of one height (uint8 (H, W, 3), RGB) from left to right, with white gaps."""
+    white = np.full((images[0].shape[0], gap, 3), 255, np.uint8)
+    return np.concatenate([part for image in images for part in (image, white)][:-1], axis=1)
 
 
-def contact_sheet(rows: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:
-    """Stacks images (uint8 (H, W, 3), RGB) of any size below each other, padded with white on the right."""
-    width = max(row.shape[1] for row in rows)
-    sheet = []
-    for row in rows:
-        sheet.append(np.pad(row, ((0, gap), (0, width - row.shape[1]), (0, 0)), constant_values=255))
-    return np.concatenate(sheet)[:-gap]
+def concat_vertical(images: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:
+    """Concatenates images (uint8 (H, W, 3), RGB) from top to bottom, with white gaps and right padding."""
+    width = max(image.shape[1] for image in images)
+    padded = [
+        np.pad(image, ((0, gap), (0, width - image.shape[1]), (0, 0)), constant_values=255)
+        for image in images
+    ]
+    return np.concatenate(padded)[:-gap]
 
 
-def encoded(image: np.ndarray, suffix: str) -> bytes:
-    """An image file's bytes; cv2 is told the colour order once, here.
+def encode_image(image: np.ndarray, suffix: str, quality: int = 92) -> bytes:
+    """Encodes an image as the bytes of an image file.
 
     Args:
         image: uint8 (H, W, 3) RGB, or uint8 or uint16 (H, W) grey.
-        suffix: its kind: .png, .jpg, .webp, …
+        suffix: File format: .png, .jpg, .webp, …
+        quality: Of a JPEG, 0..100.
 
     Raises:
-        OutputError: the format takes no image so large.
+        OutputError: The format cannot hold an image of this size.
     """
-    pixels = np.ascontiguousarray(image[..., ::-1] if image.ndim == 3 else image)
+    pixels = np.ascontiguousarray(image[..., ::-1] if image.ndim == 3 else image)  # OpenCV expects BGR
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix in (".jpg", ".jpeg") else []
     try:
-        quality = [cv2.IMWRITE_JPEG_QUALITY, 92] if suffix in (".jpg", ".jpeg") else []
-        done, content = cv2.imencode(suffix, pixels, quality)
+        success, content = cv2.imencode(suffix, pixels, options)
     except cv2.error:
-        done = False
-    if not done:
+        success = False
+    if not success:
         height, width = image.shape[:2]
         raise OutputError(
-            f"expected an image that fits into {suffix}, found {width} x {height} pixels. JPEG takes "
-            "sides of up to 65,500, WebP of up to 16,383; PNG takes more."
+            f"expected an image that fits into {suffix}, found {width} x {height} pixels. JPEG allows "
+            "sides of up to 65,500 pixels, WebP of up to 16,383; PNG allows more."
         )
     return content.tobytes()
 
 
-def write_png(path: str, picture: np.ndarray) -> None:
+def write_png(path: str | Path, image: np.ndarray) -> None:
     """Writes uint8 (H, W, 3) RGB or (H, W) grey as PNG."""
     with open(path, "wb") as file:
-        file.write(encoded(picture, ".png"))
+        file.write(encode_image(image, ".png"))

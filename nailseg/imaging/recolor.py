@@ -1,4 +1,4 @@
-"""Nails in another colour: light and shade stay, so that polish looks worn and not pasted on."""
+"""Recolours a region, such as nails, and keeps its light and shade: for try-on and as an augmentation."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ import numpy as np
 from PIL import ImageColor
 
 from nailseg.errors import ConfigError
+from nailseg.types import IGNORE_INDEX
 
-SHINE = np.array([1.0, 0.2, 0.2], np.float32)
-"""How much of the nail's relief shows through, in L*, a* and b*: of the old hue only a trace."""
+RELIEF = np.array([1.0, 0.2, 0.2], np.float32)
+"""Share of the variation in L*, a* and b* within the region that is kept: little of the old hue."""
 
 
-def rgb(color: str) -> tuple[int, int, int]:
-    """A colour's red, green and blue, 0..255.
+def parse_color(color: str) -> tuple[int, int, int]:
+    """Parses a colour into red, green and blue, 0..255; values outside are clipped, as in CSS.
 
     Args:
-        color: `#rrggbb`, `rgb(200, 30, 60)` or a name of CSS, such as `crimson`.
+        color: `#rrggbb`, `rgb(200, 30, 60)` or a CSS name such as `crimson`.
 
     Raises:
-        ConfigError: not a colour.
+        ConfigError: The text is no colour.
+
+    >>> parse_color("crimson")
+    (220, 20, 60)
     """
     try:
-        red, green, blue = (min(max(value, 0), 255) for value in ImageColor.getrgb(color)[:3])  # as CSS does
+        red, green, blue = (min(max(value, 0), 255) for value in ImageColor.getrgb(color)[:3])
         return red, green, blue
     except ValueError as error:
         raise ConfigError(
@@ -30,40 +34,61 @@ def rgb(color: str) -> tuple[int, int, int]:
         ) from error
 
 
-def coat(mask: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """How much paint lies on each pixel: what was found with its soft edges, and nothing far from it.
+def compute_coverage(mask: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Computes the opacity of the new colour: the foreground's probability, 0 far from the mask.
 
     Args:
-        mask: (H, W), 0 where nothing was found.
+        mask: Integer (H, W), 0 is background.
         probability: float32 (H, W), 0..1, of the foreground.
 
     Returns:
         float32 (H, W), 0..1.
     """
-    edge = 1 + min(mask.shape) // 100  # pixels
-    far = cv2.distanceTransform((mask == 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return probability * (far <= edge)
+    margin = 1 + min(mask.shape) // 100  # pixels
+    distance = cv2.distanceTransform((mask == 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return probability * (distance <= margin)
 
 
-def paint(image: np.ndarray, cover: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
-    """Paints a region and keeps its light and shade.
+def recolor(image: np.ndarray, coverage: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
+    """Recolours a region and keeps its light and shade.
 
     Args:
         image: uint8 (H, W, 3), RGB.
-        cover: float32 (H, W), 0..1: how much paint lies on each pixel; `coat` gives it.
-        color: red, green, blue, 0..255.
+        coverage: float32 (H, W), 0..1, opacity of the new colour, for example from `compute_coverage`.
+        color: Red, green and blue, 0..255.
 
     Returns:
-        uint8 (H, W, 3); where `cover` is 0, the image itself.
+        uint8 (H, W, 3); pixels where `coverage` is 0 are unchanged.
     """
-    painted = cover > 0
-    if not painted.any():
+    region = coverage > 0
+    if not region.any():
         return image.copy()
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
     target = cv2.cvtColor(np.array([[color]], np.uint8), cv2.COLOR_RGB2LAB)[0, 0].astype(np.float32)
-    middle = lab[cover >= 0.5 * cover.max()].mean(axis=0)
-    polish = np.clip(target + (lab - middle) * SHINE, 0, 255)
-    mixed = np.rint(np.clip(lab + (polish - lab) * cover[..., None], 0, 255)).astype(np.uint8)
+    mean = lab[coverage >= 0.5 * coverage.max()].mean(axis=0)
+    recolored = np.clip(target + (lab - mean) * RELIEF, 0, 255)
+    mixed = np.rint(np.clip(lab + (recolored - lab) * coverage[..., None], 0, 255)).astype(np.uint8)
     result = cv2.cvtColor(mixed, cv2.COLOR_LAB2RGB)
-    result[~painted] = image[~painted]  # the way through Lab and back rounds
+    result[~region] = image[~region]  # the conversion to L*a*b* and back rounds
     return result
+
+
+def recolor_randomly(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Recolours the foreground in a random colour: nail polish varies more than the images of a data set.
+
+    Args:
+        image: uint8 (H, W, 3), RGB.
+        mask: uint8 (H, W), class index or 255 (ignored); every class but 0 is recoloured.
+        rng: Random number generator.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    foreground = (mask != 0) & (mask != IGNORE_INDEX)
+    if not foreground.any():
+        return image
+    hsv = np.array([[[rng.uniform(0, 180), rng.uniform(60, 255), rng.uniform(40, 255)]]]).astype(np.uint8)
+    red, green, blue = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0].tolist()
+    # soft edges: the network must not learn the hard edge of a mask
+    coverage = cv2.GaussianBlur(foreground.astype(np.float32), (3, 3), 0) * rng.uniform(0.7, 1.0)
+    return recolor(image, coverage, (red, green, blue))

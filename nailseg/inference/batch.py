@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from nailseg.data.io.images import read_mask_values
 from nailseg.errors import ConfigError, DataError, OutputError
-from nailseg.imaging.overlay import encoded
+from nailseg.imaging.overlay import encode_image
 from nailseg.inference import polygons as objects
 from nailseg.inference import processes, segmenter
 from nailseg.inference.sources import find_images, mask_names, refuse_doubles
@@ -265,10 +265,10 @@ def _save(job: Job, result: Result, wish: Wish) -> dict[str, Any] | None:
 def _encoded(result: Result, name: Path, index: int | None, wish: Wish) -> bytes:
     """The bytes of an overlay (.jpg), of a class's probability, or of the mask."""
     if name.suffix == ".jpg":
-        return encoded(result.overlay(), ".jpg")
+        return encode_image(result.overlay(), ".jpg")
     if index is not None:
-        return encoded(segmenter.in_16_bits(result.probability[index]), ".png")
-    return encoded(result.mask_pixels(wish.as_index), ".png")
+        return encode_image(segmenter.in_16_bits(result.probability[index]), ".png")
+    return encode_image(result.mask_pixels(wish.as_index), ".png")
 
 
 def _all_records(

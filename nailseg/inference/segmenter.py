@@ -11,7 +11,7 @@ import numpy as np
 
 from nailseg.data.io.images import convert_pillow_image, decode_image, read_image
 from nailseg.errors import ConfigError, DataError, WeightsError
-from nailseg.imaging import overlay as drawing
+from nailseg.imaging.overlay import draw_overlay
 from nailseg.inference import tiling
 from nailseg.inference.backends.exported import find_exported_file, open_exported
 from nailseg.model_info import SHIPPED, ModelInfo, locate
@@ -51,7 +51,7 @@ class Result:
 
     def overlay(self, opacity: float = 0.5) -> np.ndarray:
         """The image with the classes painted over it; uint8 (H, W, 3), RGB."""
-        return drawing.overlay(self.image, self.mask, opacity)
+        return draw_overlay(self.image, self.mask, opacity)
 
 
 def in_16_bits(probability: np.ndarray) -> np.ndarray:

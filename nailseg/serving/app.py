@@ -25,7 +25,7 @@ from nailseg import __version__
 from nailseg.data.io.images import decode_image
 from nailseg.errors import ConfigError, DataError, NailsegError
 from nailseg.imaging import recolor
-from nailseg.imaging.overlay import encoded
+from nailseg.imaging.overlay import encode_image
 from nailseg.inference import polygons, segmenter
 from nailseg.inference.segmenter import Segmenter
 from nailseg.model_info import SHIPPED
@@ -130,12 +130,12 @@ def create_app(segment: Segmenter, hosts: Sequence[str] = ("*",)) -> FastAPI:
 
         Where no nail is found, it is the image itself.
         """
-        chosen = recolor.rgb(color)
+        chosen = recolor.parse_color(color)
 
         def action() -> Response:
             result = segment(_decoded(file))
-            cover = recolor.coat(result.mask, result.foreground())
-            return _image(".jpg", recolor.paint(result.image, cover, chosen))
+            cover = recolor.compute_coverage(result.mask, result.foreground())
+            return _image(".jpg", recolor.recolor(result.image, cover, chosen))
 
         return await worked(action)
 
@@ -161,7 +161,7 @@ def _decoded(file: UploadFile) -> np.ndarray:
 
 def _image(suffix: str, pixels: np.ndarray) -> Response:
     kind = "image/jpeg" if suffix == ".jpg" else "image/png"
-    return Response(encoded(pixels, suffix), media_type=kind)
+    return Response(encode_image(pixels, suffix), media_type=kind)
 
 
 def serve(

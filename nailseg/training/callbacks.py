@@ -159,10 +159,14 @@ class ValidationImages(Callback):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         rows = [
-            overlay.side_by_side([image, overlay.overlay(image, truth), overlay.overlay(image, prediction)])
+            overlay.concat_horizontal(
+                [image, overlay.draw_overlay(image, truth), overlay.draw_overlay(image, prediction)]
+            )
             for image, truth, prediction in self._seen
         ]
-        overlay.write_png(self.folder / f"epoch_{trainer.current_epoch:03d}.png", overlay.contact_sheet(rows))
+        overlay.write_png(
+            self.folder / f"epoch_{trainer.current_epoch:03d}.png", overlay.concat_vertical(rows)
+        )
         if self.to_wandb:
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):

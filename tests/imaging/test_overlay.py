@@ -10,9 +10,9 @@ def test_background_and_ignored_pixels_stay_as_they_are() -> None:
     image = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
     mask = np.zeros((20, 20), np.uint8)
     mask[:5] = 255
-    assert (overlay.overlay(image, mask) == image).all()
+    assert (overlay.draw_overlay(image, mask) == image).all()
     mask[10:15, 10:15] = 1
-    painted = overlay.overlay(image, mask)
+    painted = overlay.draw_overlay(image, mask)
     assert (painted[:5] == image[:5]).all()
     assert (painted[12, 12] != image[12, 12]).any()
 
@@ -32,17 +32,17 @@ def test_write_png_keeps_the_colour_order(tmp_path) -> None:
 
 def test_sheets_have_the_sum_of_their_parts() -> None:
     tile = np.zeros((10, 8, 3), np.uint8)
-    row = overlay.side_by_side([tile, tile], gap=2)
+    row = overlay.concat_horizontal([tile, tile], gap=2)
     assert row.shape == (10, 18, 3)
-    assert overlay.contact_sheet([row, tile], gap=2).shape == (22, 18, 3)
+    assert overlay.concat_vertical([row, tile], gap=2).shape == (22, 18, 3)
 
 
 def test_a_format_that_is_too_small_says_so() -> None:
     long = np.zeros((1, 70_000), np.uint8)
     for suffix in (".jpg", ".webp"):
         with pytest.raises(OutputError, match="fits into"):
-            overlay.encoded(long, suffix)
+            overlay.encode_image(long, suffix)
     assert (
-        cv2.imdecode(np.frombuffer(overlay.encoded(long, ".png"), np.uint8), cv2.IMREAD_UNCHANGED).shape
+        cv2.imdecode(np.frombuffer(overlay.encode_image(long, ".png"), np.uint8), cv2.IMREAD_UNCHANGED).shape
         == long.shape
     )

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 
 from nailseg.data.importers.base import Item, Source, choose_classes, keep_splits
@@ -30,6 +29,7 @@ from nailseg.data.splitting.assign import SPLITS
 from nailseg.data.threads import map_threads
 from nailseg.data.validation.issues import DataIssuesError
 from nailseg.errors import ConfigError, DataError, OutputError
+from nailseg.imaging.overlay import encode_image
 
 Format = Literal["yolo", "coco", "hub"]
 
@@ -183,7 +183,7 @@ def _write(
     for path in (image, target):
         path.parent.mkdir(parents=True, exist_ok=True)
     image.write_bytes(data)
-    target.write_bytes(cv2.imencode(".png", mask * np.uint8(scale))[1].tobytes())
+    target.write_bytes(encode_image(mask * np.uint8(scale), ".png"))
     return events
 
 

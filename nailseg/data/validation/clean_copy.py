@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-import cv2
-
 from nailseg.data.io.headers import IMAGE_SUFFIXES, read_header
 from nailseg.data.io.images import MAX_PIXELS, read_bytes, read_mask
 from nailseg.data.manifest import write_manifest
 from nailseg.data.validation.validate import ValidationResult
 from nailseg.errors import DataError, OutputError
+from nailseg.imaging.overlay import encode_image
 
 
 def write_clean(seen: ValidationResult, folder: str | Path, max_pixels: int = MAX_PIXELS) -> Path:
@@ -48,7 +47,7 @@ def write_clean(seen: ValidationResult, folder: str | Path, max_pixels: int = MA
             image = _free(row.image, None if IMAGE_SUFFIXES.get(ending) == kind else f".{kind}", taken)
             mask = _free(row.mask, ".png", taken)
             classes = read_mask(seen.manifest.path(row.mask), seen.values, max_pixels)
-            for name, content in ((image, data), (mask, cv2.imencode(".png", classes)[1].tobytes())):
+            for name, content in ((image, data), (mask, encode_image(classes, ".png"))):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).write_bytes(content)
             rows.append(replace(row, image=image, mask=mask))

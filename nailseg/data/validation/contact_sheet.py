@@ -10,7 +10,7 @@ from nailseg.data.validation.scan import ScanResult
 from nailseg.data.validation.statistics import count_nails, foreground_share
 from nailseg.data.validation.validate import ValidationResult
 from nailseg.errors import DataError
-from nailseg.imaging.overlay import contact_sheet, overlay, side_by_side
+from nailseg.imaging.overlay import concat_horizontal, concat_vertical, draw_overlay
 
 TILE = 208
 TEXT = 34
@@ -53,7 +53,7 @@ def draw_sheet(seen: ValidationResult, count: int = 48, max_pixels: int = MAX_PI
     if not tiles:
         tiles = [np.full((TILE + TEXT, TILE, 3), 255, np.uint8)]
     rows = [tiles[start : start + PER_ROW] for start in range(0, len(tiles), PER_ROW)]
-    return contact_sheet([side_by_side(row) for row in rows])
+    return concat_vertical([concat_horizontal(row) for row in rows])
 
 
 def _tile(seen: ValidationResult, finding: ScanResult, word: str, max_pixels: int) -> np.ndarray:
@@ -68,7 +68,7 @@ def _tile(seen: ValidationResult, finding: ScanResult, word: str, max_pixels: in
         if row.mask and seen.values is not None:
             mask = read_mask(manifest.path(row.mask), seen.values, max_pixels)
             mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
-            tile[: size[1], : size[0]] = overlay(picture, mask, 0.35)
+            tile[: size[1], : size[0]] = draw_overlay(picture, mask, 0.35)
     except DataError:
         pass  # its fault is written below
     for line, text in enumerate((word, row.image)):
