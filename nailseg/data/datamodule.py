@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 from nailseg.data.augmentation import DEFAULT_AUGMENTATION, Augmentation, TrainingTransform
 from nailseg.data.cache import attach_caches
 from nailseg.data.dataset import Mode, SegmentationDataset, collate, start_worker
-from nailseg.data.io.images import MAX_PIXELS, MaskEncoding, read_image_size
+from nailseg.data.io.images import MAX_PIXELS, read_image_size
 from nailseg.data.manifest import SPLITS, Manifest, Row, load_manifest
+from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.samplers import EpochSampler, EqualSizeSampler
 from nailseg.data.validation.issues import check_codes
 from nailseg.data.validation.statistics import digest

@@ -13,8 +13,10 @@ from torch.utils.data import Dataset, default_collate
 
 from nailseg.data.cache import PixelCache
 from nailseg.data.downscale import downscale, downscaled_size
-from nailseg.data.io.images import MAX_PIXELS, MaskEncoding, read_image, read_image_size, read_mask
+from nailseg.data.io.images import MAX_PIXELS, read_image, read_image_size
+from nailseg.data.io.masks import read_mask
 from nailseg.data.manifest import Row
+from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.errors import ConfigError, DataError
 from nailseg.imaging.geometry import MULTIPLE, Resize, fit_image, network_size
 from nailseg.types import Batch, Sample

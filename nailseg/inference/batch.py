@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from nailseg.data.io.images import read_mask_values
+from nailseg.data.io.masks import read_mask_values
 from nailseg.errors import ConfigError, DataError, OutputError
 from nailseg.imaging.overlay import encode_image
 from nailseg.inference import polygons as objects

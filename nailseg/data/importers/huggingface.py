@@ -15,7 +15,8 @@ import numpy as np
 
 from nailseg.data.importers.base import Item, Source, split_named
 from nailseg.data.io.headers import read_header
-from nailseg.data.io.images import decode_mask_values, read_bytes
+from nailseg.data.io.images import read_bytes
+from nailseg.data.io.masks import decode_mask_values
 from nailseg.data.issues import Issue, IssueError
 from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.mask_inference import MaskContent, check_values, count_values, infer_encoding
@@ -123,7 +124,7 @@ def _rows(
     for number in range(len(rows)):
         where = f"{src} {split} row {number}"
         try:
-            kind = read_header(read(number, image), where).kind
+            kind = read_header(read(number, image), where).format
         except IssueError as error:
             faults.append(error.issue)
             continue

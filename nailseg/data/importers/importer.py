@@ -20,8 +20,7 @@ import numpy as np
 
 from nailseg.data.importers.base import Item, Source, choose_classes, keep_splits
 from nailseg.data.importers.rasterize import draw
-from nailseg.data.io.exif import apply_orientation
-from nailseg.data.io.headers import read_header
+from nailseg.data.io.headers import apply_orientation, read_header
 from nailseg.data.io.images import decode_image
 from nailseg.data.issues import Issue, IssueError, format_issues
 from nailseg.data.manifest import Row, write_manifest

@@ -1,23 +1,30 @@
-"""Size, form and EXIF orientation of an image from its header: nothing is decoded here.
+"""Format, size and EXIF orientation of an image file, from its header: no pixel is decoded here.
 
-The format is told by the first bytes, never by the file's name. JPEG and PNG, which nearly every data set
-consists of, are walked by hand: microseconds, no warnings on odd EXIF blocks, and PNG's checksums come along.
+The first bytes decide the format, and Pillow's plugin of that format reads the header. `PIL.Image.open` is
+not used: it tries every format that Pillow knows, and its pixel limit applies to the whole process.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
-import struct
-import zlib
+import re
+import threading
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import BinaryIO
 
+import numpy as np
 from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ExifTags import Base
+from PIL.Image import Exif
 from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import ChunkStream, PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from nailseg.data.io.exif import exif_orientation
 from nailseg.data.issues import IssueError
 
 IMAGE_SUFFIXES = {
@@ -27,17 +34,33 @@ IMAGE_SUFFIXES = {
 """Lower-case suffix -> format of the images that are read. A folder is searched by suffix; the format of a
 file is decided by its first bytes."""
 
+_SIGNATURES: dict[bytes, type[ImageFile] | str] = {
+    rb"\xff\xd8\xff": JpegImageFile,
+    rb"\x89PNG\r\n\x1a\n": PngImageFile,
+    rb"RIFF....WEBP": WebPImageFile,
+    rb"BM": BmpImageFile,
+    rb"II[*+]\0|MM\0[*+]": TiffImageFile,
+    rb"GIF8": "GIF",
+    rb"....ftyp": "HEIC, AVIF or a video, as phones write them",
+}
+"""First bytes -> Pillow's plugin, or the name of a format that is not read."""
+_CHANNELS = {
+    **dict.fromkeys(("1", "L", "I;16", "I;16B", "I;16L"), "gray"),
+    **{"P": "palette", "RGB": "color", "LA": "gray+alpha", "RGBA": "color+alpha"},
+}
+_WARNINGS_LOCK = threading.Lock()  # `warnings.catch_warnings` is not safe in threads
+
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about itself."""
+    """What the header of an image file states."""
 
-    kind: Literal["jpeg", "png", "webp", "bmp", "tiff"]
+    format: str  # jpeg, png, webp, bmp or tiff
     height: int  # stored rows and columns, before the orientation is applied
     width: int
-    orientation: int  # EXIF orientation 1..8 that is still to be applied after decoding
-    channels: str  # grey, colour or palette, the first two also with +alpha; or other (CMYK, float, ...)
-    bits: int  # per channel
+    orientation: int  # EXIF orientation 1..8 that the decoders used here leave to be applied
+    channels: str  # gray, color or palette, the first two also with +alpha; or other (CMYK, float, ...)
+    bits: int  # per channel; 8 where a PNG has fewer
     lossy: bool = False  # the stored values are approximate (JPEG, lossy WebP)
     frames: int = 1
     transparent: bool = False  # PNG only: a tRNS chunk makes one value (or palette entries) transparent
@@ -48,142 +71,142 @@ class Header:
         return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
 
 
-def read_header(data: bytes, name: str, verify: bool = False) -> Header:
-    """Reads the header of an image, bytes or a memory map (only the pages that are needed are touched).
+def read_header(data: bytes | BinaryIO, name: str, verify: bool = False) -> Header:
+    """Reads the header of an image.
 
-    With `verify`, a PNG's chunks are walked to its end with their checksums. `name` is what errors say.
+    Args:
+        data: the file's bytes, or the open file, of which only the needed parts are read then.
+        name: what errors call the file.
+        verify: check a PNG's checksums to its end, which cv2 does not do.
 
     Raises:
         IssueError: `empty-file`, or `unreadable` for damaged headers and unknown formats.
     """
-    if len(data) == 0:
-        raise IssueError("empty-file", name, "expected an image, found 0 bytes", "Copy the file again.")
+    file = io.BytesIO(data) if isinstance(data, bytes) else data
+    image = open_image(file, name)
     try:
-        if data[:3] == b"\xff\xd8\xff":
-            return _jpeg(data)
-        if data[:8] == b"\x89PNG\r\n\x1a\n":
-            return _png(data, verify)
-        if _pillow_class(data):
-            return _by_pillow(open_by_pillow(data), data)
-    # a damaged header may break a parser anywhere; all of it means the same to the user
+        return _describe(image, file, verify)
     except Exception as error:
         raise damaged(name, error) from error
-    message = f"expected JPEG, PNG, WebP, BMP or TIFF, found {_guess(data)}"
-    raise IssueError("unreadable", name, message, "Save it as PNG or JPEG.")
+
+
+def open_image(file: BinaryIO, name: str) -> ImageFile:
+    """Opens a file with Pillow, which reads the header only.
+
+    Raises:
+        IssueError: as `read_header`.
+    """
+    start = file.read(12)
+    file.seek(0)
+    if not start:
+        raise IssueError("empty-file", name, "expected an image, found 0 bytes", "Copy the file again.")
+    matches = [found for signature, found in _SIGNATURES.items() if re.match(signature, start, re.DOTALL)]
+    plugin = matches[0] if matches else f"none of them by its first bytes {start[:4].hex(' ')}"
+    if isinstance(plugin, str):
+        message = f"expected JPEG, PNG, WebP, BMP or TIFF, found {plugin}"
+        raise IssueError("unreadable", name, message, "Save it as PNG or JPEG.")
+    try:
+        with _no_warnings():
+            return plugin(file)
+    except Exception as error:  # a damaged header can break a parser anywhere
+        raise damaged(name, error) from error
 
 
 def damaged(name: str, error: object) -> IssueError:
-    """The fault of a file that breaks off or does not decode."""
+    """The error for a file that is truncated or does not decode."""
     text = str(error).strip().rstrip(".") or type(error).__name__
     message = f"expected a whole image, found a truncated or damaged file ({text})"
     return IssueError("unreadable", name, message, "Copy or export it again, or take its row out of the CSV.")
 
 
-def open_by_pillow(data: bytes) -> ImageFile:
-    """Opens WebP, BMP or TIFF bytes lazily.
+def apply_orientation(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Applies EXIF orientation 1..8 to (H, W[, C]): the result is upright.
 
-    The plugin's class and not `PIL.Image.open`: that one guesses among fifty formats and has its own pixel
-    limit, lower than ours, which can only be moved for the whole process.
+    Examples:
+        >>> apply_orientation(np.array([[1, 2, 3]]), 6).tolist()  # stored rotated by 90 degrees
+        [[1], [2], [3]]
     """
-    factory = _pillow_class(data)
-    if factory is None:
-        raise ValueError("no WebP, BMP or TIFF file")
-    return factory(io.BytesIO(data))
+    if orientation == 1:
+        return array
+    turned = array.swapaxes(0, 1) if orientation >= 5 else array
+    # after the transposition, 5..8 differ by flips alone
+    rows = -1 if orientation in (3, 4, 7, 8) else 1
+    columns = -1 if orientation in (2, 3, 6, 7) else 1
+    return np.ascontiguousarray(turned[::rows, ::columns])
 
 
-def _pillow_class(data: bytes) -> type[ImageFile] | None:
-    start = bytes(data[:12])
-    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-        return WebPImageFile
-    if start[:2] == b"BM":
-        return BmpImageFile
-    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return TiffImageFile
-    return None
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Silences Pillow's warnings about EXIF blocks that it cannot parse: they do not matter here."""
+    with _WARNINGS_LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
-def _guess(data: bytes) -> str:
-    start = bytes(data[:8])
-    known = {b"GIF8": "GIF", b"%PDF-": "PDF", b"PK\3\4": "an archive", b"Rar!": "an archive"}
-    if start[4:] == b"ftyp":
-        return "HEIC, AVIF or a video, as phones write them"
-    shown = " ".join(f"{byte:02x}" for byte in start[:4])
-    found = (name for mark, name in known.items() if start.startswith(mark))
-    return next(found, f"none of them by its first bytes {shown}")
-
-
-def _jpeg(data: bytes) -> Header:
-    """Walks the segments up to the frame header; what follows (MPO, motion photos) is left alone."""
-    position, orientation = 2, 1
-    while True:
-        if data[position] != 0xFF:
-            raise ValueError("no JPEG marker where one belongs")
-        marker = data[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
-            continue
-        if marker == 0xD9 or marker == 0xDA:
-            raise ValueError("no frame header")
-        if 0xD0 <= marker <= 0xD8 or marker == 0x01:  # markers without a length
-            position += 2
-            continue
-        (length,) = struct.unpack(">H", data[position + 2 : position + 4])
-        body = position + 4
-        if marker == 0xE1 and data[body : body + 6] == b"Exif\0\0":
-            orientation = exif_orientation(data[body + 6 : position + 2 + length]) or orientation
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            bits, height, width, components = struct.unpack(">BHHB", data[body : body + 6])
-            channels = {1: "grey", 3: "colour"}.get(components, "other")
-            return Header("jpeg", height, width, orientation, channels, bits, lossy=True)
-        position += 2 + length
-
-
-def _png(data: bytes, verify: bool) -> Header:
-    """Walks all chunks: EXIF may stand behind the pixels, and a file without its end is truncated."""
-    width, height, bits, colour = struct.unpack(">IIBB", data[16:26])
-    position, orientation, frames, transparent = 8, 1, 1, False
-    while True:
-        length, name = struct.unpack(">I4s", data[position : position + 8])
-        end = position + 8 + length
-        critical = name[0] < 0x60  # upper case: the image depends on it
-        if verify and critical:
-            (expected,) = struct.unpack(">I", data[end : end + 4])
-            if zlib.crc32(data[position + 4 : end]) != expected:
-                raise ValueError(f"checksum of PNG chunk {name.decode('latin-1')} does not fit")
-        if name == b"eXIf":
-            orientation = exif_orientation(data[position + 8 : end]) or orientation
-        elif name == b"acTL":
-            frames = struct.unpack(">I", data[position + 8 : position + 12])[0]
-        elif name == b"tRNS":
-            transparent = True
-        elif name == b"IEND":
-            break
-        position = end + 4
-    channels = {0: "grey", 2: "colour", 3: "palette", 4: "grey+alpha", 6: "colour+alpha"}[colour]
-    return Header("png", height, width, orientation, channels, bits, False, max(frames, 1), transparent)
-
-
-def _by_pillow(image: ImageFile, data: bytes) -> Header:
-    forms = {"P": "palette", "RGB": "colour", "LA": "grey+alpha", "RGBA": "colour+alpha"}
-    forms |= dict.fromkeys(("1", "L", "I;16", "I;16B", "I;16L"), "grey")
-    kind, orientation, lossy, bits = "bmp", 1, False, 8
-    if isinstance(image, WebPImageFile):
-        kind, lossy = "webp", _webp_lossy(data)
-        exif = image.info.get("exif", b"")
-        orientation = exif_orientation(exif.removeprefix(b"Exif\0\0")) or 1
+def _describe(image: ImageFile, file: BinaryIO, verify: bool) -> Header:
+    form, bits, lossy, exif = image.mode, 8, False, image.info.get("exif", b"")
+    if isinstance(image, JpegImageFile):
+        lossy = True
+    elif isinstance(image, WebPImageFile):
+        lossy = _is_lossy_webp(file)
+    elif isinstance(image, PngImageFile):
+        form, _, depth = image.tile[0].args.partition(";")  # the mode is RGB for RGB;16B, too
+        form, bits = ("L" if form == "I" else form), (16 if depth == "16B" else 8)
+        exif = _read_png_to_end(file, verify)
     elif isinstance(image, TiffImageFile):
-        kind = "tiff"  # Pillow and cv2 turn it while they decode, and the size here says so already
-        bits = max(image.tag_v2.get(258, (8,)))
+        bits = max(image.tag_v2.get(Base.BitsPerSample, (8,)))
         lossy = image.info.get("compression") == "jpeg"
-    channels, frames = forms.get(image.mode, "other"), getattr(image, "n_frames", 1)
-    return Header(kind, image.height, image.width, orientation, channels, bits, lossy, frames)
+        exif = (
+            b""  # Pillow and cv2 apply a TIFF's orientation themselves, and the size here is the upright one
+        )
+    return Header(
+        format=image.format.lower(),
+        height=image.height,
+        width=image.width,
+        orientation=_read_orientation(exif),
+        channels=_CHANNELS.get(form, "other"),
+        bits=bits,
+        lossy=lossy,
+        frames=getattr(image, "n_frames", 1),
+        transparent=isinstance(image, PngImageFile) and "transparency" in image.info,
+    )
 
 
-def _webp_lossy(data: bytes) -> bool:
-    position = 12
-    while position + 8 <= len(data):
-        name, length = struct.unpack("<4sI", data[position : position + 8])
-        if name in (b"VP8 ", b"VP8L"):
-            return name == b"VP8 "
-        position += 8 + length + length % 2
+def _read_orientation(exif: bytes) -> int:
+    """EXIF orientation 1..8; 1 where the block is missing or damaged, or where it holds another value."""
+    block = Exif()  # not image.getexif(): it falls back to XMP, which browsers and cv2 do not use
+    try:
+        with _no_warnings():
+            block.load(exif)
+            value = block.get(Base.Orientation)
+    except Exception:
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _read_png_to_end(file: BinaryIO, verify: bool) -> bytes:
+    """Reads a PNG's chunks up to the last one, which must be there; returns the EXIF block.
+
+    Pillow's header ends where the pixels begin, and the EXIF block may follow the pixels.
+    """
+    file.seek(8)
+    chunks, exif, name = ChunkStream(file), b"", b""
+    while name != b"IEND":
+        name, _, length = chunks.read()
+        if verify or name in (b"eXIf", b"IEND"):
+            content = file.read(length)
+            chunks.crc(name, content)
+            exif = content if name == b"eXIf" else exif
+        else:
+            file.seek(length + 4, io.SEEK_CUR)
+    return exif
+
+
+def _is_lossy_webp(file: BinaryIO) -> bool:
+    file.seek(12)
+    while len(head := file.read(8)) == 8:
+        if head[:4] in (b"VP8 ", b"VP8L"):
+            return head[:4] == b"VP8 "
+        length = int.from_bytes(head[4:], "little")
+        file.seek(length + length % 2, io.SEEK_CUR)
     return True

@@ -1,38 +1,37 @@
-"""The one place that turns files into images and masks.
+"""Reads image files: JPEG, PNG, WebP, BMP and TIFF to uint8 RGB arrays.
 
-Rules, the same for both files of a pair:
+Rules, the same for the mask files that `nailseg.data.io.masks` reads:
 
 - Bytes are read, then decoded: `cv2.imread` of a truncated JPEG gives an array of rubbish, `imdecode` gives
   none.
-- The header comes first; more than `MAX_PIXELS` is refused before anything is decoded.
-- Images are turned upright by their own EXIF tag (JPEG, PNG, WebP, TIFF); `cv2` is told to leave it alone.
-- Images: grey becomes RGB; 16 bits are scaled by 1/257; CMYK JPEG is converted; transparent parts are laid
-  over white, as nearly every viewer shows them. Colour profiles are not applied. Of a JPEG that carries more
-  images (MPO, motion photos) the first one is taken.
-- Masks: values stay what the file says. 1-bit is 0/255; a palette gives its indices unless it is a grey ramp
-  (then it stands for the greys); three equal channels are one; opaque alpha is dropped; where alpha alone
-  varies, alpha is the mask.
+- The header comes first; more than `max_pixels` pixels are an error before anything is decoded.
+- The file's own EXIF orientation is applied (JPEG, PNG, WebP, TIFF); `cv2` is told to ignore it.
+
+Gray becomes RGB; 16 bits are scaled by 1/257; CMYK JPEG is converted; transparent parts are composited over
+white, as nearly every viewer shows them. Color profiles are not applied. Of a JPEG that carries more images
+(MPO, motion photos) the first one is taken.
 """
 
 from __future__ import annotations
 
-import mmap
+import contextlib
+import io
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from nailseg.data.io import decoding, masks
-from nailseg.data.io.exif import apply_orientation
-from nailseg.data.io.headers import Header, damaged, read_header
+from nailseg.data.io.headers import Header, apply_orientation, damaged, open_image, read_header
 from nailseg.data.issues import IssueError
-from nailseg.data.mask_encoding import MaskEncoding
 
 MAX_PIXELS = 200_000_000
 """Default limit on height times width: above any camera, below what a 2-core machine's memory stands."""
 
 PILLOW_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa")
+"""Modes of 8 bits per channel, which have one conversion to RGB."""
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -42,141 +41,157 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         uint8 (H, W, 3), RGB, upright.
 
     Raises:
-        IssueError: (a `DataError`) for whatever cannot be trusted; its message says the way out.
+        IssueError: (a `DataError`) for a file that cannot be read without doubt; the message states the fix.
     """
     return decode_image(read_bytes(path), str(path), max_pixels)
 
 
 def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """`read_image` for bytes at hand; `name` is what errors call them."""
-    header = _header(data, name, max_pixels, verify=True)
+    """Decodes the bytes of an image file as `read_image` does; `name` is what errors call them."""
+    header = check_header(data, name, max_pixels)
+    plain_png = header.format == "png" and header.channels in ("gray", "color") and not header.transparent
     if header.bits > 8:
-        image = decoding.scale_to_8_bits(decoding.decode_deep(data, header, name), name)
-    elif (header.kind == "jpeg" and header.channels != "other") or _plain_png(header):
-        image = decoding.decode_by_cv2(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, name)
+        image = _scale_to_8_bits(decode_16_bits(data, header, name), name)
+    elif plain_png or (header.format == "jpeg" and header.channels != "other"):
+        image = decode_with_cv2(data, cv2.IMREAD_COLOR_RGB, name)
     else:
-        image = _image_by_pillow(data, header, name)
+        image = _convert_to_rgb(decode_with_pillow(data, name), name)
     return apply_orientation(image, header.orientation)
 
 
-def read_mask_values(path: str | Path, max_pixels: int = MAX_PIXELS, colors: bool = False) -> np.ndarray:
-    """Reads a mask as the file has it; `colors` expands palettes to their colours instead of their indices.
-
-    Returns:
-        uint8 (H, W) values, greys or palette indices; uint16 (H, W) where a 16-bit file needs more than 255;
-        or uint8 (H, W, 3) for colour masks. Upright.
-
-    Raises:
-        IssueError: for whatever cannot be trusted.
-    """
-    return decode_mask_values(read_bytes(path), str(path), max_pixels, colors)[0]
-
-
-def read_mask(path: str | Path, values: MaskEncoding, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Reads a mask as classes: `read_mask_values`, given the meaning that `values` says.
-
-    Returns:
-        uint8 (H, W), class index, 255 where no class counts. Upright.
-
-    Raises:
-        IssueError: for whatever cannot be trusted, values without a class included.
-    """
-    raw, lossy = decode_mask_values(read_bytes(path), str(path), max_pixels, values.has_colors)
-    return values.apply(raw, lossy, str(path))
-
-
-def read_image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Height and width of the upright image, from the header: nothing is decoded.
-
-    Raises:
-        IssueError: `missing-file`, `empty-file`, `unreadable`, `multi-frame` or `too-large`.
-    """
-    name = str(path)
-    try:
-        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            return _header(view, name, max_pixels, verify=False).size
-    except (OSError, ValueError):  # missing, a folder, empty, or a file that cannot be mapped
-        return _header(read_bytes(path), name, max_pixels, verify=False).size
-
-
-def decode_mask_values(
-    data: bytes, name: str, max_pixels: int = MAX_PIXELS, colors: bool = False
-) -> tuple[np.ndarray, bool]:
-    """`read_mask_values` for bytes at hand, and whether the file is lossy."""
-    header = _header(data, name, max_pixels, verify=True)
-    if header.bits > 8:
-        raw = decoding.decode_deep(data, header, name)
-    elif header.channels == "palette":
-        raw = masks.palette_values(data, header, name, colors)
-    elif header.kind == "png" or (header.kind == "jpeg" and header.channels != "other"):
-        # GRAYSCALE for grey: it expands 1, 2 and 4 bits to 0..255 and ignores tRNS; UNCHANGED keeps alpha
-        flag = cv2.IMREAD_GRAYSCALE if header.channels == "grey" else cv2.IMREAD_UNCHANGED
-        raw = decoding.to_rgb(decoding.decode_by_cv2(data, flag | cv2.IMREAD_IGNORE_ORIENTATION, name))
-    else:
-        raw = masks.values_by_pillow(data, header, name)
-    return apply_orientation(masks.one_channel(raw, header, name), header.orientation), header.lossy
-
-
-def read_bytes(path: str | Path) -> bytes:
-    """A file's bytes, or the fault that says why not."""
-    try:
-        return Path(path).read_bytes()
-    except IsADirectoryError:
-        problem = "not-a-file", "expected a file, found a folder", "Name the file inside it."
-    except FileNotFoundError:
-        fix = "Put it there, or correct the CSV or the data root."
-        problem = "missing-file", "expected a file, found nothing", fix
-    except OSError as error:
-        message = f"expected a file that opens, found {error.strerror or error}"
-        problem = "missing-file", message, "Check its permissions and the disk."
-    code, message, fix = problem
-    raise IssueError(code, path, message, fix)
-
-
-def _header(data: bytes | mmap.mmap, name: str, max_pixels: int, verify: bool) -> Header:
-    header = read_header(data, name, verify)  # type: ignore[arg-type]  # a memory map slices like bytes
-    if header.height * header.width > max_pixels:
-        message = f"expected at most {max_pixels:,} pixels, found {header.width} x {header.height}"
-        fix = "Make it smaller; for training and check, --data.max_pixels and --max-pixels raise the limit."
-        raise IssueError("too-large", name, message, fix)
-    if header.height * header.width == 0:
-        raise damaged(name, f"{header.width} x {header.height} pixels")
-    if header.frames > 1:
-        message = f"expected one image, found {header.frames} frames or pages"
-        raise IssueError("multi-frame", name, message, "Save the one you mean as PNG or JPEG.")
-    return header
-
-
-def _plain_png(header: Header) -> bool:
-    return header.kind == "png" and header.channels in ("grey", "colour") and not header.transparent
-
-
-def convert_pillow_image(picture: Image.Image, name: str = "the PIL image") -> np.ndarray:
-    """An image that Pillow has open, as `read_image` gives the same file.
+def convert_pillow_image(image: Image.Image, name: str = "the PIL image") -> np.ndarray:
+    """Converts an image that Pillow has open to what `read_image` gives for the same file.
 
     Returns:
         uint8 (H, W, 3), RGB, upright.
 
     Raises:
-        IssueError: `image-format` for forms that files may not have either, such as 32 bits.
+        IssueError: `image-form` for modes that files may not have either, such as 32 bits.
     """
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I;16"):
-        return decoding.scale_to_8_bits(np.asarray(picture).astype(np.uint16), name)
-    if picture.mode not in PILLOW_MODES:
-        message = f"expected 8- or 16-bit grey or colour, found Pillow's mode {picture.mode}"
-        raise IssueError("image-format", name, message, "Turn it into 8 bits the way you want it seen.")
-    return _in_8_bits(picture)
+    return _convert_to_rgb(ImageOps.exif_transpose(image), name)
 
 
-def _image_by_pillow(data: bytes, header: Header, name: str) -> np.ndarray:
-    picture = decoding.load_by_pillow(data, name)
-    if picture.mode not in PILLOW_MODES:
-        raise decoding.unsupported_format(header, name)
-    return _in_8_bits(picture)
+def read_image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Reads the height and width of the upright image from the header: nothing is decoded.
+
+    Raises:
+        IssueError: `missing-file`, `empty-file`, `unreadable`, `many-frames` or `too-large`.
+    """
+    with _open_file(path) as file:
+        return check_header(file, str(path), max_pixels).size
 
 
-def _in_8_bits(picture: Image.Image) -> np.ndarray:
-    if picture.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info:
-        return decoding.over_white(np.array(picture.convert("RGBA")))
-    return np.array(picture.convert("RGB"))
+def read_bytes(path: str | Path) -> bytes:
+    """Reads a file.
+
+    Raises:
+        IssueError: `missing-file` or `not-a-file`.
+    """
+    with _open_file(path) as file:
+        return file.read()
+
+
+def check_header(data: bytes | BinaryIO, name: str, max_pixels: int) -> Header:
+    """Reads the header of one image of at most `max_pixels`; of bytes, PNG's checksums are verified too."""
+    header = read_header(data, name, verify=isinstance(data, bytes))
+    if header.height * header.width > max_pixels:
+        message = f"expected at most {max_pixels:,} pixels, found {header.width} x {header.height}"
+        fix = "Make it smaller; for training and check, --data.max_pixels and --max-pixels raise the limit."
+        raise IssueError("too-large", name, message, fix)
+    if header.frames > 1:
+        message = f"expected one image, found {header.frames} frames or pages"
+        raise IssueError("many-frames", name, message, "Save the one you mean as PNG or JPEG.")
+    return header
+
+
+def decode_with_cv2(data: bytes, flags: int, name: str) -> np.ndarray:
+    """Decodes with cv2, the fastest decoder of JPEG and PNG; the EXIF orientation is not applied."""
+    try:
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise damaged(name, error.err) from error
+    if decoded is None:
+        raise damaged(name, "it is cut off, or its content is damaged")
+    return decoded
+
+
+def decode_with_pillow(data: bytes, name: str) -> Image.Image:
+    """Decodes with Pillow, for the forms that cv2 does not support or changes."""
+    image = open_image(io.BytesIO(data), name)
+    try:
+        image.load()
+    except Exception as error:  # a decoder can fail in many ways on damaged bytes
+        raise damaged(name, error) from error
+    return image
+
+
+def decode_16_bits(data: bytes, header: Header, name: str) -> np.ndarray:
+    """16-bit PNG and TIFF -> uint16 (H, W) or (H, W, 3 or 4) RGB as stored; Pillow would halve the bits."""
+    if header.bits == 16 and header.channels != "other":
+        if header.format == "tiff" and header.channels == "gray":
+            return np.asarray(decode_with_pillow(data, name)).astype(np.uint16)
+        raw = decode_with_cv2(data, cv2.IMREAD_UNCHANGED, name)
+        if raw.dtype == np.uint16:
+            return bgr_to_rgb(raw)
+    raise _unsupported(f"{header.bits}-bit {header.format} in another form", name)
+
+
+def bgr_to_rgb(raw: np.ndarray) -> np.ndarray:
+    """Reverses cv2's order of color channels; gray (H, W) stays, alpha stays last."""
+    if raw.ndim == 2:
+        return raw
+    return cv2.cvtColor(raw, cv2.COLOR_BGRA2RGBA if raw.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+
+
+def _scale_to_8_bits(raw: np.ndarray, name: str) -> np.ndarray:
+    """uint16 (H, W[, C]) -> uint8 (H, W, 3)."""
+    brightest = int(raw.max() if raw.ndim == 2 else raw[..., :3].max())
+    if 0 < brightest < 4096:
+        # 10- and 12-bit camera data in a 16-bit file would become nearly black without any message
+        message = f"expected 16-bit values up to 65535, found {brightest} as the brightest"
+        fix = "Stretch it to 8 bits the way you want it seen, and save that."
+        raise IssueError("image-form", name, message, fix)
+    scaled = ((raw.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if scaled.ndim == 2:
+        return cv2.cvtColor(scaled, cv2.COLOR_GRAY2RGB)
+    return _composite_over_white(scaled) if scaled.shape[2] == 4 else scaled
+
+
+def _composite_over_white(image: np.ndarray) -> np.ndarray:
+    """uint8 (H, W, 4) -> (H, W, 3): the colors beneath transparent pixels are arbitrary, often black."""
+    alpha = image[..., 3:].astype(np.uint16)
+    if alpha.min() == 255:
+        return np.ascontiguousarray(image[..., :3])
+    return ((image[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def _convert_to_rgb(image: Image.Image, name: str) -> np.ndarray:
+    if image.mode.startswith("I;16"):
+        return _scale_to_8_bits(np.asarray(image).astype(np.uint16), name)
+    if image.mode not in PILLOW_MODES:
+        raise _unsupported(f"Pillow's mode {image.mode}", name)
+    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        return _composite_over_white(np.array(image.convert("RGBA")))
+    return np.array(image.convert("RGB"))
+
+
+def _unsupported(found: str, name: str) -> IssueError:
+    message = f"expected 8- or 16-bit gray or color, found {found}"
+    return IssueError("image-form", name, message, "Convert it to 8 bits the way you want it seen.")
+
+
+@contextlib.contextmanager
+def _open_file(path: str | Path) -> Iterator[BinaryIO]:
+    try:
+        with open(path, "rb") as file:
+            yield file
+        return
+    except IsADirectoryError:
+        issue = "not-a-file", path, "expected a file, found a folder", "Name the file inside it."
+    except FileNotFoundError:
+        fix = "Put it there, or correct the CSV or the data root."
+        issue = "missing-file", path, "expected a file, found nothing", fix
+    except OSError as error:
+        message = f"expected a file that opens, found {error.strerror or error}"
+        issue = "missing-file", path, message, "Check its permissions and the disk."
+    raise IssueError(*issue)

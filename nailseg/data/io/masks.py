@@ -1,58 +1,110 @@
-"""The forms masks come in (palettes, greys, equal channels, alpha) reduced to one array of values."""
+"""Reads mask files: palettes, gray levels, equal channels and alpha become one array of values.
+
+Values stay as the file has them. 1-bit is 0/255; a palette gives its indices unless it holds gray levels only
+(then it stands for them); three equal channels are one; opaque alpha is dropped; where alpha alone varies,
+alpha is the mask.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 
-from nailseg.data.io.decoding import load_by_pillow, unsupported_format
-from nailseg.data.io.headers import Header
+from nailseg.data.io import images
+from nailseg.data.io.headers import Header, apply_orientation
+from nailseg.data.io.images import MAX_PIXELS, read_bytes
 from nailseg.data.issues import IssueError
+from nailseg.data.mask_encoding import MaskEncoding
 
 
-def palette_values(data: bytes, header: Header, name: str, colors: bool) -> np.ndarray:
-    image = load_by_pillow(data, name)
-    if image.mode != "P":
-        raise unsupported_format(header, name)
+def read_mask(path: str | Path, encoding: MaskEncoding, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Reads a mask as classes: `read_mask_values`, decoded by `encoding`.
+
+    Returns:
+        uint8 (H, W), class index, 255 where no class counts. Upright.
+
+    Raises:
+        IssueError: for a file that cannot be read without doubt, and for values without a class.
+    """
+    raw, lossy = decode_mask_values(read_bytes(path), str(path), max_pixels, encoding.has_colors)
+    return encoding.apply(raw, lossy, str(path))
+
+
+def read_mask_values(path: str | Path, max_pixels: int = MAX_PIXELS, colors: bool = False) -> np.ndarray:
+    """Reads a mask as the file has it; `colors` expands palettes to their colors instead of their indices.
+
+    Returns:
+        uint8 (H, W) values, gray levels or palette indices; uint16 (H, W) where a 16-bit file needs more than
+        255; or uint8 (H, W, 3) for color masks. Upright.
+
+    Raises:
+        IssueError: for a file that cannot be read without doubt.
+    """
+    return decode_mask_values(read_bytes(path), str(path), max_pixels, colors)[0]
+
+
+def decode_mask_values(
+    data: bytes, name: str, max_pixels: int = MAX_PIXELS, colors: bool = False
+) -> tuple[np.ndarray, bool]:
+    """Decodes the bytes of a mask file as `read_mask_values` does, and states whether the file is lossy."""
+    header = images.check_header(data, name, max_pixels)
+    if header.bits > 8:
+        raw = images.decode_16_bits(data, header, name)
+    elif header.channels == "palette":
+        raw = _read_palette(data, name, colors)
+    elif header.format == "png" or (header.format == "jpeg" and header.channels != "other"):
+        # GRAYSCALE for gray: it expands 1, 2 and 4 bits to 0..255 and ignores tRNS; UNCHANGED keeps alpha
+        flag = cv2.IMREAD_GRAYSCALE if header.channels == "gray" else cv2.IMREAD_UNCHANGED
+        raw = images.bgr_to_rgb(images.decode_with_cv2(data, flag, name))
+    else:
+        raw = _decode_with_pillow(data, header, name)
+    return apply_orientation(_reduce_channels(raw, header, name), header.orientation), header.lossy
+
+
+def _read_palette(data: bytes, name: str, colors: bool) -> np.ndarray:
+    image = images.decode_with_pillow(data, name)
     indices = np.array(image)
     entries = image.getpalette("RGB") or []
     table = np.array([*entries, *[0] * (768 - len(entries))], np.uint8).reshape(256, 3)
-    grey = (table[:, :1] == table).all()
-    # grey: an optimised 0/255 mask, whose order is the optimiser's; coloured: the indices are labels
-    return table[indices][..., 0] if grey else table[indices] if colors else indices
+    if (table[:, :1] == table).all():
+        return table[indices][..., 0]  # an optimized 0/255 mask: the order of its indices is arbitrary
+    return table[indices] if colors else indices
 
 
-def values_by_pillow(data: bytes, header: Header, name: str) -> np.ndarray:
-    image = load_by_pillow(data, name)
+def _decode_with_pillow(data: bytes, header: Header, name: str) -> np.ndarray:
+    image = images.decode_with_pillow(data, name)
     if image.mode == "1":
         return np.array(image.convert("L"))
     if image.mode in ("L", "LA", "RGB", "RGBA"):
         return np.array(image)
-    message = f"expected whole-number class values, found a {header.kind} file of form {image.mode}"
-    raise IssueError("mask-format", name, message, "Save the mask as 8-bit PNG.")
+    message = f"expected whole-number class values, found a {header.format} file of form {image.mode}"
+    raise IssueError("mask-form", name, message, "Save the mask as 8-bit PNG.")
 
 
-def one_channel(raw: np.ndarray, header: Header, name: str) -> np.ndarray:
-    """Reduces (H, W, 2..4) to (H, W) where nothing is lost, or to (H, W, 3) for colours."""
+def _reduce_channels(raw: np.ndarray, header: Header, name: str) -> np.ndarray:
+    """Reduces (H, W, 2..4) to (H, W) where nothing is lost, or to (H, W, 3) for colors."""
     if raw.ndim == 3 and raw.shape[2] in (2, 4):
-        raw = _without_alpha(raw, name)
+        raw = _remove_alpha(raw, name)
     if raw.ndim == 3 and (raw[..., 0] == raw[..., 1]).all() and (raw[..., 0] == raw[..., 2]).all():
         raw = np.ascontiguousarray(raw[..., 0])
     if raw.dtype == np.uint16 and raw.max() <= 255:
         raw = raw.astype(np.uint8)
     if raw.ndim == 3 and (header.lossy or raw.dtype != np.uint8):
-        lossy = "colours in a lossy file (JPEG), whose values are approximate"
-        message = f"expected one channel of class values, found {lossy if header.lossy else '16-bit colours'}"
+        lossy = "colors in a lossy file (JPEG), whose values are approximate"
+        message = f"expected one channel of class values, found {lossy if header.lossy else '16-bit colors'}"
         fix = "Check that it is no photograph, and export the mask as 8-bit PNG."
-        raise IssueError("mask-format", name, message, fix)
+        raise IssueError("mask-form", name, message, fix)
     return raw
 
 
-def _without_alpha(raw: np.ndarray, name: str) -> np.ndarray:
-    colour, alpha = raw[..., :-1], raw[..., -1]
+def _remove_alpha(raw: np.ndarray, name: str) -> np.ndarray:
+    color, alpha = raw[..., :-1], raw[..., -1]
     if alpha.min() == alpha.max() == np.iinfo(raw.dtype).max:
-        return colour[..., 0] if colour.shape[2] == 1 else colour
-    flat = (colour == colour[:1, :1]).all()
-    if flat or (colour == alpha[..., None]).all():  # alpha alone draws the mask, or both say the same
+        return color[..., 0] if color.shape[2] == 1 else color
+    constant = (color == color[:1, :1]).all()
+    if constant or (color == alpha[..., None]).all():  # alpha alone is the mask, or both are equal
         return alpha
-    message = "expected colour or transparency to carry the classes, found both, and they differ"
-    raise IssueError("mask-format", name, message, "Save the mask without transparency.")
+    message = "expected color or transparency to carry the classes, found both, and they differ"
+    raise IssueError("mask-form", name, message, "Save the mask without transparency.")

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from nailseg.data.io.images import decode_image, decode_mask_values, read_bytes
+from nailseg.data.io.images import decode_image, read_bytes
+from nailseg.data.io.masks import decode_mask_values
 from nailseg.data.issues import IssueError
 from nailseg.data.manifest import Row
 from nailseg.data.mask_encoding import THRESHOLD

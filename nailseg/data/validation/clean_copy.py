@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from nailseg.data.io.headers import IMAGE_SUFFIXES, read_header
-from nailseg.data.io.images import MAX_PIXELS, read_bytes, read_mask
+from nailseg.data.io.images import MAX_PIXELS, read_bytes
+from nailseg.data.io.masks import read_mask
 from nailseg.data.manifest import write_manifest
 from nailseg.data.validation.validate import ValidationResult
 from nailseg.errors import DataError, OutputError
@@ -43,7 +44,7 @@ def write_clean(seen: ValidationResult, folder: str | Path, max_pixels: int = MA
             if row.mask is None or {row.image, row.mask} & faulty:
                 continue
             data = read_bytes(seen.manifest.path(row.image))
-            kind, ending = read_header(data, row.image).kind, PurePosixPath(row.image).suffix.lower()
+            kind, ending = read_header(data, row.image).format, PurePosixPath(row.image).suffix.lower()
             image = _free(row.image, None if IMAGE_SUFFIXES.get(ending) == kind else f".{kind}", taken)
             mask = _free(row.mask, ".png", taken)
             classes = read_mask(seen.manifest.path(row.mask), seen.values, max_pixels)

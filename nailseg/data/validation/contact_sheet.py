@@ -5,7 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from nailseg.data.io.images import MAX_PIXELS, read_image, read_mask
+from nailseg.data.io.images import MAX_PIXELS, read_image
+from nailseg.data.io.masks import read_mask
 from nailseg.data.validation.scan import ScanResult
 from nailseg.data.validation.statistics import count_nails, foreground_share
 from nailseg.data.validation.validate import ValidationResult

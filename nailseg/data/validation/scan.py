@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from nailseg.data.io.headers import IMAGE_SUFFIXES, Header, read_header
-from nailseg.data.io.images import decode_image, decode_mask_values, read_bytes
+from nailseg.data.io.images import decode_image, read_bytes
+from nailseg.data.io.masks import decode_mask_values
 from nailseg.data.issues import Issue, IssueError
 from nailseg.data.manifest import Manifest, Row
 from nailseg.data.mask_encoding import THRESHOLD, Value, pack_colors
@@ -102,10 +103,10 @@ def _likely_meant(path: Path) -> str | None:
 
 
 def _mis_named(file: str, header: Header) -> list[Issue]:
-    expected = IMAGE_SUFFIXES.get(PurePosixPath(file).suffix.lower(), header.kind)
-    if expected == header.kind:
+    expected = IMAGE_SUFFIXES.get(PurePosixPath(file).suffix.lower(), header.format)
+    if expected == header.format:
         return []
-    message = f"expected {expected} as the ending says, found {header.kind}"
+    message = f"expected {expected} as the ending says, found {header.format}"
     return [Issue("extension-mismatch", file, message, "Rename it: other programs will trip over it.")]
 
 
@@ -114,7 +115,7 @@ def _form(header: Header) -> str:
         return "jpeg"
     if header.bits > 8:
         return "16-bit"
-    forms = {"palette": "palette", "colour": "rgb", "colour+alpha": "alpha", "grey+alpha": "alpha"}
+    forms = {"palette": "palette", "color": "rgb", "color+alpha": "alpha", "gray+alpha": "alpha"}
     return forms.get(header.channels, "plain")
 
 

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from nailseg.data.io.exif import apply_orientation
-from nailseg.data.io.images import decode_image, read_image, read_image_size, read_mask, read_mask_values
+from nailseg.data.io.headers import apply_orientation, read_header
+from nailseg.data.io.images import decode_image, read_image, read_image_size
+from nailseg.data.io.masks import read_mask, read_mask_values
 from nailseg.data.issues import IssueError
 from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.errors import DataError
@@ -128,7 +129,7 @@ def test_float_and_lab_tiff_are_refused(tmp_path: Path, picture: np.ndarray) -> 
     Image.fromarray(picture[..., 0].astype(np.float32)).save(tmp_path / "f.tif")
     Image.fromarray(picture).convert("LAB").save(tmp_path / "lab.tif")
     for name in ("f.tif", "lab.tif"):
-        with pytest.raises(DataError, match=r"another form.*8-bit PNG"):
+        with pytest.raises(DataError, match=r"found (32-bit tiff|Pillow's mode LAB).*Convert it to 8 bits"):
             read_image(tmp_path / name)
 
 
@@ -186,6 +187,30 @@ def test_damaged_exif_does_not_stop_a_good_picture(tmp_path: Path, picture: np.n
     assert read_image(path).shape == (20, 30, 3)
 
 
+def test_an_exif_block_behind_the_pixels_of_a_png_counts(tmp_path: Path, picture: np.ndarray) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = save(tmp_path / "a.png", picture).read_bytes()
+    (tmp_path / "a.png").write_bytes(data[:-12] + png_chunk(b"eXIf", exif.tobytes()[6:]) + data[-12:])
+    assert np.array_equal(read_image(tmp_path / "a.png"), np.rot90(picture, -1))
+    assert read_image_size(tmp_path / "a.png") == (30, 20)
+
+
+def test_orientation_in_xmp_alone_does_not_count(tmp_path: Path, picture: np.ndarray) -> None:
+    path = tmp_path / "a.jpg"
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    Image.fromarray(picture).save(path, xmp=xmp)
+    assert read_image(path).shape == (20, 30, 3)
+
+
+def test_16_bit_gray_with_alpha_is_16_bits_to_the_header(tmp_path: Path) -> None:
+    header = struct.pack(">IIBBBBB", 4, 4, 16, 4, 0, 0, 0)
+    content = zlib.compress(b"".join(b"\0" + bytes(range(16)) for _ in range(4)))
+    chunks = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", content) + png_chunk(b"IEND", b"")
+    found = read_header(b"\x89PNG\r\n\x1a\n" + chunks, "a.png")
+    assert (found.bits, found.channels, found.size) == (16, "gray+alpha", (4, 4))
+
+
 def test_a_jpeg_that_carries_more_gives_its_first_picture(tmp_path: Path, picture: np.ndarray) -> None:
     first, second = Image.fromarray(picture), Image.fromarray(255 - picture)
     first.save(tmp_path / "a.mpo", format="MPO", save_all=True, append_images=[second])
@@ -224,7 +249,7 @@ def test_a_changed_byte_in_a_png_is_found(tmp_path: Path, mask: np.ndarray) -> N
     data = bytearray(save(tmp_path / "a.png", mask * 255, "P").read_bytes())
     data[data.index(b"IDAT") + 8] ^= 0x10
     (tmp_path / "b.png").write_bytes(data)
-    with pytest.raises(DataError, match="checksum of PNG chunk IDAT"):
+    with pytest.raises(DataError, match="bad header checksum in b'IDAT'"):
         read_mask_values(tmp_path / "b.png")
 
 
@@ -355,7 +380,7 @@ def test_alpha_against_colour_is_refused(tmp_path: Path, mask: np.ndarray) -> No
     both = np.zeros((20, 30, 4), np.uint8)
     both[..., 0] = mask * 255
     both[:10, :, 3] = 255
-    with pytest.raises(DataError, match="colour or transparency to carry the classes, found both"):
+    with pytest.raises(DataError, match="color or transparency to carry the classes, found both"):
         read_mask_values(save(tmp_path / "a.png", both))
 
 
@@ -376,7 +401,7 @@ def test_jpeg_masks_are_cut_at_127(tmp_path: Path, mask: np.ndarray) -> None:
 
 
 def test_a_photograph_is_no_mask(tmp_path: Path, picture: np.ndarray) -> None:
-    with pytest.raises(DataError, match="found colours in a lossy file"):
+    with pytest.raises(DataError, match="found colors in a lossy file"):
         read_mask_values(save(tmp_path / "a.jpg", picture))
 
 

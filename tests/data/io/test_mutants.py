@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from nailseg.data.io.headers import read_header
-from nailseg.data.io.images import decode_image, decode_mask_values
+from nailseg.data.io.images import decode_image
+from nailseg.data.io.masks import decode_mask_values
 from nailseg.errors import DataError
 from tests.data.planted import draw_image, nail_mask
 
