@@ -89,6 +89,10 @@ DEFAULT_AUGMENTATION = Augmentation()
 class TrainingTransform:
     """Random scale, rotation, crop, flips, color, blur and noise; one seed always gives the same bytes.
 
+    >>> image, mask = np.zeros((90, 120, 3), np.uint8), np.zeros((90, 120), np.uint8)
+    >>> [array.shape for array in TrainingTransform(size=64)(image, mask, seed=1)]
+    [(64, 64, 3), (64, 64)]
+
     Args:
         size: Height and width of the result in pixels.
         resize: What scale 1 means: `keep` (longer side = `size`) or `squash` (both sides = `size`).
@@ -119,7 +123,7 @@ class TrainingTransform:
             Image uint8 (size, size, 3), padded with 114, and mask uint8 (size, size), padded with 255.
         """
         rng = np.random.default_rng(seed)
-        crop, labels, outside = random_crop(image, mask, self.size, self.resize, self.augmentation, rng)
+        crop, labels, outside = self._random_crop(image, mask, rng)
         if rng.random() < self.augmentation.recolor:
             crop = recolor_randomly(crop, labels, rng)
         self.appearance.set_random_seed(seed)
@@ -128,69 +132,56 @@ class TrainingTransform:
         cv2.copyTo(np.full_like(crop, PAD_VALUE), outside.view(np.uint8), crop)
         return crop, labels
 
+    def _random_crop(
+        self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A randomly scaled, rotated, flipped and placed square of the image.
 
-def random_crop(
-    image: np.ndarray,
-    mask: np.ndarray,
-    size: int,
-    resize: Resize,
-    options: Augmentation,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A randomly scaled, rotated, flipped and placed square of the image.
+        Returns:
+            Image uint8 (size, size, 3), mask uint8 (size, size), and bool (size, size): what is padding.
+        """
+        size, options = self.size, self.augmentation
+        height, width = image.shape[:2]
+        base_height, base_width = network_size(height, width, size, self.resize)
+        # uniform in the logarithm: halving is as likely as doubling
+        factor = math.exp(rng.uniform(math.log(options.scale[0]), math.log(options.scale[1])))
+        stretch = math.exp(rng.uniform(-1, 1) * math.log1p(options.stretch) / 2)
+        new_height = max(1, round(base_height * factor / stretch))
+        new_width = max(1, round(base_width * factor * stretch))
+        angle = math.radians(rng.uniform(-1, 1) * options.rotate)
+        mirror_x = -1.0 if rng.random() < options.flip else 1.0
+        mirror_y = -1.0 if rng.random() < options.vertical_flip else 1.0
+        # center of the image in the square: an image that fits is not cropped, a larger one leaves no padding
+        center_x = size / 2 + rng.uniform(-1, 1) * abs(new_width - size) / 2
+        center_y = size / 2 + rng.uniform(-1, 1) * abs(new_height - size) / 2
+        center = np.array([center_x, center_y])
 
-    Args:
-        image: uint8 (H, W, 3).
-        mask: uint8 (H, W).
-        size: Height and width of the square in pixels.
-        resize: What scale 1 means.
-        options: Ranges and probabilities.
-        rng: Source of randomness.
-
-    Returns:
-        Image uint8 (size, size, 3), mask uint8 (size, size), and bool (size, size): what is padding.
-    """
-    height, width = image.shape[:2]
-    base_height, base_width = network_size(height, width, size, resize)
-    # uniform in the logarithm: halving is as likely as doubling
-    factor = math.exp(rng.uniform(math.log(options.scale[0]), math.log(options.scale[1])))
-    stretch = math.exp(rng.uniform(-1, 1) * math.log1p(options.stretch) / 2)
-    new_height = max(1, round(base_height * factor / stretch))
-    new_width = max(1, round(base_width * factor * stretch))
-    angle = math.radians(rng.uniform(-1, 1) * options.rotate)
-    mirror_x = -1.0 if rng.random() < options.flip else 1.0
-    mirror_y = -1.0 if rng.random() < options.vertical_flip else 1.0
-    # center of the image in the square: an image that fits is not cropped, a larger one leaves no padding
-    center_x = size / 2 + rng.uniform(-1, 1) * abs(new_width - size) / 2
-    center_y = size / 2 + rng.uniform(-1, 1) * abs(new_height - size) / 2
-    center = np.array([center_x, center_y])
-
-    # the resize first and by area: the warp reads four pixels, so downscaling with it would alias
-    by = cv2.INTER_AREA if new_height * new_width < height * width else cv2.INTER_LINEAR
-    resized = cv2.resize(image, (new_width, new_height), interpolation=by)
-    cosine, sine = math.cos(angle), math.sin(angle)
-    rotation = np.array([[cosine * mirror_x, -sine * mirror_y], [sine * mirror_x, cosine * mirror_y]])
-    crop = cv2.warpAffine(
-        resized,
-        _affine(rotation, (new_width, new_height), center),
-        (size, size),
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(PAD_VALUE,) * 3,
-    )
-    # the mask is sampled once, at its full resolution: two nearest-neighbour passes would fray its edges
-    zoom = np.diag([new_width / width, new_height / height])
-    labels = cv2.warpAffine(
-        mask,
-        _affine(rotation @ zoom, (width, height), center),
-        (size, size),
-        flags=cv2.INTER_NEAREST,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=OUTSIDE,
-    )
-    outside = labels == OUTSIDE
-    labels[outside] = IGNORE_INDEX
-    return crop, labels, outside
+        # the resize first and by area: the warp reads four pixels, so downscaling with it would alias
+        by = cv2.INTER_AREA if new_height * new_width < height * width else cv2.INTER_LINEAR
+        resized = cv2.resize(image, (new_width, new_height), interpolation=by)
+        cosine, sine = math.cos(angle), math.sin(angle)
+        rotation = np.array([[cosine * mirror_x, -sine * mirror_y], [sine * mirror_x, cosine * mirror_y]])
+        crop = cv2.warpAffine(
+            resized,
+            _affine(rotation, (new_width, new_height), center),
+            (size, size),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=(PAD_VALUE,) * 3,
+        )
+        # the mask is sampled once, at its full resolution: two nearest-neighbour passes would fray its edges
+        zoom = np.diag([new_width / width, new_height / height])
+        labels = cv2.warpAffine(
+            mask,
+            _affine(rotation @ zoom, (width, height), center),
+            (size, size),
+            flags=cv2.INTER_NEAREST,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=OUTSIDE,
+        )
+        outside = labels == OUTSIDE
+        labels[outside] = IGNORE_INDEX
+        return crop, labels, outside
 
 
 def _affine(linear: np.ndarray, source_size: tuple[int, int], center: np.ndarray) -> np.ndarray:

@@ -5,8 +5,8 @@ Its name is a hash of both files' paths, sizes and modification times; its folde
 and versions that decide the pixels. Entries are written under a temporary name and renamed: any number of
 workers, ranks and runs can fill one cache, and an interrupted run leaves complete entries only.
 
-The Arrow cache of `datasets` is as fast to read (benchmarks/loader.py), but it is written as a whole before
-the first step, and again after an interruption or a change of a file. This one is written in the first epoch.
+The Arrow cache of `datasets` is as fast to read (benchmarks/loader.py), but is written as a whole before the
+first step, and again after an interruption or a change of a file.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from nailseg.errors import ConfigError
 Pair = tuple[np.ndarray, np.ndarray]
 
 CACHE_VERSION = 1
-"""Raise it with any change of the pixels that `SegmentationDataset.preprocess` gives: older entries are then
-ignored. `PixelCache` adds the versions of the libraries that decode and resize. A hash of our own source
-files would not have to be maintained, but each edited comment would discard all caches."""
+"""Raise it with any change of the pixels that `SegmentationDataset.preprocess` gives; `PixelCache` adds the
+versions of the libraries that decode and resize. With a hash of our own source files instead, each edited
+comment would discard all caches."""
 MARKER = "nailseg-cache"
 """File in the folder of each cache; its modification time is when a run last opened the cache."""
 RESERVE = 2**30
@@ -138,12 +138,19 @@ def attach_caches(option: str, datasets: Sequence[Any]) -> str:
     """
     if option == "off":
         return "cache: off; every file is decoded in every epoch"
+    folder = platformdirs.user_cache_dir("nailseg", appauthor=False) if option == "auto" else option
     try:
-        root = _writable_folder(option)
-    except ConfigError as error:
-        if option != "auto":
-            raise
-        return f"cache: off. {error}"
+        root = Path(folder).expanduser().absolute()
+        root.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=root).close()
+    except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home folder
+        message = (
+            f"--data.cache: expected auto, off or a folder that can be written to, found {option!r}: {error}."
+            " Name another folder, or turn the cache off with --data.cache off."
+        )
+        if option == "auto":
+            return f"cache: off. {message}"
+        raise ConfigError(message) from error
     caches = [PixelCache(root, f"{data.mode}-{data.size}", data.settings()) for data in datasets]
     total = written = 0
     for data, cache in zip(datasets, caches, strict=True):
@@ -153,36 +160,21 @@ def attach_caches(option: str, datasets: Sequence[Any]) -> str:
             written += size if cache.entry(data.files(row)).exists() else 0
     free = shutil.disk_usage(root).free
     usable = max(0, min(free - RESERVE, free // 2 if option == "auto" else free))
-    content = f"{sum(map(len, datasets))} decoded images, {_in_bytes(total)}"
+    content = (
+        f"{sum(map(len, datasets))} decoded images, {_in_bytes(total)}, {_in_bytes(written)} of it already "
+        f"written; {_in_bytes(free)} free in {root}"
+    )
     if total - written > usable:
         return (
-            f"cache: off; expected space for {content}, {_in_bytes(total - written)} of it not yet written, "
-            f"found {_in_bytes(free)} free in {root}, of which {_in_bytes(usable)} may be used. Free some "
+            f"cache: off; expected space for {content}, of which {_in_bytes(usable)} may be used. Free some "
             "space, or name a folder on another disk with --data.cache DIR"
         )
     for data, cache in zip(datasets, caches, strict=True):
         data.cache = cache.prepare()
-    folders = " and ".join(str(cache.folder) for cache in caches)
     return (
-        f"cache: {content}, {_in_bytes(written)} of it already written, the rest is written in the first "
-        f"epoch; {_in_bytes(free)} free. It lies in {folders} and "
-        "may be deleted at any time. Turn it off with --data.cache off, move it with --data.cache DIR"
+        f"cache: {content}. The first epoch writes the rest. The folder may be deleted at any time; turn the "
+        "cache off with --data.cache off, or move it with --data.cache DIR"
     )
-
-
-def _writable_folder(option: str) -> Path:
-    """The folder of all caches, created and tested."""
-    folder = platformdirs.user_cache_dir("nailseg", appauthor=False) if option == "auto" else option
-    try:
-        root = Path(folder).expanduser().absolute()
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root):
-            return root
-    except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home folder
-        raise ConfigError(
-            f"--data.cache: expected auto, off or a folder that can be written to, found {option!r}: {error}."
-            " Name another folder, or turn the cache off with --data.cache off."
-        ) from error
 
 
 def _in_bytes(count: int) -> str:

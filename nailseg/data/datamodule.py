@@ -125,7 +125,6 @@ class SegmentationDataModule(LightningDataModule):
         self._left_out: set[str] = set()
         self._given_encoding = mask_values
         self._manifest: Manifest | None = None
-        self._mask_encoding: MaskEncoding | None = None
         self._summary: DataSummary | NailsegError | None = None
         self._validated: set[str] = set()
         self._datasets: dict[str, SegmentationDataset] = {}
@@ -140,9 +139,9 @@ class SegmentationDataModule(LightningDataModule):
     @property
     def mask_encoding(self) -> MaskEncoding:
         """How values in mask files become classes; known after `setup`."""
-        if self._mask_encoding is None:
+        if not isinstance(self._summary, DataSummary):
             raise ConfigError("SegmentationDataModule.mask_encoding: known after setup. Call setup first.")
-        return self._mask_encoding
+        return self._summary.mask_values
 
     def rows(self, split: str) -> list[Row]:
         """The rows of train, val or test; a batch's `row` counts through this list."""
@@ -160,16 +159,14 @@ class SegmentationDataModule(LightningDataModule):
 
     def facts(self) -> dict[str, Any]:
         """What a model folder records about its training data, in plain values; known after `setup`."""
-        return {
-            "mask_values": self.mask_encoding.to_dict(),
-            "data": {
-                "csv": Path(self.csv).name,
-                **{f"{split} images": len(self.rows(split)) for split in SPLITS},
-                "fingerprint": digest([r for s in SPLITS for r in self.rows(s)], self.manifest.root),
-                **({"allowed": self.allow} if self.allow else {}),
-                **({"left out": len(self._left_out)} if self._left_out else {}),
-            },
+        data = {
+            "csv": Path(self.csv).name,
+            **{f"{split} images": len(self.rows(split)) for split in SPLITS},
+            "fingerprint": digest([r for s in SPLITS for r in self.rows(s)], self.manifest.root),
         }
+        optional = {"allowed": self.allow, "left out": len(self._left_out)}
+        data |= {name: value for name, value in optional.items() if value}
+        return {"mask_values": self.mask_encoding.to_dict(), "data": data}
 
     def prepare_data(self) -> None:
         """Validates every needed file, in one process; called by the Trainer.
@@ -200,7 +197,7 @@ class SegmentationDataModule(LightningDataModule):
             self._manifest = self._summary = None
             self._validated.clear()
             raise summary
-        self._mask_encoding = summary.mask_values
+        self._summary = summary
         self._left_out.update(summary.left_out)
         self._manifest = self.manifest.without(self._left_out)
         transform = TrainingTransform(self.size, self.resize, self.augmentation)

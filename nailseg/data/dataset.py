@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset, default_collate
 
+from nailseg.data.augmentation import TrainingTransform
 from nailseg.data.cache import PixelCache
 from nailseg.data.downscale import downscale, downscaled_size
 from nailseg.data.io.images import MAX_PIXELS, read_image, read_image_size
@@ -23,19 +24,6 @@ from nailseg.types import Batch, Sample
 
 Mode = Literal["train", "val", "test"]
 """`train` augments; `val` evaluates at the network's size, which is cheap; `test` at the mask file's size."""
-
-
-class Transform(Protocol):
-    """Augments a training sample, see `TrainingTransform`.
-
-    Attributes:
-        max_scale: Largest factor on the network's size to which images are resized.
-    """
-
-    max_scale: float
-
-    def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Image and mask of the network's size."""
 
 
 class SegmentationDataset(Dataset):
@@ -51,7 +39,7 @@ class SegmentationDataset(Dataset):
         resize: How evaluation reaches that size; in training the transform decides.
         mode: What a sample contains, see `Mode`.
         seed: Seed of the augmentation.
-        transform: `transform(image, mask, seed) -> (image, mask)`, for `train` only.
+        transform: The augmentation, for `train` only.
         max_pixels: Limit on an image's height times width.
 
     Attributes:
@@ -70,7 +58,7 @@ class SegmentationDataset(Dataset):
         resize: Resize = "keep",
         mode: Mode = "train",
         seed: int = 0,
-        transform: Transform | None = None,
+        transform: TrainingTransform | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         if (transform is not None) != (mode == "train"):
@@ -205,21 +193,13 @@ class SegmentationDataset(Dataset):
 
 
 def start_worker(worker: int) -> None:
-    """Keeps OpenCV from starting a thread per core in each of many worker processes.
-
-    Args:
-        worker: The worker's number; samples do not depend on it.
-    """
+    """Keeps OpenCV from starting a thread per core in each worker process, whatever its number `worker`."""
     cv2.setNumThreads(0)
 
 
 def collate(samples: list[Sample] | Sample) -> Batch:
-    """Stacks the samples of an evaluation batch.
+    """Stacks evaluation samples of one size.
 
-    Args:
-        samples: Samples of one size; or a single one, when Trainer(overfit_batches=...) replaced the sampler.
-
-    Returns:
-        The batch.
+    Trainer(overfit_batches=...) replaces the sampler, and then gives a single sample instead of a list.
     """
     return default_collate(samples if isinstance(samples, list) else [samples])

@@ -24,6 +24,9 @@ class EpochSampler(DistributedSampler):
     Yields (epoch, row). The epoch travels with the row, because persistent workers hold a copy of the data
     set that is not updated with the epoch.
 
+    >>> sorted(EpochSampler(length=3, seed=0))
+    [(0, 0), (0, 1), (0, 2)]
+
     Args:
         length: Number of rows, at least 1.
         seed: Seed of the order.
