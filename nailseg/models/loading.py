@@ -1,4 +1,4 @@
-"""Builds transformers' networks: initialization, tensors from files, a classifier for the classes."""
+"""Common steps of building a network: initialization, tensors from files, class names."""
 
 from __future__ import annotations
 
@@ -6,31 +6,15 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    PreTrainedConfig,
-    PreTrainedModel,
-    SegformerConfig,
-    SegformerForSemanticSegmentation,
-)
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
 from nailseg.errors import WeightsError
-from nailseg.models.pretrained import Source, are_default_labels, read_tensors
+from nailseg.models.pretrained import Source, are_default_labels
 from nailseg.types import DEFAULT_CLASSES, check_class_names
-
-# a config.json can ask transformers for more than an architecture (kernels, quantization, patches): no other
-# field is used
-_FIELDS = (
-    *("num_channels", "num_encoder_blocks", "depths", "sr_ratios", "hidden_sizes", "patch_sizes", "strides"),
-    *("num_attention_heads", "mlp_ratios", "hidden_act", "decoder_hidden_size", "reshape_last_stage"),
-    *("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout_prob"),
-    *("initializer_range", "layer_norm_eps", "semantic_loss_ignore_index", "output_hidden_states"),
-)
-_CLASSIFIER = ("decode_head.classifier.weight", "decode_head.classifier.bias")
 
 
 def initialize_as_paper(module: nn.Module) -> None:
@@ -38,77 +22,19 @@ def initialize_as_paper(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.trunc_normal_(part.weight, std=0.02)
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
         elif isinstance(part, nn.Conv2d):
             fan_out = part.kernel_size[0] * part.kernel_size[1] * part.out_channels / part.groups
             nn.init.normal_(part.weight, std=(2 / fan_out) ** 0.5)
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
         elif isinstance(part, nn.LayerNorm | nn.BatchNorm2d):
             part.reset_parameters()
+        if isinstance(part, nn.Linear | nn.Conv2d) and part.bias is not None:
+            nn.init.zeros_(part.bias)
 
 
 def initialize_classifier(classifier: nn.Conv2d) -> None:
     """Initializes as torch and the paper's code do: by fan-out it would be normal(0, 1) for two classes."""
     classifier.reset_parameters()
     nn.init.zeros_(classifier.bias)
-
-
-def build_segformer(
-    config: dict[str, Any], class_names: Sequence[str], drop_path: float
-) -> SegformerForSemanticSegmentation:
-    """Builds a network with the paper's initialization; missing fields of the config are SegFormer-B0's."""
-    hf = SegformerForSemanticSegmentation(_segformer_config(config, class_names, drop_path))
-    initialize_as_paper(hf)
-    initialize_classifier(hf.decode_head.classifier)
-    return hf
-
-
-def _segformer_config(
-    config: dict[str, Any], class_names: Sequence[str], drop_path: float
-) -> SegformerConfig:
-    try:
-        return SegformerConfig(
-            **{key: config[key] for key in _FIELDS if key in config},
-            drop_path_rate=drop_path,
-            id2label=dict(enumerate(class_names)),
-            label2id={name: index for index, name in enumerate(class_names)},
-            attn_implementation="sdpa",
-            dtype="float32",  # else a half-precision folder would load in half precision
-        )
-    except Exception as error:  # the error class of transformers' type check is not public
-        raise WeightsError(f"the network's config: {error}") from error
-
-
-def load_segformer(
-    source: Source, class_names: Sequence[str] | None, drop_path: float
-) -> tuple[SegformerForSemanticSegmentation, bool]:
-    """Loads a folder's tensors into transformers' network.
-
-    Returns:
-        The network, and whether its classifier is new.
-    """
-    tensors = read_tensors(source.folder)
-    if not any(name.startswith(("segformer.", "decode_head.")) for name in tensors):  # an encoder alone
-        tensors = {f"segformer.{name}": tensor for name, tensor in tensors.items()}
-    has_head = any(name.startswith("decode_head.") for name in tensors)
-    names, new_head = choose_class_names(source, has_head, class_names)
-    if new_head:
-        # an encoder's file also has the classifier of its ImageNet training
-        unused = _CLASSIFIER if has_head else ("classifier.weight", "classifier.bias")
-        tensors = {name: tensor for name, tensor in tensors.items() if name not in unused}
-
-    def is_new(key: str) -> bool:
-        return new_head and (key in _CLASSIFIER if has_head else key.startswith("decode_head."))
-
-    config = _segformer_config(source.config, names, drop_path)
-    hf = load_stock_network(SegformerForSemanticSegmentation, config, tensors, source.folder, is_new)
-    if not has_head:
-        initialize_as_paper(hf.decode_head)
-    if new_head:
-        initialize_classifier(hf.decode_head.classifier)
-    return hf, new_head
 
 
 def choose_class_names(

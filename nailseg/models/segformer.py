@@ -10,13 +10,29 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import SegformerForSemanticSegmentation
+from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
+from nailseg.errors import WeightsError
 from nailseg.models.base import Network
 from nailseg.models.decode_head import DecodeHead
-from nailseg.models.loading import build_segformer, load_segformer
+from nailseg.models.loading import (
+    choose_class_names,
+    initialize_as_paper,
+    initialize_classifier,
+    load_stock_network,
+)
 from nailseg.models.mix_transformer import ARCHITECTURES
-from nailseg.models.pretrained import Source
+from nailseg.models.pretrained import Source, read_tensors
+
+# a config.json can ask transformers for more than an architecture (kernels, quantization, patches): no other
+# field is used
+CONFIG_FIELDS = (
+    *("num_channels", "num_encoder_blocks", "depths", "sr_ratios", "hidden_sizes", "patch_sizes", "strides"),
+    *("num_attention_heads", "mlp_ratios", "hidden_act", "decoder_hidden_size", "reshape_last_stage"),
+    *("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout_prob"),
+    *("initializer_range", "layer_norm_eps", "semantic_loss_ignore_index", "output_hidden_states"),
+)
+CLASSIFIER = ("decode_head.classifier.weight", "decode_head.classifier.bias")
 
 
 class SegFormer(Network):
@@ -49,10 +65,31 @@ class SegFormer(Network):
         return {"depths": depths, "hidden_sizes": widths, "decoder_hidden_size": decoder}
 
     def _build(self, config: dict[str, Any], class_names: list[str], drop_path: float) -> None:
-        self._wrap(build_segformer(config, class_names, drop_path))
+        hf = SegformerForSemanticSegmentation(_make_config(config, class_names, drop_path))
+        initialize_as_paper(hf)
+        initialize_classifier(hf.decode_head.classifier)
+        self._wrap(hf)
 
     def _load(self, source: Source, class_names: Sequence[str] | None, drop_path: float) -> bool:
-        hf, new_head = load_segformer(source, class_names, drop_path)
+        tensors = read_tensors(source.folder)
+        if not any(name.startswith(("segformer.", "decode_head.")) for name in tensors):  # an encoder alone
+            tensors = {f"segformer.{name}": tensor for name, tensor in tensors.items()}
+        has_head = any(name.startswith("decode_head.") for name in tensors)
+        names, new_head = choose_class_names(source, has_head, class_names)
+        if new_head:
+            # an encoder's file also has the classifier of its ImageNet training
+            unused = CLASSIFIER if has_head else ("classifier.weight", "classifier.bias")
+            tensors = {name: tensor for name, tensor in tensors.items() if name not in unused}
+
+        def is_new(key: str) -> bool:
+            return new_head and (key in CLASSIFIER if has_head else key.startswith("decode_head."))
+
+        config = _make_config(source.config, names, drop_path)
+        hf = load_stock_network(SegformerForSemanticSegmentation, config, tensors, source.folder, is_new)
+        if not has_head:
+            initialize_as_paper(hf.decode_head)
+        if new_head:
+            initialize_classifier(hf.decode_head.classifier)
         self._wrap(hf)
         return new_head
 
@@ -76,3 +113,17 @@ def convert_to_channels_last(encoder: nn.Module) -> None:
     for module in encoder.modules():
         if isinstance(module, nn.Conv2d) and module.groups == 1:
             module.to(memory_format=torch.channels_last)
+
+
+def _make_config(config: dict[str, Any], class_names: Sequence[str], drop_path: float) -> SegformerConfig:
+    try:
+        return SegformerConfig(
+            **{key: config[key] for key in CONFIG_FIELDS if key in config},
+            drop_path_rate=drop_path,
+            id2label=dict(enumerate(class_names)),
+            label2id={name: index for index, name in enumerate(class_names)},
+            attn_implementation="sdpa",
+            dtype="float32",  # else a half-precision folder would load in half precision
+        )
+    except Exception as error:  # the error class of transformers' type check is not public
+        raise WeightsError(f"the network's config: {error}") from error
