@@ -47,14 +47,14 @@ def networks(name: str, kinds: tuple[str, ...] = KINDS) -> dict[str, torch.nn.Mo
 def stepper(network: torch.nn.Module, size: int, batch: int) -> Callable[[], None]:
     """A function that does one step."""
     pixels, labels = torch.randn(batch, 3, size, size), torch.randint(0, 2, (batch, size, size))
-    optimiser = torch.optim.AdamW(network.parameters(), lr=6e-5)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=6e-5)
 
     def step() -> None:
         small = network(pixel_values=pixels).logits
         logits = F.interpolate(small, size=(size, size), mode="bilinear", align_corners=False)
         F.cross_entropy(logits, labels).backward()
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
 
     return step
 
@@ -72,7 +72,7 @@ def measure_memory(kind: str, name: str, size: int, batch: int) -> float:
     """MiB that two steps need on top of the bare interpreter, in this process."""
     before = resident()
     step = stepper(networks(name, (kind,))[kind], size, batch)
-    for _ in range(2):  # the second has the optimiser's state beside the activations
+    for _ in range(2):  # the second has the optimizer's state beside the activations
         step()
     return resident() - before
 

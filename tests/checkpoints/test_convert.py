@@ -1,4 +1,4 @@
-"""Files under the original key names, made from transformers' networks, come back as these networks."""
+"""Conversion of files with the original key names, made from transformers' networks."""
 
 import json
 import re
@@ -103,7 +103,7 @@ def test_nvlabs_file_gives_transformers_logits(stock, tmp_path: Path, capsys) ->
     info = model_folder.read_info(tmp_path / "model")
     assert info.origin["licence"].startswith("non-commercial")
     assert info.data == {"converted from": "segformer.pth"}
-    # classes nobody named bind nobody: it can be fine-tuned for others
+    # default labels do not bind: it can be fine-tuned for other classes
     network = model_folder.open_network(tmp_path / "model", ["background", "nail"])
     assert network.new_head
     assert not model_folder.open_network(tmp_path / "model").new_head
@@ -124,7 +124,7 @@ def test_class_names_and_licence(stock, tmp_path: Path, capsys) -> None:
 
 
 @pytest.mark.parametrize("layout", ["nvlabs", "mmseg"])
-def test_an_encoder_alone(stock, tmp_path: Path, layout: str) -> None:
+def test_encoder(stock, tmp_path: Path, layout: str) -> None:
     encoder = {k: t for k, t in stock.state_dict().items() if k.startswith("segformer.")}
     if layout == "nvlabs":  # as mit_b0.pth: no prefix, ImageNet's classifier beside
         state = original(encoder, NVLABS, "kv", "") | {
@@ -146,7 +146,7 @@ def test_an_encoder_alone(stock, tmp_path: Path, layout: str) -> None:
         torch.testing.assert_close(found, stock.segformer(pixels).last_hidden_state)
 
 
-def test_mmsegmentations_head_is_another_network(stock, tmp_path: Path, capsys) -> None:
+def test_mmsegmentations_head_is_refused(stock, tmp_path: Path, capsys) -> None:
     encoder = {k: t for k, t in stock.state_dict().items() if k.startswith("segformer.")}
     state = original(encoder, MMSEG, "qkv", "backbone.") | {
         "decode_head.convs.0.conv.weight": torch.ones(16, 8, 1, 1),
@@ -162,7 +162,7 @@ def test_mmsegmentations_head_is_another_network(stock, tmp_path: Path, capsys) 
     assert model_folder.open_network(tmp_path / "model").new_head
 
 
-def test_faults(stock, tmp_path: Path, capsys) -> None:
+def test_invalid_files(stock, tmp_path: Path, capsys) -> None:
     def refused(content: object, *expected: str) -> None:
         torch.save(content, tmp_path / "bad.pth")
         assert main(["convert", str(tmp_path / "bad.pth"), str(tmp_path / "model")]) == 1
@@ -187,9 +187,9 @@ def test_faults(stock, tmp_path: Path, capsys) -> None:
     assert json.dumps(sorted(p.name for p in tmp_path.iterdir())) == '["bad.pth"]'
 
 
-def test_a_file_that_torch_never_wrote_gets_no_advice_to_trust_it(tmp_path, capsys) -> None:
+def test_other_formats(tmp_path, capsys) -> None:
     (tmp_path / "a.pth").write_text("hello")
     assert main(["convert", str(tmp_path / "a.pth"), str(tmp_path / "out")]) == 1
-    said = capsys.readouterr().err
-    assert "expected a file written by torch.save, found another format" in said
-    assert "weights_only" not in said
+    error = capsys.readouterr().err
+    assert "expected a file written by torch.save, found another format" in error
+    assert "weights_only" not in error

@@ -2,13 +2,10 @@ import json
 
 import pytest
 import torch
-from huggingface_hub import ModelCard
 from transformers import SegformerForSemanticSegmentation
 
 from nailseg.checkpoints import model_folder
-from nailseg.checkpoints.model_card import render_model_card
 from nailseg.errors import OutputError, WeightsError
-from nailseg.models.pretrained import NO_LICENCE
 from nailseg.models.segformer import SegFormer
 
 
@@ -50,30 +47,7 @@ def test_folder_is_complete(folder) -> None:
     assert "On 3 held-out test images" in card
 
 
-def test_card_names_the_licence_of_the_weights(network: SegFormer) -> None:
-    network.origin = {"weights": "nvidia/mit-b0", "licence": "non-commercial (NVIDIA)"}
-    card = render_model_card("m", model_folder.describe_network(network))
-    assert "**non-commercial (NVIDIA)**" in card
-    assert "Not tested" in card
-    assert ModelCard(card).data.license == "other"
-
-
-@pytest.mark.parametrize(
-    ("licence", "identifier"),
-    [("MIT", "mit"), ("Apache-2.0; name the data set", "apache-2.0"), (NO_LICENCE, None)],
-)
-def test_card_metadata(network: SegFormer, licence: str, identifier: str | None) -> None:
-    metrics = {"n_images": 3, "dice_nail": 0.5, "surface_tolerance": 2.0, "classes": ["background", "nail"]}
-    info = model_folder.describe_network(network, metrics=metrics, data={"csv": "nails.csv"})
-    info.origin = {"weights": "x", "licence": licence}
-    metadata = ModelCard(render_model_card("m", info, "onnx")).data
-    assert (metadata.license, metadata.library_name) == (identifier, "onnx")
-    (result,) = metadata.eval_results
-    assert (result.metric_type, result.metric_value) == ("dice_nail", 0.5)
-    assert (result.dataset_name, result.dataset_split) == ("nails.csv", "test")
-
-
-def test_open_network_reads_back_what_was_written(network: SegFormer, folder) -> None:
+def test_open_network_reads_a_written_folder(network: SegFormer, folder) -> None:
     again = model_folder.open_network(folder).eval()
     image = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     torch.testing.assert_close(again(image), network(image))
@@ -88,7 +62,7 @@ def test_nothing_is_overwritten(network: SegFormer, folder) -> None:
     assert (folder / "model.safetensors").read_bytes() == before
 
 
-def test_a_folder_that_reads_back_differently_is_not_kept(network: SegFormer, tmp_path, monkeypatch) -> None:
+def test_folder_with_other_logits_is_removed(network: SegFormer, tmp_path, monkeypatch) -> None:
     save = type(network.hf).save_pretrained
 
     def save_wrongly(hf, target, **kwargs):
@@ -104,7 +78,7 @@ def test_a_folder_that_reads_back_differently_is_not_kept(network: SegFormer, tm
     assert list(tmp_path.iterdir()) == []
 
 
-def test_free_path_counts_up(tmp_path) -> None:
+def test_unique_path(tmp_path) -> None:
     for expected in ("run", "run-2", "run-3"):
         path = model_folder.unique_path(tmp_path / "run")
         assert path.name == expected
@@ -120,7 +94,7 @@ def checkpoint(network: SegFormer, tmp_path):
     return path
 
 
-def test_checkpoint_opens_without_anything_else(network: SegFormer, checkpoint) -> None:
+def test_checkpoint_is_complete(network: SegFormer, checkpoint) -> None:
     again = model_folder.open_network(checkpoint).eval()
     image = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     torch.testing.assert_close(again(image), network(image))
@@ -134,7 +108,7 @@ def test_other_class_names_are_refused(checkpoint) -> None:
         model_folder.open_network(checkpoint, ["background", "hand"])
 
 
-def test_checkpoints_that_cannot_be_used(checkpoint, tmp_path) -> None:
+def test_invalid_checkpoints(checkpoint, tmp_path) -> None:
     with pytest.raises(WeightsError, match="no such checkpoint"):
         model_folder.open_network(tmp_path / "none.ckpt")
     (tmp_path / "text.ckpt").write_text("not a checkpoint")
@@ -155,7 +129,7 @@ class Hostile:
         return print, ("executed",)
 
 
-def test_a_checkpoint_is_never_executed(tmp_path, capsys) -> None:
+def test_checkpoints_are_not_executed(tmp_path, capsys) -> None:
     torch.save({"state_dict": {}, model_folder.CHECKPOINT_KEY: Hostile()}, tmp_path / "hostile.ckpt")
     with pytest.raises(WeightsError, match="cannot be read as a checkpoint"):
         model_folder.open_network(tmp_path / "hostile.ckpt")

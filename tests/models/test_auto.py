@@ -1,4 +1,4 @@
-"""Networks of transformers behind the interface, against themselves in plain transformers."""
+"""Networks of transformers as `Network`, compared with plain transformers."""
 
 import json
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_logits_are_transformers(folder: Path) -> None:
     assert not any("auxiliary" in name for name, _ in network.named_parameters())
 
 
-def test_every_parameter_learns_and_is_in_a_group(folder: Path) -> None:
+def test_every_parameter_has_a_gradient_and_a_group(folder: Path) -> None:
     network = AutoNetwork(str(folder), drop_path=0.0)
     groups = parameter_groups(network, 1e-3, 0.01, 10)
     trained = [p for p in network.parameters() if p.requires_grad]
@@ -72,7 +72,7 @@ def test_every_parameter_learns_and_is_in_a_group(folder: Path) -> None:
     assert [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
-def test_other_classes_get_a_new_classifier_and_nothing_else(folder: Path) -> None:
+def test_other_classes_change_only_the_classifier(folder: Path) -> None:
     old = AutoNetwork(str(folder))
     for names in (["background", "nail"], ["background", "nail", "ring"]):  # fewer, and as many
         network = AutoNetwork(str(folder), names)
@@ -86,7 +86,7 @@ def test_other_classes_get_a_new_classifier_and_nothing_else(folder: Path) -> No
         assert all("classifier" in key for key in changed)
 
 
-def test_a_config_alone_means_random_weights(folder: Path) -> None:
+def test_config_alone_gives_random_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "preprocessor_config.json").write_text(
         json.dumps({"image_mean": [0.5] * 3, "image_std": [0.5] * 3})
@@ -96,7 +96,7 @@ def test_a_config_alone_means_random_weights(folder: Path) -> None:
     assert network.origin["licence"].startswith("random")
 
 
-def test_never_silently_random(folder: Path) -> None:
+def test_missing_and_unexpected_tensors(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     lost = next(key for key in tensors if key.startswith(("decode_head.b", "mobilenet")))
     save_file({k: t for k, t in tensors.items() if k != lost}, folder / "model.safetensors", {"format": "pt"})
@@ -107,7 +107,7 @@ def test_never_silently_random(folder: Path) -> None:
         AutoNetwork(str(folder))
 
 
-def test_normalisation_is_the_folders(folder: Path) -> None:
+def test_normalization_of_the_folder(folder: Path) -> None:
     (folder / "preprocessor_config.json").write_text(
         json.dumps({"image_mean": [0.5] * 3, "image_std": [0.25] * 3})
     )

@@ -77,14 +77,14 @@ def test_training_equals_transformers(size: tuple[int, int]) -> None:
 
 
 def test_evaluation_gradients_equal_transformers() -> None:
-    """A frozen batch norm is folded too, and its scale still learns."""
+    """Batch norm in evaluation mode is folded too, and its scale has a gradient."""
     stock, ours = (network.double().eval() for network in pair())
     for network in (stock, ours):
         network(images((64, 64), torch.float64)).logits.square().mean().backward()
     compare_gradients(stock, ours)
 
 
-def test_dropout_is_the_config_s() -> None:
+def test_dropout_of_the_config() -> None:
     _, ours = pair(classifier_dropout_prob=0.5, drop_path_rate=0)
     seen = []
     ours.decode_head.classifier.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
@@ -95,7 +95,7 @@ def test_dropout_is_the_config_s() -> None:
     assert (seen[1] == 0).sum() == 0
 
 
-def test_state_dict_is_transformers_own() -> None:
+def test_state_dict_equals_transformers() -> None:
     stock, ours = pair()
     assert list(ours.state_dict()) == list(stock.state_dict())
     assert [name for name, _ in ours.named_parameters()] == [name for name, _ in stock.named_parameters()]
@@ -115,7 +115,7 @@ def test_flat_last_stage() -> None:
 
 
 @pytest.mark.parametrize("asked", ["config", "argument"])
-def test_hidden_states_are_transformers(asked: str) -> None:
+def test_hidden_states_equal_transformers(asked: str) -> None:
     stock, ours = (n.eval() for n in pair(**{"output_hidden_states": True} if asked == "config" else {}))
     options = {"output_hidden_states": True} if asked == "argument" else {}
     with torch.no_grad():
@@ -134,7 +134,7 @@ def test_bf16_autocast_is_as_close_as_transformers() -> None:
     assert difference(mine, exact) < max(0.02, 1.5 * difference(theirs, exact))
 
 
-def test_follows_every_way_weights_change() -> None:
+def test_weight_changes_have_an_effect() -> None:
     """Nothing is remembered from an earlier call, in inference mode or not."""
     stock, ours = (network.eval() for network in pair())
     pixels = images((64, 64))
@@ -150,7 +150,7 @@ def test_follows_every_way_weights_change() -> None:
                 tensor.mul_(1.1) if tensor.is_floating_point() else tensor.add_(1)
     assert agree()
     for network in (stock, ours):
-        optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
         network.train()
         for part in network.modules():
             if isinstance(part, (nn.Dropout, nn.Dropout2d)):
@@ -159,7 +159,7 @@ def test_follows_every_way_weights_change() -> None:
             if hasattr(part, "drop_prob"):
                 part.drop_prob = 0.0
         network(pixels).logits.mean().backward()
-        optimiser.step()
+        optimizer.step()
         network.eval()
     assert agree()
     other = {
@@ -191,7 +191,7 @@ def test_exports() -> None:
         assert difference(program.module()(features), ours.decode_head(features)) < 1e-6
 
 
-def test_the_comparison_sees_a_wrong_head() -> None:
+def test_comparison_detects_a_wrong_head() -> None:
     """The check can fire: stages in the other order, or a forgotten bias, are far outside the tolerance."""
     stock, ours = (network.eval() for network in pair())
     ours.decode_head.linear_projections[2].proj.bias.data.zero_()
@@ -199,7 +199,7 @@ def test_the_comparison_sees_a_wrong_head() -> None:
         assert difference(ours(images((64, 64))).logits, stock(images((64, 64))).logits) > 1e-3
 
 
-def test_a_bilinear_enlargement_leaves_constants_alone() -> None:
+def test_bilinear_upsampling_keeps_constants() -> None:
     """What the rewrite rests on, odd sizes included."""
     flat = torch.full((1, 1, 3, 5), 7.0, dtype=torch.float64)
     enlarged = F.interpolate(flat, size=(17, 24), mode="bilinear", align_corners=False)

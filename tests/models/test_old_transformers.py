@@ -1,4 +1,4 @@
-"""The hf export in the transformers of 2024, whose SegFormer has other names inside."""
+"""The model folder in the transformers of 2024, whose SegFormer has other key names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image
 from transformers import AutoModelForSemanticSegmentation
 
 import nailseg
-from nailseg.cli.main import main
+from nailseg.checkpoints import model_folder
 from nailseg.data.synthetic.sample import draw_hand
 
 pytestmark = pytest.mark.slow
@@ -41,20 +41,21 @@ print(json.dumps({key: len(found) for key, found in report.items()}))
 
 def test_the_same_logits_and_the_same_mask(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path / "old")]
-    got = subprocess.run([*pip, *OLD], check=False, capture_output=True, text=True)
-    if got.returncode:
-        pytest.skip(f"transformers 4.46 cannot be had here: {got.stderr[-200:]}")
-    folder = tmp_path / "hf"
-    assert main(["export", "nailseg-b0", "--format", "hf", "--out", str(folder)]) == 0
+    installed = subprocess.run([*pip, *OLD], check=False, capture_output=True, text=True)
+    if installed.returncode:
+        pytest.skip(f"transformers 4.46 cannot be installed here: {installed.stderr[-200:]}")
+    network = model_folder.open_network("nailseg-b0")
+    info = model_folder.read_model_info("nailseg-b0")
+    folder = model_folder.save_model_folder(tmp_path / "model", network, info)
     pixels = torch.randn(1, 3, 128, 160, generator=torch.Generator().manual_seed(0))
     torch.save(pixels, tmp_path / "pixels.pt")
     hand = cv2.resize(draw_hand(np.random.default_rng(3), SIZE, 3)[0], (SIZE, SIZE))
     Image.fromarray(hand).save(tmp_path / "hand.png")
-    said = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", IN_THE_OLD, str(folder), str(tmp_path)],
         check=True, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(tmp_path / "old")},
     )  # fmt: skip
-    assert set(json.loads(said.stdout.splitlines()[-1]).values()) == {0}, "keys missing or left over"
+    assert set(json.loads(completed.stdout.splitlines()[-1]).values()) == {0}, "missing or unexpected keys"
     with torch.no_grad():
         expected = AutoModelForSemanticSegmentation.from_pretrained(folder).eval()(pixel_values=pixels).logits
     assert torch.allclose(torch.load(tmp_path / "logits.pt"), expected, atol=1e-4)

@@ -1,11 +1,15 @@
-"""Every architecture through the command line: train, resume, test, predict, folder and checkpoint."""
+"""Every architecture through the command line: train, resume, test, predict; and the registry."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import ConvNextConfig, SegformerForSemanticSegmentation, UperNetConfig
 
+import nailseg.models
 from nailseg import train
 from nailseg.checkpoints import model_folder
 from nailseg.cli.main import main
@@ -62,19 +66,19 @@ def test_a_run(name: str, weights, drawn: Path, tmp_path: Path, capsys) -> None:
         torch.testing.assert_close(best(image), folder(image))
     # as it is: neither config nor --model.name
     assert main(["test", *data, "--model.weights=runs/run/model"]) == 0, capsys.readouterr().err
-    (picture,) = sorted((drawn / "Images" / "2").glob("*"))[:1]
-    assert main(["predict", str(picture), "--model=runs/run", "--out=out"]) == 0
-    assert (tmp_path / "out" / f"{picture.stem}.png").is_file()
-    if name == "vit":  # one size only: mirror images without the other sizes
-        assert main(["predict", str(picture), "--model=runs/run", "--out=tta", "--tta"]) == 0
-        assert (tmp_path / "tta" / f"{picture.stem}.png").is_file()
-    if name == "mix_transformer":  # a plain SegFormer's folder, for whoever wants it as one
+    (image_file,) = sorted((drawn / "Images" / "2").glob("*"))[:1]
+    assert main(["predict", str(image_file), "--model=runs/run", "--out=out"]) == 0
+    assert (tmp_path / "out" / f"{image_file.stem}.png").is_file()
+    if name == "vit":  # one size: test-time augmentation mirrors only
+        assert main(["predict", str(image_file), "--model=runs/run", "--out=tta", "--tta"]) == 0
+        assert (tmp_path / "tta" / f"{image_file.stem}.png").is_file()
+    if name == "mix_transformer":  # its folder is also a SegFormer's
         plain = SegformerForSemanticSegmentation.from_pretrained(run / "model").eval()
         pixels = torch.randn(1, 3, 64, 64)
         with torch.no_grad():
             torch.testing.assert_close(plain(pixels).logits, folder.logits(pixels), rtol=1e-4, atol=1e-5)
         assert type(model_folder.open_network(run / "model", name="segformer")) is SegFormer
-        with pytest.raises(ConfigError, match="which is mix_transformer"):  # other tensors' names
+        with pytest.raises(ConfigError, match="which is mix_transformer"):  # other key names
             model_folder.open_network(run / "checkpoints" / "best.ckpt", name="segformer")
 
 
@@ -89,7 +93,7 @@ def test_weights_of_another_architecture(tmp_path: Path) -> None:
         SegmentationTask(weights=str(tmp_path / "m"))
 
 
-def test_vit_wants_its_size(capsys, drawn: Path) -> None:
+def test_vit_requires_its_size(capsys, drawn: Path) -> None:
     args = ["fit", f"--data.csv={drawn / 'nails.csv'}", "--model.name=vit", "--model.weights=vit-tiny"]
     assert main([*args, "--data.size=64"]) == 1
     assert "found size 64, resize keep. Give --data.size 64 --data.eval_size null" in capsys.readouterr().err
@@ -98,7 +102,7 @@ def test_vit_wants_its_size(capsys, drawn: Path) -> None:
     assert not Path("runs").exists()
 
 
-def test_old_folders_are_segformers(tiny_folder: Path) -> None:
+def test_default_architecture(tiny_folder: Path) -> None:
     assert model_folder.ModelInfo.from_dict({"class_names": ["a", "b"]}).architecture == "segformer"
     assert type(model_folder.open_network(tiny_folder)) is SegFormer
     with pytest.raises(
@@ -132,3 +136,21 @@ def test_without_weight_decay_adamw_is_adam() -> None:
             optimizer.step()
         finals.append(layer.weight.detach())
     torch.testing.assert_close(*finals)
+
+
+def test_networks_do_not_import_lightning() -> None:
+    for file in Path(nailseg.models.__file__).parent.glob("*.py"):
+        assert not re.search(r"^\s*(from|import) (lightning|pytorch_lightning)", file.read_text(), re.M), file
+
+
+def test_packages_are_lazy() -> None:
+    code = (
+        "import sys, nailseg.models, nailseg.checkpoints\n"
+        "assert not {'torch', 'transformers', 'lightning'} & set(sys.modules)\n"
+        "from nailseg.models import Network, SegFormer, build_network\n"
+        "from nailseg.checkpoints import open_network, save_model_folder\n"
+        "assert issubclass(SegFormer, Network)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'other'"):
+        _ = nailseg.models.other

@@ -1,4 +1,4 @@
-"""The plain ViT segmenter: the source's numbers, its only size, its folder."""
+"""The plain ViT segmenter: parameter count, patches, image size, model folder."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from nailseg.errors import ConfigError, WeightsError
 from nailseg.models.vit import ViT
 
 
-def test_parameters_of_the_source() -> None:
+def test_parameter_count() -> None:
     with torch.device("meta"):
         network = ViT("vit-pet", ["background", "pet", "border"])
     assert sum(p.numel() for p in network.parameters()) == 86_284_806
@@ -25,7 +25,7 @@ def tiny() -> ViT:
     return ViT("vit-tiny", ["background", "pet", "border"]).eval()
 
 
-def test_a_patch_is_its_pixels_in_order(tiny: ViT) -> None:
+def test_patches_are_in_order(tiny: ViT) -> None:
     """One linear layer a patch: only its own 16 x 16 pixels change when nothing is mixed."""
     assert tiny(torch.zeros(2, 3, 64, 64, dtype=torch.uint8)).shape == (2, 3, 64, 64)
     with torch.no_grad():
@@ -48,7 +48,7 @@ def test_a_patch_is_its_pixels_in_order(tiny: ViT) -> None:
         torch.testing.assert_close(tiny(one)[0, 2, 16 + 3, 48 + 5], flat[2 * 256 + 3 * 16 + 5])
 
 
-def test_blocks_are_torchs_pre_norm_encoder(tiny: ViT) -> None:
+def test_blocks_equal_torchs_pre_norm_encoder(tiny: ViT) -> None:
     block = tiny.body.blocks[0]
     layer = nn.TransformerEncoderLayer(32, 2, 128, 0.0, "gelu", batch_first=True, norm_first=True).eval()
     pairs = {
@@ -77,7 +77,7 @@ def test_images_of_another_size_are_refused(tiny: ViT) -> None:
         ViT("vit-tiny-100", ["a", "b"])
 
 
-def test_folder_and_its_faults(tiny: ViT, tmp_path) -> None:
+def test_model_folder(tiny: ViT, tmp_path) -> None:
     tmp_path = model_folder.save_model_folder(
         tmp_path / "m", tiny, model_folder.describe_network(tiny, image_size=64)
     )

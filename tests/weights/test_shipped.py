@@ -1,4 +1,4 @@
-"""The model that comes with the package: there, small, honest about itself, and usable in every place."""
+"""The model that ships with the package: files, card, and use in every place."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def hands(tmp_path_factory):
     return folder
 
 
-def test_it_is_small_and_in_half_precision() -> None:
+def test_size_and_precision() -> None:
     assert (FOLDER / "model.safetensors").stat().st_size <= 8_000_000
     with safe_open(FOLDER / "model.safetensors", "pt") as file:
         kinds = {str(file.get_slice(key).get_dtype()) for key in file.keys()}  # noqa: SIM118
@@ -39,7 +39,7 @@ def test_it_is_small_and_in_half_precision() -> None:
     assert json.loads((FOLDER / "config.json").read_text())["dtype"] == "float32"
 
 
-def test_it_says_where_it_comes_from_and_how_good_it_is() -> None:
+def test_card_has_origin_and_metrics() -> None:
     info = model_folder.read_info(FOLDER)
     card = (FOLDER / "README.md").read_text()
     for text in ("nails_segmentation-vsf0o", "Roboflow Universe", "CC BY 4.0"):
@@ -52,12 +52,12 @@ def test_it_says_where_it_comes_from_and_how_good_it_is() -> None:
     assert 0 < info.threshold < 1
 
 
-def test_its_card_is_up_to_date() -> None:
+def test_card_is_up_to_date() -> None:
     generated = render_model_card("nailseg-b0", model_folder.read_info(FOLDER)).split("---\n", 2)[2]
     assert generated in (FOLDER / "README.md").read_text()
 
 
-def test_load_without_arguments_finds_nails(hands) -> None:
+def test_load_without_arguments(hands) -> None:
     segment = nailseg.load()
     hits = false = missed = 0
     for image in sorted((hands / "Images").rglob("*.*")):
@@ -67,11 +67,11 @@ def test_load_without_arguments_finds_nails(hands) -> None:
         hits += (found & truth).sum()
         false += (found & ~truth).sum()
         missed += (~found & truth).sum()
-    # it has never seen a drawing: far from good, but nails all the same
+    # it was trained on photographs: on drawings a low Dice is enough
     assert 2 * hits / (2 * hits + false + missed) > 0.3
 
 
-def test_every_verb_takes_its_name(hands, tmp_path) -> None:
+def test_every_command_accepts_its_name(hands, tmp_path) -> None:
     image = next(iter(sorted((hands / "Images").rglob("*.*"))))
     assert main(["predict", str(image), "--model", "nailseg-b0", "--out", "masks"]) == 0
     assert main(["index", str(hands), "--out", "nails.csv", "--val", "0.3", "--test", "0.3"]) == 0
@@ -80,7 +80,7 @@ def test_every_verb_takes_its_name(hands, tmp_path) -> None:
     assert json.loads((tmp_path / "runs" / "nailseg-b0" / "test" / "metrics.json").read_text())["n_images"]
 
 
-def test_what_is_fine_tuned_from_it_names_its_data(hands, tmp_path) -> None:
+def test_fine_tuned_models_keep_its_origin(hands, tmp_path) -> None:
     assert main(["index", str(hands), "--out", "nails.csv", "--val", "0.3", "--test", "0"]) == 0
     args = ["--config=finetune_small.yaml", "--data.csv=nails.csv", f"--data.root={hands}"]
     args += ["--data.workers=0", "--data.size=64", "--data.eval_size=64"]
@@ -90,14 +90,14 @@ def test_what_is_fine_tuned_from_it_names_its_data(hands, tmp_path) -> None:
     assert yaml.safe_load((run / "config.yaml").read_text())["model"]["weights"] == "nailseg-b0"
 
 
-def test_a_folder_of_that_name_goes_before(tmp_path) -> None:
+def test_local_folder_of_that_name_is_preferred(tmp_path) -> None:
     (tmp_path / "nailseg-b0").mkdir()
     assert model_folder.locate("nailseg-b0") == "nailseg-b0"
     (tmp_path / "nailseg-b0").rmdir()
     assert Path(model_folder.locate("nailseg-b0")) == FOLDER
 
 
-def test_probabilities_are_probabilities(hands) -> None:
+def test_probabilities_sum_to_one(hands) -> None:
     result = nailseg.load()(next(iter(sorted((hands / "Images").rglob("*.*")))))
     assert np.allclose(result.probability.sum(0), 1, atol=1e-5)
     assert (result.mask == (result.probability[1] > result.probability[0])).mean() > 0.9999
