@@ -1,14 +1,14 @@
-"""The training loader with and without its cache, and the same pixels out of `datasets`' Arrow files.
+"""Training loader with and without its cache, and with the same pixels in an Arrow file of `datasets`.
 
     python benchmarks/loader.py [--nails DIR] [--size 512] [--photos 25] [--mild]
 
-Drawn photographs of 12 megapixels, and the pairs of DIR (Images/, Masks/) if it is given, go through
-`SegmentationDataModule`'s own loaders: uncached, cached in the first epoch (which writes) and in later ones.
-The loaders take turns in every round, so that a drifting machine slows all of them, and medians are compared;
-their workers are kept. The Arrow loader reads what the cache holds from an IPC file that `datasets` maps into
-memory. `stored` is the time of the stored pixels alone, without augmentation; the training step is B0's,
-eager, bf16 autocast, with batches of 8. Only ratios mean anything on another machine. Asked for: 10x on 12
-megapixels, 1.5x on nails, 3x as fast as the step.
+Drawn photographs of 12 megapixels, and the pairs of DIR (Images/, Masks/) if it is given, go through the
+loaders of `SegmentationDataModule`: uncached, cached in the first epoch, which writes, and cached in later
+epochs. The loaders alternate, so that a slower machine slows all of them, and medians are compared. The Arrow
+loader reads the content of the cache from a file that `datasets` maps into memory. `stored` is the time of
+reading the stored pixels alone, without augmentation. The training step is B0's, eager, bf16 autocast, with
+batches of 8. Only the ratios can be compared with another machine. Expected: 10x on 12 megapixels, 1.5x on
+nails, 3x as fast as the step.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from nailseg.data.dataset import SegmentationDataset
 from nailseg.data.synthetic.sample import write_sample
 from nailseg.models.segformer import SegFormer
 
-ASKED = {"12 megapixels": 10.0, "nails": 1.5}
+EXPECTED = {"12 megapixels": 10.0, "nails": 1.5}
 MILD = Augmentation(
     scale=(0.7, 1.7), rotate=20.0, light=0.3, color=0.3, blur=0.05, noise=0.05, compression=0.05
 )
@@ -42,7 +42,7 @@ KINDS = ("uncached", "cached", "arrow")
 
 
 class ArrowCache:
-    """What `PixelCache` keeps, written once by `datasets` and read from its memory-mapped file."""
+    """The content of `PixelCache`, written once by `datasets` and read from its memory-mapped file."""
 
     def __init__(self, folder: Path, source: SegmentationDataset) -> None:
         """Writes every row of a data set."""
@@ -76,7 +76,7 @@ class ArrowCache:
 
 
 def draw_photographs(folder: Path, count: int) -> Path:
-    """A CSV of drawn hands, enlarged to 4000 x 3000 and grained as a phone's camera would, with masks."""
+    """A CSV of drawn hands, enlarged to 4000 x 3000 with the grain of a phone's camera, and their masks."""
     write_sample(folder / "small", count=count, size=480)
     (folder / "photos").mkdir()
     grain = np.random.default_rng(0).normal(0, 6, (3000, 4000, 3)).astype(np.float32)
@@ -128,11 +128,8 @@ def compare(name: str, csv: Path, root: Path, folder: Path, options: argparse.Na
             batch_size=8,
             workers=options.workers,
             augmentation=MILD if options.mild else DEFAULT_AUGMENTATION,
-            allow=(
-                "near-duplicate-split",
-                "duplicate-split",
-                "duplicate-image",
-            ),  # evenly chosen rows, dealt by number
+            # rows are chosen and split by their number
+            allow=("near-duplicate-split", "duplicate-split", "duplicate-image"),
             cache=str(folder / f"{name} cache") if kind == "cached" else "off",
         )
         modules[kind].setup("fit")
@@ -152,7 +149,7 @@ def compare(name: str, csv: Path, root: Path, folder: Path, options: argparse.Na
         for number in range(options.repeats):
             for kind in KINDS:
                 times[kind].append(epoch(loaders[kind][: len(parts)], number))
-        rows.append(report(f"{name}, {' + '.join(parts)}", times, ASKED[name]))
+        rows.append(report(f"{name}, {' + '.join(parts)}", times, EXPECTED[name]))
     for row in range(len(train["cached"])):
         train["cached"][row]
     rows.append(report(f"{name}, stored", stored(train, options.repeats), None))
@@ -160,7 +157,7 @@ def compare(name: str, csv: Path, root: Path, folder: Path, options: argparse.Na
 
 
 def stored(train: dict[str, SegmentationDataset], repeats: int) -> dict[str, list[float]]:
-    """Milliseconds per image until every stored pixel has been seen, without augmentation."""
+    """Milliseconds per image to read every stored pixel, without augmentation."""
     times: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for _ in range(repeats):
         for kind, data in train.items():
@@ -173,19 +170,19 @@ def stored(train: dict[str, SegmentationDataset], repeats: int) -> dict[str, lis
     return times
 
 
-def report(name: str, times: dict[str, list[float]], asked: float | None) -> dict:
+def report(name: str, times: dict[str, list[float]], expected: float | None) -> dict:
     """Prints and returns a row."""
     row = {kind: statistics.median(values) for kind, values in times.items()}
     ratio = row["uncached"] / row["cached"]
     cells = "".join(f"{row[kind]:>10.2f} ms" for kind in KINDS)
-    print(f"{name:28}{cells}{ratio:>9.1f}x{asked or '-':>8}", flush=True)
+    print(f"{name:28}{cells}{ratio:>9.1f}x{expected or '-':>9}", flush=True)
     return {"name": name, **row, "ratio": ratio}
 
 
 def step_time(size: int, batch: int, repeats: int) -> float:
     """Milliseconds an image of B0's training step, on all of the processor's threads."""
     network = SegFormer("b0").train()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=6e-5)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=6e-5)
     images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8)
     masks = torch.randint(0, 2, (batch, size, size))
     times = []
@@ -194,8 +191,8 @@ def step_time(size: int, batch: int, repeats: int) -> float:
         with torch.autocast("cpu", torch.bfloat16):
             loss = F.cross_entropy(network(images).float(), masks)
         loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         times.append(1e3 * (time.perf_counter() - start) / batch)
     return statistics.median(times[1:])
 
@@ -218,7 +215,7 @@ def main() -> None:
         folder = Path(place)
         heads = "".join(f"{kind:>13}" for kind in KINDS)
         print(f"per image, {options.size} px, {options.workers} workers")
-        print(f"{'':28}{heads}{'ratio':>10}{'asked':>8}")
+        print(f"{'':28}{heads}{'ratio':>10}{'expected':>9}")
         if options.nails:
             csv = list_pairs(options.nails, folder, options.images)
             rows += compare("nails", csv, options.nails, folder, options)
@@ -230,7 +227,7 @@ def main() -> None:
     for row in rows:
         if row["name"].endswith("train"):
             faster = step / row["cached"]
-            print(f"{row['name']}: the cached loader is {faster:.1f}x as fast as the step, asked 3")
+            print(f"{row['name']}: the cached loader is {faster:.1f}x as fast as the step, expected 3")
     if options.json:
         options.json.write_text(json.dumps([*rows, {"name": "step", "ms": step}], indent=2) + "\n")
 

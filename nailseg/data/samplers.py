@@ -15,7 +15,8 @@ from nailseg.errors import ConfigError
 
 MAX_MASK_PIXELS = 2**24
 """Most original pixels in an evaluation batch. Logits are restored to the original size: 16 million pixels
-keep them below about 200 MB. `inference.segmenter` has a limit of its own, on a backend's whole output."""
+keep them below about 200 MB. The limit of prediction is another: the composition of these batches decides the
+last digits of test results, so this number must not follow changes there."""
 
 
 class EpochSampler(DistributedSampler):
