@@ -58,7 +58,7 @@ def compare_runs(
     folder.mkdir(parents=True)
     (folder / "compare.json").write_text(json.dumps(result, indent=2) + "\n")
     write_csv(pd.DataFrame(result["rows"]), folder / "compare.csv")
-    (folder / "compare.svg").write_text(plots.comparison(result, differences), encoding="utf-8")
+    (folder / "compare.svg").write_text(plots.plot_comparison(result, differences), encoding="utf-8")
     return f"{_text_table(result)}\nwritten: {folder}"
 
 

@@ -99,8 +99,8 @@ def render_report(
         slice_numbers=list(TITLES),
         few_images=FEW_IMAGES,
         numbers=number_rows(metrics),
-        curves=plots.training_curves(curves) if curves.is_file() else "",
-        reliability=plots.reliability_diagram(metrics["calibration"]),
+        curves=plots.plot_training_curves(curves) if curves.is_file() else "",
+        reliability=plots.plot_reliability(metrics["calibration"]),
         legend={"hit": HIT, "false alarm": FALSE_ALARM, "miss": MISS},
         galleries={title: [entries[n] for n in positions] for title, positions in chosen.items()},
     )

@@ -1,9 +1,10 @@
-"""The report's drawings, as SVG text that goes straight into a page."""
+"""The report's drawings, as SVG text for a page."""
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING, Any
+
+import pandas as pd
 
 from nailseg.imaging.figures import BLUE, COLORS, GREY, ORANGE, new_figure, to_svg
 
@@ -13,26 +14,24 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def training_curves(table: Path) -> str:
-    """Losses and validation Dice over the epochs of a run's metrics.csv; empty if it is too short."""
-    with table.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    if len(rows) < 2:
+def plot_training_curves(path: Path) -> str:
+    """Losses and validation Dice over the epochs of a run's metrics.csv; empty below two epochs."""
+    table = pd.read_csv(path)
+    if len(table) < 2:
         return ""
-    drawings = [new_figure(), new_figure()]  # two, so that a narrow page can stack them
-    (losses,), (scores,) = (axes for _, axes in drawings)
+    figures = [new_figure(), new_figure()]  # two, so that a narrow page can stack them
+    (losses,), (scores,) = (axes for _, axes in figures)
 
     def draw(axis: Any, column: str, label: str, color: str) -> None:
-        points = [(int(row["epoch"]) + 1, float(row[column])) for row in rows if row.get(column)]
-        if points:
-            axis.plot(
-                *zip(*points, strict=True), label=label, color=color, marker="." if len(points) < 40 else None
-            )
+        values = table[column].dropna() if column in table else []
+        if len(values):
+            marker = "." if len(values) < 40 else None
+            axis.plot(table["epoch"][values.index] + 1, values, label=label, color=color, marker=marker)
 
     draw(losses, "train/loss", "training", BLUE)
     draw(losses, "val/loss", "validation", ORANGE)
-    names = [column for column in rows[0] | rows[-1] if column.startswith("val/dice_")]
-    for number, column in enumerate(names):
+    columns = [column for column in table if column.startswith("val/dice_")]
+    for number, column in enumerate(columns):
         draw(scores, column, column.removeprefix("val/dice_"), COLORS[number % len(COLORS)])
     for axis, title in ((losses, "Loss"), (scores, "Validation Dice, at network size")):
         axis.set(title=title, xlabel="epoch")
@@ -40,11 +39,11 @@ def training_curves(table: Path) -> str:
         if axis.lines:
             axis.legend(frameon=False)
     scores.set_ylim(0, 1)
-    return "".join(to_svg(figure) for figure, _ in drawings)
+    return "".join(to_svg(figure) for figure, _ in figures)
 
 
-def reliability_diagram(calibration: dict[str, dict[str, Any]]) -> str:
-    """How often pixels are foreground against how probable the model called it; the diagonal is perfect."""
+def plot_reliability(calibration: dict[str, dict[str, Any]]) -> str:
+    """A reliability diagram of each class; on the diagonal the probabilities are calibrated."""
     drawings = ""
     for name, found in calibration.items():
         figure, (axis,) = new_figure()
@@ -58,17 +57,17 @@ def reliability_diagram(calibration: dict[str, dict[str, Any]]) -> str:
     return drawings
 
 
-def comparison(result: dict[str, Any], deltas: dict[str, list[np.ndarray]]) -> str:
-    """Differences between runs with their intervals, and those of single images in order.
+def plot_comparison(result: dict[str, Any], differences: dict[str, list[np.ndarray]]) -> str:
+    """Differences between runs with their intervals, and the sorted differences of single images.
 
     Args:
         result: as `compare.compare` returns it.
-        deltas: per class, ascending differences in Dice, one array per run but the reference.
+        differences: per class, ascending differences in Dice, one array per run but the reference.
     """
     rows = [row for row in result["rows"] if row["verdict"] != "reference" and row["difference"] is not None]
     names = list(dict.fromkeys(row["run"] for row in result["images"]))
     colors = {name: COLORS[number % len(COLORS)] for number, name in enumerate(names)}
-    figure, (forest, *curves) = new_figure(1, 1 + len(deltas), width=8, height=max(3.2, 0.3 * len(rows)))
+    figure, (forest, *curves) = new_figure(1, 1 + len(differences), width=8, height=max(3.2, 0.3 * len(rows)))
     for y, row in enumerate(rows):
         forest.plot(row["difference"], y, "o", color=colors[row["run"]])
         if row["low"] is not None:
@@ -78,9 +77,9 @@ def comparison(result: dict[str, Any], deltas: dict[str, list[np.ndarray]]) -> s
     forest.invert_yaxis()
     forest.axvline(0, color=GREY, linestyle=":")
     forest.set_title(f"Difference to {result['rows'][0]['run']}, with 95 % intervals")
-    for axis, (name, runs) in zip(curves, deltas.items(), strict=True):
+    for axis, (name, runs) in zip(curves, differences.items(), strict=True):
         for run, values in zip(names, runs, strict=True):
-            # dots as well: five images must not look like a curve
+            # markers, because five images are not a curve
             axis.plot(values, color=colors[run], marker=".", label=run)
         axis.axhline(0, color=GREY, linestyle=":")
         axis.set(title=f"Difference in Dice of each image with {name}", xlabel="images, in order")
