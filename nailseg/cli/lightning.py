@@ -31,8 +31,8 @@ from nailseg.inference.backends.torch import backend_of
 from nailseg.inference.segmenter import Segmenter
 from nailseg.training.callbacks import (
     AveragedWeights,
-    Bar,
     MetricsTable,
+    ProgressBar,
     RunCheckpoint,
     ValidateLastEpoch,
     ValidationImages,
@@ -205,7 +205,7 @@ class NailsegCLI(LightningCLI):
         # torch's SyncBatchNorm refuses CPU tensors
         kwargs["sync_batchnorm"] = trainer.sync_batchnorm or on_gpu
         kwargs["default_root_dir"] = str(self.folder)
-        callbacks: list[Callback] = [Bar()]
+        callbacks: list[Callback] = [ProgressBar()]
         if self.subcommand == "fit":
             callbacks += self._fit_callbacks()
             if trainer.logger is None or trainer.logger is True:

@@ -1,8 +1,8 @@
 """Evaluation: the report of a test, and the comparison of runs.
 
-`write_report` turns the counts of a test into metrics.json, per_image.csv and report.html; it takes results and
-a Segmenter, and knows nothing of training. `compare_runs` reads per_image.csv files of several runs and gives
-paired differences with bootstrap intervals.
+`write_report` turns the counts of a test into metrics.json, per_image.csv and report.html; it takes results
+and a Segmenter, and knows nothing of training. `compare_runs` reads per_image.csv files of several runs and
+gives paired differences with bootstrap intervals.
 """
 
 from __future__ import annotations

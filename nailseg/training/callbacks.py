@@ -1,13 +1,13 @@
-"""What happens around a training: averaged weights, images, the curves as a table."""
+"""Callbacks of a training run: averaged weights, checkpoints, validation images, the table of the epochs."""
 
 from __future__ import annotations
 
-import csv
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from lightning.pytorch.loggers import WandbLogger
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 class AveragedWeights(WeightAveraging):
     """Exponential moving average of weights and buffers; validation, checkpoints and the model folder use it.
 
-    The decay is warmed up as min(decay, (1 + n) / (10 + n)) after n updates (as in TensorFlow's
-    ExponentialMovingAverage), so that the random start is forgotten within a short run too.
+    The decay after n updates is min(decay, (1 + n) / (10 + n)), as in TensorFlow's ExponentialMovingAverage,
+    so that a short run forgets its random start too. The schedule is kept by decision: Lightning's
+    EMAWeightAveraging has a constant decay.
 
     Args:
         decay: its final value, 0..1.
@@ -42,22 +43,22 @@ class AveragedWeights(WeightAveraging):
         super().__init__(use_buffers=True, multi_avg_fn=self._average)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Follows the network to its device: Lightning creates the average before it moves the network."""
+        """Moves the average to the network's device: Lightning creates it before it moves the network."""
         assert self._average_model is not None
         self._average_model.to(pl_module.device)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Puts the average in place during fit; afterwards the network holds what is to be measured."""
+        """Swaps the average in during fit; afterwards the network already holds the tested weights."""
         if trainer.state.fn == TrainerFn.FITTING:
             super().on_validation_epoch_start(trainer, pl_module)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Puts the training weights back."""
+        """Swaps the training weights back in."""
         if trainer.state.fn == TrainerFn.FITTING:
             super().on_validation_epoch_end(trainer, pl_module)
 
     def _average(self, averages: list[Tensor], currents: list[Tensor], n_averaged: Tensor) -> None:
-        """Moves the averages in place, all tensors of a type at once: a GPU would wait for the launches."""
+        """Updates the averages in place, all tensors of a type together: single launches slow a GPU down."""
         if not averages[0].is_floating_point():
             torch._foreach_copy_(averages, currents)  # counters are copied, not averaged
             return
@@ -66,11 +67,11 @@ class AveragedWeights(WeightAveraging):
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """One file in the run's checkpoints, also after the run's folder was moved.
+    """One checkpoint file of a run, which also works after the run's folder was moved.
 
-    Lightning forgets the best score when the folder has another name than at the time of saving; a resumed
-    run would then overwrite its best checkpoint with the first worse one. And its own last.ckpt (`save_last`)
-    is written only when the best one is: a resumed run would begin at the best epoch.
+    Lightning drops the best score when the folder has another name than at the time of saving; a resumed run
+    would then overwrite its best checkpoint with the first worse one. Lightning's own last.ckpt (`save_last`)
+    is written only with the best one; a resumed run would begin at the best epoch.
 
     Args:
         folder: the run's checkpoints.
@@ -89,7 +90,7 @@ class RunCheckpoint(ModelCheckpoint):
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the score, if its file is here; a new run that starts from a checkpoint begins afresh."""
+        """Restores the score if its file exists; a new run from another run's checkpoint has no score."""
         path = os.path.join(self.dirpath, os.path.basename(state_dict["best_model_path"]))
         if os.path.isfile(path):
             moved = {"dirpath": self.dirpath, "best_model_path": path, "kth_best_model_path": path}
@@ -107,14 +108,14 @@ class ValidateLastEpoch(Callback):
             trainer.check_val_every_n_epoch = 1
 
 
-class Bar(TQDMProgressBar):
+class ProgressBar(TQDMProgressBar):
     """Lightning's bar without the W&B run's id."""
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """What stands at the right of the bar."""
-        return {
-            name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"
-        }
+        """The numbers at the right of the bar."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
 
 
 class ValidationImages(Callback):
@@ -128,7 +129,7 @@ class ValidationImages(Callback):
 
     def __init__(self, folder: Path, count: int = 6, to_wandb: bool = False) -> None:
         self.folder, self.count, self.to_wandb = folder, count, to_wandb
-        self._seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._samples: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def on_validation_batch_end(
         self,
@@ -140,7 +141,7 @@ class ValidationImages(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Predicts the first image of every chosen batch; the averaged weights are still in place here."""
-        if trainer.sanity_checking or not trainer.is_global_zero or len(self._seen) == self.count:
+        if trainer.sanity_checking or not trainer.is_global_zero or len(self._samples) == self.count:
             return
         if trainer.state.fn != TrainerFn.FITTING:
             return
@@ -151,18 +152,18 @@ class ValidationImages(Callback):
         logits = geometry.restore_logits(pl_module(batch["image"][:1]), (height, width), (height, width))
         image = batch["image"][0, :, :height, :width].permute(1, 2, 0).cpu().numpy()
         prediction = class_index(logits)[0].cpu().numpy()
-        self._seen.append((image, batch["mask"][0].byte().cpu().numpy(), prediction))
+        self._samples.append((image, batch["mask"][0].byte().cpu().numpy(), prediction))
 
     def on_validation_end(self, trainer: Trainer, pl_module: SegmentationTask) -> None:
         """Writes the image of this epoch."""
-        if not self._seen:
+        if not self._samples:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         rows = [
             overlay.concat_horizontal(
                 [image, overlay.draw_overlay(image, truth), overlay.draw_overlay(image, prediction)]
             )
-            for image, truth, prediction in self._seen
+            for image, truth, prediction in self._samples
         ]
         overlay.write_png(
             self.folder / f"epoch_{trainer.current_epoch:03d}.png", overlay.concat_vertical(rows)
@@ -171,7 +172,7 @@ class ValidationImages(Callback):
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):
                     self._log(logger, pl_module.class_names)
-        self._seen = []
+        self._samples = []
 
     def _log(self, logger: WandbLogger, class_names: Sequence[str]) -> None:
         labels = dict(enumerate(class_names)) | {IGNORE_INDEX: "ignored"}
@@ -179,7 +180,7 @@ class ValidationImages(Callback):
         def layer(mask: np.ndarray) -> dict[str, Any]:
             return {"mask_data": mask.astype(np.int64), "class_labels": labels}
 
-        images, truths, predictions = zip(*self._seen, strict=True)
+        images, truths, predictions = zip(*self._samples, strict=True)
         masks = [
             {"truth": layer(truth), "prediction": layer(prediction)}
             for truth, prediction in zip(truths, predictions, strict=True)
@@ -188,9 +189,9 @@ class ValidationImages(Callback):
 
 
 class MetricsTable(Callback):
-    """One row per epoch in metrics.csv; a resumed run goes on in the same file.
+    """One row per epoch in metrics.csv; a resumed run continues the same file.
 
-    Lightning's CSVLogger deletes an existing file and scatters an epoch over several half-empty rows.
+    Lightning's CSVLogger deletes an existing file and writes an epoch as several half-empty rows.
 
     Args:
         path: the CSV file.
@@ -201,7 +202,7 @@ class MetricsTable(Callback):
         self._validated = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Notes that the validation's numbers belong to this epoch."""
+        """Marks the validation's numbers as this epoch's."""
         self._validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -209,23 +210,18 @@ class MetricsTable(Callback):
         if not trainer.is_global_zero:
             return
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-        # between validations Lightning keeps the last one's numbers; here such an epoch has none
+        # Lightning keeps the numbers of the last validation; an epoch without one has none here
         row |= {
             name: value.item()
             for name, value in sorted(trainer.callback_metrics.items())
             if name.startswith(("train/", "lr")) or (self._validated and name.startswith("val/"))
         }
         self._validated = False
-        rows: list[dict[str, Any]] = []
+        table = pd.DataFrame([row])
         if self.path.exists():
-            with self.path.open(newline="") as file:
-                # an epoch that is trained again after a resume replaces its old row
-                rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < trainer.current_epoch]
-        rows.append(row)
-        columns = list(dict.fromkeys(name for each in rows for name in each))
+            old = pd.read_csv(self.path, dtype=str, keep_default_na=False)  # as text: no digit changes
+            # an epoch that is trained again after a resume replaces its old row
+            table = pd.concat([old[old["epoch"].astype(int) < trainer.current_epoch], table])
         scratch = self.path.with_name(f".{self.path.name}")
-        with scratch.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(rows)
+        table.to_csv(scratch, index=False, lineterminator="\r\n")
         os.replace(scratch, self.path)

@@ -14,10 +14,9 @@ if TYPE_CHECKING:
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean cross-entropy over the pixels that count.
+    """Mean cross-entropy over the pixels that are not ignored.
 
-    The usual mean divides by the number of counted pixels and is nan when there are none; here such a batch
-    has loss 0 and gradient 0.
+    `F.cross_entropy` is nan for a batch of ignored pixels only; here it has loss 0 and gradient 0.
 
     Args:
         logits: (N, C, H, W).
@@ -33,8 +32,8 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 def soft_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
     """One minus the Dice of the softmax probabilities, over all pixels of the batch (Milletari et al. 2016).
 
-    Mean over the foreground classes that occur in the batch's truth; a batch without any has loss 0 (false
-    positives there are the cross-entropy's business: the Dice of an absent class is 0 whatever is predicted).
+    Mean over the foreground classes that occur in the batch's truth. A batch without any has loss 0: the Dice
+    of an absent class is 0 for every prediction, so the cross-entropy alone penalises false positives there.
 
     Args:
         logits: (N, C, H, W), the first class is the background.
@@ -61,8 +60,9 @@ def soft_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
 def lovasz_loss(logits: Tensor, target: Tensor) -> Tensor:
     """The Lovász extension of one minus the IoU (Berman et al. 2018), mean over images and classes.
 
-    The background is one of the classes: for two of them that is the symmetric form. On predictions that are
-    0 or 1 it is one minus the IoU, where that of a class neither there nor predicted is 1; between, convex.
+    The background is one of the classes, which for two classes is the symmetric form. For predictions of 0
+    or 1 the loss is one minus the IoU (1 for a class that is neither present nor predicted); between, it is
+    convex.
 
     Args:
         logits: (N, C, H, W).
@@ -75,10 +75,10 @@ def lovasz_loss(logits: Tensor, target: Tensor) -> Tensor:
     truth = target.flatten(1)[:, None] == classes  # (N, C, pixels)
     counted = (target != IGNORE_INDEX).flatten(1)[:, None]
     errors = (truth.float() - logits.float().softmax(1).flatten(2)).abs() * counted
-    errors, order = errors.sort(-1, descending=True)  # pixels that do not count come last, and add nothing
-    there = truth.gather(-1, order)
-    size = there.sum(-1, keepdim=True)  # integers: float32 loses counts above 2^24
-    jaccard = 1 - (size - there.cumsum(-1)) / (size + (~there).cumsum(-1))
+    errors, order = errors.sort(-1, descending=True)  # ignored pixels come last and add 0
+    present = truth.gather(-1, order)
+    size = present.sum(-1, keepdim=True)  # integers: float32 loses counts above 2^24
+    jaccard = 1 - (size - present.cumsum(-1)) / (size + (~present).cumsum(-1))
     steps = jaccard.diff(prepend=torch.zeros_like(jaccard[..., :1]))
     return (errors * steps).sum(-1).mean()
 
@@ -90,10 +90,16 @@ def segmentation_loss(
     dice_weight: float = 1.0,
     lovasz_weight: float = 0.0,
 ) -> dict[str, Tensor]:
-    """The weighted sum `loss` and its parts `cross_entropy`, `dice_loss` and, if weighted, `lovasz_loss`."""
+    """The weighted sum `loss` and its parts `cross_entropy`, `dice_loss` and, with a weight, `lovasz_loss`.
+
+    >>> logits = torch.zeros(1, 2, 4, 4)
+    >>> losses = segmentation_loss(logits, torch.zeros(1, 4, 4, dtype=torch.int64))
+    >>> {name: round(loss.item(), 4) for name, loss in losses.items()}
+    {'loss': 0.6931, 'cross_entropy': 0.6931, 'dice_loss': 0.0}
+    """
     parts = {"cross_entropy": cross_entropy(logits, target), "dice_loss": soft_dice_loss(logits, target)}
     total = cross_entropy_weight * parts["cross_entropy"] + dice_weight * parts["dice_loss"]
-    if lovasz_weight:  # it sorts all pixels: not for nothing
+    if lovasz_weight:  # sorting all pixels is slow
         parts["lovasz_loss"] = lovasz_loss(logits, target)
         total = total + lovasz_weight * parts["lovasz_loss"]
     return {"loss": total, **parts}

@@ -1,4 +1,4 @@
-"""The paper's recipe: AdamW in four parameter groups, linear warm-up, polynomial decay.
+"""The optimizer settings of the SegFormer paper: AdamW in four parameter groups, warm-up, polynomial decay.
 
 Xie et al. 2021, "SegFormer", section 4.1, and the configs of the paper's code: no weight decay on norms and
 biases, the head's learning rate ten times the encoder's.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, StepLR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
-MAX_WARMUP_STEPS = 1500  # the paper's, of 160,000; a share of the run when that is shorter
+MAX_WARMUP_STEPS = 1500  # the paper's, of 160,000
 
 
 def parameter_groups(
@@ -26,7 +26,7 @@ def parameter_groups(
     """Sorts the parameters into encoder and head, with and without weight decay.
 
     Args:
-        network: whose `encoder` has the parameters that are not the head's (`models.network.Network`).
+        network: whose `encoder` has the parameters that are not the head's (`models.base.Network`).
         lr: of the encoder.
         weight_decay: of matrices and kernels; vectors (norms, biases) have none.
         head_lr_multiplier: the head's learning rate over the encoder's.
@@ -37,19 +37,15 @@ def parameter_groups(
     Raises:
         ValueError: if a group is empty: the network has no encoder or no head.
     """
-    groups: dict[str, list[nn.Parameter]] = {
-        "encoder": [],
-        "encoder_no_decay": [],
-        "head": [],
-        "head_no_decay": [],
-    }
+    names = ("encoder", "encoder_no_decay", "head", "head_no_decay")
+    groups: dict[str, list[nn.Parameter]] = {name: [] for name in names}
     encoder = {id(parameter) for parameter in getattr(network, "encoder", network).parameters()}
     for parameter in network.parameters():
         if parameter.requires_grad:
             part = "encoder" if id(parameter) in encoder else "head"
             groups[part if parameter.ndim > 1 else f"{part}_no_decay"].append(parameter)
     if empty := [name for name, members in groups.items() if not members]:
-        raise ValueError(f"no parameter falls into the groups {empty}: encoder or head is missing")
+        raise ValueError(f"expected parameters in all groups, found none in {empty}: no encoder or no head")
     return [
         {
             "name": name,
@@ -61,64 +57,65 @@ def parameter_groups(
     ]
 
 
-def warmup_poly(step: int, total: int, warmup: int, power: float, frozen: int = 0) -> float:
-    """The factor on the learning rate at a step: 0 while frozen, linear up, polynomial down to 0 at `total`.
+def warmup_steps(total: int, share: float) -> int:
+    """Length of the warm-up: a share of the run, at most the paper's 1500 steps, at least 1.
+
+    >>> warmup_steps(1000, 0.05), warmup_steps(160_000, 0.05)
+    (50, 1500)
+    """
+    return max(1, min(MAX_WARMUP_STEPS, round(share * total)))
+
+
+def warmup_poly(step: int, total: int, warmup: int, power: float) -> float:
+    """The factor on the learning rate at a step: linear increase, then polynomial decay to 0 at `total`.
 
     Args:
         step: optimizer steps done, 0-based.
         total: optimizer steps of the whole run.
-        warmup: steps of the linear rise.
+        warmup: steps of the linear increase.
         power: of the decay; 1.0 is linear.
-        frozen: steps at the beginning with factor 0.
 
     Returns:
         float in 0..1.
     """
-    if step < frozen:
-        return 0.0
-    rise = (step + 1) / warmup if step < warmup else 1.0
-    return rise * max(0.0, 1 - step / total) ** power
+    increase = (step + 1) / warmup if step < warmup else 1.0
+    return increase * max(0.0, 1 - step / total) ** power
 
 
-def warmup_steps(total: int, share: float) -> int:
-    """Length of the warm-up: a share of the run, at most the paper's 1500 steps, at least 1."""
-    return max(1, min(MAX_WARMUP_STEPS, round(share * total)))
-
-
-def warmup_poly_schedule(
+def poly_schedule(
     optimizer: Optimizer, total: int, warmup: float, power: float, frozen_encoder: int = 0
 ) -> LambdaLR:
-    """A per-step scheduler for the groups of `parameter_groups`.
+    """Warm-up and polynomial decay, per optimizer step.
 
     Args:
-        optimizer: over groups that have a `name`.
+        optimizer: over the groups of `parameter_groups`.
         total: optimizer steps of the whole run.
         warmup: share of the run, 0..1.
         power: of the polynomial decay.
-        frozen_encoder: steps at the beginning in which the encoder does not move.
+        frozen_encoder: steps at the beginning in which the encoder's learning rate is 0.
     """
     factor = partial(warmup_poly, total=total, warmup=warmup_steps(total, warmup), power=power)
-    return _per_group(optimizer, factor, frozen_encoder)
+    return _schedule(optimizer, factor, frozen_encoder)
 
 
-def step_schedule(optimizer: Optimizer, period: int, factor: float, frozen_encoder: int = 0) -> LambdaLR:
-    """A per-step scheduler that multiplies the learning rate by `factor` after every `period` steps.
+def step_schedule(optimizer: Optimizer, period: int, factor: float, frozen_encoder: int = 0) -> LRScheduler:
+    """Multiplies the learning rate by `factor` after every `period` optimizer steps.
 
     Args:
-        optimizer: over groups that have a `name`.
+        optimizer: over the groups of `parameter_groups`.
         period: optimizer steps.
         factor: 0..1.
-        frozen_encoder: steps at the beginning in which the encoder does not move.
+        frozen_encoder: steps at the beginning in which the encoder's learning rate is 0.
     """
+    if not frozen_encoder:
+        return StepLR(optimizer, period, factor)
+    # StepLR multiplies the last learning rate, so a group that starts at 0 would stay there
+    return _schedule(optimizer, lambda step: factor ** (step // period), frozen_encoder)
 
-    def stairs(step: int, frozen: int) -> float:
-        return 0.0 if step < frozen else factor ** (step // period)
 
-    return _per_group(optimizer, stairs, frozen_encoder)
+def _schedule(optimizer: Optimizer, factor: Callable[[int], float], frozen_encoder: int) -> LambdaLR:
+    def unfrozen(step: int) -> float:
+        return factor(step) if step >= frozen_encoder else 0.0
 
-
-def _per_group(optimizer: Optimizer, factor: Callable[..., float], frozen_encoder: int) -> LambdaLR:
-    names = [str(group["name"]) for group in optimizer.param_groups]
-    return LambdaLR(
-        optimizer, [partial(factor, frozen=frozen_encoder if n.startswith("encoder") else 0) for n in names]
-    )
+    encoder = [str(group["name"]).startswith("encoder") for group in optimizer.param_groups]
+    return LambdaLR(optimizer, [unfrozen if frozen else factor for frozen in encoder])

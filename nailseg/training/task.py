@@ -1,4 +1,4 @@
-"""SegmentationTask: loss, counts and optimizer around a network. It never imports data."""
+"""SegmentationTask: loss, metrics and optimizer around a network. It does not import the data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nailseg.metrics.confusion import ConfusionMatrix, class_index, dice, iou, m
 from nailseg.metrics.image_counts import SURFACE_TOLERANCE, ImageCounts, count_images, summarize
 from nailseg.models.registry import Architecture
 from nailseg.training.losses import segmentation_loss
-from nailseg.training.optim import parameter_groups, step_schedule, warmup_poly_schedule
+from nailseg.training.optim import parameter_groups, poly_schedule, step_schedule
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from nailseg.types import Batch
 
 MONITOR = "val/iou_foreground"
-"""What checkpoints and early stopping follow: IoU over all validation pixels, mean of the foreground."""
+"""Checkpoints and early stopping follow it: IoU over all validation pixels, mean of the foreground."""
 
 
 class SegmentationTask(LightningModule):
@@ -45,7 +45,7 @@ class SegmentationTask(LightningModule):
     `validate`, `validate/…` are the numbers of metrics.json, at the masks' original size.
 
     Args:
-        weights: what to start from: a hub name (nvidia/mit-b0 … b5, nvidia/segformer-b*-…: non-commercial), a
+        weights: initial weights: a hub name (nvidia/mit-b0 … b5, nvidia/segformer-b*-…: non-commercial), a
             local folder in transformers' format, a model folder, a checkpoint, or b0 … b5 for random weights.
             vit: vit-pet, vit-small (or vit-small-192 for another size) for random weights, a model folder, a
             checkpoint. auto: any segmentation network of transformers by hub name or folder, or
@@ -58,26 +58,26 @@ class SegmentationTask(LightningModule):
         lr: learning rate of the encoder at its peak; 6e-5 is the paper's for batches of 16.
         head_lr_multiplier: the decode head's learning rate over the encoder's.
         weight_decay: of AdamW, on matrices and kernels only.
-        warmup: share of the run in which the learning rate rises (at most 1500 steps).
+        warmup: share of the run in which the learning rate increases (at most 1500 steps).
         power: of the polynomial decay to zero at the end of the run; 1.0 is linear.
-        drop_path: stochastic depth of the last encoder block, rising linearly from the first.
+        drop_path: stochastic depth of the last encoder block, increasing linearly from the first.
         cross_entropy_weight: weight of the cross-entropy in the loss.
         dice_weight: weight of the soft Dice loss in the loss.
         lovasz_weight: weight of the Lovász loss (Berman et al. 2018) in the loss.
-        freeze_encoder_epochs: epochs at the beginning in which only the head learns.
+        freeze_encoder_epochs: epochs at the beginning in which only the head is trained.
         surface_tolerance: pixels an outline may be off in the test's surface Dice, at the masks' own size.
-        name: the architecture. mix_transformer is SegFormer written out from the paper, vit a plain ViT, auto
-            whatever transformers segments with.
+        name: the architecture. mix_transformer is SegFormer written from the paper, vit a plain ViT, auto any
+            segmentation network of transformers.
         schedule: of the learning rate: poly (the paper's, with warm-up) or step.
-        step_epochs: epochs after which the step schedule lowers it, again and again.
-        step_factor: what it is multiplied by then.
+        step_epochs: epochs between two steps of the step schedule.
+        step_factor: factor on the learning rate at each step.
 
     Attributes:
         network: images uint8 or float (N, 3, H, W), 0..255, to logits (N, C, H, W).
-        threshold: foreground probability that maximised the validation Dice, for the model folder; None if
-            it was not looked for.
-        summary: content of metrics.json, after a test or validate.
-        image_counts: what that was computed from, one row per image.
+        threshold: foreground probability with the best validation Dice, for the model folder; None if none
+            was chosen.
+        summary: numbers of metrics.json, after a test or validate.
+        image_counts: the counts behind the summary, one row per image.
     """
 
     summary: dict[str, Any]
@@ -106,45 +106,50 @@ class SegmentationTask(LightningModule):
         step_factor: float = 0.8,
     ) -> None:
         super().__init__()
-        not_negative = {"lr": lr, "head_lr_multiplier": head_lr_multiplier, "power": power}
-        not_negative |= {"weight_decay": weight_decay, "surface_tolerance": surface_tolerance}
-        losses = {"cross_entropy": cross_entropy_weight, "dice": dice_weight, "lovasz": lovasz_weight}
-        for option, value in (not_negative | {f"{loss}_weight": w for loss, w in losses.items()}).items():
-            if not value >= 0:
-                raise ConfigError(f"--model.{option}: expected a number from 0 on, found {value}.")
-        if not any(losses.values()):
-            raise ConfigError("--model.dice_weight …: expected a loss with a weight above 0, found none.")
-        if not 0 <= drop_path < 1:
-            raise ConfigError(f"--model.drop_path: expected a rate from 0 up to below 1, found {drop_path}.")
-        if not 0 <= warmup <= 1:
-            raise ConfigError(f"--model.warmup: expected a share of the run from 0 to 1, found {warmup}.")
-        if step_epochs < 1 or not 0 < step_factor <= 1:
-            raise ConfigError(
-                f"--model.step_epochs, --model.step_factor: expected epochs from 1 on and a factor above 0, "
-                f"at most 1; found {step_epochs} and {step_factor}."
-            )
+        loss_weights = cross_entropy_weight, dice_weight, lovasz_weight
+        non_negative = {
+            "lr": lr,
+            "head_lr_multiplier": head_lr_multiplier,
+            "weight_decay": weight_decay,
+            "power": power,
+            "surface_tolerance": surface_tolerance,
+            "cross_entropy_weight": cross_entropy_weight,
+            "dice_weight": dice_weight,
+            "lovasz_weight": lovasz_weight,
+        }
+        checks = [(option, value, value >= 0, "a number >= 0") for option, value in non_negative.items()]
+        checks += [
+            ("…_weight", loss_weights, any(loss_weights), "a loss with a weight above 0"),
+            ("drop_path", drop_path, 0 <= drop_path < 1, "a rate >= 0 and < 1"),
+            ("warmup", warmup, 0 <= warmup <= 1, "a share of the run from 0 to 1"),
+            ("step_epochs", step_epochs, step_epochs >= 1, "a number of epochs >= 1"),
+            ("step_factor", step_factor, 0 < step_factor <= 1, "a factor > 0 and <= 1"),
+        ]
+        for option, value, valid, expected in checks:
+            if not valid:
+                raise ConfigError(f"--model.{option}: expected {expected}, found {value}.")
         self.network = open_module(weights, class_names, drop_path, name)
         fixed = self.network.fixed_size
         if fixed and (image_size, resize) != (fixed, "squash"):
             raise ConfigError(
-                f"--model.name {name}: it has learned positions, so it takes squashed images of {fixed} x "
-                f"{fixed} pixels only; found size {image_size}, resize {resize}. Give --data.size {fixed} "
+                f"--model.name {name}: expected squashed images of {fixed} x {fixed} pixels, because its "
+                f"positions are learned; found size {image_size}, resize {resize}. Give --data.size {fixed} "
                 "--data.eval_size null --data.resize squash (from Python: image_size and resize)."
             )
         self.image_size, self.resize = image_size, resize
         self.lr, self.head_lr_multiplier, self.weight_decay = lr, head_lr_multiplier, weight_decay
         self.warmup, self.power = warmup, power
         self.schedule, self.step_epochs, self.step_factor = schedule, step_epochs, step_factor
-        self.loss_weights = cross_entropy_weight, dice_weight, lovasz_weight
+        self.loss_weights = loss_weights
         self.freeze_encoder_epochs = freeze_encoder_epochs
         self.surface_tolerance = surface_tolerance
         known = read_module_info(weights)
         self.threshold = known.threshold if known else None
         self.val_counts = ConfusionMatrix(len(self.class_names))
-        # torchmetrics would leave nan out of the mean; as inf it stays, and is seen at the epoch's end
+        # torchmetrics would leave nan out of the mean; inf stays until the check at the epoch's end
         self.val_loss = MeanMetric(nan_strategy=math.inf)
         self.data_facts: dict[str, Any] = {}
-        self._counted: BinaryIO | None = None
+        self._counts_file: BinaryIO | None = None
 
     @property
     def class_names(self) -> list[str]:
@@ -177,7 +182,7 @@ class SegmentationTask(LightningModule):
         """Loss of a batch, float32 scalar."""
         losses, _ = self._step(batch, restore=False)
         interval = self.trainer.log_every_n_steps
-        # not at every step, for a GPU would be waited for; what has become nan stays so
+        # not at every step, which would wait for the GPU; a nan in the weights stays there
         if self.trainer.is_last_batch or (interval and (batch_idx + 1) % interval == 0):
             self._require_finite("training", losses["loss"].item())
         epoch_means = {f"train/{name}": loss for name, loss in losses.items()}
@@ -193,8 +198,8 @@ class SegmentationTask(LightningModule):
         if not math.isfinite(loss):
             raise ConfigError(
                 f"epoch {self.current_epoch}: expected a finite {kind} loss, found {loss}. The training has "
-                f"diverged, or began with broken weights: start again with a lower --model.lr (now "
-                f"{self.lr:g}) or other --model.weights. Checkpoints of earlier epochs are as they were."
+                f"diverged, or its first weights are broken: start again with a lower --model.lr (now "
+                f"{self.lr:g}) or other --model.weights. Checkpoints of earlier epochs are unchanged."
             )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -232,29 +237,33 @@ class SegmentationTask(LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             _, logits = self._step(batch, restore=True)
         counts = count_images(logits, batch["mask"], batch["row"], self.surface_tolerance)
-        pickle.dump(counts, self._counted)
+        pickle.dump(counts, self._counts_file)
 
     def on_test_epoch_end(self) -> None:
         """Logs the numbers of the report."""
         self._log_summary("test")
 
     def _log_summary(self, stage: str) -> None:
-        assert self._counted is not None
-        self._counted.seek(0)
-        self.image_counts = gather(_read_parts(self._counted))
-        self._counted.close()
-        self._counted = None
+        assert self._counts_file is not None
+        self._counts_file.seek(0)
+        parts = []
+        with suppress(EOFError):
+            while True:
+                parts.append(pickle.load(self._counts_file))
+        self._counts_file.close()
+        self._counts_file = None
+        self.image_counts = gather(parts)
         self.summary = summarize(self.image_counts, self.class_names)
         for name, value in self.summary.items():
             if isinstance(value, float):
                 self.log(f"{stage}/{name}", value, sync_dist=True)
 
     def on_validation_epoch_start(self) -> None:
-        """Begins to count anew, and lets processes validate unequal numbers.
+        """Resets the counts, and lets processes validate unequal numbers of images.
 
         DistributedDataParallel broadcasts buffers (batch norm's statistics) before every forward pass, in
-        evaluation too, and a process that has run out of images would leave the others waiting. They are
-        sent once instead; averaged weights are in place by now, so every process validates the same network.
+        evaluation too, where the others would wait for a process that has no images left. Here they are sent
+        once; averaged weights are already in place, so every process validates the same network.
         """
         if self.trainer.state.fn != TrainerFn.FITTING:
             self.on_test_epoch_start()
@@ -264,17 +273,17 @@ class SegmentationTask(LightningModule):
             self.trainer.strategy.model.require_forward_param_sync = False
 
     def on_validation_end(self) -> None:
-        """Turns the broadcast of training on again."""
+        """Restores the broadcast of training."""
         if isinstance(self.trainer.strategy.model, DistributedDataParallel):
             self.trainer.strategy.model.require_forward_param_sync = True
 
     def on_test_epoch_start(self) -> None:
-        """Begins to count anew.
+        """Resets the counts, which are kept in a file until the epoch's end.
 
-        Counts wait in a file: small arrays that stay, between large ones that go, would keep the heap from
-        shrinking, by half a megabyte an image.
+        In memory, small arrays that stay between large ones that are freed would fragment the heap, by half a
+        megabyte an image.
         """
-        self._counted = tempfile.TemporaryFile()  # noqa: SIM115 - read and closed at the epoch's end
+        self._counts_file = tempfile.TemporaryFile()  # noqa: SIM115 - read and closed at the epoch's end
 
     def choose_threshold(self) -> None:
         """Takes the threshold with the best Dice on what was just validated; two classes only."""
@@ -282,8 +291,8 @@ class SegmentationTask(LightningModule):
         self.threshold = best and best[0]
 
     def on_fit_start(self) -> None:
-        """Takes down what the data module knows for the model folder; it is asked, not imported."""
-        self.threshold = None  # that of the weights it starts from says nothing of what they become
+        """Stores the data module's facts for the model folder, without importing the data."""
+        self.threshold = None  # the threshold of the first weights does not hold for the trained ones
         facts = getattr(self.trainer.datamodule, "facts", None)
         self.data_facts = facts() if facts else {}
 
@@ -297,17 +306,17 @@ class SegmentationTask(LightningModule):
         total = self.trainer.estimated_stepping_batches
         if total == float("inf"):
             raise ConfigError(
-                "the learning rate decays over the run, so the run needs an end: give "
-                "--trainer.max_epochs or --trainer.max_steps (found neither)."
+                "expected --trainer.max_epochs or --trainer.max_steps, found neither. The learning rate "
+                "decays over the run, so its length must be known."
             )
-        # the estimate above has set the loader up, so its length is known
+        # the estimate above has created the loader, so its length is known
         per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         frozen = per_epoch * self.freeze_encoder_epochs
-        # a learning rate of 0 and not requires_grad=False: DDP decides once which gradients it exchanges
+        # not requires_grad=False: DDP decides once which gradients it exchanges
         if self.schedule == "step":
             scheduler = step_schedule(optimizer, per_epoch * self.step_epochs, self.step_factor, frozen)
         else:
-            scheduler = warmup_poly_schedule(optimizer, int(total), self.warmup, self.power, frozen)
+            scheduler = poly_schedule(optimizer, int(total), self.warmup, self.power, frozen)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def save(self, folder: str | Path, **facts: Any) -> Path:
@@ -323,16 +332,8 @@ class SegmentationTask(LightningModule):
         checkpoint[model_folder.CHECKPOINT_KEY] = model_folder.checkpoint_metadata(self.network, self.info())
 
 
-def _read_parts(file: BinaryIO) -> list[ImageCounts]:
-    parts = []
-    with suppress(EOFError):
-        while True:
-            parts.append(pickle.load(file))
-    return parts
-
-
 def gather(parts: list[ImageCounts]) -> ImageCounts:
-    """Joins every process's counts, in the manifest's order; processes may have unequal numbers."""
+    """Joins the counts of all processes, in the manifest's order; processes may have unequal numbers."""
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         everyone: list[list[ImageCounts]] = [[] for _ in range(dist.get_world_size())]
         dist.all_gather_object(everyone, parts)

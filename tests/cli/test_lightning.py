@@ -347,7 +347,7 @@ def test_no_logger_and_a_frozen_encoder(drawn, tiny_folder, tmp_path, monkeypatc
         (["test", "--data.csv", "x.csv"], 1, "nothing to evaluate"),
         (["fit", "--data.csv", "x.csv", "--name", "a/b"], 1, "--name: expected a name without folders"),
         (["fit", "--data.csv", "x.csv", "--ema_decay", "2"], 1, "--ema_decay: expected a number from 0"),
-        (["fit", "--data.csv", "x.csv", "--model.lr", "-1"], 1, "--model.lr: expected a number from 0"),
+        (["fit", "--data.csv", "x.csv", "--model.lr", "-1"], 1, "--model.lr: expected a number >= 0"),
         (["fit", "--data.csv", "x.csv", "--model.weight_decay", "-1"], 1, "--model.weight_decay: expected a"),
         (["fit", "--data.csv", "x.csv", "--model.dice_weight", "-1"], 1, "--model.dice_weight: expected a"),
         (["fit", "--data.csv", "x.csv", "--model.drop_path", "1"], 1, "--model.drop_path: expected a rate"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nailseg.models.segformer import SegFormer
-from nailseg.training.optim import parameter_groups, warmup_poly, warmup_poly_schedule, warmup_steps
+from nailseg.training.optim import parameter_groups, poly_schedule, step_schedule, warmup_poly, warmup_steps
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def test_norms_and_biases_have_no_decay(network: SegFormer) -> None:
         assert not name.endswith("bias") or id(parameter) in undecayed, name
 
 
-def test_unexpected_names_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"no parameter falls into the groups \['head', 'head_no_decay'\]"):
+def test_a_network_without_a_head_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"found none in \['head', 'head_no_decay'\]"):
         parameter_groups(torch.nn.Linear(2, 2), 1e-4, 0.01, 10)
 
 
@@ -53,9 +53,9 @@ def test_warmup_scales_with_the_run_up_to_the_papers(total: int, expected: int) 
     assert warmup_steps(total, 0.05) == expected
 
 
-def test_frozen_encoder_waits(network: SegFormer) -> None:
+def test_frozen_encoder_keeps_its_weights(network: SegFormer) -> None:
     optimizer = torch.optim.AdamW(parameter_groups(network, 1e-2, 0.01, 10))
-    scheduler = warmup_poly_schedule(optimizer, total=10, warmup=0.1, power=1.0, frozen_encoder=3)
+    scheduler = poly_schedule(optimizer, total=10, warmup=0.1, power=1.0, frozen_encoder=3)
     encoder_norm = lambda: sum(p.detach().sum().item() for p in network.hf.segformer.parameters())  # noqa: E731
     start = encoder_norm()
     for step in range(5):
@@ -65,3 +65,15 @@ def test_frozen_encoder_waits(network: SegFormer) -> None:
         optimizer.step()
         scheduler.step()
     assert encoder_norm() != start
+
+
+@pytest.mark.parametrize("frozen", [0, 2])
+def test_step_schedule_is_a_power_of_the_factor(network: SegFormer, frozen: int) -> None:
+    optimizer = torch.optim.AdamW(parameter_groups(network, 4e-4, 0.0, 1))
+    scheduler = step_schedule(optimizer, period=3, factor=0.8, frozen_encoder=frozen)
+    for step in range(10):
+        head, encoder = (4e-4 * 0.8 ** (step // 3) * (step >= wait) for wait in (0, frozen))
+        rates = [group["lr"] for group in optimizer.param_groups]
+        assert rates == pytest.approx([encoder, encoder, head, head], rel=1e-12)
+        optimizer.step()
+        scheduler.step()
