@@ -1,4 +1,4 @@
-"""What is known of a model besides its weights, and where it lies; free of torch, for exported models."""
+"""What is recorded about a model besides its weights, and where models are; does not import torch."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from nailseg.errors import WeightsError
 INFO_FILE = "nailseg.json"
 ONNX_FILE, OPENVINO_FILE = "model.onnx", "model.xml"
 SHIPPED = "nailseg-b0"
-"""The name of the model that comes with the package."""
+"""The name of the model that ships with the package."""
 
 
 @dataclass
 class ModelInfo:
-    """What is known of a model besides its weights; the content of nailseg.json.
+    """The information about a model besides its weights; the content of nailseg.json.
 
     Attributes:
         class_names: in index order, the first is the background.
-        image_size: pixels of the longer side the network was trained at.
+        image_size: pixels of the longer side of the training images.
         resize: `keep` or `squash`, as in `geometry.network_size`.
         mean: RGB mean of images in 0..1, applied inside the network.
         std: as `mean`, standard deviation.
         origin: `weights` (what the training started from) and `licence` (of those weights).
-        threshold: foreground probability from which on a pixel is foreground; None is the largest class.
-        mask_values: how the training masks' file values were read.
-        metrics: content of metrics.json of the held-out test, empty if there was none.
-        data: fingerprint of the training data, empty if unknown.
-        version: of nailseg, that wrote it.
+        threshold: smallest foreground probability of a foreground pixel; None takes the most probable class.
+        mask_values: mask encoding of the training data.
+        metrics: content of metrics.json of the held-out test, empty without a test.
+        data: statistics of the training data, empty if unknown.
+        version: the version of nailseg that wrote it.
         architecture: as `--model.name` takes it.
     """
 
@@ -52,20 +52,25 @@ class ModelInfo:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> ModelInfo:
-        """Reads a nailseg.json's content; fields of later versions are passed over."""
+        """Creates it from the content of a nailseg.json; fields of later versions are ignored.
+
+        Example:
+            >>> ModelInfo.from_dict({"class_names": ["background", "nail"]}).image_size
+            512
+        """
         known = {f.name for f in dataclasses.fields(cls)}
         return cls(**{key: value for key, value in content.items() if key in known})
 
 
 def read_info(folder: str | Path) -> ModelInfo | None:
-    """The nailseg.json of a model folder; None if the folder has none (one that transformers wrote)."""
+    """Reads the nailseg.json of a model folder; None without one, as in folders that transformers wrote."""
     path = Path(folder) / INFO_FILE
     if not path.is_file():
         return None
     try:
         return ModelInfo.from_dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise WeightsError(f"{path}: expected what nailseg writes, found {error}.") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path}: expected the content that nailseg writes, found {error}.") from error
 
 
 def is_checkpoint(source: str | Path) -> bool:
@@ -74,24 +79,39 @@ def is_checkpoint(source: str | Path) -> bool:
 
 
 def locate(source: str | Path) -> str:
-    """Where a model lies that is given by the shipped model's name or by its run's folder.
+    """Finds the model folder of a run, or of the shipped model.
 
     Args:
-        source: anything that names a model; what is neither of the two is returned as it is.
+        source: anything that names a model.
 
     Returns:
-        A path, or whatever else `source` was (a hub name, `b0`).
+        The model folder of a run or shipped model; any other `source` unchanged.
 
     Raises:
-        WeightsError: a run that was broken off before it wrote its model.
+        WeightsError: an interrupted run, which has no model folder yet.
     """
     if str(source) == SHIPPED and not Path(SHIPPED).exists():
         return str(resources.files("nailseg") / "weights" / SHIPPED)
     inside = Path(source) / "model"
-    begun = Path(source) / "checkpoints" / "best.ckpt"
-    if begun.is_file() and not inside.exists():
+    best = Path(source) / "checkpoints" / "best.ckpt"
+    if best.is_file() and not inside.exists():
         raise WeightsError(
-            f"{source}: expected a run with its folder model, found one that was broken off. Give {begun}, "
-            f"or go on with the training: python -m nailseg.train --resume {source}"
+            f"{source}: expected a run with the folder model, found an interrupted one. Give {best}, or "
+            f"continue the training: python -m nailseg.train --resume {source}"
         )
     return str(inside if (inside / INFO_FILE).is_file() else source)
+
+
+def model_name(source: str | Path) -> str:
+    """Returns a model's name for file names: the run's name for a model in a run, else its own.
+
+    Example:
+        >>> model_name("runs/b0/checkpoints/best.ckpt")
+        'b0'
+    """
+    path = Path(source).absolute()
+    if path.parent.name == "checkpoints":
+        return path.parent.parent.name
+    if path.name in ("model", ONNX_FILE, OPENVINO_FILE):
+        return path.parent.name
+    return path.name.removesuffix(".ckpt")

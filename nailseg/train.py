@@ -7,10 +7,10 @@ import sys
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from nailseg.checkpoints import model_folder
 from nailseg.cli import arguments, auto_config, cross_validation
 from nailseg.cli.lightning import NailsegCLI
 from nailseg.errors import ConfigError
+from nailseg.model_info import model_name
 
 
 def run(verb: str, args: list[str], test_after_fit: bool = False) -> NailsegCLI:
@@ -32,7 +32,7 @@ def run(verb: str, args: list[str], test_after_fit: bool = False) -> NailsegCLI:
             args = auto_config.adapted_arguments(args)
         else:
             args, source = arguments.evaluation_arguments(args)
-            name = model_folder.model_name(source)
+            name = model_name(source)
     try:
         return NailsegCLI([verb, *args], name, test_after_fit)
     except MisconfigurationException as error:  # Lightning's word for options that do not go together

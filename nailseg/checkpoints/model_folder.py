@@ -21,15 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from nailseg.checkpoints.model_card import render_model_card
 from nailseg.errors import ConfigError, OutputError, WeightsError
-from nailseg.model_info import (
-    INFO_FILE,
-    ONNX_FILE,
-    OPENVINO_FILE,
-    ModelInfo,
-    is_checkpoint,
-    locate,
-    read_info,
-)
+from nailseg.model_info import INFO_FILE, ModelInfo, is_checkpoint, locate, read_info
 from nailseg.models.loading import quiet_transformers
 from nailseg.models.pretrained import are_default_labels
 from nailseg.models.registry import INTERCHANGEABLE, build_network, network_class
@@ -281,18 +273,3 @@ def load_checkpoint_weights(network: Network, content: dict[str, Any], source: s
     except RuntimeError as error:
         raise WeightsError(f"{source}: its weights do not fit its own config. {error}") from error
     network.new_head = False
-
-
-def model_name(source: str | Path) -> str:
-    """Returns a model's name for file names: the run's name for a model in a run, else its own.
-
-    Example:
-        >>> model_name("runs/b0/checkpoints/best.ckpt")
-        'b0'
-    """
-    path = Path(source).absolute()
-    if path.parent.name == "checkpoints":
-        return path.parent.parent.name
-    if path.name in ("model", ONNX_FILE, OPENVINO_FILE):
-        return path.parent.name
-    return path.name.removesuffix(".ckpt")

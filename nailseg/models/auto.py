@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
 
 from nailseg.errors import WeightsError
 from nailseg.models import pretrained
@@ -22,6 +22,7 @@ from nailseg.models.loading import (
     initialize_as_paper,
     initialize_classifier,
     load_stock_network,
+    make_config,
 )
 
 BASELINES: dict[str, dict[str, Any]] = {
@@ -51,15 +52,9 @@ _IGNORED_FIELDS = frozenset(
 )
 
 
-def _config(content: dict[str, Any], class_names: Sequence[str], drop_path: float) -> PreTrainedConfig:
-    content = {key: value for key, value in content.items() if key not in _IGNORED_FIELDS}
-    names = dict(enumerate(class_names))
-    try:
-        config = AutoConfig.for_model(
-            **content, id2label=names, label2id={name: i for i, name in names.items()}, dtype="float32"
-        )
-    except Exception as error:  # unknown model types, wrong values: the error classes are not public
-        raise WeightsError(f"the network's config: {error}") from error
+def _make_config(content: dict[str, Any], class_names: Sequence[str], drop_path: float) -> PreTrainedConfig:
+    fields = {key: value for key, value in content.items() if key not in _IGNORED_FIELDS}
+    config = make_config(fields, class_names)
     for part in (config, getattr(config, "backbone_config", None)):
         if hasattr(part, "drop_path_rate"):
             part.drop_path_rate = drop_path
@@ -108,14 +103,14 @@ class AutoNetwork(Network):
         return BASELINES.get(weights)
 
     def _build(self, config: dict[str, Any], class_names: list[str], drop_path: float) -> None:
-        hf_config = _config(config, class_names, drop_path)
+        hf_config = _make_config(config, class_names, drop_path)
         hf = _build_stock(hf_config)
         initialize_as_paper(hf)
         self._wrap(hf, _classifier_keys(hf_config))
 
     def _load(self, source: pretrained.Source, class_names: Sequence[str] | None, drop_path: float) -> bool:
         names, new_head = choose_class_names(source, True, class_names)
-        config = _config(source.config, names, drop_path)
+        config = _make_config(source.config, names, drop_path)
         classifier = _classifier_keys(config) if new_head else set()
         tensors = pretrained.read_tensors(source.folder)
         tensors = {key: t for key, t in tensors.items() if not key.startswith("auxiliary_head.")}

@@ -60,7 +60,8 @@ class Network(nn.Module):
         if (config := self.random_config(weights)) is not None:
             names = DEFAULT_CLASSES if class_names is None else class_names
             self._build(config, check_class_names(names), drop_path)
-            self._complete_random(f"{weights}, random weights")
+            origin = {"weights": f"{weights}, random weights", "licence": pretrained.NO_LICENCE}
+            self._complete(self.random_mean, self.random_std, origin, new_head=True)
             return
         source = pretrained.find_weights(weights, self.model_type)
         new_head = self._load(source, class_names, drop_path)
@@ -92,15 +93,9 @@ class Network(nn.Module):
         self = cls.__new__(cls)
         nn.Module.__init__(self)
         self._build(config, check_class_names(class_names), drop_path)
-        self._complete_random("random weights", mean, std)
-        self.origin = dict(origin or self.origin)
-        return self
-
-    def _complete_random(
-        self, name: str, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
-    ) -> None:
-        origin = {"weights": name, "licence": pretrained.NO_LICENCE}
+        origin = origin or {"weights": "random weights", "licence": pretrained.NO_LICENCE}
         self._complete(mean or self.random_mean, std or self.random_std, origin, new_head=True)
+        return self
 
     def _complete(
         self, mean: Sequence[float], std: Sequence[float], origin: dict[str, str], new_head: bool

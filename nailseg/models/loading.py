@@ -6,10 +6,11 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
 from nailseg.errors import WeightsError
@@ -54,6 +55,29 @@ def choose_class_names(
             f"background and nail, to put a new classifier on these weights."
         )
     return own, False
+
+
+def make_config(fields: dict[str, Any], class_names: Sequence[str], **options: Any) -> PreTrainedConfig:
+    """Creates the config of one of transformers' networks.
+
+    Args:
+        fields: as in a config.json, with `model_type`.
+        class_names: order is the class index.
+        options: further fields.
+
+    Raises:
+        WeightsError: an unknown type, or fields of wrong types.
+    """
+    try:
+        return AutoConfig.for_model(
+            **fields,
+            **options,
+            id2label=dict(enumerate(class_names)),
+            label2id={name: index for index, name in enumerate(class_names)},
+            dtype="float32",  # else a half-precision folder would load in half precision
+        )
+    except Exception as error:  # the error class of transformers' type check is not public
+        raise WeightsError(f"the network's config: {error}") from error
 
 
 def load_stock_network(

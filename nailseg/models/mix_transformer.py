@@ -37,12 +37,7 @@ STRIDES = (4, 2, 2, 2)
 
 
 def as_tokens(features: Tensor) -> Tensor:
-    """Flattens a map to a sequence: (N, C, H, W) -> (N, L, C).
-
-    Example:
-        >>> as_tokens(torch.zeros(1, 8, 4, 6)).shape
-        torch.Size([1, 24, 8])
-    """
+    """Flattens a map to a sequence: (N, C, H, W) -> (N, L, C)."""
     return features.flatten(2).transpose(1, 2)
 
 

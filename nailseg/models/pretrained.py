@@ -11,12 +11,13 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from nailseg.errors import WeightsError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 logger = logging.getLogger("nailseg")
 
@@ -100,9 +101,6 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: no weights in the folder, or a file that cannot be read as plain tensors.
     """
-    import torch
-    from safetensors.torch import load_file
-
     path = weight_file(folder)
     if path is None:
         raise WeightsError(
@@ -115,7 +113,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged or hostile files cause many kinds
         raise WeightsError(f"{path}: cannot be read as weights ({error}). Download it again.") from error
-    if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
+    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise WeightsError(f"{path}: expected a plain state dict (names to tensors), found something else.")
     return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
 
@@ -149,12 +147,12 @@ def _hub_folder(name: str) -> Path:
         cached = Path(snapshot_download(name, local_files_only=True, allow_patterns="config.json"))
     if cached and not ((cached / "config.json").is_file() and weight_file(cached)):
         cached = None  # an interrupted download
-    # None: the cache does not know whether the model has a preprocessor file
+    # None: it is unknown whether the model has such a file
     preprocessor = try_to_load_from_cache(name, "preprocessor_config.json", constants.HF_HUB_CACHE)
     if cached and preprocessor is not None:
         return cached
     try:
-        # asked first because this request has a time-out and is not repeated; snapshot_download has neither
+        # this request comes first because it has a time-out and is not repeated, unlike snapshot_download's
         siblings = HfApi().model_info(name, timeout=HUB_TIMEOUT).siblings or ()
         available = {sibling.rfilename for sibling in siblings}
         weights = [file for file in WEIGHT_FILES if file in available][:1]  # both hold the same tensors

@@ -39,18 +39,13 @@ def network_class(name: str) -> type[Network]:
 def build_network(
     weights: str, class_names: Sequence[str] | None = None, drop_path: float = 0.1, name: str = "segformer"
 ) -> Network:
-    """Builds a network of any architecture from its weights.
+    """Builds a network of any architecture; arguments and errors are those of `Network`.
 
     Args:
-        weights: what the architecture's class takes: a hub name, a folder, or a name that stands for random
-            weights.
+        weights: what the architecture's class takes.
         class_names: as in `Network`.
         drop_path: as in `Network`.
-        name: the architecture.
-
-    Raises:
-        WeightsError: weights that cannot be found or do not fit.
-        ConfigError: no architecture of that name, or class names that cannot be used.
+        name: the architecture, as in `network_class`.
 
     Example:
         >>> import torch

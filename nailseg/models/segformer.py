@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import SegformerConfig, SegformerForSemanticSegmentation
+from transformers import PreTrainedConfig, SegformerForSemanticSegmentation
 
-from nailseg.errors import WeightsError
 from nailseg.models.base import Network
 from nailseg.models.decode_head import DecodeHead
 from nailseg.models.loading import (
@@ -20,6 +19,7 @@ from nailseg.models.loading import (
     initialize_as_paper,
     initialize_classifier,
     load_stock_network,
+    make_config,
 )
 from nailseg.models.mix_transformer import ARCHITECTURES
 from nailseg.models.pretrained import Source, read_tensors
@@ -115,15 +115,6 @@ def convert_to_channels_last(encoder: nn.Module) -> None:
             module.to(memory_format=torch.channels_last)
 
 
-def _make_config(config: dict[str, Any], class_names: Sequence[str], drop_path: float) -> SegformerConfig:
-    try:
-        return SegformerConfig(
-            **{key: config[key] for key in CONFIG_FIELDS if key in config},
-            drop_path_rate=drop_path,
-            id2label=dict(enumerate(class_names)),
-            label2id={name: index for index, name in enumerate(class_names)},
-            attn_implementation="sdpa",
-            dtype="float32",  # else a half-precision folder would load in half precision
-        )
-    except Exception as error:  # the error class of transformers' type check is not public
-        raise WeightsError(f"the network's config: {error}") from error
+def _make_config(config: dict[str, Any], class_names: Sequence[str], drop_path: float) -> PreTrainedConfig:
+    fields = {key: config[key] for key in CONFIG_FIELDS if key in config} | {"model_type": "segformer"}
+    return make_config(fields, class_names, drop_path_rate=drop_path, attn_implementation="sdpa")

@@ -134,11 +134,3 @@ def test_checkpoints_are_not_executed(tmp_path, capsys) -> None:
     with pytest.raises(WeightsError, match="cannot be read as a checkpoint"):
         model_folder.open_network(tmp_path / "hostile.ckpt")
     assert "executed" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("source", "name"),
-    [("runs/a/model", "a"), ("runs/a/checkpoints/best.ckpt", "a"), ("x/mine", "mine"), ("y.ckpt", "y")],
-)
-def test_model_name(source: str, name: str) -> None:
-    assert model_folder.model_name(source) == name

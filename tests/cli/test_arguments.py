@@ -89,6 +89,8 @@ def test_a_run_that_was_broken_off_says_what_there_is(tmp_path) -> None:
     checkpoint = tmp_path / "runs" / "x" / "checkpoints" / "best.ckpt"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.touch()
-    with pytest.raises(WeightsError, match=r"broken off\. Give .*best\.ckpt, or go on with the training"):
+    with pytest.raises(
+        WeightsError, match=r"an interrupted one\. Give .*best\.ckpt, or continue the training"
+    ):
         locate(tmp_path / "runs" / "x")
     assert locate(checkpoint) == str(checkpoint)
