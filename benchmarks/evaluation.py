@@ -25,7 +25,7 @@ from lightning.pytorch import Trainer
 from nailseg.data.datamodule import SegmentationDataModule
 from nailseg.data.synthetic.sample import write_sample
 from nailseg.evaluation.report import EvaluationResults, write_report
-from nailseg.inference.backends.torch import backend_of
+from nailseg.inference.backends.torch import create_backend
 from nailseg.inference.segmenter import Segmenter
 from nailseg.training.task import SegmentationTask
 
@@ -67,7 +67,7 @@ def measure(csv_path: Path, size: int, folder: Path, weights: str) -> tuple[floa
     results = EvaluationResults(
         task.image_counts, task.summary, task.class_names, task.threshold, task.surface_tolerance
     )
-    segmenter = Segmenter(backend_of(task.network, task.info(), task.device))
+    segmenter = Segmenter(create_backend(task.network, task.info(), task.device))
     write_report(folder / csv_path.stem, results, segmenter, data, "test")
     total = time.perf_counter() - start
     return total, inside, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

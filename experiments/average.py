@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from nailseg.checkpoints import model_folder
 from nailseg.data.datamodule import SegmentationDataModule
 from nailseg.evaluation import report
-from nailseg.inference.backends.torch import backend_of
+from nailseg.inference.backends.torch import create_backend
 from nailseg.inference.segmenter import Segmenter
 from nailseg.training.task import SegmentationTask
 
@@ -56,7 +56,7 @@ def main() -> None:
     results = report.EvaluationResults(
         task.image_counts, task.summary, task.class_names, task.threshold, task.surface_tolerance
     )
-    segmenter = Segmenter(backend_of(task.network, task.info(), task.device))
+    segmenter = Segmenter(create_backend(task.network, task.info(), task.device))
     metrics, _ = report.write_report(options.out / "test", results, segmenter, data, "test", mean)
     print(f"test\n{report.summary_table(metrics)}")
     task.data_facts = data.facts()

@@ -96,7 +96,7 @@ print("the same mask:", bool((mask[0] == mine.mask).all()))
 # %%
 figure, axes = plt.subplots(1, len(COLORS) + 1, figsize=(3.2 * (len(COLORS) + 1), 3.6))
 axes[0].imshow(image)
-coverage = compute_coverage(result.mask, result.foreground())
+coverage = compute_coverage(result.mask, result.foreground_probability())
 for axis, color in zip(axes[1:], COLORS, strict=True):
     axis.imshow(recolor(image, coverage, parse_color(color)))
     axis.set_title(color)

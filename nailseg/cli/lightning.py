@@ -27,7 +27,7 @@ from nailseg.errors import ConfigError, NailsegError
 from nailseg.evaluation import report
 from nailseg.evaluation.wandb import report_to_wandb
 from nailseg.inference.backends.exported import find_exported_file
-from nailseg.inference.backends.torch import backend_of
+from nailseg.inference.backends.torch import create_backend
 from nailseg.inference.segmenter import Segmenter
 from nailseg.training.callbacks import (
     AveragedWeights,
@@ -330,7 +330,7 @@ class NailsegCLI(LightningCLI):
         metrics = self.model.summary
         if self.trainer.is_global_zero:
             target = model_folder.unique_path(self.folder / split)
-            segmenter = Segmenter(backend_of(self.model.network, self.model.info(), self.model.device))
+            segmenter = Segmenter(create_backend(self.model.network, self.model.info(), self.model.device))
             results = report.EvaluationResults(
                 self.model.image_counts,
                 metrics,

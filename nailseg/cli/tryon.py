@@ -10,7 +10,7 @@ from nailseg.errors import ConfigError, DataError, OutputError
 from nailseg.imaging import recolor
 from nailseg.imaging.overlay import encode_image
 from nailseg.inference import segmenter
-from nailseg.inference.batch import write_file
+from nailseg.inference.batch import write_atomically
 from nailseg.model_info import SHIPPED
 
 OUTPUT_SUFFIXES = tuple(s for s, form in IMAGE_SUFFIXES.items() if form in ("png", "jpeg", "webp"))
@@ -51,6 +51,8 @@ def recolor_file(
     result = segmenter.load(model, device)(image)
     if not result.mask.any():
         raise DataError(f"{photo}: expected {' or '.join(result.class_names[1:])} in it, found none.")
-    painted = recolor.recolor(image, recolor.compute_coverage(result.mask, result.foreground()), chosen)
-    write_file(path, encode_image(painted, path.suffix.lower()))
+    painted = recolor.recolor(
+        image, recolor.compute_coverage(result.mask, result.foreground_probability()), chosen
+    )
+    write_atomically(path, encode_image(painted, path.suffix.lower()))
     return path

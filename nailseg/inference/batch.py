@@ -1,79 +1,62 @@
-"""Many files in, one mask file each out: `nailseg predict`."""
+"""`nailseg predict`: many image files in, a mask file for each out."""
 
 from __future__ import annotations
 
-import csv
 import functools
 import itertools
 import logging
 import os
 import re
 from collections import deque
-from collections.abc import Sequence  # the command line reads the signature
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
-import numpy as np
 from tqdm import tqdm
 
-from nailseg.data.io.masks import read_mask_values
 from nailseg.errors import ConfigError, DataError, OutputError
 from nailseg.imaging.overlay import encode_image
-from nailseg.inference import polygons as objects
-from nailseg.inference import processes, segmenter
-from nailseg.inference.sources import find_images, mask_names, refuse_doubles
+from nailseg.inference import multiprocess, segmenter
+from nailseg.inference.polygons import describe_objects, to_coco, to_csv
+from nailseg.inference.segmenter import Result, Segmenter
+from nailseg.inference.sources import find_images, name_masks, refuse_collisions
 from nailseg.model_info import SHIPPED
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from nailseg.inference.segmenter import Result, Segmenter
 
 log = logging.getLogger("nailseg")
 T = TypeVar("T")
 
-AHEAD = 2
-"""Images that are read before their turn, and results that wait to be written: a large one is 100 MB."""
+QUEUE_LENGTH = 2
+"""Images that are read ahead, and results that wait to be written; a large one takes 100 MB."""
 
 
 class Job(NamedTuple):
-    """One image: its file, its relative path, and its mask's."""
+    """An image to predict: its file, its relative path, and its mask's relative path."""
 
     file: Path
     image: Path
     mask: Path
 
 
-class Part(NamedTuple):
-    """What came of a process's images."""
+class Outcome(NamedTuple):
+    """What a process returns: a message per failed image, and the records of `describe_objects`."""
 
-    failures: list[str]  # what was wrong with those that could not be read
-    records: list[dict[str, Any]]  # `objects.describe` of the others, if wished
+    failures: list[str]
+    records: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Wish:
-    """How images are looked at, and what is written for each into the folder `out`; see `predict_files`."""
+class Options:
+    """How images are predicted and what is written; see `predict_files`."""
 
     out: Path
     overlays: bool
     probability: bool
-    objects: bool  # lists what polygons and table are made of
+    records: bool  # of `describe_objects`, for polygons.json and objects.csv
     as_index: bool
     tta: bool
     tile: int | Literal["auto"] | None
-
-    def files(self, mask: Path, class_names: Sequence[str]) -> dict[Path, int | None]:
-        """Relative paths of an image's files, the mask last; with its class where it is a probability."""
-        files: dict[Path, int | None] = {mask.with_suffix(".overlay.jpg"): None} if self.overlays else {}
-        safe = [re.sub(r"[^\w .+-]", "_", name) for name in class_names]
-        for index, name in list(enumerate(safe))[1:] if self.probability else []:
-            unique = name if safe.count(name) == 1 else f"{name}-{index}"
-            of_class = "" if len(class_names) == 2 else f".{unique}"
-            files[mask.with_suffix(f".probability{of_class}.png")] = index
-        return {**files, mask: None}
 
 
 def predict_files(
@@ -95,213 +78,192 @@ def predict_files(
     root: str | Path | None = None,
     split: Literal["train", "val", "test"] | None = None,
 ) -> int:
-    """Writes an 8-bit single-channel PNG for every image, at the image's size.
+    """Writes an 8-bit single-channel PNG mask for every image, at the image's size.
 
     Args:
-        paths: as `inputs.find_images` takes them.
-        model: as `predictor.load` takes it.
-        out: the folder for masks; 0/255 for two classes, class indices otherwise.
-        overlays: also write NAME.overlay.jpg beside each mask.
-        as_index: class indices for two classes too.
-        device: as `predictor.load` takes it.
-        threshold: as `predictor.load` takes it.
-        probability: also write NAME.probability.png, 16 bits, 0..65535 for 0..1; of more than two classes
+        paths: Files, folders, globs and CSVs. Of a folder with Images/ and Masks/ only Images/ is used.
+        out: The folder for masks with the images' names: 0/255 for two classes, class indices otherwise.
+        model: A model folder, checkpoint, run folder, exported file, or the name of a shipped model.
+        overlays: Also write NAME.overlay.jpg beside each mask.
+        as_index: Write class indices for two classes, too.
+        device: cpu, cuda, …; a GPU by default if there is one.
+        threshold: Probability from which on a pixel is foreground; model: the one with the best validation
+            Dice. For two classes only.
+        probability: Also write NAME.probability.png, 16 bits, 0..65535 for 0..1; for more than two classes
             NAME.probability.CLASS.png for each but the background.
-        polygons: also write polygons.json, COCO instance annotations of all images.
-        table: also write objects.csv, one row per image.
-        tta: as `views.look` takes it.
-        tile: as `views.look` takes it.
-        resume: leave out images whose files all exist. Polygons and table, which alone are written anew,
-            tell of them too: as the polygons did before, else by their mask and therefore without a score.
-        devices: processes that share the images; under torchrun its own number.
-        root: as `inputs.find_images` takes it.
-        split: as `inputs.find_images` takes it.
+        polygons: Also write polygons.json, COCO instance annotations of all images.
+        table: Also write objects.csv, one row per image: count, areas and boxes of its objects.
+        tta: Test-time augmentation: average mirrored and resized predictions, at six times the cost.
+        tile: Predict large images in overlapping tiles of this many pixels; auto: the network's own size.
+        resume: Skip images whose files all exist. Not with polygons or table once an image is done.
+        devices: Number of processes, or GPUs, that share the images; under torchrun its own number counts.
+        root: The folder that the paths in a CSV are relative to; its own by default.
+        split: Only these rows of a CSV.
 
     Returns:
-        Exit code: 0, or 1 if an image could not be read; the others are done all the same.
+        Exit code: 0, or 1 if an image could not be predicted; the others are written all the same.
 
     Raises:
-        OutputError: a file exists already and is not resumed; nothing is overwritten. Or `out` is a file.
-        ConfigError: no such device, or the paths name no image, or two that cannot be kept apart.
-        DataError: a CSV that cannot be trusted.
-        WeightsError: the model cannot be used.
+        OutputError: A file exists already and `resume` is off, or a table would lack images that are skipped,
+            or `out` is a file. Nothing is overwritten.
+        ConfigError: The device does not exist, or the paths name no image, or two with the same mask.
+        DataError: A CSV is invalid.
+        WeightsError: The model cannot be used.
     """
     out = Path(out)
     if blocking := [path for path in (out, *out.parents) if path.exists() and not path.is_dir()]:
         raise OutputError(f"--out {out}: expected a folder, found the file {blocking[0]}. Choose another.")
     if devices < 1:
         raise ConfigError(f"--devices {devices}: expected 1 or more processes. Leave it out for one.")
-    found = find_images(paths, out, root, split)
-    jobs = [Job(file, found[file], mask) for file, mask in mask_names(found).items()]
-    several = processes.is_split(devices)
-    segment = segmenter.load(model, "cpu" if several else device, threshold)
-    wish = Wish(out, overlays, probability, polygons or table, as_index, tta, tile)
-    shared = {"polygons.json": objects.as_coco} if polygons else {}
-    shared |= {"objects.csv": objects.as_table} if table else {}
-    left = _left(jobs, wish, segment.class_names, resume, [name for name in shared if (out / name).exists()])
-    told = _told(jobs, out, list(shared))
-    if several:
-        work = functools.partial(_load_and_predict, model=model, threshold=threshold, wish=wish)
-        parts = processes.run_split(work, left, devices, device)
+    images = find_images(paths, out, root, split)
+    jobs = [Job(file, images[file], mask) for file, mask in name_masks(images).items()]
+    distributed = multiprocess.is_distributed(devices)
+    segment = segmenter.load(model, "cpu" if distributed else device, threshold)
+    options = Options(out, overlays, probability, polygons or table, as_index, tta, tile)
+    tables = ["polygons.json"] * polygons + ["objects.csv"] * table
+    pending = _select_pending(jobs, options, segment.class_names, tables, resume)
+    if distributed:
+        work = functools.partial(_load_and_predict, model=model, threshold=threshold, options=options)
+        outcomes = multiprocess.run_distributed(work, pending, devices, device)
     else:
-        parts = [_predict(left, 0, segment, wish)]
-    failures = [failure for part in parts for failure in part.failures]
-    if processes.rank() > 0:
-        return 1 if failures else 0
-    if shared:
-        known = {record["mask"]: record for part in parts for record in part.records}
-        records = _all_records(jobs, known, told, wish, segment.class_names)
-        for name, as_text in shared.items():
-            write_file(out / name, as_text(records, segment.class_names).encode())
-    log.info("%d masks in %s", len(jobs) - len(failures), out)
-    for failure in failures:
-        log.error("not done: %s", failure)
+        outcomes = [_predict(pending, 0, segment, options)]
+    failures = [failure for outcome in outcomes for failure in outcome.failures]
+    if multiprocess.get_rank() == 0:
+        _write_tables(out, tables, jobs, outcomes, segment.class_names)
+        log.info("%d masks in %s", len(jobs) - len(failures), out)
+        for failure in failures:
+            log.error("not done: %s", failure)
     return 1 if failures else 0
 
 
-def _left(
-    jobs: list[Job], wish: Wish, class_names: Sequence[str], resume: bool, shared: list[str]
+def name_outputs(mask: Path, options: Options, class_names: Sequence[str]) -> dict[Path, int | None]:
+    """Returns the relative paths of an image's files, the mask last; a probability's with its class."""
+    files: dict[Path, int | None] = {}
+    if options.overlays:
+        files[mask.with_suffix(".overlay.jpg")] = None
+    if options.probability and len(class_names) == 2:
+        files[mask.with_suffix(".probability.png")] = 1
+    elif options.probability:
+        safe = [re.sub(r"[^\w .+-]", "_", name) for name in class_names]
+        for index, name in list(enumerate(safe))[1:]:
+            unique = name if safe.count(name) == 1 else f"{name}-{index}"
+            files[mask.with_suffix(f".probability.{unique}.png")] = index
+    return {**files, mask: None}
+
+
+def _select_pending(
+    jobs: list[Job], options: Options, class_names: Sequence[str], tables: list[str], resume: bool
 ) -> list[Job]:
-    """The images that are to be done; refuses to overwrite their files, or `shared` ones that are there."""
-    written = {job: list(wish.files(job.mask, class_names)) for job in jobs}
-    refuse_doubles((job.file, name) for job, names in written.items() for name in names)
-    there = {job: [name for name in names if (wish.out / name).exists()] for job, names in written.items()}
-    taken = [*(name for names in there.values() for name in names), *shared]
-    pictures = {job.file.resolve() for job in jobs}
-    if own := [name for name in taken if (wish.out / name).resolve() in pictures]:
-        raise ConfigError(
-            f"--out {wish.out}: expected a folder apart from the images, found {own[0]} among them."
-        )
+    """Returns the images to predict: all, or with `resume` those that lack a file.
+
+    Raises:
+        ConfigError: Two images would write the same file, or an image would be overwritten.
+        OutputError: A file exists already, or a table would be incomplete.
+    """
+    out = options.out
+    outputs = {job: list(name_outputs(job.mask, options, class_names)) for job in jobs}
+    refuse_collisions((job.file, name) for job in jobs for name in outputs[job])
+    existing = {job: [name for name in outputs[job] if (out / name).exists()] for job in jobs}
+    existing_tables = [name for name in tables if (out / name).exists()]
+    inputs = {job.file.resolve() for job in jobs}
+    taken = [*itertools.chain.from_iterable(existing.values()), *existing_tables]
+    if own := [name for name in taken if (out / name).resolve() in inputs]:
+        raise ConfigError(f"--out {out}: expected a folder apart from the images, found {own[0]} among them.")
+    pending = jobs
     if resume:
-        left = [job for job in jobs if len(there[job]) < len(written[job])]
-        log.info("%d of %d images are done already", len(jobs) - len(left), len(jobs))
-        return left
+        pending = [job for job in jobs if len(existing[job]) < len(outputs[job])]
+        done = len(jobs) - len(pending)
+        if done and tables:
+            raise OutputError(
+                f"--resume: {' and '.join(tables)} would lack the {done} of {len(jobs)} images that are done "
+                f"already. Choose another --out for complete tables, or leave out --polygons and --csv."
+            )
+        log.info("%d of %d images are done already", done, len(jobs))
+        taken = existing_tables
     if taken:
         raise OutputError(
-            f"{wish.out}: {len(taken)} of the files to write exist already (the first: {taken[0]}) and are "
-            f"not overwritten. Choose another --out, move them away, or use --resume."
+            f"{out}: {len(taken)} of the files to write exist already (the first: {taken[0]}) and are not "
+            f"overwritten. Choose another --out, move them away, or use --resume."
         )
-    return jobs
-
-
-def _told(jobs: list[Job], out: Path, shared: list[str]) -> dict[str, dict[str, Any]]:
-    """What an earlier run's polygons tell of each image; refuses lists that tell of other images too."""
-    named = {job.image.as_posix() for job in jobs}
-    told: dict[str, dict[str, Any]] = {}
-    for path in (out / name for name in shared if (out / name).exists()):
-        try:
-            if path.suffix == ".json":
-                images = told = objects.read_coco(path.read_text())
-            else:
-                images = {row["image"]: {} for row in csv.DictReader(path.read_text().splitlines())}
-        except (ValueError, KeyError, TypeError) as error:
-            raise OutputError(
-                f"{path}: expected what an earlier run wrote, found something else. Move it away."
-            ) from error
-        if others := images.keys() - named:
-            raise OutputError(
-                f"{path}: expected only images that are named now, found {len(others)} others (the first: "
-                f"{min(others)}), which would be lost. Name them too, or choose another --out."
-            )
-    return told
+    return pending
 
 
 def _load_and_predict(
-    jobs: list[Job], rank: int, device: str | None, model: str, threshold: Any, wish: Wish
-) -> Part:
-    return _predict(jobs, rank, segmenter.load(model, device, threshold), wish)
+    jobs: list[Job], rank: int, device: str | None, model: str, threshold: Any, options: Options
+) -> Outcome:
+    return _predict(jobs, rank, segmenter.load(model, device, threshold), options)
 
 
-def _predict(jobs: list[Job], rank: int, segment: Segmenter, wish: Wish) -> Part:
-    """Predicts images and writes what is wished; reading and writing go on beside the network."""
-    failures: list[str] = []
-    writing: deque[tuple[Job, Future[dict[str, Any] | None]]] = deque()
-    records: list[dict[str, Any]] = []
+def _predict(jobs: list[Job], rank: int, segment: Segmenter, options: Options) -> Outcome:
+    """Predicts images and writes their files; two threads read and write while the network runs."""
+    outcome = Outcome([], [])
+    saving: deque[tuple[Job, Future[dict[str, Any] | None]]] = deque()
 
-    def finish(job: Job, saved: Future[dict[str, Any] | None]) -> None:
+    def collect() -> None:
+        job, future = saving.popleft()
         try:
-            if record := saved.result():
-                records.append(record)
-        except OutputError as error:  # an overlay that its format cannot hold
-            failures.append(f"{job.file}: {error}")
+            if record := future.result():
+                outcome.records.append(record)
+        except OutputError as error:  # the image is too large for an overlay's format
+            outcome.failures.append(f"{job.file}: {error}")
 
     with ThreadPoolExecutor(2) as pool:
-        reading = ((job, pool.submit(segmenter.as_array, job.file)) for job in jobs)
-        shown = tqdm(_ahead(reading), total=len(jobs), unit="image", disable=len(jobs) < 2 or rank > 0)
-        for job, image in shown:
+        reading = ((job, pool.submit(segmenter.to_array, job.file)) for job in jobs)
+        progress = tqdm(_prefetch(reading), total=len(jobs), unit="image", disable=len(jobs) < 2 or rank > 0)
+        for job, image in progress:
             try:
-                result = segment(image.result(), wish.tta, wish.tile)
+                result = segment(image.result(), options.tta, options.tile)
             except DataError as error:
-                failures.append(str(error))
+                outcome.failures.append(str(error))
                 continue
-            writing.append((job, pool.submit(_save, job, result, wish)))
-            if len(writing) > AHEAD:
-                finish(*writing.popleft())
-        for one in writing:
-            finish(*one)
-    return Part(failures, records)
+            saving.append((job, pool.submit(_save, job, result, options)))
+            if len(saving) > QUEUE_LENGTH:
+                collect()
+        while saving:
+            collect()
+    return outcome
 
 
-def _ahead(items: Iterator[T]) -> Iterator[T]:
-    """The items, each taken `AHEAD` turns before its own."""
-    waiting = deque(itertools.islice(items, AHEAD))
+def _prefetch(items: Iterator[T]) -> Iterator[T]:
+    """Yields the items and takes each from the iterator `QUEUE_LENGTH` turns ahead."""
+    waiting = deque(itertools.islice(items, QUEUE_LENGTH))
     for item in items:
         waiting.append(item)
         yield waiting.popleft()
     yield from waiting
 
 
-def _save(job: Job, result: Result, wish: Wish) -> dict[str, Any] | None:
-    """Writes an image's files, the mask last; returns its objects if its mask was not there already."""
-    record = None
-    if wish.objects and not (wish.out / job.mask).exists():
-        record = objects.describe(job.image, job.mask, result.mask, result.probability)
-    for name, index in wish.files(job.mask, result.class_names).items():
-        if not (wish.out / name).exists():  # an earlier run's
-            write_file(wish.out / name, _encoded(result, name, index, wish))
-    return record
+def _save(job: Job, result: Result, options: Options) -> dict[str, Any] | None:
+    """Writes an image's files, the mask last, and returns its record; keeps files of an earlier run."""
+    for name, class_index in name_outputs(job.mask, options, result.class_names).items():
+        if (options.out / name).exists():
+            continue
+        if class_index is not None:
+            content = encode_image(segmenter.quantize_probability(result.probability[class_index]), ".png")
+        elif name == job.mask:
+            content = encode_image(result.encode_mask(options.as_index), ".png")
+        else:
+            content = encode_image(result.overlay(), ".jpg")
+        write_atomically(options.out / name, content)
+    if not options.records:
+        return None
+    return describe_objects(job.image, job.mask, result.mask, result.probability)
 
 
-def _encoded(result: Result, name: Path, index: int | None, wish: Wish) -> bytes:
-    """The bytes of an overlay (.jpg), of a class's probability, or of the mask."""
-    if name.suffix == ".jpg":
-        return encode_image(result.overlay(), ".jpg")
-    if index is not None:
-        return encode_image(segmenter.in_16_bits(result.probability[index]), ".png")
-    return encode_image(result.mask_pixels(wish.as_index), ".png")
+def _write_tables(
+    out: Path, tables: list[str], jobs: list[Job], outcomes: list[Outcome], class_names: Sequence[str]
+) -> None:
+    """Writes polygons.json and objects.csv with the images in the order of the jobs."""
+    by_mask = {record["mask"]: record for outcome in outcomes for record in outcome.records}
+    records = [by_mask[job.mask.as_posix()] for job in jobs if job.mask.as_posix() in by_mask]
+    for name in tables:
+        to_text = to_coco if name == "polygons.json" else to_csv
+        write_atomically(out / name, to_text(records, class_names).encode())
 
 
-def _all_records(
-    jobs: list[Job],
-    known: dict[str, dict[str, Any]],
-    told: dict[str, dict[str, Any]],
-    wish: Wish,
-    class_names: Sequence[str],
-) -> list[dict[str, Any]]:
-    """The records of all images with a mask, in order; of an earlier run its own, or read off the mask."""
-    records = []
-    for job in jobs:
-        record = known.get(job.mask.as_posix())
-        if record is None and job.image.as_posix() in told:
-            record = told[job.image.as_posix()] | {"mask": job.mask.as_posix()}
-        elif record is None and (wish.out / job.mask).exists():
-            mask = read_mask_values(wish.out / job.mask)
-            if mask.ndim != 2 or (len(class_names) > 2 and mask.max() >= len(class_names)):
-                raise DataError(
-                    f"{wish.out / job.mask}: expected a mask that an earlier run wrote, "
-                    f"of {len(class_names)} classes, found another image. Move it away, and resume again."
-                )
-            # two classes are 0/255, or 0/1 if an earlier run was told so
-            mask = (mask > 0).view(np.uint8) if len(class_names) == 2 else mask
-            record = objects.describe(job.image, job.mask, mask)
-        if record is not None:
-            records.append(record)
-    return records
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Writes all of a file or nothing: a mask that is there is whole."""
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.part")
-    scratch.write_bytes(content)
-    os.replace(scratch, path)
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_bytes(content)
+    os.replace(partial, path)

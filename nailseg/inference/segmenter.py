@@ -1,4 +1,4 @@
-"""Segmenter: model in, mask at the original size out. The one inference path, whoever asks."""
+"""Segmenter: an image goes in, a mask of its own size comes out; the only inference path."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 from nailseg.data.io.images import convert_pillow_image, decode_image, read_image
 from nailseg.errors import ConfigError, DataError, WeightsError
 from nailseg.imaging.overlay import draw_overlay
-from nailseg.inference import tiling
 from nailseg.inference.backends.exported import find_exported_file, open_exported
+from nailseg.inference.tiling import predict_tiled
 from nailseg.model_info import SHIPPED, ModelInfo, locate
 
 if TYPE_CHECKING:
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from nailseg.inference.backends.base import Backend
 
 MAX_BATCH_PIXELS = 16_000_000
-"""Images that go through a network together have at most so many pixels (or there is only one of them)."""
+"""Maximum number of pixels of the images that go through the network together, unless it is one image."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the model found in one image, at the image's own size.
+    """The segmentation of one image, at the image's own size.
 
     Attributes:
         image: uint8 (H, W, 3), RGB, the image itself.
         mask: uint8 (H, W), class index.
-        probability: float32 (C, H, W), 0..1, summing to one over the classes.
+        probability: float32 (C, H, W), 0..1, sums to one over the classes.
         class_names: C names in index order.
     """
 
@@ -41,34 +41,45 @@ class Result:
     probability: np.ndarray
     class_names: list[str]
 
-    def foreground(self) -> np.ndarray:
-        """Probability of any class but the background; float32 (H, W), 0..1."""
+    def foreground_probability(self) -> np.ndarray:
+        """Returns the probability of any class but the background; float32 (H, W), 0..1."""
         return np.clip(1 - self.probability[0], 0, 1)
 
-    def mask_pixels(self, as_index: bool = False) -> np.ndarray:
-        """The mask as files hold it; uint8 (H, W): 0 and 255 of two classes, else, or if asked, the index."""
+    def encode_mask(self, as_index: bool = False) -> np.ndarray:
+        """Returns the mask as it is written to files.
+
+        Args:
+            as_index: Class indices for two classes, too.
+
+        Returns:
+            uint8 (H, W): 0 and 255 for two classes, otherwise class indices.
+        """
         return self.mask * np.uint8(255 if len(self.class_names) == 2 and not as_index else 1)
 
     def overlay(self, opacity: float = 0.5) -> np.ndarray:
-        """The image with the classes painted over it; uint8 (H, W, 3), RGB."""
+        """Draws the classes over the image; uint8 (H, W, 3), RGB."""
         return draw_overlay(self.image, self.mask, opacity)
 
 
-def in_16_bits(probability: np.ndarray) -> np.ndarray:
-    """Probabilities as files hold them: uint16, 65535 is certain."""
+def quantize_probability(probability: np.ndarray) -> np.ndarray:
+    """Converts probabilities to uint16 as they are written to files: 0..65535 for 0..1.
+
+    >>> quantize_probability(np.array([0.0, 0.5, 1.0]))
+    array([    0, 32768, 65535], dtype=uint16)
+    """
     return np.rint(probability * 65535).astype(np.uint16)
 
 
 class Segmenter:
-    """A model behind one call: image in, mask at the image's own size out.
+    """Segments images with one model.
 
     Args:
-        backend: what runs the network.
-        threshold: probability (0..1) from which on a pixel is foreground, for two classes; None takes the
-            more probable class, as 0.5 does.
+        backend: Runs the network.
+        threshold: For two classes, the probability (0..1) from which on a pixel is foreground; None takes
+            the more probable class, as 0.5 does.
 
     Raises:
-        ConfigError: a threshold outside 0..1, or for a model of more than two classes.
+        ConfigError: The threshold is outside 0..1, or the model has more than two classes.
     """
 
     def __init__(self, backend: Backend, threshold: float | None = None) -> None:
@@ -92,77 +103,74 @@ class Segmenter:
         """Names in index order; the first is the background."""
         return self.info.class_names
 
-    def __call__(self, picture: Any, tta: bool = False, tile: int | Literal["auto"] | None = None) -> Result:
-        """Segments one image; from any number of threads at once.
+    def __call__(self, image: Any, tta: bool = False, tile: int | Literal["auto"] | None = None) -> Result:
+        """Segments one image; thread-safe.
 
         Args:
-            picture: a file's path or its bytes, a PIL image, or uint8 (H, W, 3) RGB. For a list see `batch`.
-            tta: test-time augmentation, as `views.look` takes it.
-            tile: for photographs far larger than the training's, as `views.look` takes it.
+            image: A file's path or its bytes, a PIL image, or uint8 (H, W, 3) RGB. For a list see `batch`.
+            tta: Test-time augmentation, as in `tiling.predict_tiled`.
+            tile: Tiled inference of images far larger than those of the training, as in
+                `tiling.predict_tiled`.
 
         Raises:
-            DataError: a file that cannot be trusted, or an array of another form.
-            ConfigError: a tile too small to be of use.
+            DataError: The file is damaged, or the array has another shape or dtype.
+            ConfigError: The tile is too small.
         """
-        image = as_array(picture)
-        return self._result(image, *tiling.look(self.backend, image, tta, tile))
+        pixels = to_array(image)
+        return self._make_result(pixels, *predict_tiled(self.backend, pixels, tta, tile))
 
-    def batch(self, pictures: Sequence[Any]) -> list[Result]:
-        """Segments many images, those of one size together.
+    def batch(self, images: Sequence[Any]) -> list[Result]:
+        """Segments many images; those of one size go through the network together.
 
         Args:
-            pictures: each as `__call__` takes it.
+            images: Each as in `__call__`.
 
         Returns:
-            One result for each, in their order.
+            One result per image, in the same order.
 
         Raises:
-            DataError: one that cannot be trusted; none is segmented then.
+            DataError: An image cannot be read; none is segmented then.
         """
-        if isinstance(pictures, str | Path | bytes | bytearray | memoryview):
+        if isinstance(images, str | Path | bytes | bytearray | memoryview):
             raise DataError("segment.batch: expected a list of images, found one. Call segment(image).")
-        images = [as_array(picture) for picture in pictures]
+        arrays = [to_array(image) for image in images]
         by_size: dict[tuple[int, ...], list[int]] = {}
-        for number, image in enumerate(images):
-            by_size.setdefault(image.shape, []).append(number)
+        for index, array in enumerate(arrays):
+            by_size.setdefault(array.shape, []).append(index)
         results: dict[int, Result] = {}
-        for (height, width, _), numbers in by_size.items():
-            step = max(1, MAX_BATCH_PIXELS // (height * width))
-            for start in range(0, len(numbers), step):
-                some = numbers[start : start + step]
-                masks, probabilities = self.backend(np.stack([images[number] for number in some]))
-                for number, mask, probability in zip(some, masks, probabilities, strict=True):
-                    results[number] = self._result(images[number], mask, probability)
-        return [results[number] for number in range(len(images))]
+        for (height, width, _), indices in by_size.items():
+            batch_size = max(1, MAX_BATCH_PIXELS // (height * width))
+            for start in range(0, len(indices), batch_size):
+                chunk = indices[start : start + batch_size]
+                masks, probabilities = self.backend(np.stack([arrays[index] for index in chunk]))
+                for index, mask, probability in zip(chunk, masks, probabilities, strict=True):
+                    results[index] = self._make_result(arrays[index], mask, probability)
+        return [results[index] for index in range(len(arrays))]
 
-    def _result(self, image: np.ndarray, mask: np.ndarray, probability: np.ndarray) -> Result:
+    def _make_result(self, image: np.ndarray, mask: np.ndarray, probability: np.ndarray) -> Result:
         if self.threshold is not None:
             mask = (probability[1] >= self.threshold).astype(np.uint8)
         return Result(image, mask, probability, self.class_names)
 
 
-def as_array(picture: Any) -> np.ndarray:
-    """A path, bytes, PIL image or array as uint8 (H, W, 3) RGB; see `Segmenter.__call__`."""
-    if isinstance(picture, str | Path):
-        return read_image(picture)
-    if isinstance(picture, bytes | bytearray | memoryview):
-        return decode_image(bytes(picture), "the bytes given")
-    if hasattr(picture, "convert"):  # a PIL image
-        return convert_pillow_image(picture)
-    if (
-        not isinstance(picture, np.ndarray)
-        or picture.dtype != np.uint8
-        or picture.shape[2:] != (3,)
-        or not picture.size
-    ):
-        found = (
-            f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
-        )
-        raise DataError(
-            f"expected a path, a file's bytes, a PIL image or a uint8 array (H, W, 3) in RGB order, found "
-            f"{found}. Several images at once: segment.batch(images)."
-        )
-    return picture
+def to_array(image: Any) -> np.ndarray:
+    """Reads or converts an image to uint8 (H, W, 3) RGB; see `Segmenter.__call__`."""
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return decode_image(bytes(image), "the given bytes")
+    if hasattr(image, "convert"):  # a PIL image
+        return convert_pillow_image(image)
+    if isinstance(image, np.ndarray):
+        if image.dtype == np.uint8 and image.shape[2:] == (3,) and image.size:
+            return image
+        found = f"{image.dtype} {image.shape}"
+    else:
+        found = type(image).__name__
+    raise DataError(
+        f"expected a path, a file's bytes, a PIL image or a uint8 array (H, W, 3) in RGB order, found "
+        f"{found}. For several images: segment.batch(images)."
+    )
 
 
 def load(
@@ -171,43 +179,48 @@ def load(
     threshold: float | Literal["model"] | None = None,
     threads: int | None = None,
 ) -> Segmenter:
-    """Opens a model for prediction.
+    """Opens a model for inference.
 
     Args:
-        model: a model folder, a training checkpoint, a run folder, a segmentation checkpoint of the hub, an
+        model: A model folder, a training checkpoint, a run folder, a segmentation checkpoint of the hub, an
             exported file or its folder, or `nailseg-b0`, the nail model that comes with the package.
-        device: "cpu", "cuda", …; None takes a GPU if there is one. Exported files run on the CPU.
-        threshold: as `Segmenter` takes it; "model" is the one in the model folder, chosen on its validation
-            part.
-        threads: of an exported file's runtime; None takes OMP_NUM_THREADS, else the runtime chooses. Torch
-            has one number for the whole process: torch.set_num_threads.
+        device: "cpu", "cuda", …; None uses a GPU if there is one. Exported files run on the CPU.
+        threshold: As in `Segmenter`; "model" is the one in the model folder, chosen on its validation split.
+        threads: Threads of an exported file's runtime; None takes OMP_NUM_THREADS, else the runtime chooses.
+            Torch has one number for the whole process: torch.set_num_threads.
 
     Returns:
         A `Segmenter`: call it with an image.
 
     Raises:
-        WeightsError: not found, does not fit, or has a classifier that nobody has trained.
-        ConfigError: no such device, or a threshold that the model does not have or cannot use; an exported
+        WeightsError: The model is not found, does not fit, or its classifier is untrained.
+        ConfigError: The device does not exist, the model has no threshold or cannot use one, or an exported
             file's runtime is not installed.
+
+    >>> segment = load("nailseg-b0", device="cpu")
+    >>> result = segment(np.zeros((48, 64, 3), np.uint8))
+    >>> result.mask.shape, result.probability.shape, result.class_names
+    ((48, 64), (2, 48, 64), ['background', 'nail'])
     """
     if file := find_exported_file(model):
         backend: Backend = open_exported(file, device, threads)
     else:
         place = locate(model)
-        elsewhere = re.fullmatch(r"[^/]+/[^/]+|b[0-5]", place)  # on the hub, or nobody has trained it
-        if not elsewhere and not Path(place).exists():
+        is_hub_name = re.fullmatch(r"[^/]+/[^/]+|b[0-5]", place)  # b0 … b5: refused as untrained below
+        if not is_hub_name and not Path(place).exists():
             raise WeightsError(
-                f"--model {model}: expected {SHIPPED}, a model folder, a run folder, a checkpoint, an export "
-                f"or a model of the hub (owner/name); found nothing there (looked from {Path.cwd()})."
+                f"--model {model}: expected {SHIPPED}, a model folder, a run folder, a checkpoint, an "
+                f"exported file or a model of the hub (owner/name); found nothing there (looked from "
+                f"{Path.cwd()})."
             )
-        from nailseg.inference.backends.torch import open_torch  # an exported model needs no torch
+        from nailseg.inference.backends.torch import open_torch  # exported models do not need torch
 
         backend = open_torch(place, device)
     if threshold == "model":
         threshold = backend.info.threshold
         if threshold is None:
             raise ConfigError(
-                f"--threshold model: expected one in {model}, found none. A run's model folder has one, if "
-                "it has two classes; give a number, or leave the option out."
+                f"--threshold model: expected a threshold in {model}, found none. The model folder of a run "
+                "has one if there are two classes; give a number, or leave the option out."
             )
     return Segmenter(backend, threshold)

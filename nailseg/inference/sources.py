@@ -1,4 +1,4 @@
-"""Which images files, folders, globs and CSVs stand for, and what their masks are called."""
+"""Lists the images that files, folders, globs and CSVs stand for, and names their masks."""
 
 from __future__ import annotations
 
@@ -21,142 +21,137 @@ log = logging.getLogger("nailseg")
 def find_images(
     paths: Sequence[str], out: Path, root: str | Path | None = None, split: str | None = None
 ) -> dict[Path, Path]:
-    """The images that paths stand for.
+    """Lists the images that paths stand for.
 
     Args:
-        paths: files, folders (searched to any depth; of one with Images/ and Masks/ only Images/), globs
+        paths: Files, folders (searched recursively; of one with Images/ and Masks/ only Images/), globs
             (`**` included) and CSVs with a column image.
-        out: where masks go; it is not searched.
-        root: the folder that a CSV's paths start from; its own by default.
+        out: The folder for masks; it is not searched.
+        root: The folder that the paths in a CSV are relative to; the CSV's own folder by default.
         split: train, val or test: only these rows of a CSV.
 
     Returns:
-        Each file with its path relative to what named it: a folder, the fixed part of a glob, a CSV's root.
+        Each file with its path relative to its source: the folder, the fixed part of the glob, or the CSV's
+        root.
 
     Raises:
-        ConfigError: a path that names nothing, or no image at all; `root` or `split` without a CSV.
-        DataError: a CSV that cannot be trusted.
+        ConfigError: A path does not exist or has no image, `root` or `split` is given without a CSV, or a
+            mask would be written beside its image.
+        DataError: A CSV is invalid.
     """
-    given = [name for name, value in (("--root", root), ("--split", split)) if value is not None]
-    if given and not any(map(_is_csv, paths)):
+    csv_options = [name for name, value in (("--root", root), ("--split", split)) if value is not None]
+    if csv_options and not any(map(_is_csv, paths)):
         raise ConfigError(
-            f"{' and '.join(given)}: expected a CSV among the paths, found {', '.join(paths)}. Leave it out."
+            f"{' and '.join(csv_options)}: expected a CSV among the paths, found {', '.join(paths)}. Leave "
+            f"it out."
         )
-    found: dict[Path, Path] = {}
-    for text in paths:
-        path = Path(text)
-        if path.is_dir():
-            members = _in_folder(path, out)
-        elif _is_csv(text):
-            members = _in_csv(path, root, split)
-        elif path.exists():
-            members = {path: Path(path.name)}
+    images: dict[Path, Path] = {}
+    for path in paths:
+        if Path(path).is_dir():
+            found = _list_folder(Path(path), out)
+        elif _is_csv(path):
+            found = _list_csv(Path(path), root, split)
+        elif Path(path).exists():
+            found = {Path(path): Path(Path(path).name)}
         else:
-            base = _fixed_part(text)
-            matches = map(Path, sorted(glob.glob(text, recursive=True)))
-            members = {
-                file: file.relative_to(base)
-                for file in matches
-                if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file() and not _inside(file, out)
-            }
-        if not members:
+            found = _list_glob(path, out)
+        if not found:
             raise ConfigError(
-                f"{text}: expected an image, a folder with images, a glob that matches some or a CSV with "
+                f"{path}: expected an image, a folder with images, a glob that matches some or a CSV with "
                 f"rows of the split, found none. Images end in {', '.join(sorted(IMAGE_SUFFIXES))}."
             )
-        found |= members
-    for file, relative in found.items():
+        images |= found
+    for file, relative in images.items():
         if (out / relative).parent.resolve() == file.parent.resolve():
             raise ConfigError(
-                f"--out {out}: expected a folder apart from the images, found that {file} lies where its "
-                f"mask would. Choose another."
+                f"--out {out}: expected a folder apart from the images, but the mask of {file} would be "
+                f"written beside it. Choose another folder."
             )
-    return found
+    return images
 
 
-def mask_names(found: dict[Path, Path]) -> dict[Path, Path]:
-    """The mask's relative path for each image: its own with the suffix .png.
+def name_masks(images: dict[Path, Path]) -> dict[Path, Path]:
+    """Returns the relative path of each image's mask: the image's own with the suffix .png.
 
-    Two images with one stem keep their suffix inside the name (a.jpg.png and a.png.png).
+    Images that share a stem keep their suffix in the name (a.jpg.png and a.png.png).
+
+    Args:
+        images: As `find_images` returns them.
 
     Raises:
-        ConfigError: two images have the same relative path.
+        ConfigError: Two masks would have the same path.
     """
-    stems: dict[Path, list[Path]] = {}
-    for file, relative in found.items():
-        stems.setdefault(relative.with_suffix(""), []).append(file)
+    by_stem: dict[Path, list[Path]] = {}
+    for file, relative in images.items():
+        by_stem.setdefault(relative.with_suffix(""), []).append(file)
     names: dict[Path, Path] = {}
-    shared = 0
-    for stem, files in stems.items():
-        if len(files) == 1:
-            names[files[0]] = stem.with_name(f"{stem.name}.png")
-            continue
-        shared += 1
-        names |= {file: found[file].with_name(f"{found[file].name}.png") for file in files}
-    refuse_doubles(names.items())
-    if shared:
-        log.info(
-            "%d stems belong to several images: their masks keep the suffix (a.jpg.png, a.png.png)", shared
-        )
+    for stem, files in by_stem.items():
+        for file in files:
+            name = stem.name if len(files) == 1 else images[file].name
+            names[file] = stem.with_name(f"{name}.png")
+    refuse_collisions(names.items())
+    if shared := sum(len(files) > 1 for files in by_stem.values()):
+        log.info("%d stems belong to several images: their masks keep the suffix (a.jpg.png)", shared)
     return names
 
 
-def refuse_doubles(writers: Iterable[tuple[Path, Path]]) -> None:
-    """Raises a ConfigError if two images (first of each pair) would write one file (second)."""
-    first: dict[Path, Path] = {}
-    for file, name in writers:
-        if (other := first.setdefault(name, file)) != file:
+def refuse_collisions(outputs: Iterable[tuple[Path, Path]]) -> None:
+    """Raises a ConfigError if two images (first of each pair) would write the same file (second)."""
+    writers: dict[Path, Path] = {}
+    for file, name in outputs:
+        if (other := writers.setdefault(name, file)) != file:
             raise ConfigError(
                 f"{other} and {file} would both write {name}. Give the folder above them, or rename one, so "
-                f"that their masks stay apart."
+                f"that their masks have different paths."
             )
 
 
-def _in_folder(folder: Path, out: Path) -> dict[Path, Path]:
-    if _inside(folder, out) or folder.resolve() == out.resolve():
-        raise ConfigError(
-            f"--out {out}: expected a folder apart from the images, found that {folder} is in it."
-        )
-    members = {folder / p: Path(p) for p in list_images(folder) if not _inside(folder / p, out)}
-    others = [file for file in folder.rglob("*") if file.suffix and file.is_file() and not _inside(file, out)]
-    others = [file for file in others if file.suffix.lower() not in IMAGE_SUFFIXES and file.name[0] != "."]
-    if others:
-        kinds = ", ".join(sorted({file.suffix.lower() for file in others})[:8])
-        log.info("%s: %d files are no images by their names and left out (%s)", folder, len(others), kinds)
-    sides = {file: (find_side(relative.parent.parts) or [None])[0] for file, relative in members.items()}
-    if {"images", "masks"} <= set(sides.values()):
-        images = {file: relative for file, relative in members.items() if sides[file] == "images"}
-        log.info(
-            "%s: has Images/ and Masks/; %d images below Images/ are taken, %d others are not",
-            folder,
-            len(images),
-            len(members) - len(images),
-        )
+def _list_folder(folder: Path, out: Path) -> dict[Path, Path]:
+    if _is_inside(folder, out) or folder.resolve() == out.resolve():
+        raise ConfigError(f"--out {out}: expected a folder apart from the images, but {folder} is in it.")
+    images = {folder / p: Path(p) for p in list_images(folder) if not _is_inside(folder / p, out)}
+    skipped = [
+        file
+        for file in folder.rglob("*")
+        if file.suffix and file.suffix.lower() not in IMAGE_SUFFIXES and not file.name.startswith(".")
+        if file.is_file() and not _is_inside(file, out)
+    ]
+    if skipped:
+        suffixes = ", ".join(sorted({file.suffix.lower() for file in skipped})[:8])
+        log.info("%s: skips %d files without an image suffix (%s)", folder, len(skipped), suffixes)
+    sides = {file: (find_side(relative.parent.parts) or [None])[0] for file, relative in images.items()}
+    if not {"images", "masks"} <= set(sides.values()):
         return images
-    return members
+    selected = {file: relative for file, relative in images.items() if sides[file] == "images"}
+    others = len(images) - len(selected)
+    log.info("%s: takes the %d images in Images/ and skips %d others", folder, len(selected), others)
+    return selected
 
 
-def _in_csv(path: Path, root: str | Path | None, split: str | None) -> dict[Path, Path]:
+def _list_csv(path: Path, root: str | Path | None, split: str | None) -> dict[Path, Path]:
     manifest = load_manifest(path, root, masks=False)
-    if split is not None:  # without, it does not matter that splits were derived
+    if split is not None:  # without --split, derived splits do not matter
         for note in manifest.notes:
             log.info("%s: %s", path, note)
     rows = manifest.rows if split is None else manifest.select(split)
     return {manifest.path(row.image): Path(row.image) for row in rows}
 
 
-def _is_csv(text: str) -> bool:
-    return text.lower().endswith(".csv") and Path(text).is_file()
+def _list_glob(pattern: str, out: Path) -> dict[Path, Path]:
+    files = [
+        file
+        for file in map(Path, sorted(glob.glob(pattern, recursive=True)))
+        if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file() and not _is_inside(file, out)
+    ]
+    base = Path(pattern).parent
+    while glob.has_magic(str(base)):
+        base = base.parent
+    return {file: file.relative_to(base) for file in files}
 
 
-def _inside(path: Path, folder: Path) -> bool:
+def _is_csv(path: str) -> bool:
+    return path.lower().endswith(".csv") and Path(path).is_file()
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
     return folder.resolve() in path.resolve().parents
-
-
-def _fixed_part(pattern: str) -> Path:
-    fixed: list[str] = []
-    for part in Path(pattern).parts[:-1]:
-        if glob.has_magic(part):
-            break
-        fixed.append(part)
-    return Path(*fixed)

@@ -1,7 +1,7 @@
-"""Several looks at one image, merged: tiles of a large photograph, its mirror image, other sizes.
+"""Tiled inference and test-time augmentation: several predictions of one image, averaged.
 
-Probabilities are merged, never masks: their mean over mirrored and resized views, and over tiles their mean
-weighted by the distance to the tile's edge, so that no seam shows.
+Probabilities are averaged, never masks. The mean over tiles is weighted by the distance to the tile's edge,
+so that no seams appear.
 """
 
 from __future__ import annotations
@@ -25,107 +25,105 @@ if TYPE_CHECKING:
 log = logging.getLogger("nailseg")
 
 SCALES = (0.75, 1.0, 1.25)
-"""Sizes of test-time augmentation, as shares of the network's own."""
+"""Input sizes of test-time augmentation, relative to the network's own."""
 
 OVERLAP = 1 / 4
-"""Share of a tile that its neighbour sees too; what a network says near a tile's edge lacks context."""
+"""Share of a tile that overlaps with its neighbour; predictions near a tile's edge lack context."""
 
-SMALLEST_TILE = 32
+MIN_TILE = 32
 
 
-def look(
+def predict_tiled(
     backend: Backend, image: np.ndarray, tta: bool = False, tile: int | Literal["auto"] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Segments one image by as many views as asked for.
+    """Segments one image, with tiles and test-time augmentation if asked for.
 
     Args:
-        backend: what runs the network.
+        backend: Runs the network.
         image: uint8 (H, W, 3), RGB.
-        tta: also mirrored, and at the `SCALES` if the backend takes sizes.
-        tile: side of a tile in the image's pixels; "auto" is the network's own size, so that a tile is
-            neither enlarged nor reduced; None sees the whole image at once. An image no larger than one
-            tile is seen whole, with the same result to the last bit.
+        tta: Also predict the mirrored image, and both at the `SCALES` if the backend accepts sizes.
+        tile: Side of a tile in pixels of the image; "auto" is the network's own size, so that tiles are not
+            resized; None predicts the whole image in one pass, as does an image no larger than one tile.
 
     Returns:
-        Mask uint8 (H, W), class index (the first of equally probable ones), and probability float32
+        Mask uint8 (H, W), class index (the first of equally probable classes), and probability float32
         (C, H, W).
 
     Raises:
-        ConfigError: a tile smaller than `SMALLEST_TILE`.
+        ConfigError: The tile is smaller than `MIN_TILE`.
     """
     if tile == "auto":
         tile = backend.info.image_size
-    if tile is not None and (not isinstance(tile, Integral) or tile < SMALLEST_TILE):
-        raise ConfigError(f"--tile {tile}: expected auto, or {SMALLEST_TILE} pixels or more. Give more.")
+    if tile is not None and (not isinstance(tile, Integral) or tile < MIN_TILE):
+        raise ConfigError(f"--tile {tile}: expected auto, or {MIN_TILE} pixels or more. Use a larger tile.")
     height, width = image.shape[:2]
     if tile is None or max(height, width) <= tile:
-        return _augmented(backend, image, tta)
+        return _predict_augmented(backend, image, tta)
     if max(height, width) >= 2 * tile:
-        _say_once(
-            f"--tile: in tiles of {tile} pixels things look far larger than in the whole image. That helps "
-            f"where they then look as in training; if not, leave it out"
+        _log_once(
+            f"--tile: in tiles of {tile} pixels, objects appear at least twice as large as in the whole "
+            f"image. This helps if they then have the size they had in training; if not, leave it out"
         )
     probability = np.zeros((len(backend.info.class_names), height, width), np.float32)
-    grid = list(itertools.product(tiles(height, tile), tiles(width, tile)))
-    # a large photograph takes minutes, a server's log wants no bar
+    grid = list(itertools.product(split_into_tiles(height, tile), split_into_tiles(width, tile)))
+    # a progress bar, because a large image takes minutes; disable=None hides it in log files
     for (rows, row_weights), (columns, column_weights) in tqdm(
         grid, unit="tile", delay=3, leave=False, disable=None
     ):
-        part = _augmented(backend, image[rows, columns], tta)[1]
+        _, part = _predict_augmented(backend, image[rows, columns], tta)
         probability[:, rows, columns] += part * (row_weights[:, None] * column_weights)
-    return _most_probable(probability), probability
+    return probability.argmax(0).astype(np.uint8), probability
 
 
-def tiles(length: int, tile: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """Cuts one side of an image into tiles that overlap by `OVERLAP`, the last one shifted inside.
+def split_into_tiles(length: int, tile: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Splits one side of an image into tiles that overlap by `OVERLAP`; the last is shifted inside.
 
     Args:
-        length: of the side, in pixels.
-        tile: pixels of a tile; a shorter side is one tile.
+        length: Length of the side in pixels.
+        tile: Length of a tile in pixels; a shorter side is one tile.
 
     Yields:
-        Where each tile lies, and float32 weights (tile,) that fall linearly over the overlap; those of all
-        tiles add up to 1 at each pixel.
+        The position of each tile, and float32 weights (tile,) that decrease linearly over the overlap; the
+        weights of all tiles add up to 1 at each pixel.
+
+    >>> [position for position, _ in split_into_tiles(100, 40)]
+    [slice(0, 40, None), slice(30, 70, None), slice(60, 100, None)]
     """
     tile = min(tile, length)
     overlap = int(tile * OVERLAP)
     starts = [*range(0, length - tile, tile - overlap), length - tile]
-    from_edge = np.minimum(np.arange(tile), np.arange(tile)[::-1]) + 0.5
-    weights = np.minimum(from_edge / max(overlap, 1), 1)
+    edge_distance = np.minimum(np.arange(tile), np.arange(tile)[::-1]) + 0.5
+    weights = np.minimum(edge_distance / max(overlap, 1), 1)
     total = np.zeros(length)
     for start in starts:
         total[start : start + tile] += weights
     for start in starts:
-        place = slice(start, start + tile)
-        yield place, (weights / total[place]).astype(np.float32)
+        position = slice(start, start + tile)
+        yield position, (weights / total[position]).astype(np.float32)
 
 
-def _augmented(backend: Backend, image: np.ndarray, tta: bool) -> tuple[np.ndarray, np.ndarray]:
-    """One view, or the mean of those of test-time augmentation: mask (H, W), probability (C, H, W)."""
+def _predict_augmented(backend: Backend, image: np.ndarray, tta: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Predicts once, or averages over test-time augmentation: mask (H, W), probability (C, H, W)."""
     if not tta:
         masks, probabilities = backend(image[None])
         return masks[0], probabilities[0]
     total, count = 0.0, 0
     for scale in SCALES:
         size = None if scale == 1 else round(scale * backend.info.image_size)
-        for step in (1, -1):  # as it is, mirrored
-            view = np.ascontiguousarray(image[None, :, ::step])
+        for step in (1, -1):  # original, mirrored
+            augmented = np.ascontiguousarray(image[None, :, ::step])
             try:
-                found = backend(view, size)[1][0]
+                _, probabilities = backend(augmented, size)
             except ConfigError:
                 if size is None:
                     raise
-                _say_once("--tta: the model has one size; the views are the image and its mirror image")
+                _log_once("--tta: the model has a fixed input size; only the mirrored image is added")
                 break
-            total, count = total + found[..., ::step], count + 1
+            total, count = total + probabilities[0][..., ::step], count + 1
     probability = np.asarray(total / count, np.float32)
-    return _most_probable(probability), probability
-
-
-def _most_probable(probability: np.ndarray) -> np.ndarray:
-    return probability.argmax(0).astype(np.uint8)
+    return probability.argmax(0).astype(np.uint8), probability
 
 
 @functools.cache
-def _say_once(text: str) -> None:
+def _log_once(text: str) -> None:
     log.info(text)

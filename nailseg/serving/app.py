@@ -114,13 +114,14 @@ def create_app(segment: Segmenter, hosts: Sequence[str] = ("*",)) -> FastAPI:
             result = segment(_decoded(file), tta)
             if answer == "objects":
                 path = PurePosixPath(_name(file))
-                record = polygons.describe(path, path.with_suffix(".png"), result.mask, result.probability)
+                paths = path, path.with_suffix(".png")
+                record = polygons.describe_objects(*paths, result.mask, result.probability)
                 return JSONResponse({"classes": result.class_names, **record})
             if answer == "overlay":
                 return _image(".jpg", result.overlay())
             if answer == "probability":
-                return _image(".png", segmenter.in_16_bits(result.foreground()))
-            return _image(".png", result.mask_pixels())
+                return _image(".png", segmenter.quantize_probability(result.foreground_probability()))
+            return _image(".png", result.encode_mask())
 
         return await worked(action)
 
@@ -134,7 +135,7 @@ def create_app(segment: Segmenter, hosts: Sequence[str] = ("*",)) -> FastAPI:
 
         def action() -> Response:
             result = segment(_decoded(file))
-            cover = recolor.compute_coverage(result.mask, result.foreground())
+            cover = recolor.compute_coverage(result.mask, result.foreground_probability())
             return _image(".jpg", recolor.recolor(result.image, cover, chosen))
 
         return await worked(action)

@@ -67,7 +67,8 @@ def test_verb(mixed_model, photo, tmp_path, monkeypatch, capsys) -> None:
     result = nailseg.load(mixed_model)(photo)
     painted = cv2.imread("hand.tryon.png")[..., ::-1]
     assert np.array_equal(
-        painted, recolor(result.image, compute_coverage(result.mask, result.foreground()), (0, 0, 255))
+        painted,
+        recolor(result.image, compute_coverage(result.mask, result.foreground_probability()), (0, 0, 255)),
     )
     assert main(asked) == 1
     assert "not overwritten" in capsys.readouterr().err

@@ -124,9 +124,9 @@ def test_bytes_images_and_batches_give_what_one_array_gives(form, tmp_path) -> N
         assert np.array_equal(result.image, image)
         assert np.abs(result.probability - segment(image).probability).max() < 1e-5
     assert segment.batch([]) == []
-    with pytest.raises(DataError, match=r"found list\. Several images at once: segment\.batch"):
+    with pytest.raises(DataError, match=r"found list\. For several images: segment\.batch"):
         segment(images)
-    with pytest.raises(DataError, match="the bytes given"):
+    with pytest.raises(DataError, match="the given bytes"):
         segment(b"no image")
 
 

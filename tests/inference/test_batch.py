@@ -1,4 +1,4 @@
-"""What `nailseg predict` takes and writes besides masks, interrupted runs, and several processes."""
+"""Inputs and outputs of `nailseg predict`, interrupted runs, and several processes."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ from nailseg.checkpoints import model_folder
 from nailseg.cli.main import main
 from nailseg.errors import ConfigError
 from nailseg.inference import sources
-from nailseg.inference.batch import Wish
+from nailseg.inference.batch import Options, name_outputs
 from nailseg.models.segformer import SegFormer
 from tests.conftest import TINY
 
@@ -28,7 +28,7 @@ NAMES = ["1/a", "1/b", "2/c", "2/d", "e"]
 
 @pytest.fixture
 def photos(tmp_path) -> Path:
-    """A data set of five images, with masks beside them that nobody should predict."""
+    """A data set of five images, with masks that must not be predicted."""
     rng = np.random.default_rng(0)
     for number, name in enumerate(NAMES):
         noise = rng.integers(0, 256, (48 + 8 * number, 70, 3), dtype=np.uint8)
@@ -58,17 +58,17 @@ def pixels(path: Path) -> np.ndarray:
     return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
 
 
-def test_of_a_data_set_only_the_images_are_taken(predict, photos, capsys) -> None:
+def test_masks_of_a_data_set_are_skipped(predict, photos, capsys) -> None:
     code, out = predict(photos)
     assert code == 0
     assert set(pngs(out)) == {f"Images/{name}.png" for name in NAMES}
-    assert "5 images below Images/ are taken, 5 others are not" in capsys.readouterr().err
+    assert "takes the 5 images in Images/ and skips 5 others" in capsys.readouterr().err
 
 
-def test_a_csv_names_pictures(photos, tmp_path) -> None:
+def test_csv_lists_images(photos, tmp_path) -> None:
     table = tmp_path / "elsewhere.csv"
     lines = [f"Images/{name}.png,{split}" for name, split in zip(NAMES, ["train", "val"] * 3, strict=False)]
-    table.write_text("\n".join(["image,split", *lines]))  # no masks, no column for them
+    table.write_text("\n".join(["image,split", *lines]))  # without a column mask
     found = sources.find_images([str(table)], tmp_path / "out", root=photos)
     assert [p.as_posix() for p in found.values()] == [f"Images/{name}.png" for name in NAMES]
     assert all(path.is_file() for path in found)
@@ -80,14 +80,14 @@ def test_a_csv_names_pictures(photos, tmp_path) -> None:
         sources.find_images([str(photos)], tmp_path / "out", split="test")
 
 
-def test_a_csv_drives_the_verb(predict, photos) -> None:
+def test_predict_csv(predict, photos) -> None:
     (photos / "nails.csv").write_text("images\nImages/e.png\nImages/lost.png\n")
     code, out = predict(photos / "nails.csv")
-    assert code == 1  # one of them is not there
+    assert code == 1  # lost.png does not exist
     assert set(pngs(out)) == {"Images/e.png"}
 
 
-def test_out_that_is_a_file_is_refused(predict, photos, tmp_path, capsys) -> None:
+def test_out_is_a_file(predict, photos, tmp_path, capsys) -> None:
     (tmp_path / "out").write_text("mine")
     assert predict(photos)[0] == 1
     assert predict(photos, out="out/deeper")[0] == 1
@@ -95,7 +95,7 @@ def test_out_that_is_a_file_is_refused(predict, photos, tmp_path, capsys) -> Non
     assert (tmp_path / "out").read_text() == "mine"
 
 
-def test_probabilities_are_16_bit(predict, photos, mixed_model, tmp_path) -> None:
+def test_probability_is_16_bit(predict, photos, mixed_model, tmp_path) -> None:
     code, out = predict(photos / "Images/1", "--probability", "--overlay")
     assert code == 0
     assert {p.name for p in out.iterdir()} == {
@@ -110,7 +110,7 @@ def test_probabilities_are_16_bit(predict, photos, mixed_model, tmp_path) -> Non
     assert 0.1 < result.mask.mean() < 0.9
 
 
-def test_more_classes_have_a_probability_each(photos, tmp_path) -> None:
+def test_one_probability_file_per_class(photos, tmp_path) -> None:
     torch.manual_seed(0)
     network = SegFormer.from_config(TINY, ["background", "nail", "polish/red"])
     model = model_folder.save_model_folder(
@@ -133,7 +133,7 @@ def test_more_classes_have_a_probability_each(photos, tmp_path) -> None:
         assert np.abs(written - result.probability[index]).max() < 1e-5
 
 
-def test_polygons_come_back_through_import(predict, photos, tmp_path) -> None:
+def test_import_reads_polygons(predict, photos, tmp_path) -> None:
     code, out = predict(photos / "Images", "--polygons", "--csv")
     assert code == 0
     shutil.copy(out / "polygons.json", photos / "Images")
@@ -153,73 +153,68 @@ def test_polygons_come_back_through_import(predict, photos, tmp_path) -> None:
         assert int(row["area_nail"]) == (pixels(out / row["mask"]) > 0).sum()
 
 
-def test_resume_does_what_is_left_and_tells_of_all(predict, photos, capsys) -> None:
+def test_resume_predicts_only_what_is_left(predict, photos, capsys) -> None:
     (photos / "Images" / "2" / "broken.png").write_bytes((photos / "Images/e.png").read_bytes()[:100])
-    options = (photos / "Images", "--polygons", "--csv", "--overlay")
-    code, whole = predict(*options, out="whole")
+    options = (photos / "Images", "--overlay")
+    assert predict(*options, out="whole")[0] == 1
+    code, out = predict(*options)
     assert code == 1
-    code, out = predict(photos / "Images/1", "--overlay")
-    for path in list(out.iterdir()):  # as a run leaves it that is cut off
-        (out / "1").mkdir(exist_ok=True)
-        shutil.move(path, out / "1" / path.name)
-    (out / "1" / "b.png").unlink()
+    for name in ("1/b.png", "2/c.png", "2/c.overlay.jpg"):  # as an interrupted run leaves it
+        (out / name).unlink()
     kept = (out / "1" / "a.png").stat().st_mtime_ns
-    assert predict(*options)[0] == 1  # what exists is refused
+    assert predict(*options)[0] == 1  # existing files are not overwritten
     assert "use --resume" in capsys.readouterr().err
     assert predict(*options, "--resume")[0] == 1
-    said = capsys.readouterr().err
-    assert "1 of 6 images are done already" in said
-    assert "not done: " in said
-    assert "broken.png" in said
+    log = capsys.readouterr().err
+    assert "3 of 6 images are done already" in log
+    assert "not done: " in log
+    assert "broken.png" in log
     assert (out / "1" / "a.png").stat().st_mtime_ns == kept
-    assert pngs(out) == pngs(whole)
-    assert (out / "objects.csv").read_bytes() == (whole / "objects.csv").read_bytes()
-    one, other = (json.loads((folder / "polygons.json").read_text()) for folder in (out, whole))
-    assert sum("score" not in entry for entry in one["annotations"]) > 0  # those of a.png
-    for entry in other["annotations"] + one["annotations"]:
-        entry.pop("score", None)
-    assert one == other
+    assert pngs(out) == pngs(out.parent / "whole")
     (photos / "Images" / "2" / "broken.png").unlink()
-    assert predict(*options, "--resume")[0] == 0  # nothing left
+    assert predict(*options, "--resume")[0] == 0  # nothing is left
 
 
-def test_resume_never_takes_a_picture_for_its_mask(predict, photos, tmp_path, capsys) -> None:
+def test_resume_refuses_incomplete_tables(predict, photos, capsys) -> None:
+    images = photos / "Images/1"
+    assert predict(images, "--polygons", "--csv", "--resume")[0] == 0  # nothing was done before
+    code, out = predict(images / "a.png", "--polygons", out="other")
+    assert code == 0
+    before = (out / "polygons.json").read_bytes()
+    for options, tables in (
+        (["--polygons", "--csv"], "polygons.json and objects.csv"),
+        (["--csv"], "objects.csv"),
+    ):
+        assert predict(images, *options, "--resume", out="other")[0] == 1
+        message = f"--resume: {tables} would lack the 1 of 2 images that are done already"
+        assert message in capsys.readouterr().err
+    assert (out / "polygons.json").read_bytes() == before
+    assert predict(images / "b.png", "--polygons", "--resume", out="other")[0] == 1
+    assert "polygons.json) and are not overwritten" in capsys.readouterr().err
+    assert predict(images, "--resume", out="other")[0] == 0
+    assert {path.name for path in out.iterdir()} == {"a.png", "b.png", "polygons.json"}
+
+
+def test_resume_does_not_take_an_image_for_its_mask(predict, photos, tmp_path, capsys) -> None:
     code, _ = predict(photos / "Images/1/a.png", "--resume", out="photos/Images/1")
     assert code == 1
-    assert "expected a folder apart from the images, found that" in capsys.readouterr().err
+    assert "expected a folder apart from the images" in capsys.readouterr().err
 
 
-def test_resume_keeps_scores_and_pictures_that_are_not_named_now(predict, photos, capsys) -> None:
-    options = ("--polygons", "--csv")
-    code, out = predict(photos / "Images/1", *options)
-    assert code == 0
-    before = {name: (out / name).read_bytes() for name in ("polygons.json", "objects.csv")}
-    assert b'"score"' in before["polygons.json"]
-    assert predict(photos / "Images/1", *options, "--resume")[0] == 0
-    assert {name: (out / name).read_bytes() for name in before} == before
-    for named in (options, options[1:]):
-        assert predict(photos / "Images/1/a.png", *named, "--resume")[0] == 1
-        assert "found 1 others (the first: b.png), which would be lost" in capsys.readouterr().err
-    assert {name: (out / name).read_bytes() for name in before} == before
-    (out / "polygons.json").write_text("[]")
-    assert predict(photos / "Images/1", *options, "--resume")[0] == 1
-    assert "expected what an earlier run wrote" in capsys.readouterr().err
-
-
-def test_files_that_are_no_pictures_are_named(predict, photos, capsys) -> None:
+def test_skipped_files_are_logged(predict, photos, capsys) -> None:
     for name in ("a.gif", "b.HEIC", ".hidden.txt"):
         (photos / "Images" / name).write_bytes(b"x")
     assert predict(photos / "Images")[0] == 0
-    assert "2 files are no images by their names and left out (.gif, .heic)" in capsys.readouterr().err
+    assert "skips 2 files without an image suffix (.gif, .heic)" in capsys.readouterr().err
 
 
-def test_files_of_two_pictures_that_would_meet_are_refused(predict, photos, capsys) -> None:
+def test_two_images_with_the_same_output_file(predict, photos, capsys) -> None:
     shutil.copy(photos / "Images/e.png", photos / "Images/e.probability.png")
     assert predict(photos / "Images", "--probability")[0] == 1
     assert "would both write e.probability.png" in capsys.readouterr().err
 
 
-def test_views_reach_the_verb(predict, photos, mixed_model) -> None:
+def test_tta_and_tile(predict, photos, mixed_model) -> None:
     image = photos / "Images/e.png"
     _, plain = predict(image, out="plain")
     code, out = predict(image, "--tta", "--tile=40")
@@ -231,28 +226,28 @@ def test_views_reach_the_verb(predict, photos, mixed_model) -> None:
     assert pngs(large) == pngs(plain)
 
 
-def test_two_processes_do_each_picture_once(predict, photos, capfd) -> None:
+def test_two_processes_share_the_images(predict, photos, capfd) -> None:
     (photos / "Images" / "2" / "broken.png").write_bytes((photos / "Images/e.png").read_bytes()[:100])
     options = (photos / "Images", "--polygons", "--csv")
     assert predict(*options, out="one")[0] == 1
     code, out = predict(*options, "--devices=2")
-    said = capfd.readouterr().err
+    log = capfd.readouterr().err
     assert code == 1
-    assert said.count("broken.png") == 2  # once by each command
-    assert "5 masks in" in said
+    assert log.count("broken.png") == 2  # once per command
+    assert "5 masks in" in log
     for name in ("polygons.json", "objects.csv"):
         assert (out / name).read_bytes() == (out.parent / "one" / name).read_bytes()
     assert pngs(out) == pngs(out.parent / "one")
     assert not list(out.rglob(".*"))
 
 
-def test_impossible_numbers_of_processes_are_refused(predict, photos, capsys) -> None:
+def test_invalid_number_of_processes(predict, photos, capsys) -> None:
     assert predict(photos, "--devices=0")[0] == 1
     assert "--devices 0: expected 1 or more" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_torchrun_does_each_picture_once(mixed_model, photos, tmp_path) -> None:
+def test_torchrun_shares_the_images(mixed_model, photos, tmp_path) -> None:
     predict = ["predict", str(photos / "Images"), "--model", str(mixed_model), "--polygons", "--device=cpu"]
     assert main([*predict, f"--out={tmp_path / 'one'}"]) == 0
     (photos / "Images" / "broken.png").write_bytes(b"")
@@ -271,27 +266,19 @@ def test_torchrun_does_each_picture_once(mixed_model, photos, tmp_path) -> None:
         assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
 
 
-def test_a_picture_that_no_jpeg_can_hold_stops_no_other(predict, photos, capsys) -> None:
+def test_image_too_large_for_jpeg_does_not_stop_the_others(predict, photos, capsys) -> None:
     Image.fromarray(np.zeros((1, 65_600), np.uint8)).save(photos / "Images" / "wide.png")
     code, out = predict(photos / "Images", "--overlay")
     assert code == 1
-    said = capsys.readouterr().err
-    assert "not done: " in said
-    assert "wide.png: expected an image that fits into .jpg, found 65600 x 1 pixels" in said
+    log = capsys.readouterr().err
+    assert "not done: " in log
+    assert "wide.png: expected an image that fits into .jpg, found 65600 x 1 pixels" in log
     assert sorted(pngs(out)) == sorted(f"{name}.png" for name in NAMES)
 
 
-def test_resume_lists_no_picture_that_is_no_mask(predict, photos, capsys) -> None:
-    code, out = predict(photos / "Images/1")
-    assert code == 0
-    shutil.copy(photos / "Images/1/a.png", out / "a.png")
-    assert predict(photos / "Images/1", "--resume", "--csv")[0] == 1
-    assert "a.png: expected a mask that an earlier run wrote" in capsys.readouterr().err
-
-
-def test_classes_of_like_names_have_files_of_their_own() -> None:
-    wish = Wish(Path(), False, True, False, False, False, None)
-    files = wish.files(Path("a.png"), ["background", "x/y", "x:y", "z"])
+def test_similar_class_names_have_different_files() -> None:
+    options = Options(Path(), False, True, False, False, False, None)
+    files = name_outputs(Path("a.png"), options, ["background", "x/y", "x:y", "z"])
     assert [str(name) for name in files] == [
         "a.probability.x_y-1.png",
         "a.probability.x_y-2.png",

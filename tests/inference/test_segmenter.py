@@ -38,7 +38,7 @@ def photos(tmp_path):
     return folder
 
 
-def test_folders_keep_their_structure_and_shared_stems_their_suffix(model, photos, tmp_path, capsys) -> None:
+def test_folder_structure_and_suffix_of_shared_stems(model, photos, tmp_path, capsys) -> None:
     out = tmp_path / "out"
     assert main(["predict", str(photos), "--model", str(model), "--out", str(out)]) == 0
     assert {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()} == {
@@ -56,21 +56,21 @@ def test_globs_are_relative_to_their_fixed_part(photos, tmp_path) -> None:
     assert sorted(p.as_posix() for p in found.values()) == ["a.jpg", "sub/b.JPG"]
 
 
-def test_two_pictures_for_one_mask_are_refused(photos, tmp_path) -> None:
+def test_two_images_with_the_same_mask(photos, tmp_path) -> None:
     (photos / "b.JPG").write_bytes((photos / "sub" / "b.JPG").read_bytes())
     with pytest.raises(ConfigError, match=r"would both write b\.JPG\.png\. Give the folder above them"):
-        sources.mask_names(
+        sources.name_masks(
             sources.find_images([str(photos / "b.JPG"), str(photos / "sub")], tmp_path / "out")
         )
 
 
-def test_a_kept_suffix_that_meets_another_name_is_refused(photos, tmp_path) -> None:
+def test_kept_suffix_that_equals_another_name(photos, tmp_path) -> None:
     (photos / "a.jpg.png").write_bytes((photos / "a.png").read_bytes())
     with pytest.raises(ConfigError, match=r"would both write a\.jpg\.png"):
-        sources.mask_names(sources.find_images([str(photos)], tmp_path / "out"))
+        sources.name_masks(sources.find_images([str(photos)], tmp_path / "out"))
 
 
-def test_an_existing_overlay_is_not_overwritten(model, photos, tmp_path, capsys) -> None:
+def test_existing_overlay_is_not_overwritten(model, photos, tmp_path, capsys) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.overlay.jpg").write_text("mine")
     args = [
@@ -86,12 +86,12 @@ def test_an_existing_overlay_is_not_overwritten(model, photos, tmp_path, capsys)
     assert "a.overlay.jpg" in capsys.readouterr().err
 
 
-def test_a_device_that_is_not_there_is_named(model) -> None:
+def test_unknown_device(model) -> None:
     with pytest.raises(ConfigError, match="--device: expected a device of this machine, found 'nonsense'"):
         nailseg.load(model, device="nonsense")
 
 
-def test_out_is_not_where_the_pictures_are(photos) -> None:
+def test_out_is_the_folder_of_the_images(photos) -> None:
     with pytest.raises(ConfigError, match=r"--out .*: expected a folder apart from the images"):
         sources.find_images([str(photos / "sub")], photos / "sub")
 
@@ -103,13 +103,13 @@ def test_existing_masks_are_not_overwritten(model, photos, tmp_path, capsys) -> 
     assert "1 of the files to write exist already (the first: a.png)" in capsys.readouterr().err
 
 
-def test_masks_inside_the_searched_folder_are_not_searched(model, photos) -> None:
+def test_out_inside_the_searched_folder_is_not_searched(model, photos) -> None:
     out = photos / "masks"
     assert main(["predict", str(photos), "--model", str(model), "--out", str(out)]) == 0
     assert len(sources.find_images([str(photos)], out)) == 4
 
 
-def test_a_broken_file_is_reported_and_the_rest_is_done(model, photos, tmp_path, capsys) -> None:
+def test_broken_file_does_not_stop_the_others(model, photos, tmp_path, capsys) -> None:
     (photos / "sub" / "broken.jpg").write_bytes((photos / "a.jpg").read_bytes()[:200])
     assert main(["predict", str(photos), "--model", str(model), "--out", str(tmp_path / "out")]) == 1
     errors = capsys.readouterr().err
@@ -133,10 +133,10 @@ def test_index_writes_class_indices(model, photos, tmp_path) -> None:
     assert set(np.unique(cv2.imread(str(tmp_path / "out" / "a.png"), cv2.IMREAD_UNCHANGED))) <= {0, 1}
 
 
-def test_path_array_and_pil_give_one_result(model, photos) -> None:
+def test_path_array_and_pil_give_the_same_result(model, photos) -> None:
     segment = nailseg.load(model, device="cpu")
-    with Image.open(photos / "a.png") as picture:
-        results = [segment(p) for p in (photos / "a.png", str(photos / "a.png"), picture, np.array(picture))]
+    with Image.open(photos / "a.png") as image:
+        results = [segment(p) for p in (photos / "a.png", str(photos / "a.png"), image, np.array(image))]
     for result in results:
         assert (result.mask == results[0].mask).all()
         assert (result.probability == results[0].probability).all()
@@ -145,7 +145,7 @@ def test_path_array_and_pil_give_one_result(model, photos) -> None:
     assert (results[0].probability.argmax(0) == results[0].mask).all()
 
 
-def test_other_inputs_are_named(model) -> None:
+def test_unsupported_input(model) -> None:
     segment = nailseg.load(model, device="cpu")
     with pytest.raises(
         DataError,
@@ -156,7 +156,7 @@ def test_other_inputs_are_named(model) -> None:
         segment(None)
 
 
-def test_a_model_that_is_not_there_is_named() -> None:
+def test_unknown_model() -> None:
     for name in ("nix", "nailseg-b1", "./runs/none/model"):
         with pytest.raises(
             WeightsError, match=rf"--model {name}: expected nailseg-b0, a model folder, a run"
@@ -164,7 +164,7 @@ def test_a_model_that_is_not_there_is_named() -> None:
             nailseg.load(name)
 
 
-def test_an_untrained_model_is_refused() -> None:
+def test_untrained_model_is_refused() -> None:
     with pytest.raises(WeightsError, match="expected a trained classifier"):
         nailseg.load("b0", device="cpu")
 
@@ -179,24 +179,24 @@ def test_importing_nailseg_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "set()"
 
 
-def test_a_threshold_decides_what_is_foreground(model, photos, tmp_path, capsys) -> None:
-    picture = str(photos / "sub" / "b.JPG")
-    probability = nailseg.load(model)(picture).probability[1]
+def test_threshold(model, photos, tmp_path, capsys) -> None:
+    image = str(photos / "sub" / "b.JPG")
+    probability = nailseg.load(model)(image).probability[1]
     middle = float(np.median(probability))
     out = tmp_path / "out"
-    assert main(["predict", picture, "--model", str(model), "--out", str(out), f"--threshold={middle}"]) == 0
+    assert main(["predict", image, "--model", str(model), "--out", str(out), f"--threshold={middle}"]) == 0
     written = cv2.imread(str(out / "b.png"), cv2.IMREAD_UNCHANGED)
     assert (written == 255 * (probability >= middle)).all()
     assert 0.4 < (written > 0).mean() < 0.6
     other = str(tmp_path / "other")
-    assert main(["predict", picture, "--model", str(model), "--out", other, "--threshold=model"]) == 1
-    assert "--threshold model: expected one in" in capsys.readouterr().err
+    assert main(["predict", image, "--model", str(model), "--out", other, "--threshold=model"]) == 1
+    assert "--threshold model: expected a threshold in" in capsys.readouterr().err
     own = tmp_path / "own"
     network = nailseg.load(model).backend.network
     model_folder.save_model_folder(
         own, network, model_folder.describe_network(network, image_size=64, threshold=middle)
     )
-    assert (nailseg.load(own, threshold="model")(picture).mask == (probability >= middle)).all()
+    assert (nailseg.load(own, threshold="model")(image).mask == (probability >= middle)).all()
     with pytest.raises(ConfigError, match="from 0 to 1"):
         nailseg.load(model, threshold=1.5)
 
@@ -215,27 +215,27 @@ def test_a_full_gpu_gets_a_message_and_other_runtime_errors_their_traceback(caps
         guarded(lambda: fail(RuntimeError("a fault of ours")))
 
 
-@pytest.mark.parametrize("kind", ["sixteen bits", "transparent", "palette", "grey", "turned"])
-def test_a_pil_image_is_seen_as_its_file_is(model, tmp_path, kind) -> None:
+@pytest.mark.parametrize("kind", ["sixteen bits", "transparent", "palette", "grey", "rotated"])
+def test_pil_image_and_its_file_give_the_same_result(model, tmp_path, kind) -> None:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (40, 52, 4), dtype=np.uint8)
-    picture = {
+    image = {
         "sixteen bits": Image.fromarray(pixels[..., 0].astype(np.uint16) * 257),
         "transparent": Image.fromarray(pixels),
         "palette": Image.fromarray(pixels[..., :3].copy()).quantize(16),
         "grey": Image.fromarray(pixels[..., 0].copy()),
-        "turned": Image.fromarray(pixels[..., :3].copy()),
+        "rotated": Image.fromarray(pixels[..., :3].copy()),
     }[kind]
     exif = Image.Exif()
-    exif[274] = 6 if kind == "turned" else 1
-    picture.save(tmp_path / "a.png", exif=exif)
+    exif[274] = 6 if kind == "rotated" else 1
+    image.save(tmp_path / "a.png", exif=exif)
     segment = nailseg.load(model, device="cpu")
     from_file, from_pil = segment(tmp_path / "a.png"), segment(Image.open(tmp_path / "a.png"))
     assert np.array_equal(from_file.image, from_pil.image)
     assert np.array_equal(from_file.mask, from_pil.mask)
 
 
-def test_what_cannot_be_seen_is_said(model) -> None:
+def test_invalid_arguments(model) -> None:
     segment = nailseg.load(model, device="cpu")
     with pytest.raises(DataError, match="found Pillow's mode F"):
         segment(Image.fromarray(np.zeros((4, 4), np.float32)))

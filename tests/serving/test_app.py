@@ -71,7 +71,7 @@ def test_objects_tell_of_every_pixel(ask, segment, photo) -> None:
 def test_tryon_paints(ask, segment, photo) -> None:
     result = segment(photo)
     wanted = recolor.recolor(
-        result.image, recolor.compute_coverage(result.mask, result.foreground()), (0, 0, 255)
+        result.image, recolor.compute_coverage(result.mask, result.foreground_probability()), (0, 0, 255)
     )
     painted = decoded(ask.post("/tryon?color=blue", **sent(photo)))[..., ::-1]
     assert np.abs(painted.astype(int) - wanted).mean() < 8  # JPEG

@@ -62,7 +62,7 @@ def test_load_without_arguments(hands) -> None:
     hits = false = missed = 0
     for image in sorted((hands / "Images").rglob("*.*")):
         (truth_file,) = (hands / "Masks").rglob(f"{image.stem}.*")
-        truth = nailseg.inference.segmenter.as_array(truth_file)[..., 0] > 127
+        truth = nailseg.inference.segmenter.to_array(truth_file)[..., 0] > 127
         found = segment(image).mask > 0
         hits += (found & truth).sum()
         false += (found & ~truth).sum()

@@ -1,4 +1,4 @@
-"""An exported file in a network's place, so that `nailseg test` measures the very graph that is handed on."""
+"""An exported file as a torch module, so that `nailseg test` measures the very graph that is deployed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class ExportedNetwork(nn.Module):
-    """Images as they are, in; logits of their size out. It cannot be trained.
+    """Runs an exported file as a network; it cannot be trained.
 
     Args:
-        file: from `exported.find_exported_file`.
+        file: From `exported.find_exported_file`.
 
     Attributes:
-        info: what the file says of itself; `class_names`, `origin`, `architecture`, `mean` and `std` are its.
+        info: The file's metadata, which `class_names`, `origin`, `architecture`, `mean` and `std` repeat.
     """
 
     new_head = False
@@ -60,18 +60,18 @@ def open_module(
     drop_path: float = 0.1,
     name: str | None = None,
 ) -> Network | ExportedNetwork:
-    """Opens any model as a module: an exported file or its folder, or what `open_network` takes.
+    """Opens any model as a module: an exported file or its folder, or what `open_network` accepts.
 
     Args:
-        source: an exported file, a checkpoint, a model folder, a run folder, a shipped model's name, a hub
+        source: An exported file, a checkpoint, a model folder, a run folder, a shipped model's name, a hub
             name, or a name that stands for random weights.
-        class_names: as in `open_network`; an exported file must have the same names.
-        drop_path: as in `open_network`.
-        name: as in `open_network`.
+        class_names: As in `open_network`; an exported file must have the same names.
+        drop_path: As in `open_network`.
+        name: As in `open_network`.
 
     Raises:
-        WeightsError: not found, does not fit, or has other class names.
-        ConfigError: the source is of another architecture, or an exported file's runtime is not installed.
+        WeightsError: The model is not found, does not fit, or has other class names.
+        ConfigError: The source has another architecture, or an exported file's runtime is not installed.
     """
     if (file := find_exported_file(locate(source))) is None:
         return model_folder.open_network(source, class_names, drop_path, name)
@@ -81,7 +81,7 @@ def open_module(
 
 
 def read_module_info(source: str | Path) -> ModelInfo | None:
-    """What any model says of itself, exported files included; None where there is no nailseg.json."""
+    """Reads nailseg.json of any model, exported files included; None if it has none."""
     if file := find_exported_file(locate(source)):
         return open_exported(file).info
     return model_folder.read_model_info(source)

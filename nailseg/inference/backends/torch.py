@@ -1,4 +1,4 @@
-"""Torch's way from pixels to probabilities: a network with the preprocessing it was trained with."""
+"""Torch as a backend: a network with the preprocessing it was trained with."""
 
 from __future__ import annotations
 
@@ -19,56 +19,57 @@ if TYPE_CHECKING:
     from nailseg.inference.backends.base import Backend
     from nailseg.model_info import ModelInfo
 
-DEFAULT_SIZE = 512  # longer side for models that do not say what they were trained at
+DEFAULT_SIZE = 512
+"""Longer side for models without nailseg.json, which do not say what they were trained at."""
 
 
 class TorchBackend:
     """Runs a network in torch; the `Backend` of checkpoints and model folders.
 
     Args:
-        network: any network from float (N, 3, H, W), 0..255, to logits (N, C, H, W).
-        info: its image size and resize rule.
-        device: where it runs; None takes a GPU if there is one.
+        network: Any network from float (N, 3, H, W), 0..255, to logits (N, C, H, W).
+        info: Its image size and resize rule.
+        device: Where it runs; None uses a GPU if there is one.
 
     Raises:
-        ConfigError: no such device.
+        ConfigError: The device does not exist.
     """
 
     def __init__(self, network: nn.Module, info: ModelInfo, device: str | torch.device | None = None) -> None:
-        self.device = _usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = _check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network = network.to(self.device).eval()
         self.info = info
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """As `Backend`."""
+        """Segments images of one size, as `Backend`."""
         pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(self.device)
         fitted, valid = geometry.fit_image(pixels, size or self.info.image_size, self.info.resize)
         logits = geometry.restore_logits(self.network(fitted), valid, images.shape[1:3])
         return class_index(logits).cpu().numpy(), logits.float().softmax(1).cpu().numpy()
 
 
-def backend_of(network: nn.Module, info: ModelInfo, device: str | torch.device | None = None) -> Backend:
-    """What runs a network that is open: an exported graph itself, which does the resizing too, or torch."""
+def create_backend(network: nn.Module, info: ModelInfo, device: str | torch.device | None = None) -> Backend:
+    """Returns the backend of an open network: the runtime of an exported file, or torch."""
     return network.backend if isinstance(network, ExportedNetwork) else TorchBackend(network, info, device)
 
 
 def open_torch(model: str, device: str | None = None) -> TorchBackend:
-    """Opens whatever `artifact.open_network` takes.
+    """Opens whatever `checkpoints.model_folder.open_network` accepts.
 
     Raises:
-        WeightsError: not found, does not fit, or has a classifier that nobody has trained.
-        ConfigError: no such device.
+        WeightsError: The model is not found, does not fit, or its classifier is untrained.
+        ConfigError: The device does not exist.
     """
     network = model_folder.open_network(model)
     model_folder.require_trained(network, model)
-    info = model_folder.read_model_info(model) or model_folder.describe_network(
-        network, image_size=DEFAULT_SIZE
+    info = model_folder.read_model_info(model)
+    return TorchBackend(
+        network, info or model_folder.describe_network(network, image_size=DEFAULT_SIZE), device
     )
-    return TorchBackend(network, info, device)
 
 
-def _usable(device: str | torch.device) -> torch.device:
+def _check_device(device: str | torch.device) -> torch.device:
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:  # torch raises the latter for a build without CUDA

@@ -1,0 +1,92 @@
+"""Distributes work over several processes with Lightning Fabric: started here, or by torchrun."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from nailseg.errors import ConfigError, NailsegError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lightning.fabric import Fabric
+
+    Work = Callable[[list[Any], int, str | None], Any]
+
+
+def get_rank() -> int:
+    """Returns the rank of this process under torchrun; 0 without torchrun."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def is_distributed(devices: int) -> bool:
+    """Whether there are several processes, either to be started or started by torchrun."""
+    return devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def run_distributed(work: Work, jobs: list[Any], devices: int, device: str | None) -> list[Any]:
+    """Assigns the jobs r, r + n, r + 2n … to process r of n.
+
+    Args:
+        work: Called with the jobs of a process, its rank and its device. It and its result can be pickled.
+        jobs: The same list in every process.
+        devices: Number of processes to start; under torchrun its own number counts.
+        device: `cpu` or `cuda`; None is `cuda` if there is a GPU. Process r uses GPU r.
+
+    Returns:
+        The result of each process, by rank; under torchrun in every process.
+
+    Raises:
+        ConfigError: There are not as many such devices.
+        NailsegError: What `work` raised in any process, after the others have finished.
+    """
+    import torch
+    from lightning.fabric import Fabric
+    from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+    from lightning.fabric.strategies import DDPStrategy
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    if device not in (None, "cpu", "cuda"):
+        raise ConfigError(f"--device {device}: expected cpu or cuda for several processes. Leave it out.")
+    torchrun = TorchElasticEnvironment.detect()
+    local_devices = int(os.environ["LOCAL_WORLD_SIZE"]) if torchrun else devices
+    strategy = DDPStrategy(
+        cluster_environment=TorchElasticEnvironment() if torchrun else LightningEnvironment(),
+        process_group_backend="gloo",  # works without a GPU, and only short messages are exchanged
+        timeout=timedelta(days=30),  # the first process to finish waits for the others
+        start_method="popen" if torchrun else "spawn",
+    )
+    try:
+        fabric = Fabric(
+            accelerator=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            devices=local_devices,
+            num_nodes=int(os.environ["WORLD_SIZE"]) // local_devices if torchrun else 1,
+            strategy=strategy,
+        )
+    except (MisconfigurationException, RuntimeError) as error:
+        raise ConfigError(
+            f"--devices {local_devices}: expected as many devices on this machine. {error}"
+        ) from error
+    outcomes = fabric.launch(_run_process, work, jobs, device)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+    return outcomes
+
+
+def _run_process(fabric: Fabric, work: Work, jobs: list[Any], device: str | None) -> list[Any]:
+    import torch
+
+    fabric.barrier()  # nothing is written before all processes have checked which files exist
+    rank = fabric.global_rank
+    try:
+        own_device = str(fabric.device) if fabric.device.type != "cpu" else device
+        outcome = work(jobs[rank :: fabric.world_size], rank, own_device)
+    except (NailsegError, OSError) as error:  # an exception would leave the other processes waiting
+        outcome = error
+    outcomes = [None] * fabric.world_size
+    torch.distributed.all_gather_object(outcomes, outcome)
+    torch.distributed.destroy_process_group()
+    return outcomes
