@@ -12,6 +12,7 @@ first step, and again after an interruption or a change of a file.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -109,8 +110,9 @@ class PixelCache:
             free = shutil.disk_usage(self.folder).free
             if free < RESERVE + pair.nbytes:
                 raise OSError(f"{_in_bytes(free)} free on the disk, {_in_bytes(RESERVE)} are left free")
-            with open(temporary, "xb") as file:
-                np.save(file, pair)
+            content = io.BytesIO()  # numpy's own errors of a full disk do not say what is wrong
+            np.save(content, pair)
+            temporary.write_bytes(content.getbuffer())
             os.replace(temporary, entry)
         except OSError as error:
             self.full = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -125,18 +126,17 @@ def test_two_processes_fill_it_together(pairs: tuple[Path, list[Row]], tmp_path:
 
 
 def die_writing_the_third(data: SegmentationDataset) -> None:
-    save, count = np.save, 0
+    write, count = Path.write_bytes, 0
 
-    def dying_save(file: object, array: np.ndarray) -> None:
+    def dying_write(path: Path, content: memoryview) -> int:
         nonlocal count
         count += 1
         if count == 3:
-            file.write(b"\x93NUMPY")
-            file.flush()
+            write(path, content[: len(content) // 2])
             os.kill(os.getpid(), signal.SIGKILL)
-        save(file, array)
+        return write(path, content)
 
-    np.save = dying_save
+    Path.write_bytes = dying_write
     fill(data)
 
 
@@ -254,6 +254,20 @@ def test_a_full_disk_ends_the_writing_only(
         assert same(data[1], plain[1])
     assert all(same(data[row], plain[row]) for row in range(len(plain)))  # without a second warning
     assert len(entries(data)) == 1
+
+
+def test_an_error_while_writing_leaves_no_file(
+    pairs: tuple[Path, list[Row]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing_write(path: Path, content: memoryview) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    data = make(pairs, tmp_path)
+    monkeypatch.setattr(Path, "write_bytes", failing_write)
+    with pytest.warns(UserWarning, match=r"takes no more images: \[Errno 28\] No space left"):
+        assert same(data[0], make(pairs, None)[0])
+    assert [file.name for file in data.cache.folder.iterdir()] == [cache_module.MARKER]
 
 
 def test_a_deleted_folder_ends_the_writing_only(pairs: tuple[Path, list[Row]], tmp_path: Path) -> None:
