@@ -1,11 +1,15 @@
-"""The CSV: image, mask, split, group; checked rows out of it, and what was derived said."""
+"""The CSV that lists a data set: read and checked into rows, written from rows.
+
+A CSV with only `image,mask`, or only `images`, is accepted: what it lacks is derived, with a note for each.
+"""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import pandas as pd
 
 from nailseg.data.issues import Issue, format_issues
 from nailseg.data.pairing import find_mask
@@ -13,10 +17,11 @@ from nailseg.data.splitting.assign import SPLITS, assign_splits
 from nailseg.errors import DataError
 
 COLUMNS = ("image", "mask", "split", "group")
-# what other people's CSVs call the same columns
 ALIASES = {"images": "image", "masks": "mask"}
-LINE = " line"
-"""Key of a line's place in its file; no CSV has a column of that name, they are stripped."""
+"""Other names of the columns that are accepted."""
+SPLIT_ALIASES = {"valid": "val", "validation": "val"}
+DERIVED_SHARES = {"val": 0.1, "test": 0.1}
+"""Shares of the rows where the CSV has no column split."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Row:
     image: str  # path relative to the data root, forward slashes
     mask: str | None  # the same for the mask; None where the row has none
     split: str  # train, val or test
-    group: str  # rows of one group are never divided by a split
+    group: str  # a split never divides the rows of one group
     extra: tuple[tuple[str, str], ...] = ()  # further columns, as text, in the CSV's order
 
     @property
@@ -42,8 +47,8 @@ class Manifest:
     rows: tuple[Row, ...]
     root: Path  # folder their paths are relative to
     csv: Path  # the file they come from
-    notes: tuple[str, ...] = ()  # one line for everything that was derived instead of read
-    issues: tuple[Issue, ...] = ()  # what the CSV itself gets wrong; those rows are not among `rows`
+    notes: tuple[str, ...] = ()  # one line for each column that was derived instead of read
+    issues: tuple[Issue, ...] = ()  # errors in the CSV itself; those rows are not among `rows`
     split_given: bool = True  # the CSV has a column split
 
     def select(self, split: str) -> list[Row]:
@@ -56,7 +61,7 @@ class Manifest:
         return replace(self, rows=rows, issues=())
 
     def path(self, relative: str) -> Path:
-        """Where a row's image or mask lies."""
+        """The path of a row's image or mask."""
         return self.root / relative
 
 
@@ -65,42 +70,50 @@ def load_manifest(
 ) -> Manifest:
     """Reads a CSV and checks its paths and splits; no image is opened.
 
-    Accepted are `image,mask,split,group` in any order with further columns, and fewer: without `group` every
-    row is its own group, a missing `split` is derived (seeded), masks are found by `Images` -> `Masks`, stem.
+    The columns `image,mask,split,group` may stand in any order, further ones are kept. Without `group` each
+    row is its own group; a missing `split` is derived, with a fixed seed; missing masks are found in the
+    folder `Masks` that mirrors `Images`, by stem.
 
     Args:
         csv_path: the CSV, UTF-8.
         root: the folder the paths are relative to; the CSV's own folder by default. May itself be a symlink.
-        strict: raise for rows the CSV gets wrong; otherwise leave them out and list them in `issues`.
-        masks: look for masks that the CSV does not name; prediction needs none.
+        strict: raise for errors in rows; otherwise leave those rows out and list the errors in `issues`.
+        masks: find masks that the CSV does not name; prediction needs none.
 
     Raises:
-        DataError: no such file, no image column, paths that are absolute or leave the root, unknown splits,
-            doubled images; all of them at once.
+        DataError: no such file, no image column, or, all in one message, paths that are absolute or leave the
+            root, unknown splits and images that two rows name.
     """
     csv_path = Path(csv_path)
     folder = Path(root) if root is not None else csv_path.parent
-    header, lines = _read_csv(csv_path)
+    table = _read_csv(csv_path)
     if not folder.is_dir():
         raise DataError(f"{folder}: expected the data root, found no such folder. Give it with --data.root.")
     notes: list[str] = []
     issues: list[Issue] = []
-    lines = _check_paths(lines, folder, csv_path, issues)
-    if masks and "mask" not in header and not (strict and issues):
-        lines = _derive_masks(lines, folder, issues)
+    split_given, mask_given = "split" in table, "mask" in table
+    table = _check_paths(table, folder, csv_path.name, issues)
+    if masks and not mask_given and not (strict and issues):
+        table = _derive_masks(table, folder, issues)
         notes.append("mask: no such column; taken from the folder Masks that mirrors Images, by name")
-    if "split" in header:
-        lines = _check_splits(lines, csv_path, issues)
+    if split_given:
+        table = _check_splits(table, csv_path.name, issues)
     if issues and strict:
-        raise DataError(f"{csv_path}: {len(issues)} fault(s).\n{format_issues(issues)}")
-    if "split" not in header and lines:
-        notes.append(_derive_splits(lines))
-    rows = tuple(_row(line) for line in lines)
-    return Manifest(rows, folder, csv_path, tuple(notes), tuple(issues), "split" in header)
+        raise DataError(f"{csv_path}: {len(issues)} issue(s).\n{format_issues(issues)}")
+    rows = [_to_row(record) for record in table.to_dict("records")]
+    if not split_given and rows:
+        splits = assign_splits([row.group for row in rows], [row.folder for row in rows], **DERIVED_SHARES)
+        rows = [replace(row, split=split) for row, split in zip(rows, splits, strict=True)]
+        shares = ", ".join(f"{share:.0%} {split}" for split, share in DERIVED_SHARES.items())
+        notes.append(
+            f"split: no such column; derived ({shares}, seed 0, the same every time). "
+            "nailseg index writes a CSV that states it"
+        )
+    return Manifest(tuple(rows), folder, csv_path, tuple(notes), tuple(issues), split_given)
 
 
 def find_group_splits(rows: Iterable[Row]) -> dict[str, set[str]]:
-    """The splits each group lies in."""
+    """The splits of each group's rows."""
     found: dict[str, set[str]] = {}
     for row in rows:
         found.setdefault(row.group, set()).add(row.split)
@@ -108,89 +121,89 @@ def find_group_splits(rows: Iterable[Row]) -> dict[str, set[str]]:
 
 
 def write_manifest(csv_path: str | Path, rows: Sequence[Row]) -> None:
-    """Writes rows as `image,mask,split,group` and their further columns; the caller made sure that it may."""
-    extra = list(dict.fromkeys(name for row in rows for name, _ in row.extra))
-    with open(csv_path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*COLUMNS, *extra])
-        for row in rows:
-            more = dict(row.extra)
-            writer.writerow(
-                [row.image, row.mask or "", row.split, row.group, *(more.get(n, "") for n in extra)]
-            )
+    """Writes rows as `image,mask,split,group` and their further columns; an existing file is overwritten."""
+    extra = dict.fromkeys(name for row in rows for name, _ in row.extra)
+    records = [(row.image, row.mask, row.split, row.group) for row in rows]
+    table = pd.DataFrame(records, columns=COLUMNS, dtype=object)
+    for name in extra:
+        table[name] = [dict(row.extra).get(name) for row in rows]
+    table.to_csv(csv_path, index=False, lineterminator="\n", encoding="utf-8")
 
 
-def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+def _read_csv(path: Path) -> pd.DataFrame:
+    """The CSV as text, without spaces around values; the index holds line numbers."""
     try:
-        # utf-8-sig: spreadsheets put a byte order mark in front of the first column's name
+        # utf-8-sig: spreadsheets write a byte order mark before the first column's name
         with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            names = [(name or "").strip() for name in reader.fieldnames or []]
-            header = [
-                ALIASES.get(name.lower(), name.lower() if name.lower() in COLUMNS else name) for name in names
-            ]
-            reader.fieldnames = header
-            lines = [dict(line) for line in reader]
+            # the C engine fills lines that are too short without a word
+            table = pd.read_csv(
+                file, header=None, dtype=str, keep_default_na=False, skipinitialspace=True, engine="python"
+            )
     except FileNotFoundError:
         raise DataError(
             f"{path}: expected a CSV with the columns image,mask,split,group; found nothing. "
             f"Make it with: nailseg index {path.parent}"
         ) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except pd.errors.EmptyDataError:
+        table = pd.DataFrame([[""]])
+    except pd.errors.ParserError as error:
+        message = f"{path}: expected a comma-separated table, found: {error}. Quote values that hold commas."
+        raise DataError(message) from None
+    except (OSError, UnicodeDecodeError) as error:
         message = f"{path}: expected a CSV in UTF-8, found something else ({error}). Save it as CSV."
         raise DataError(message) from None
-    said = ", ".join(filter(None, header)) or "an empty file"
-    short = next((n for n, line in enumerate(lines, 2) if None in line or None in line.values()), None)
+    if short := table.index[table.isna().any(axis=1)].tolist():
+        found = f"{table.iloc[short[0]].count()}. Quote values that hold commas."
+        raise DataError(f"{path} line {short[0] + 1}: expected {table.shape[1]} columns, found {found}")
+    table = table.apply(lambda column: column.str.strip())
+    header = [_column_name(name) for name in table.iloc[0]]
+    found = ", ".join(filter(None, header)) or "an empty file"
     if "image" not in header:
-        problem = f": expected a column image (or images), found {said}. Make the CSV with: nailseg index DIR"
+        problem = f"a column image (or images), found {found}. Make the CSV with: nailseg index DIR"
     elif len(set(header)) < len(header):
-        problem = f": expected each column once, found {','.join(header)}. Rename one of them."
-    elif not lines:
-        problem = ": expected at least one row, found only the header. Make it with: nailseg index DIR"
-    elif short is not None:
-        problem = f" line {short}: expected {len(header)} columns, found another number. "
-        problem += "Quote values that hold commas."
+        problem = f"each column once, found {found}. Rename one of them."
+    elif len(table) == 1:
+        problem = "at least one row, found only the header. Make it with: nailseg index DIR"
     else:
-        return header, [{key: value.strip() for key, value in line.items()} for line in lines]
-    raise DataError(f"{path}{problem}")
+        return table.set_axis(header, axis=1).set_axis(range(1, len(table) + 1)).iloc[1:]
+    raise DataError(f"{path}: expected {problem}")
 
 
-def _check_paths(
-    lines: list[dict[str, str]], root: Path, csv_path: Path, issues: list[Issue]
-) -> list[dict[str, str]]:
-    """Notes what is wrong, brings paths to forward slashes, and returns the lines without fault."""
+def _column_name(name: str) -> str:
+    lower = ALIASES.get(name.lower(), name.lower())
+    return lower if lower in COLUMNS else name
+
+
+def _check_paths(table: pd.DataFrame, root: Path, csv_name: str, issues: list[Issue]) -> pd.DataFrame:
+    """Adds the issues of paths, and returns the other rows with forward slashes in their paths."""
     real_root = root.resolve()
-    # parent folder -> lies within the root; resolving every file would cost seconds
+    # parent folder -> lies within the root; resolving every file would take seconds
     inside: dict[Path, bool] = {}
-    seen: dict[str, int] = {}
-    good = []
-    for number, line in enumerate(lines, start=2):
-        where = f"{csv_path.name} line {number}"
-        line[LINE] = where
-        wrong = []
-        if not line["image"]:
-            wrong.append(Issue("missing-path", where, "expected an image, found nothing", "Name it."))
-        for column in ("image", "mask"):
-            value = line.get(column, "")
-            message = _path_fault(value, root, real_root, inside)
-            if message:
+    first_lines: dict[str, int] = {}
+    columns = [column for column in ("image", "mask") if column in table]
+    wrong: set[int] = set()
+    for line, *paths in table[columns].itertuples():
+        where = f"{csv_name} line {line}"
+        found = []
+        if not paths[0]:
+            found.append(Issue("missing-path", where, "expected an image, found nothing", "Name it."))
+        for path in paths:
+            if problem := _find_path_problem(path, root, real_root, inside):
                 fix = "Give paths relative to the data root (--data.root), and keep the files inside it."
-                wrong.append(Issue("path-outside", where, message, fix))
-            elif value:
-                line[column] = PurePosixPath(value.replace("\\", "/")).as_posix()
-        image = line["image"]
-        if image and image in seen:
-            message = f"{image} stands in line {seen[image]} already"
-            wrong.append(Issue("duplicate-row", where, message, "Delete one."))
-        seen.setdefault(image, number)
-        issues.extend(wrong)
-        if not wrong:
-            good.append(line)
-    return good
+                found.append(Issue("path-outside", where, problem, fix))
+        image = _to_posix(paths[0])
+        if image and first_lines.setdefault(image, line) != line:
+            message = f"{image} is in line {first_lines[image]} already"
+            found.append(Issue("duplicate-row", where, message, "Delete one."))
+        if found:
+            issues.extend(found)
+            wrong.add(line)
+    table = table.drop(index=list(wrong))
+    return table.assign(**{column: table[column].map(_to_posix) for column in columns})
 
 
-def _path_fault(value: str, root: Path, real_root: Path, inside: dict[Path, bool]) -> str | None:
-    """What makes a path leave the root, None if nothing does."""
+def _find_path_problem(value: str, root: Path, real_root: Path, inside: dict[Path, bool]) -> str | None:
+    """Why a path is not inside the root, None if it is."""
     if PurePosixPath(value).is_absolute() or PureWindowsPath(value).drive or value.startswith("\\"):
         return f"expected a relative path, found {value}"
     value = value.replace("\\", "/")
@@ -205,46 +218,37 @@ def _path_fault(value: str, root: Path, real_root: Path, inside: dict[Path, bool
     return None
 
 
-def _derive_masks(lines: list[dict[str, str]], root: Path, issues: list[Issue]) -> list[dict[str, str]]:
+def _to_posix(path: str) -> str:
+    return PurePosixPath(path.replace("\\", "/")).as_posix() if path else ""
+
+
+def _derive_masks(table: pd.DataFrame, root: Path, issues: list[Issue]) -> pd.DataFrame:
     listings: dict[PurePosixPath, dict[str, list[str]]] = {}
-    good = []
-    for line in lines:
-        matches = find_mask(root, line["image"], listings)
-        if len(matches) == 1:
-            good.append({**line, "mask": matches[0]})
-            continue
-        found = " and ".join(matches) or "none"
-        message = f"expected one mask of the same name in the folder Masks that mirrors Images, found {found}"
-        issues.append(
-            Issue("missing-file", line["image"], message, "Put it there, or add a column mask to the CSV.")
-        )
-    return good
-
-
-def _check_splits(lines: list[dict[str, str]], csv_path: Path, issues: list[Issue]) -> list[dict[str, str]]:
-    for line in lines:
-        line["split"] = {"valid": "val", "validation": "val"}.get(line["split"], line["split"])
-        if line["split"] not in SPLITS:
-            message = f"expected split train, val or test; found {line['split'] or 'nothing'!s}"
-            fix = "Correct it, or drop the column split."
-            issues.append(Issue("unknown-split", line[LINE], message, fix))
-    return [line for line in lines if line["split"] in SPLITS]
-
-
-def _derive_splits(lines: list[dict[str, str]]) -> str:
-    val, test, seed = 0.1, 0.1, 0
-    groups = [line.get("group") or line["image"] for line in lines]
-    folders = [str(PurePosixPath(line["image"]).parent) for line in lines]
-    for line, split in zip(lines, assign_splits(groups, folders, val, test, seed), strict=True):
-        line["split"] = split
-    return (
-        f"split: no such column; derived ({val:.0%} val, {test:.0%} test, seed {seed}, the same every time). "
-        "nailseg index writes a CSV that states it"
+    matches = [find_mask(root, image, listings) for image in table["image"]]
+    for image, found in zip(table["image"], matches, strict=True):
+        if len(found) != 1:
+            message = "expected one mask of the same name in the folder Masks that mirrors Images, found "
+            message += " and ".join(found) or "none"
+            fix = "Put it there, or add a column mask to the CSV."
+            issues.append(Issue("missing-file", image, message, fix))
+    return table.assign(mask=[found[0] if len(found) == 1 else None for found in matches]).dropna(
+        subset="mask"
     )
 
 
-def _row(line: dict[str, str]) -> Row:
-    extra = tuple((key, value) for key, value in line.items() if key and key not in (*COLUMNS, LINE))
+def _check_splits(table: pd.DataFrame, csv_name: str, issues: list[Issue]) -> pd.DataFrame:
+    table = table.assign(split=table["split"].replace(SPLIT_ALIASES))
+    known = table["split"].isin(SPLITS)
+    for line, split in table["split"][~known].items():
+        message = f"expected split train, val or test; found {split or 'nothing'}"
+        fix = "Correct it, or drop the column split."
+        issues.append(Issue("unknown-split", f"{csv_name} line {line}", message, fix))
+    return table[known]
+
+
+def _to_row(record: dict[str, str]) -> Row:
+    image = record["image"]
+    extra = tuple((name, value) for name, value in record.items() if name and name not in COLUMNS)
     return Row(
-        line["image"], line.get("mask") or None, line["split"], line.get("group") or line["image"], extra
+        image, record.get("mask") or None, record.get("split", ""), record.get("group") or image, extra
     )

@@ -86,7 +86,7 @@ def test_masks_that_cannot_be_derived_are_listed_together(tmp_path: Path) -> Non
     draw(tmp_path, "images/a.jpg", "images/b.jpg", "masks/b.png", "masks/b.bmp", "photos/c.jpg")
     path = write(tmp_path / "n.csv", "images", "images/a.jpg", "images/b.jpg", "photos/c.jpg")
     with pytest.raises(
-        DataError, match=r"(?s)3 fault.*a\.jpg.*found none.*masks/b\.bmp and masks/b\.png.*c\.jpg"
+        DataError, match=r"(?s)3 issue.*a\.jpg.*found none.*masks/b\.bmp and masks/b\.png.*c\.jpg"
     ):
         load_manifest(path)
 
@@ -121,15 +121,16 @@ def test_links_out_of_the_root_are_refused(tmp_path: Path) -> None:
         ("image,mask,split\n", "found only the header"),
         ("image,image\na,b\n", "expected each column once"),
         ("image,images\na,b\n", "expected each column once"),
-        ("image,mask,split\na,b\n", "line 2: expected 3 columns"),
-        ("image,mask,split\na,b,train,x\n", "line 2: expected 3 columns"),
+        ("image,mask,split\na,b\n", "line 2: expected 3 columns, found 2"),
+        ("image,mask,split\na,b,train,x\n", "Expected 3 fields in line 2, saw 4. Quote values"),
+        ('image,mask,split\na,"b,train\n', "expected a comma-separated table"),
         (
             "image,mask,split\na,b,dev\n",
             r"(?s)unknown-split.*line 2: expected split train, val or test; found dev",
         ),
         ("image,mask,split\na,b,\n", "found nothing"),
         ("image,mask,split\n,b,train\n", r"(?s)missing-path.*line 2"),
-        ("image,mask,split\na,b,train\na,c,val\n", r"(?s)duplicate-row.*line 3: a stands in line 2"),
+        ("image,mask,split\na,b,train\na,c,val\n", r"(?s)duplicate-row.*line 3: a is in line 2"),
     ],
 )
 def test_csvs_that_say_too_little(tmp_path: Path, text: str, words: str) -> None:
