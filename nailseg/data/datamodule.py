@@ -102,8 +102,8 @@ class SegmentationDataModule(LightningDataModule):
         self.csv = str(csv)
         self.root = root
         self.class_names = check_class_names(classes, "--data.classes")
-        self.size = _check_size("size", size)
-        self.eval_size = size if eval_size is None else eval_size and _check_size("eval_size", eval_size)
+        self.size = size
+        self.eval_size = size if eval_size is None else eval_size
         self.resize: Resize = resize
         self.batch_size = batch_size
         self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
@@ -117,6 +117,12 @@ class SegmentationDataModule(LightningDataModule):
         self.allow = sorted(check_codes(allow))
         self.skip_bad = skip_bad
         self.max_pixels = max_pixels
+        for name, least in {"size": MULTIPLE, "eval_size": 0}.items():
+            value = getattr(self, name)
+            if value < least or value % MULTIPLE:
+                nearest = max(MULTIPLE, round(value / MULTIPLE) * MULTIPLE)
+                message = f"expected a multiple of {MULTIPLE}, found {value}. The nearest is {nearest}."
+                raise ConfigError(f"--data.{name}: {message}")
         minimum = {"batch_size": 1, "eval_batch_size": 1, "workers": 0, "seed": 0, "max_pixels": 1}
         for name, least in minimum.items():
             value = getattr(self, name)
@@ -299,13 +305,3 @@ def default_workers(training_processes: int) -> int:
     # in a container the cores this process may use are fewer than the machine has
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(8, max(1, (cores - training_processes) // training_processes))
-
-
-def _check_size(name: str, size: int) -> int:
-    """The size, if the network can halve it five times."""
-    if size < MULTIPLE or size % MULTIPLE:
-        nearest = max(MULTIPLE, round(size / MULTIPLE) * MULTIPLE)
-        raise ConfigError(
-            f"--data.{name}: expected a multiple of {MULTIPLE}, found {size}. The nearest is {nearest}."
-        )
-    return size

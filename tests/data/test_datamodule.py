@@ -255,6 +255,8 @@ def test_root_can_be_another_folder(tmp_path: Path) -> None:
     [
         ({"size": 500}, r"--data.size: expected a multiple of 32, found 500. The nearest is 512"),
         ({"size": 0}, r"--data.size: .*The nearest is 32"),
+        ({"eval_size": 100}, r"--data.eval_size: expected a multiple of 32, found 100. The nearest is 96"),
+        ({"eval_size": -32}, r"--data.eval_size: .*found -32. The nearest is 32"),
         ({"classes": ["nail"]}, r"--data.classes: expected 2 to 254 names"),
         ({"classes": "nail"}, "expected a list of names, found 'nail'"),
         ({"classes": ["background", "nail", "nail"]}, "expected names that differ"),
