@@ -1,12 +1,12 @@
-"""One training step: our decode head against transformers' own, on the same weights in the same run.
+"""Times a training step with our decode head and with transformers', with the same weights in one run.
 
     python benchmarks/training_step.py [--models b0 b2] [--size 512] [--batch 1] [--repeats 8] [--json FILE]
 
-A step is forward, cross-entropy on logits enlarged to the image, backward and AdamW; eager torch, fp32,
-transformers with sdpa. Both take turns, so that a drifting machine slows both, and the median of each is
-compared. Memory is the peak resident size of a process of its own for each that does two steps, less what
-that process held before it built the network. Only ratios mean anything on another machine. Asked for: B0 at
-least 1.3x, B2 at least 1.8x, with a lower memory peak.
+A step is forward, cross-entropy on logits upsampled to the image, backward and AdamW; eager torch, fp32,
+transformers with sdpa. Both networks alternate, so that changes of the machine's speed affect both, and their
+medians are compared. Memory is the peak resident size of two steps in a separate process, minus its size
+before the network was built. Only ratios carry over to another machine. Required: B0 at least 1.3x, B2 at
+least 1.8x, with a lower memory peak.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ KINDS = ("transformers", "nailseg")
 
 
 def networks(name: str, kinds: tuple[str, ...] = KINDS) -> dict[str, torch.nn.Module]:
-    """The same weights, in transformers' network and in ours."""
+    """Builds transformers' network and ours with the same weights."""
     torch.manual_seed(0)
     ours = SegFormer(name).hf
     if kinds == ("nailseg",):
@@ -45,7 +45,7 @@ def networks(name: str, kinds: tuple[str, ...] = KINDS) -> dict[str, torch.nn.Mo
 
 
 def stepper(network: torch.nn.Module, size: int, batch: int) -> Callable[[], None]:
-    """A function that does one step."""
+    """Returns a function that runs one step."""
     pixels, labels = torch.randn(batch, 3, size, size), torch.randint(0, 2, (batch, size, size))
     optimizer = torch.optim.AdamW(network.parameters(), lr=6e-5)
 
@@ -60,32 +60,31 @@ def stepper(network: torch.nn.Module, size: int, batch: int) -> Callable[[], Non
 
 
 def resident() -> float:
-    """The process's peak memory so far, in MiB."""
+    """Returns the process's peak memory so far, in MiB."""
     status = Path("/proc/self/status")
-    if status.exists():  # Linux, where ru_maxrss would begin with the parent's peak
+    if status.exists():  # on Linux ru_maxrss starts from the parent's peak
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def measure_memory(kind: str, name: str, size: int, batch: int) -> float:
-    """MiB that two steps need on top of the bare interpreter, in this process."""
+    """Measures the MiB that two steps add to the interpreter, in this process."""
     before = resident()
     step = stepper(networks(name, (kind,))[kind], size, batch)
-    for _ in range(2):  # the second has the optimizer's state beside the activations
+    for _ in range(2):  # the second needs the optimizer's state and the activations
         step()
     return resident() - before
 
 
 def memory(kind: str, name: str, size: int, batch: int) -> float:
-    """`measure_memory` in a process of its own, because a peak never comes down again."""
-    asked = [kind, name, str(size), str(batch)]
-    command = [sys.executable, __file__, "--memory_of", *asked]
+    """Runs `measure_memory` in a separate process, because a peak never decreases."""
+    command = [sys.executable, __file__, "--memory_of", kind, name, str(size), str(batch)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
 def compare(name: str, size: int, batch: int, repeats: int) -> dict[str, float | str]:
-    """Times both networks in turn and measures each one's memory.
+    """Times both networks alternately and measures each one's memory.
 
     Returns:
         The model, milliseconds and MiB of each, and the ratio of the times.
@@ -96,7 +95,7 @@ def compare(name: str, size: int, batch: int, repeats: int) -> dict[str, float |
         for kind, step in steps.items():
             start = time.perf_counter()
             step()
-            if repeat >= 1:  # the first warms up
+            if repeat >= 1:  # the first is a warm-up
                 times[kind].append(1e3 * (time.perf_counter() - start))
     medians = {kind: statistics.median(values) for kind, values in times.items()}
     row: dict[str, float | str] = {"model": name}
@@ -124,14 +123,14 @@ def main() -> None:
         f"training step, {options.size}x{options.size}, batch {options.batch}, fp32, "
         f"{torch.get_num_threads()} threads"
     )
-    print(f"{'model':6}{'transformers':>24}{'nailseg':>24}{'ratio':>8}{'asked':>8}")
+    print(f"{'model':6}{'transformers':>24}{'nailseg':>24}{'ratio':>8}{'required':>9}")
     rows = []
     for name in options.models:
         row = compare(name, options.size, options.batch, options.repeats)
         rows.append(row)
         cells = [f"{row[f'{kind}_ms']:.0f} ms {row[f'{kind}_mib']:6.0f} MiB" for kind in KINDS]
         print(
-            f"{name:6}{cells[0]:>24}{cells[1]:>24}{row['ratio']:7.2f}x{FLOORS.get(name, '-'):>8}", flush=True
+            f"{name:6}{cells[0]:>24}{cells[1]:>24}{row['ratio']:7.2f}x{FLOORS.get(name, '-'):>9}", flush=True
         )
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2) + "\n")
