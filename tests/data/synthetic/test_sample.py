@@ -1,4 +1,4 @@
-"""The drawn data: repeatable, filed by number of nails, and no colour threshold."""
+"""The drawn data is repeatable, sorted by number of nails, and not separable by colour."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from nailseg.data.synthetic.pose import place_hand, pose_hand
+from nailseg.data.synthetic.render import paint_hand
 from nailseg.data.synthetic.sample import draw_hand, write_sample
+from nailseg.data.synthetic.scene import Light
 from nailseg.errors import OutputError
 
 NAILS = {"1": (0, 2), "2": (3, 4), "3": (5, 5), "4": (6, 10)}
@@ -113,27 +116,22 @@ def test_nails_are_large_enough_to_be_learned():
     assert np.median(widths) >= 10
 
 
-def test_edges_are_anti_aliased():
-    """A hand in front of a background has pixels that are neither: cover is no yes or no."""
-    from nailseg.data.synthetic.hand import make_hand, place
-    from nailseg.data.synthetic.paint import paint_hand
-    from nailseg.data.synthetic.scene import Light
-
+def test_edges_are_antialiased():
+    """A hand in front of a background has pixels that are neither: the cover is a share."""
     rng = np.random.default_rng(0)
-    limbs = place(rng, make_hand(rng, "back", (0, 1, 2, 3, 4)), (10, 10, 118, 118), 40, 2.0)
+    limbs = pose_hand(rng, "back", (0, 1, 2, 3, 4))
+    limbs = place_hand(rng, limbs, np.array([(10.0, 10.0), (118.0, 118.0)]), 40, 2.0)
     light = Light(np.array([0.0, 0.0, 1.0]), 0.5)
-    layer = paint_hand(
-        rng, limbs, (128, 128), np.array([200.0, 150, 120]), None, np.array([50.0, 50, 90]), light
-    )
-    assert layer.nails.shape == (5, 128, 128)
-    for part in (layer.cover, *layer.nails):
+    _, cover, nails = paint_hand(rng, limbs, (128, 128), np.array([200.0, 150, 120]), None, light)
+    assert nails.shape == (5, 128, 128)
+    for part in (cover, *nails):
         assert part.min() >= 0
         assert part.max() <= 1
         assert ((part > 0.1) & (part < 0.9)).sum() > 10
-    assert np.all(layer.nails.sum(axis=(1, 2)) > 20)
+    assert np.all(nails.sum(axis=(1, 2)) > 20)
 
 
-def test_colour_alone_does_not_find_the_nails(tmp_path):
+def test_color_regression_does_not_find_the_nails(tmp_path):
     """Logistic regression on Lab colour, trained on one part and thresholded at its best on the other."""
     images = write_sample(tmp_path, count=64, size=128, seed=1)
     colors, nails = lab_pixels(images[:48], each=1500)
@@ -160,5 +158,5 @@ def test_empty_folders_are_fine(tmp_path):
 
 
 def test_a_wrong_number_of_fingers_is_refused():
-    with pytest.raises(ValueError, match="0 to 10 fingers, found 11"):
+    with pytest.raises(ValueError, match="0 to 10 nails, found 11"):
         draw_hand(np.random.default_rng(0), 64, 11)
