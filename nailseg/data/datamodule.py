@@ -19,7 +19,7 @@ from nailseg.data.manifest import SPLITS, Manifest, Row, load_manifest
 from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.samplers import EpochSampler, EqualSizeSampler
 from nailseg.data.validation.issues import check_codes
-from nailseg.data.validation.statistics import digest
+from nailseg.data.validation.statistics import compute_fingerprint
 from nailseg.data.validation.validate import DataSummary, check_rows
 from nailseg.errors import ConfigError, NailsegError
 from nailseg.imaging.geometry import MULTIPLE, Resize
@@ -147,7 +147,7 @@ class SegmentationDataModule(LightningDataModule):
         """How values in mask files become classes; known after `setup`."""
         if not isinstance(self._summary, DataSummary):
             raise ConfigError("SegmentationDataModule.mask_encoding: known after setup. Call setup first.")
-        return self._summary.mask_values
+        return self._summary.mask_encoding
 
     def rows(self, split: str) -> list[Row]:
         """The rows of train, val or test; a batch's `row` counts through this list."""
@@ -165,10 +165,11 @@ class SegmentationDataModule(LightningDataModule):
 
     def facts(self) -> dict[str, Any]:
         """What a model folder records about its training data, in plain values; known after `setup`."""
+        rows = [row for split in SPLITS for row in self.rows(split)]
         data = {
             "csv": Path(self.csv).name,
             **{f"{split} images": len(self.rows(split)) for split in SPLITS},
-            "fingerprint": digest([r for s in SPLITS for r in self.rows(s)], self.manifest.root),
+            "fingerprint": compute_fingerprint(rows, self.manifest.root),
         }
         optional = {"allowed": self.allow, "left out": len(self._left_out)}
         data |= {name: value for name, value in optional.items() if value}
@@ -287,7 +288,7 @@ class SegmentationDataModule(LightningDataModule):
                 self._summary = check_rows(
                     self.manifest,
                     self.class_names,
-                    self._summary.mask_values if self._summary else self._given_encoding,
+                    self._summary.mask_encoding if self._summary else self._given_encoding,
                     splits_needed=[split for split in SPLITS if split in splits],
                     max_pixels=self.max_pixels,
                     allow=self.allow,

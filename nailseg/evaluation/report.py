@@ -12,7 +12,7 @@ import numpy as np
 
 from nailseg import __version__
 from nailseg.data.io.images import read_image_size
-from nailseg.data.validation.statistics import digest
+from nailseg.data.validation.statistics import compute_fingerprint
 from nailseg.evaluation.html import FEW_IMAGES, TITLES, explain_none, render_report
 from nailseg.evaluation.per_image import image_table, write_csv
 from nailseg.metrics.calibration import summarize_calibration
@@ -104,7 +104,7 @@ def describe_test(data: SegmentationDataModule, split: str, source: str | Path) 
     parts = path.relative_to(path.anchor).parts[-3 if path.parent.name == "checkpoints" else -2 :]
     facts = {"split": split, "csv": Path(data.csv).name, "model": "/".join(parts), "nailseg": __version__}
     facts |= {name: getattr(data, name) for name in ("eval_size", "resize", "allow", "skip_bad")}
-    return facts | {"fingerprint": digest(data.rows(split), data.manifest.root)}
+    return facts | {"fingerprint": compute_fingerprint(data.rows(split), data.manifest.root)}
 
 
 def find_slices(

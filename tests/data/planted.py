@@ -1,4 +1,4 @@
-"""A clean data set to plant faults in."""
+"""A valid data set, to which tests add issues."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SPLITS = ["train"] * 20 + ["val"] * 5 + ["test"] * 5
 
 
 def draw_image(seed: int) -> np.ndarray:
-    """uint8 (96, 128, 3): smooth enough for JPEG, without relation to any other seed's."""
+    """uint8 (96, 128, 3): smooth enough for JPEG, unrelated to the images of other seeds."""
     coarse = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
     return cv2.resize(coarse, (128, 96), interpolation=cv2.INTER_CUBIC)
 
@@ -25,8 +25,8 @@ def nail_mask(number: int = 0) -> np.ndarray:
     return mask
 
 
-def plant(root: Path) -> Path:
-    """Thirty clean pairs and their nails.csv: rows 0-19 train, 20-24 val, 25-29 test."""
+def write_data_set(root: Path) -> Path:
+    """Thirty valid pairs and their nails.csv: rows 0-19 train, 20-24 val, 25-29 test."""
     lines = ["image,mask,split,group"]
     for folder in ("Images", "Masks"):
         (root / folder).mkdir()

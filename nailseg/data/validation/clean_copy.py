@@ -1,4 +1,4 @@
-"""A clean copy of a data set: sound rows only, plain masks, endings that say what the files are."""
+"""A clean copy of a data set: valid rows only, plain masks, and extensions that match the files' formats."""
 
 from __future__ import annotations
 
@@ -14,40 +14,41 @@ from nailseg.errors import DataError, OutputError
 from nailseg.imaging.overlay import encode_image
 
 
-def write_clean(seen: ValidationResult, folder: str | Path, max_pixels: int = MAX_PIXELS) -> Path:
-    """Copies the checked rows that no fault names; the old files stay as they are.
+def write_clean_copy(result: ValidationResult, folder: str | Path, max_pixels: int = MAX_PIXELS) -> Path:
+    """Copies the checked rows without errors; the original files are not changed.
 
-    Images are copied byte for byte, under an ending that fits. Masks become upright 8-bit PNGs of class
-    indices, 255 where nothing counts.
+    Images are copied byte for byte, with the extension of their format. Masks become upright 8-bit PNGs of
+    class indices, 255 for ignored pixels.
 
     Returns:
         The CSV of the copy, in `folder`, which must be new or empty.
 
     Raises:
         OutputError: the folder is not empty, or cannot be written.
-        DataError: no reading of the masks, so that there are no class indices.
+        DataError: no mask encoding, so that there are no class indices.
     """
     folder = Path(folder)
-    if seen.values is None:
+    if result.mask_encoding is None:
         raise DataError(
-            f"{seen.manifest.csv}: expected masks of one reading, found several; a copy would be a guess. "
+            f"{result.manifest.csv}: expected masks of one encoding, found several. "
             "Name what the values mean with --mask-values, or add --skip-bad."
         )
-    faulty = {fault.file for fault in seen.faults}
-    rows, taken = [], set[str]()
+    wrong = {issue.file for issue in result.errors}
+    rows, used = [], set[str]()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise OutputError(f"{folder}: expected a new or empty folder, found files. Choose another one.")
-        for finding in seen.findings:
-            row = finding.row
-            if row.mask is None or {row.image, row.mask} & faulty:
+        for row in (scan.row for scan in result.scans):
+            if row.mask is None or {row.image, row.mask} & wrong:
                 continue
-            data = read_bytes(seen.manifest.path(row.image))
-            kind, ending = read_header(data, row.image).format, PurePosixPath(row.image).suffix.lower()
-            image = _free(row.image, None if IMAGE_SUFFIXES.get(ending) == kind else f".{kind}", taken)
-            mask = _free(row.mask, ".png", taken)
-            classes = read_mask(seen.manifest.path(row.mask), seen.values, max_pixels)
+            data = read_bytes(result.manifest.path(row.image))
+            format_, suffix = read_header(data, row.image).format, PurePosixPath(row.image).suffix
+            image = _choose_name(
+                row.image, suffix if IMAGE_SUFFIXES.get(suffix.lower()) == format_ else f".{format_}", used
+            )
+            mask = _choose_name(row.mask, ".png", used)
+            classes = read_mask(result.manifest.path(row.mask), result.mask_encoding, max_pixels)
             for name, content in ((image, data), (mask, encode_image(classes, ".png"))):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).write_bytes(content)
@@ -60,11 +61,9 @@ def write_clean(seen: ValidationResult, folder: str | Path, max_pixels: int = MA
     return folder / "nails.csv"
 
 
-def _free(name: str, ending: str | None, taken: set[str]) -> str:
-    """The name with another ending; a.jpg and a.png do not become one file."""
-    path = PurePosixPath(name)
-    new = path.with_suffix(ending).as_posix() if ending else name
-    if new in taken:
-        new = f"{name}{ending or path.suffix}"
-    taken.add(new)
+def _choose_name(name: str, suffix: str, used: set[str]) -> str:
+    """Changes the suffix, or appends it if the name is used: a.jpg and a.png do not become one file."""
+    new = PurePosixPath(name).with_suffix(suffix).as_posix()
+    new = f"{name}{suffix}" if new in used else new
+    used.add(new)
     return new

@@ -1,4 +1,4 @@
-"""`nailseg check`: everything that is wrong with a data set, what it is made of, and its clean copy."""
+"""`nailseg check`: lists all issues of a data set with its statistics, and can write a clean copy."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from typing import Any, Literal
 from nailseg.data.io.images import MAX_PIXELS
 from nailseg.data.issues import format_issues
 from nailseg.data.manifest import load_manifest
-from nailseg.data.validation.clean_copy import write_clean
-from nailseg.data.validation.contact_sheet import draw_sheet
-from nailseg.data.validation.issues import write_remaining
-from nailseg.data.validation.statistics import as_table, fingerprint
+from nailseg.data.validation.clean_copy import write_clean_copy
+from nailseg.data.validation.contact_sheet import draw_contact_sheet
+from nailseg.data.validation.issues import write_full_list
+from nailseg.data.validation.statistics import Statistics, compute_statistics, format_statistics
 from nailseg.data.validation.validate import FIT_SPLITS, ValidationResult, validate_rows
 from nailseg.errors import ConfigError, OutputError
 from nailseg.imaging.overlay import write_png
 from nailseg.types import DEFAULT_CLASSES, check_class_names
 
-NEEDED = {"fit": FIT_SPLITS, "validate": ("val",), "test": ("test",)}
-NOT_FOUND_OUT = "expected one reading of all masks, found several: see the faults"
+SPLITS_NEEDED = {"fit": FIT_SPLITS, "validate": ("val",), "test": ("test",)}
 
 
 def validate_dataset(
@@ -38,72 +37,78 @@ def validate_dataset(
     sheet: str | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> int:
-    """Looks at a data set as a command would, and prints what it sees.
+    """Validates a data set as a command would, and prints its issues and statistics.
 
     Args:
         csv: the CSV.
-        root: folder its paths start from; its own by default.
+        root: folder its paths are relative to; its own folder by default.
         classes: names by class index.
-        mask_values: what file values mean; found out by default.
-        command: fit, validate or test: whose needs to check. For fit the test rows are looked at too, if any.
-        allow: codes that pass.
-        skip_bad: leave out rows that a fault names.
+        mask_values: class of each file value or color; inferred by default.
+        command: the command whose splits are checked. For fit, the test rows are checked too, if any.
+        allow: codes of errors that are ignored.
+        skip_bad: leave out rows that an error names.
         as_json: print JSON instead of text.
-        clean: a new folder for a clean copy.
-        sheet: a new PNG for the contact sheet.
+        clean: a new folder for a clean copy: valid rows, masks as class indices.
+        sheet: a new PNG for the contact sheet: thumbnails with outlines, errors and outliers first.
         max_pixels: limit on an image's height times width.
 
     Returns:
-        0 clean or odd only, 1 faults.
+        0 without errors, 1 with errors; warnings do not count.
 
     Raises:
-        NailsegError: the CSV or an option cannot be read, or something would be overwritten.
+        NailsegError: the CSV or an option is invalid, or something would be overwritten.
     """
     if sheet and not sheet.lower().endswith(".png"):
         raise ConfigError(f"--sheet {sheet}: expected a name that ends in .png. Choose another.")
     if sheet and os.path.exists(sheet):
-        raise OutputError(f"{sheet}: expected a new file, found an old one. Move it away or name another.")
+        raise OutputError(f"{sheet}: expected a new file, found an existing one. Move it, or choose another.")
     manifest = load_manifest(csv, root, strict=False)
-    needed = NEEDED[command]
+    needed = SPLITS_NEEDED[command]
     if command == "fit" and manifest.select("test"):
         needed = (*needed, "test")
-    names = tuple(check_class_names(classes, "--classes"))
-    seen = validate_rows(
+    names = check_class_names(classes, "--classes")
+    result = validate_rows(
         manifest, names, mask_values, needed, max_pixels=max_pixels, allow=allow, skip_bad=skip_bad
     )
-    told = fingerprint(seen.findings, seen.values) if seen.values else {}
-    print(json.dumps(_plain(seen, told, allow), indent=1) if as_json else _text(seen, told))
+    statistics = compute_statistics(result.scans, result.mask_encoding) if result.mask_encoding else {}
+    if as_json:
+        print(json.dumps(_to_json(result, statistics, allow), indent=1))
+    else:
+        print(_to_text(result, statistics))
     if sheet:
-        write_png(sheet, draw_sheet(seen, max_pixels=max_pixels))
+        write_png(sheet, draw_contact_sheet(result, max_pixels=max_pixels))
     if clean:
-        write_clean(seen, clean, max_pixels)
-    return int(bool(seen.faults))
+        write_clean_copy(result, clean, max_pixels)
+    return int(bool(result.errors))
 
 
-def _plain(seen: ValidationResult, told: dict[str, Any], allow: Sequence[str]) -> dict[str, Any]:
+def _to_json(result: ValidationResult, statistics: Statistics, allow: Sequence[str]) -> dict[str, Any]:
     return {
-        "csv": str(seen.manifest.csv),
-        "checked": list(seen.checked),
-        "faults": [asdict(fault) for fault in seen.faults],
-        "oddities": [asdict(fault) for fault in seen.odd],
-        "left_out": [asdict(fault) for fault in seen.left_out],
+        "csv": str(result.manifest.csv),
+        "checked": list(result.splits),
+        "errors": [asdict(issue) for issue in result.errors],
+        "warnings": [asdict(issue) for issue in result.warnings],
+        "left_out": [asdict(issue) for issue in result.skipped],
         "allowed": sorted(allow),
-        "mask_values": seen.values.to_dict() if seen.values else None,
-        "notes": list(seen.manifest.notes),
-        "fingerprint": told,
+        "mask_encoding": result.mask_encoding.to_dict() if result.mask_encoding else None,
+        "notes": list(result.manifest.notes),
+        "statistics": statistics,
     }
 
 
-def _text(seen: ValidationResult, told: dict[str, Any]) -> str:
-    parts = [f"masks: {seen.values.describe() if seen.values else NOT_FOUND_OUT}", *seen.manifest.notes]
-    if told:
-        parts.append("\n" + as_table(told) + "\n")
-    for title, faults in (("left out", seen.left_out), ("odd", seen.odd), ("faults", seen.faults)):
-        if faults:
-            parts.append(f"{title}: {len(faults)}\n{format_issues(faults)}")
-            rest = write_remaining(faults)
-            if rest:
-                parts.append(f"All of them: {rest}")
-    if not seen.faults:
-        parts.append(f"{seen.manifest.csv}: no faults")
+def _to_text(result: ValidationResult, statistics: Statistics) -> str:
+    encoding = result.mask_encoding
+    parts = [f"masks: {encoding.describe() if encoding else 'several encodings: see the errors'}"]
+    parts += result.manifest.notes
+    if statistics:
+        parts.append(f"\n{format_statistics(statistics)}\n")
+    titles = {"left out": result.skipped, "warnings": result.warnings, "errors": result.errors}
+    for title, issues in titles.items():
+        if issues:
+            parts.append(f"{title}: {len(issues)}\n{format_issues(issues)}")
+            full_list = write_full_list(issues)
+            if full_list:
+                parts.append(f"All of them: {full_list}")
+    if not result.errors:
+        parts.append(f"{result.manifest.csv}: no errors")
     return "\n".join(parts)

@@ -1,4 +1,7 @@
-"""What a set shows once its files are read: odd masks, absent classes, leaks between the splits."""
+"""Rules that need more than one file: encodings of masks, classes of splits, copies and groups in two splits.
+
+Each rule returns issues, errors and warnings alike; the code says which (see `validation.issues`).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from nailseg.data.issues import Issue
-from nailseg.data.manifest import Row, find_group_splits
+from nailseg.data.manifest import Manifest, Row, find_group_splits
 from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.mask_inference import MaskContent, count_classes, count_foreground
 from nailseg.data.splitting.assign import SPLITS
@@ -14,109 +17,118 @@ from nailseg.data.splitting.duplicates import DuplicatePair
 from nailseg.data.validation.issues import WARNINGS
 from nailseg.data.validation.scan import ScanResult
 
-MOST = 0.5
-"""Foreground on more of an image and of its edge is background by another name."""
-FEW = {"train": 20, "val": 5, "test": 5}
-"""With fewer rows a split is odd: nothing is learnt, or a figure means little."""
-SPLIT_ANEW = "Split anew with nailseg index, or leave these rows out (--skip-bad)."
+MAX_FOREGROUND = 0.5
+"""If more of an image and of its border is foreground, the mask is probably inverted."""
+MIN_ROWS = {"train": 20, "val": 5, "test": 5}
+"""With fewer rows there is little to train on, or a metric means little."""
+SPLIT_AGAIN = "Split again with nailseg index, or leave these rows out (--skip-bad)."
 
 
-def check_encodings(findings: Sequence[ScanResult], values: MaskEncoding) -> tuple[list[Issue], list[Issue]]:
-    """Faults and oddities of single masks, whose values all mean a class."""
-    faults, odd = [], []
-    for finding in findings:
-        content = finding.content
+def check_needed_splits(manifest: Manifest, needed: Sequence[str]) -> list[Issue]:
+    """Finds needed splits without rows."""
+    message = "expected rows with split {}, found none"
+    fix = "Set the split column, or split again with nailseg index (--val, --test)."
+    empty = [split for split in needed if not manifest.select(split)]
+    return [Issue("split-empty", split, message.format(split), fix) for split in empty]
+
+
+def check_masks(scans: Sequence[ScanResult], encoding: MaskEncoding) -> list[Issue]:
+    """Finds unusual masks among those whose values all have a class."""
+    issues = []
+    for scan in scans:
+        content = scan.content
         if content is None:
             continue
-        by_class = count_classes(content, values)
-        edge = count_classes(MaskContent(content.file, finding.frame, content.lossy), values)
-        foreground = count_foreground(by_class)
+        classes = count_classes(content, encoding)
+        foreground = count_foreground(classes)
         if not foreground:
             message = "expected some foreground, found none"
-            odd.append(Issue("mask-empty", content.file, message, "Fine if the image shows none."))
-        elif len(values.class_names) == 2:
-            # with more classes, images without background are common
-            share, around = (count_foreground(each) / max(each.total(), 1) for each in (by_class, edge))
-            if not by_class[0] and share == 1:
-                message = f"expected some {values.class_names[0]}, found foreground only"
-                fix = "Redraw it, or take the row out of the CSV."
-                faults.append(Issue("mask-full", content.file, message, fix))
-            elif share > MOST and around > MOST:
-                message = "expected foreground on less than half of the image, found it on "
-                message += f"{share:.0%}, and on {around:.0%} of its edge"
-                fix = "Invert the mask, or say what the values mean (--data.mask_values)."
-                faults.append(Issue("mask-inverted", content.file, message, fix))
-        grey = values.antialiased and not content.lossy and not content.counts.keys() <= {0, 255}
-        code = "mask-antialiased" if grey else f"mask-{finding.form}"
-        if code in WARNINGS and not values.has_colors:
+            issues.append(Issue("mask-empty", content.file, message, "Correct if the image shows none."))
+        elif len(encoding.class_names) == 2:  # with more classes, images without background are common
+            border = count_classes(MaskContent(content.file, scan.border, content.lossy), encoding)
+            share = foreground / classes.total()
+            border_share = count_foreground(border) / max(border.total(), 1)
+            if share == 1:
+                message = f"expected some {encoding.class_names[0]}, found foreground only"
+                fix = "Redraw it, or remove the row from the CSV."
+                issues.append(Issue("mask-full", content.file, message, fix))
+            elif share > MAX_FOREGROUND and border_share > MAX_FOREGROUND:
+                found = f"found it on {share:.0%}, and on {border_share:.0%} of its border"
+                message = f"expected foreground on less than half of the image, {found}"
+                fix = "Invert the mask, or name what the values mean (--data.mask_values)."
+                issues.append(Issue("mask-inverted", content.file, message, fix))
+        grey = encoding.antialiased and not content.lossy and not content.counts.keys() <= {0, 255}
+        code = "mask-antialiased" if grey else f"mask-{scan.storage}"
+        if code in WARNINGS and not encoding.has_colors:
             message = f"expected an 8-bit grey PNG, found {WARNINGS[code]}"
-            odd.append(Issue(code, content.file, message, "nailseg check --write-clean writes plain copies."))
-    return faults, odd
+            fix = "nailseg check --write-clean writes plain copies."
+            issues.append(Issue(code, content.file, message, fix))
+    return issues
 
 
-def check_splits(
-    findings: Sequence[ScanResult], values: MaskEncoding, splits: Sequence[str]
-) -> tuple[list[Issue], list[Issue]]:
-    """Faults and oddities of those splits of which every mask could be read."""
+def check_splits(scans: Sequence[ScanResult], encoding: MaskEncoding, splits: Sequence[str]) -> list[Issue]:
+    """Finds missing classes and small splits; `splits` are those of which every mask could be read."""
     pixels = {split: Counter[int]() for split in splits}
-    rows = Counter(finding.row.split for finding in findings)
-    for finding in findings:
-        if finding.content is not None and finding.row.split in pixels:
-            pixels[finding.row.split].update(count_classes(finding.content, values))
-    bare = [split for split in splits if not count_foreground(pixels[split])]
+    rows = Counter(scan.row.split for scan in scans)
+    for scan in scans:
+        if scan.content is not None and scan.row.split in pixels:
+            pixels[scan.row.split].update(count_classes(scan.content, encoding))
     fix = "Check the masks and --data.mask_values"
-    message = "expected masks with something but background, found none"
-    faults = [Issue("no-foreground", split, message, f"{fix}.") for split in bare]
-    # a class of two that lacks is `no-foreground` or `mask-full` already
-    for index, name in enumerate(values.class_names if not bare and len(values.class_names) > 2 else ()):
-        having = [split for split in splits if pixels[split][index]]
-        if index == 0 or len(having) == len(splits):
+    message = "expected masks with foreground, found only background"
+    empty = [split for split in splits if not count_foreground(pixels[split])]
+    issues = [Issue("no-foreground", split, message, f"{fix}.") for split in empty]
+    # with two classes, a missing class is `no-foreground` or `mask-full`
+    for index, name in enumerate(encoding.class_names):
+        containing = [split for split in splits if pixels[split][index]]
+        if index == 0 or empty or len(encoding.class_names) == 2 or len(containing) == len(splits):
             continue
-        if not having:
+        if not containing:
             message = f"expected pixels of class {name}, found none in {', '.join(splits)}"
-            faults.append(Issue("class-missing", name, message, f"{fix}, or shorten --data.classes."))
-        elif len(having) == 1:
-            message = f"expected class {name} in every split, found it in {having[0]} only"
-            faults.append(Issue("class-one-split", name, message, "Split anew with nailseg index."))
-    odd = []
+            issues.append(Issue("class-missing", name, message, f"{fix}, or shorten --data.classes."))
+        elif len(containing) == 1:
+            message = f"expected class {name} in every split, found it in {containing[0]} only"
+            issues.append(Issue("class-one-split", name, message, "Split again with nailseg index."))
     for split in splits:
-        if rows[split] < FEW[split]:
-            message = f"expected {FEW[split]} rows or more, found {rows[split]}"
-            odd.append(Issue("few-rows", split, message, "Add images, or read the figures with care."))
-    return faults, odd
+        if rows[split] < MIN_ROWS[split]:
+            message = f"expected {MIN_ROWS[split]} rows or more, found {rows[split]}"
+            fix = "Add images, or mind the wide intervals of the metrics."
+            issues.append(Issue("few-rows", split, message, fix))
+    return issues
 
 
-def check_pairs(pairs: Sequence[DuplicatePair], splits: dict[str, str]) -> list[Issue]:
-    """Faults of `find_duplicates`, named after the row nearer to training: what measures should stay.
+def check_duplicates(pairs: Sequence[DuplicatePair], splits: dict[str, str]) -> list[Issue]:
+    """Finds copies of an image. The issue names the copy nearer to training, so that the test rows stay.
 
-    Images that are not in `splits` (image -> split) are passed over.
+    Args:
+        pairs: from `find_duplicates`.
+        splits: split of each image; pairs of other images are ignored.
     """
-    faults = []
-    for one, other, exact in pairs:
-        if one not in splits or other not in splits:
+    issues = []
+    for first, second, exact in pairs:
+        if first not in splits or second not in splits:
             continue
-        if splits[one] == splits[other]:
-            if exact:
-                message = f"expected each image once, found the same bytes as {one}"
-                faults.append(Issue("duplicate-image", other, message, "Delete one of the two rows."))
-            continue
-        learnt, measured = sorted((one, other), key=lambda image: SPLITS.index(splits[image]))
-        message = (
-            f"expected a {splits[learnt]} image that no other split has, found "
-            f"{'the same image' if exact else 'a near-duplicate'} in {splits[measured]}: {measured}"
-        )
-        code = "duplicate-split" if exact else "near-duplicate-split"
-        faults.append(Issue(code, learnt, message, SPLIT_ANEW))
-    return faults
+        if splits[first] != splits[second]:
+            trained, measured = sorted((first, second), key=lambda image: SPLITS.index(splits[image]))
+            found = "the same image" if exact else "a near-duplicate"
+            message = (
+                f"expected a {splits[trained]} image that no other split contains, "
+                f"found {found} in {splits[measured]}: {measured}"
+            )
+            code = "duplicate-split" if exact else "near-duplicate-split"
+            issues.append(Issue(code, trained, message, SPLIT_AGAIN))
+        elif exact:
+            message = f"expected each image once, found the same bytes as {first}"
+            issues.append(Issue("duplicate-image", second, message, "Delete one of the two rows."))
+    return issues
 
 
 def check_groups(rows: Sequence[Row]) -> list[Issue]:
-    """Groups in several splits, one fault per row that is not on the side nearest to the test."""
-    found = find_group_splits(rows)
-    faults = []
+    """Finds groups in several splits: one issue per row that is not in the split nearest to the test."""
+    splits = find_group_splits(rows)
+    issues = []
     for row in rows:
-        last = max(found[row.group], key=SPLITS.index)
+        last = max(splits[row.group], key=SPLITS.index)
         if row.split != last:
             message = f"expected group {row.group} in one split, found it in {row.split} and {last}"
-            faults.append(Issue("group-split", row.image, message, SPLIT_ANEW))
-    return faults
+            issues.append(Issue("group-split", row.image, message, SPLIT_AGAIN))
+    return issues

@@ -1,9 +1,9 @@
-"""Decodes both files of a row once, and keeps the little that the checks need of them."""
+"""Decodes both files of a row once, and keeps the small part of them that the rules need."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,135 +19,132 @@ from nailseg.data.mask_encoding import THRESHOLD, Value, pack_colors
 from nailseg.data.mask_inference import MaskContent, count_values
 from nailseg.data.splitting.duplicates import Signature, compute_signature
 
-MAX_PARTS = 16
-"""Masks of more values are grey-edged; their parts are counted above the threshold."""
+MAX_VALUES = 16
+"""Masks with more values are antialiased; their components are counted above the threshold."""
+STORAGE = {"palette": "palette", "color": "rgb", "color+alpha": "alpha", "gray+alpha": "alpha"}
+"""Header.channels -> ScanResult.storage."""
 
 
 @dataclass(frozen=True)
 class ScanResult:
-    """What one row's files gave."""
+    """What one row's files contain."""
 
     row: Row
-    faults: tuple[Issue, ...] = ()  # what is wrong with its files, none where they were not needed
+    issues: tuple[Issue, ...] = ()  # errors of its files; empty if only the mask's values were needed
     size: tuple[int, int] | None = None  # height and width of the upright image
     content: MaskContent | None = None  # values of the mask
-    form: str = "plain"  # how the mask is stored: plain, or jpeg, palette, rgb, alpha, 16-bit
-    frame: dict[Value, int] = field(default_factory=dict)  # values on the mask's outermost pixels
-    # connected components per mask value; above the threshold for grey-edged masks
-    parts: dict[Value, int] = field(default_factory=dict)
+    storage: str = "plain"  # how the mask is stored: plain, or jpeg, palette, rgb, alpha, 16-bit
+    border: dict[Value, int] = field(default_factory=dict)  # values on the mask's outermost pixels
+    # connected components per mask value; above the threshold for antialiased masks
+    components: dict[Value, int] = field(default_factory=dict)
     signature: Signature | None = None  # of the image, to find duplicates
 
 
-def scan_row(manifest: Manifest, row: Row, needed: bool, colors: bool, max_pixels: int) -> ScanResult:
+def scan_row(manifest: Manifest, row: Row, needed: bool, has_colors: bool, max_pixels: int) -> ScanResult:
     """Decodes a row's files.
 
     Args:
-        manifest: knows where they lie.
+        manifest: gives the paths of the files.
         row: the row.
-        needed: False: only the mask's values count, and nothing is wrong with anything.
-        colors: the mask's palettes are read as colours.
+        needed: False for a row of which only the mask's values are needed; it has no issues.
+        has_colors: read the mask's palette as colors.
         max_pixels: limit on an image's height times width.
     """
-    faults: list[Issue] = []
+    issues: list[Issue] = []
     found: dict[str, Any] = {}
-    turn = 1
+    orientation = 1
     if needed:
         try:
             data = read_bytes(manifest.path(row.image))
             image = decode_image(data, row.image, max_pixels)
             header = read_header(data, row.image)
-            faults.extend(_mis_named(row.image, header))
-            turn = header.orientation
+            issues += _check_extension(row.image, header)
+            orientation = header.orientation
             found["size"] = image.shape[:2]
             found["signature"] = compute_signature(data, image)
         except IssueError as error:
-            faults.append(_relative(error.issue, row.image, manifest))
+            issues.append(_name_as_in_csv(error.issue, row.image, manifest))
     if row.mask is None:
         message = "expected a mask, found none in the CSV"
-        faults.append(Issue("no-mask", row.image, message, "Name it, or drop the row."))
-        return ScanResult(row, tuple(faults) if needed else (), **found)
+        issues.append(Issue("no-mask", row.image, message, "Name it, or remove the row."))
+        return ScanResult(row, tuple(issues) if needed else (), **found)
     try:
         data = read_bytes(manifest.path(row.mask))
-        raw, lossy = decode_mask_values(data, row.mask, max_pixels, colors)
+        raw, lossy = decode_mask_values(data, row.mask, max_pixels, has_colors)
         header = read_header(data, row.mask)
         content = MaskContent(row.mask, count_values(raw), lossy)
-        found["content"], found["form"] = content, _form(header)
+        found["content"], found["storage"] = content, _describe_storage(header)
         if needed:
-            faults.extend(_mis_named(row.mask, header))
-            edge = np.concatenate([raw[0], raw[-1], raw[:, 0], raw[:, -1]])
-            found["frame"] = count_values(edge[None])
-            found["parts"] = _count_parts(raw, content)
+            issues += _check_extension(row.mask, header)
+            border = np.concatenate([raw[0], raw[-1], raw[:, 0], raw[:, -1]])
+            found["border"] = count_values(border[None])
+            found["components"] = _count_components(raw, content)
             if "size" in found:
-                faults.extend(_compare(row, found["size"], raw.shape[:2], turn, header.orientation))
+                issues += _compare(row, found["size"], raw.shape[:2], orientation, header.orientation)
     except IssueError as error:
-        faults.append(_relative(error.issue, row.mask, manifest))
-    return ScanResult(row, tuple(faults) if needed else (), **found)
+        issues.append(_name_as_in_csv(error.issue, row.mask, manifest))
+    return ScanResult(row, tuple(issues) if needed else (), **found)
 
 
-def _relative(fault: Issue, file: str, manifest: Manifest) -> Issue:
-    """The CSV's name for the file: short, and the one a person searches for."""
-    fix = fault.fix
-    if fault.code == "missing-file":
-        fix = _likely_meant(manifest.path(file)) or fix
-    return Issue(fault.code, file, fault.message, fix)
+def _name_as_in_csv(issue: Issue, file: str, manifest: Manifest) -> Issue:
+    """Replaces the file's path by the name in the CSV, and suggests a similar name for a missing file."""
+    similar = _find_similar(manifest.path(file)) if issue.code == "missing-file" else None
+    return replace(issue, file=file, fix=similar or issue.fix)
 
 
-def _likely_meant(path: Path) -> str | None:
-    """Endings and upper case are what names are mistaken in most often."""
+def _find_similar(path: Path) -> str | None:
+    """Suggests a file whose name differs in its extension or in upper case only."""
     try:
         names = os.listdir(path.parent)
     except OSError:
         return None
-    near = sorted(name for name in names if Path(name).stem.lower() == path.stem.lower())
-    return f"{near[0]} lies beside it: correct the CSV." if near else None
+    similar = sorted(name for name in names if Path(name).stem.lower() == path.stem.lower())
+    return f"The folder contains {similar[0]}: correct the CSV." if similar else None
 
 
-def _mis_named(file: str, header: Header) -> list[Issue]:
+def _check_extension(file: str, header: Header) -> list[Issue]:
     expected = IMAGE_SUFFIXES.get(PurePosixPath(file).suffix.lower(), header.format)
     if expected == header.format:
         return []
-    message = f"expected {expected} as the ending says, found {header.format}"
-    return [Issue("extension-mismatch", file, message, "Rename it: other programs will trip over it.")]
+    message = f"expected {expected} by its extension, found {header.format}"
+    return [Issue("extension-mismatch", file, message, "Rename it: other programs may not open it.")]
 
 
-def _form(header: Header) -> str:
+def _describe_storage(header: Header) -> str:
     if header.lossy:
         return "jpeg"
-    if header.bits > 8:
-        return "16-bit"
-    forms = {"palette": "palette", "color": "rgb", "color+alpha": "alpha", "gray+alpha": "alpha"}
-    return forms.get(header.channels, "plain")
+    return "16-bit" if header.bits > 8 else STORAGE.get(header.channels, "plain")
 
 
-def _count_parts(raw: np.ndarray, content: MaskContent) -> dict[Value, int]:
+def _count_components(raw: np.ndarray, content: MaskContent) -> dict[Value, int]:
     if raw.ndim == 3:
-        values = [value for value in content.counts if isinstance(value, tuple)][:MAX_PARTS]
+        values = [value for value in content.counts if isinstance(value, tuple)][:MAX_VALUES]
         codes = pack_colors(raw)
-        return {value: _parts(codes == pack_colors(np.array(value))) for value in values}
-    if content.lossy or len(content.counts) > MAX_PARTS:
-        return {255: _parts(raw > THRESHOLD)}
-    return {value: _parts(raw == value) for value in content.counts}
-
-
-def _parts(region: np.ndarray) -> int:
-    return cv2.connectedComponents(region.astype(np.uint8))[0] - 1
+        regions = {value: codes == pack_colors(np.array(value)) for value in values}
+    elif content.lossy or len(content.counts) > MAX_VALUES:
+        regions = {255: raw > THRESHOLD}
+    else:
+        regions = {value: raw == value for value in content.counts}
+    return {v: cv2.connectedComponents(region.astype(np.uint8))[0] - 1 for v, region in regions.items()}
 
 
 def _compare(
-    row: Row, size: tuple[int, int], mask_size: tuple[int, ...], turn: int, mask_turn: int
+    row: Row, size: tuple[int, int], mask_size: tuple[int, ...], orientation: int, mask_orientation: int
 ) -> list[Issue]:
-    """Size and orientation of the two against each other."""
+    """Compares size (height, width) and EXIF orientation of image and mask."""
     mask = row.mask or ""
     if size != mask_size:
-        wanted, found = (f"{width} x {height}" for height, width in (size, mask_size))
-        message = f"expected {wanted} (width x height) like {row.image}, found {found}"
+        expected, found = (f"{width} x {height}" for height, width in (size, mask_size))
+        message = f"expected {expected} (width x height) like {row.image}, found {found}"
         fix = "Pair it with the right image, or export the mask at the image's size."
         if size == mask_size[::-1]:
-            fix = "One of the two is turned: their EXIF tags differ; remove the tag or turn the mask."
+            fix = "One of the two is rotated: their EXIF tags differ; remove the tag or rotate the mask."
         return [Issue("size-mismatch", mask, message, fix)]
-    # a quarter turn of an oblong image would show in the sizes
-    if turn == mask_turn or ((turn >= 5) != (mask_turn >= 5) and size[0] != size[1]):
+    # orientations from 5 on exchange height and width: in an oblong image the sizes would differ
+    if (orientation >= 5) != (mask_orientation >= 5) and size[0] != size[1]:
         return []
-    message = f"expected the EXIF orientation of {row.image}, {turn}; found {mask_turn}"
-    fix = "Look whether they fit; save both upright without the tag."
+    if orientation == mask_orientation:
+        return []
+    message = f"expected the EXIF orientation of {row.image}, {orientation}; found {mask_orientation}"
+    fix = "Check whether the two match; save both upright without the tag."
     return [Issue("orientation-mismatch", mask, message, fix)]

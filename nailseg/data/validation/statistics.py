@@ -1,4 +1,4 @@
-"""What a data set is made of, in numbers: per split, folder and group."""
+"""Statistics of a data set, per split, folder and group; and its fingerprint."""
 
 from __future__ import annotations
 
@@ -11,89 +11,94 @@ from typing import Any
 import numpy as np
 
 from nailseg.data.manifest import Row
-from nailseg.data.mask_encoding import MaskEncoding
+from nailseg.data.mask_encoding import UNKNOWN, MaskEncoding
 from nailseg.data.mask_inference import count_classes, count_foreground
 from nailseg.data.validation.scan import ScanResult
 
-LINES = 20
+Statistics = dict[str, dict[str, dict[str, Any]]]
+MAX_LINES = 20
 """More folders or groups are in the JSON only."""
 
 
-def foreground_share(finding: ScanResult, values: MaskEncoding) -> float:
-    """Share of a mask's counted pixels that are not background, 0..1; nan where no pixel counts."""
-    if finding.content is None:
+def compute_foreground_share(scan: ScanResult, encoding: MaskEncoding) -> float:
+    """Computes the foreground's share of a mask's pixels with a class, 0..1; nan if there are none."""
+    if scan.content is None:
         return float("nan")
-    by_class = count_classes(finding.content, values)
-    foreground = count_foreground(by_class)
-    return foreground / (foreground + by_class[0]) if foreground + by_class[0] else float("nan")
+    classes = count_classes(scan.content, encoding)
+    foreground = count_foreground(classes)
+    return foreground / (foreground + classes[0]) if foreground + classes[0] else float("nan")
 
 
-def count_nails(finding: ScanResult, values: MaskEncoding) -> int:
-    """Connected components of foreground in a mask."""
-    lossy = finding.content is not None and finding.content.lossy
-    return sum(
-        parts for value, parts in finding.parts.items() if 0 < (values.class_of(value, lossy) or 0) < 254
-    )
+def count_nails(scan: ScanResult, encoding: MaskEncoding) -> int:
+    """Counts the connected components of foreground in a mask."""
+    lossy = scan.content is not None and scan.content.lossy
+    classes = {value: encoding.class_of(value, lossy) or 0 for value in scan.components}
+    return sum(count for value, count in scan.components.items() if 0 < classes[value] < UNKNOWN)
 
 
-def fingerprint(findings: Sequence[ScanResult], values: MaskEncoding) -> dict[str, dict[str, dict[str, Any]]]:
-    """Numbers of a set's checked rows in plain values, for JSON.
+def compute_statistics(scans: Sequence[ScanResult], encoding: MaskEncoding) -> Statistics:
+    """Computes statistics of a data set's checked rows, in plain values for JSON.
 
     Returns:
         `split`, `folder` and `group` (those of two rows or more); in each, per name: `images`; `sizes`,
-        images per "width x height"; `foreground`, mean share of the images' areas; `nails`, an image's
-        mean, with `nails_min` and `nails_max`.
+        images per "width x height"; `foreground`, mean share of the images' areas; `nails`, the mean of an
+        image, with `nails_min` and `nails_max`.
     """
     members: dict[str, dict[str, list[ScanResult]]] = {"split": {}, "folder": {}, "group": {}}
-    for finding in findings:
-        if finding.size is not None and finding.content is not None:
-            row = finding.row
-            for kind, name in zip(members, (row.split, row.folder, row.group), strict=True):
-                members[kind].setdefault(name, []).append(finding)
-    if len({finding.row.group for finding in findings}) == len(findings):
+    for scan in scans:
+        if scan.size is not None and scan.content is not None:
+            for kind, groups in members.items():
+                groups.setdefault(getattr(scan.row, kind), []).append(scan)
+    members["group"] = {name: part for name, part in members["group"].items() if len(part) > 1}
+    if len({scan.row.group for scan in scans}) == len(scans):
         del members["group"]
     return {
-        kind: {name: _describe(n[name], values) for name in sorted(n) if kind != "group" or len(n[name]) > 1}
-        for kind, n in members.items()
+        kind: {name: _summarize(groups[name], encoding) for name in sorted(groups)}
+        for kind, groups in members.items()
     }
 
 
-def _describe(findings: Sequence[ScanResult], values: MaskEncoding) -> dict[str, Any]:
-    sizes = Counter(finding.size for finding in findings if finding.size is not None)
-    nails = [count_nails(finding, values) for finding in findings]
-    shares = [foreground_share(finding, values) for finding in findings]
-    counted = [share for share in shares if not np.isnan(share)]
+def _summarize(scans: Sequence[ScanResult], encoding: MaskEncoding) -> dict[str, Any]:
+    sizes = Counter(scan.size for scan in scans if scan.size is not None)
+    nails = [count_nails(scan, encoding) for scan in scans]
+    shares = np.array([compute_foreground_share(scan, encoding) for scan in scans])
+    shares = shares[~np.isnan(shares)]
     return {
-        "images": len(findings),
-        "sizes": {f"{width} x {height}": n for (height, width), n in sorted(sizes.items())},
-        "foreground": round(float(np.mean(counted)), 6) if counted else None,
+        "images": len(scans),
+        "sizes": {f"{width} x {height}": count for (height, width), count in sorted(sizes.items())},
+        "foreground": round(float(shares.mean()), 6) if len(shares) else None,
         "nails": round(float(np.mean(nails)), 3),
         "nails_min": min(nails),
         "nails_max": max(nails),
     }
 
 
-def as_table(told: dict[str, dict[str, dict[str, Any]]]) -> str:
-    """The fingerprint for people, with the sizes reduced to the commonest."""
+def format_statistics(statistics: Statistics) -> str:
+    """Formats statistics as aligned lines of text, with the most common size only."""
     lines = [("", "images", "foreground", "nails per image", "sizes")]
-    for kind, names in told.items():
-        for name, row in list(names.items())[:LINES]:
+    for kind, names in statistics.items():
+        for name, row in list(names.items())[:MAX_LINES]:
             common = max(row["sizes"], key=lambda size: (row["sizes"][size], size))
             others = f" and {len(row['sizes']) - 1} others" if len(row["sizes"]) > 1 else ""
             share = "-" if row["foreground"] is None else f"{row['foreground']:.2%}"
             nails = f"{row['nails']:.1f} ({row['nails_min']}-{row['nails_max']})"
             lines.append((f"{kind} {name}", str(row["images"]), share, nails, common + others))
-        if len(names) > LINES:
-            lines.append((f"{len(names) - LINES} more {kind}s", "", "", "", ""))
-    widths = [max(len(line[column]) for line in lines) for column in range(4)]
+        if len(names) > MAX_LINES:
+            lines.append((f"{len(names) - MAX_LINES} more {kind}s", "", "", "", ""))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
-        f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}  {e}".rstrip()
-        for a, b, c, d, e in lines
+        "  ".join([name.ljust(widths[0]), *map(str.rjust, numbers, widths[1:]), size]).rstrip()
+        for name, *numbers, size in lines
     )
 
 
-def digest(rows: Sequence[Row], root: Path) -> str:
-    """16 hex digits over paths, split and file sizes of rows whose files exist: another set has others."""
+def compute_fingerprint(rows: Sequence[Row], root: Path) -> str:
+    """Computes 16 hex digits over paths, splits and file sizes, which change when the data set changes.
+
+    Args:
+        rows: their files exist.
+        root: folder their paths are relative to.
+    """
     sha = hashlib.sha256()
     for row in sorted(rows, key=lambda row: row.image):
         sizes = [(root / path).stat().st_size for path in (row.image, row.mask)]

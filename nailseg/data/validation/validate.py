@@ -1,4 +1,4 @@
-"""Looks at every file a command needs, before its first step, and says everything that is wrong at once."""
+"""Validates a data set before a command uses it: scans every file, applies the rules, lists all issues."""
 
 from __future__ import annotations
 
@@ -14,8 +14,20 @@ from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.mask_inference import check_values, count_classes, count_foreground, infer_encoding
 from nailseg.data.splitting.duplicates import DuplicatePair, find_duplicates
 from nailseg.data.threads import map_threads
-from nailseg.data.validation.issues import UNUSABLE, DataIssuesError, check_codes, write_remaining
-from nailseg.data.validation.rules import check_encodings, check_groups, check_pairs, check_splits
+from nailseg.data.validation.issues import (
+    UNUSABLE,
+    WARNINGS,
+    DataIssuesError,
+    check_codes,
+    write_full_list,
+)
+from nailseg.data.validation.rules import (
+    check_duplicates,
+    check_groups,
+    check_masks,
+    check_needed_splits,
+    check_splits,
+)
 from nailseg.data.validation.scan import ScanResult, scan_row
 
 FIT_SPLITS = ("train", "val")
@@ -23,18 +35,18 @@ FIT_SPLITS = ("train", "val")
 
 @dataclass(frozen=True)
 class DataSummary:
-    """What a checked data set holds. Plain data: picklable."""
+    """What a valid data set contains. Plain data: picklable."""
 
-    mask_values: MaskEncoding  # how mask files are read
-    counts: dict[str, int]  # rows per split, of the whole CSV less what was left out
+    mask_encoding: MaskEncoding
+    counts: dict[str, int]  # rows per split, of the whole CSV without the rows left out
     sizes: dict[tuple[int, int], int]  # images per (height, width), upright, of the checked splits
-    foreground: dict[str, float]  # share of the counted pixels that are not background, per checked split
+    foreground: dict[str, float]  # foreground's share of the pixels with a class, per checked split
     empty: dict[str, int]  # masks without foreground, per checked split
-    notes: tuple[str, ...] = ()  # what was derived, left out or is odd, one line each
-    left_out: tuple[str, ...] = ()  # images of the rows that were left out because they were bad
+    notes: tuple[str, ...] = ()  # what was derived or left out, and the warnings
+    left_out: tuple[str, ...] = ()  # images of the rows that were left out
 
     def __str__(self) -> str:
-        lines = [f"masks: {self.mask_values.describe()}"]
+        lines = [f"masks: {self.mask_encoding.describe()}"]
         for split, share in self.foreground.items():
             without = f", {self.empty[split]} without" if self.empty[split] else ""
             lines.append(f"{split}: {self.counts.get(split, 0)} images, {share:.2%} foreground{without}")
@@ -43,38 +55,41 @@ class DataSummary:
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """Everything that was seen of a data set."""
+    """Everything that was found in a data set."""
 
     manifest: Manifest  # the CSV, without the rows that were left out
-    findings: tuple[ScanResult, ...]  # what its checked rows gave
-    values: MaskEncoding | None  # how mask files are read; None where no reading fits
-    faults: tuple[Issue, ...]  # what stops a command
-    odd: tuple[Issue, ...]  # what is only said
-    left_out: tuple[Issue, ...]  # why rows were left out
-    checked: tuple[str, ...]  # the splits looked at
+    scans: tuple[ScanResult, ...]  # of its rows in the checked splits
+    mask_encoding: MaskEncoding | None  # None if no encoding fits all masks
+    errors: tuple[Issue, ...]  # issues that stop a command
+    warnings: tuple[Issue, ...]
+    skipped: tuple[Issue, ...]  # why rows were left out
+    left_out: tuple[str, ...]  # their images
+    splits: tuple[str, ...]  # the checked splits
 
-    def refuse(self) -> DataIssuesError:
-        """The exception that lists the faults; what it cannot list goes to a file."""
-        return DataIssuesError(str(self.manifest.csv), self.faults, write_remaining(self.faults))
-
-    def summary(self, dropped: Iterable[str] = ()) -> DataSummary:
-        """The findings in numbers; `dropped` are images of rows that were left out.
+    def summarize(self) -> DataSummary:
+        """Reduces the scans to numbers.
 
         Raises:
-            DataIssuesError: if there are any.
+            DataIssuesError: (a `DataError`) listing all errors, if there are any.
         """
-        if self.faults or self.values is None:
-            raise self.refuse()
-        shares, empty = _foreground(self.findings, self.values, self.checked)
+        if self.errors or self.mask_encoding is None:
+            raise DataIssuesError(str(self.manifest.csv), self.errors, write_full_list(self.errors))
+        foreground, empty = {}, {}
+        for split in self.splits:
+            contents = [scan.content for scan in self.scans if scan.row.split == split]
+            classes = [count_classes(each, self.mask_encoding) for each in contents if each is not None]
+            pixels = [count_foreground(each) for each in classes]
+            foreground[split] = sum(pixels) / max(sum(pixels) + sum(each[0] for each in classes), 1)
+            empty[split] = pixels.count(0)
         counts = Counter(row.split for row in self.manifest.rows)
-        sizes = Counter(finding.size for finding in self.findings if finding.size is not None)
+        sizes = Counter(scan.size for scan in self.scans if scan.size is not None)
         notes = list(self.manifest.notes)
-        if self.left_out:
-            notes.append("left out:\n" + format_issues(self.left_out))
-        if self.odd:
-            notes.append("odd, but no fault:\n" + format_issues(self.odd))
+        if self.skipped:
+            notes.append("left out:\n" + format_issues(self.skipped))
+        if self.warnings:
+            notes.append("warnings:\n" + format_issues(self.warnings))
         return DataSummary(
-            self.values, dict(counts), dict(sizes), shares, empty, tuple(notes), tuple(dropped)
+            self.mask_encoding, dict(counts), dict(sizes), foreground, empty, tuple(notes), self.left_out
         )
 
 
@@ -84,15 +99,13 @@ def check_rows(
     mask_values: Mapping[Any, Any] | MaskEncoding | None = None,
     **options: Any,
 ) -> DataSummary:
-    """`validate_rows`, which says what the options are, that raises what is wrong.
+    """Validates rows as `validate_rows` does, with its options, and raises an exception for errors.
 
     Raises:
-        DataIssuesError: (a `DataError`) listing every fault.
-        ConfigError: `mask_values` or `allow` that cannot be read.
+        DataIssuesError: (a `DataError`) listing all errors.
+        ConfigError: invalid `mask_values` or `allow`.
     """
-    seen = validate_rows(manifest, class_names, mask_values, **options)
-    kept = {row.image for row in seen.manifest.rows}
-    return seen.summary(row.image for row in manifest.rows if row.image not in kept)
+    return validate_rows(manifest, class_names, mask_values, **options).summarize()
 
 
 def validate_rows(
@@ -106,107 +119,113 @@ def validate_rows(
     allow: Iterable[str] = (),
     skip_bad: bool = False,
 ) -> ValidationResult:
-    """Decodes both files of every row in the needed splits, and resolves the mask values from the whole set.
+    """Decodes both files of every row in the needed splits, and infers the mask encoding from the whole set.
 
-    Masks of the other splits are read for their values alone: what is wrong with those files does not matter
-    here, what their values mean must not differ.
+    Of the other splits only the masks are read: the values must have the same meaning everywhere, but other
+    errors of those files do not matter for the command.
 
     Args:
         manifest: the rows.
         class_names: names by class index, the first is background.
-        mask_values: what file values or colours mean; inferred from the files by default.
+        mask_values: what file values or colors mean; by default inferred from the files.
         splits_needed: `fit` needs train and val, `validate` val, `test` test.
-        progress: show a bar on stderr.
-        workers: threads; the number of cores by default, 8 at most.
+        progress: show a progress bar on stderr.
+        workers: threads; by default one per core, 8 at most.
         max_pixels: limit on an image's height times width.
-        allow: codes that pass; rows nothing can be done with are left out.
-        skip_bad: leave out every row that a fault names.
+        allow: codes of errors that are ignored; rows that cannot be used are left out.
+        skip_bad: leave out every row that an error names.
 
     Raises:
-        ConfigError: `mask_values` or `allow` that cannot be read.
+        ConfigError: invalid `mask_values` or `allow`.
     """
-    allowed = check_codes(allow)
+    allowed, needed = check_codes(allow), tuple(splits_needed)
     if mask_values is not None and not isinstance(mask_values, MaskEncoding):
         mask_values = MaskEncoding.from_mapping(mask_values, class_names)
-    given, needed = mask_values, tuple(splits_needed)
+    given = mask_values
     rows = [row for row in manifest.rows if row.split in needed or (given is None and row.mask)]
-    colors = given is not None and given.has_colors
+    has_colors = given is not None and given.has_colors
 
-    def look(row: Row) -> ScanResult:
-        return scan_row(manifest, row, row.split in needed, colors, max_pixels)
+    def scan(row: Row) -> ScanResult:
+        return scan_row(manifest, row, row.split in needed, has_colors, max_pixels)
 
-    findings = map_threads(look, rows, "checking data", progress, workers)
-    pairs = find_duplicates({f.row.image: f.signature for f in findings if f.signature})
-    skipped = [fault for fault in manifest.issues if skip_bad or fault.code in allowed]
-    from_csv = [] if skip_bad else [fault for fault in manifest.issues if fault.code not in allowed]
-    # without a row the set may read otherwise (0/1 among 0/255) or lack a split: so again until nothing falls
+    scans = map_threads(scan, rows, "checking data", progress, workers)
+    pairs = find_duplicates({scan.row.image: scan.signature for scan in scans if scan.signature})
+
+    skipped = [issue for issue in manifest.issues if skip_bad or issue.code in allowed]
+    csv_errors = [issue for issue in manifest.issues if issue not in skipped]
+    kept = manifest
+    # Without some rows the others can have other issues: the masks have one encoding, or a split is empty.
+    # So the rules are applied again until no row is left out.
     while True:
-        faults, odd, values = _judge(manifest, findings, pairs, given, class_names, needed)
-        droppable = [f for f in reversed(faults) if skip_bad or f.code in allowed & UNUSABLE]
-        bad = {fault.file: fault for fault in droppable}
-        dropped = [row for row in manifest.rows if row.image in bad or row.mask in bad]
-        if not dropped:
+        issues, encoding = apply_rules(kept, scans, pairs, class_names, given, needed)
+        errors = [issue for issue in issues if issue.code not in WARNINGS]
+        may_skip = [issue for issue in errors if skip_bad or issue.code in allowed & UNUSABLE]
+        bad_images, reasons = _find_bad_rows(kept.rows, may_skip)
+        if not bad_images:
             break
-        files = {file for row in dropped for file in (row.image, row.mask)}
-        skipped.extend(fault for file, fault in bad.items() if file in files)
-        manifest = manifest.without({row.image for row in dropped})
-        images = {row.image for row in manifest.rows}
-        findings = [finding for finding in findings if finding.row.image in images]
-    faults = [fault for fault in [*from_csv, *faults] if fault.code not in allowed]
-    checked = tuple(finding for finding in findings if finding.row.split in needed)
-    return ValidationResult(manifest, checked, values, tuple(faults), tuple(odd), tuple(skipped), needed)
+        skipped += reasons
+        kept = kept.without(bad_images)
+        scans = [scan for scan in scans if scan.row.image not in bad_images]
+    images = {row.image for row in kept.rows}
+    return ValidationResult(
+        kept,
+        tuple(scan for scan in scans if scan.row.split in needed),
+        encoding,
+        errors=tuple(issue for issue in [*csv_errors, *errors] if issue.code not in allowed),
+        warnings=tuple(issue for issue in issues if issue.code in WARNINGS),
+        skipped=tuple(skipped),
+        left_out=tuple(row.image for row in manifest.rows if row.image not in images),
+        splits=needed,
+    )
 
 
-def _judge(
+def apply_rules(
     manifest: Manifest,
-    findings: Sequence[ScanResult],
+    scans: Sequence[ScanResult],
     pairs: Sequence[DuplicatePair],
-    given: MaskEncoding | None,
     class_names: Sequence[str],
+    given: MaskEncoding | None,
     needed: Sequence[str],
-) -> tuple[list[Issue], list[Issue], MaskEncoding | None]:
-    """Faults, oddities, and the reading of the masks."""
-    checked = [finding for finding in findings if finding.row.split in needed]
-    faults = []
-    for split in needed:
-        if not manifest.select(split):
-            message = f"expected rows with split {split}, found none"
-            fix = "Set the split column, or split anew with nailseg index (--val, --test)."
-            faults.append(Issue("split-empty", split, message, fix))
-    faults.extend(fault for finding in findings for fault in finding.faults)
-    contents = [finding.content for finding in findings if finding.content is not None]
+) -> tuple[list[Issue], MaskEncoding | None]:
+    """Applies all rules to scanned rows.
+
+    Args:
+        manifest: the rows.
+        scans: of the rows in the needed splits, and of other rows whose mask values count.
+        pairs: duplicates and near-duplicates.
+        class_names: names by class index.
+        given: the mask encoding; None infers it.
+        needed: the splits to check.
+
+    Returns:
+        Errors and warnings, and the mask encoding; None if no encoding fits all masks.
+    """
+    checked = [scan for scan in scans if scan.row.split in needed]
+    contents = [scan.content for scan in scans if scan.content is not None]
     if given is None:
-        values, value_faults = infer_encoding(contents, class_names)
+        encoding, mask_issues = infer_encoding(contents, class_names)
     else:
-        values = given
-        value_faults = [fault for content in contents if (fault := check_values(content, given))]
-    masks = {finding.row.mask for finding in checked}
-    faults.extend(fault for fault in value_faults if fault.file in masks or fault.code == "mask-mixed")
-    faults.extend(check_pairs(pairs, {finding.row.image: finding.row.split for finding in checked}))
-    faults.extend(check_groups(manifest.rows))
-    odd: list[Issue] = []
-    if values is not None:
-        wrong = {fault.file for fault in value_faults}
-        readable = [f for f in checked if f.content is not None and f.content.file not in wrong]
-        of_forms, odd = check_encodings(readable, values)
-        faults.extend(of_forms)
-        unsure = {f.row.split for f in checked if f.content is None or f.content.file in wrong}
-        whole = [split for split in needed if manifest.select(split) and split not in unsure]
-        of_splits, small = check_splits(readable, values, whole)
-        faults.extend(of_splits)
-        odd.extend(small)
-    return faults, odd, values
+        encoding = given
+        mask_issues = [issue for content in contents if (issue := check_values(content, given))]
+    masks = {scan.row.mask for scan in checked}
+    issues = check_needed_splits(manifest, needed)
+    issues += [issue for scan in scans for issue in scan.issues]
+    issues += [issue for issue in mask_issues if issue.file in masks or issue.code == "mask-mixed"]
+    issues += check_duplicates(pairs, {scan.row.image: scan.row.split for scan in checked})
+    issues += check_groups(manifest.rows)
+    if encoding is not None:
+        wrong = {issue.file for issue in mask_issues}
+        readable = [scan for scan in checked if scan.content is not None and scan.row.mask not in wrong]
+        unreadable = {scan.row.split for scan in checked if scan.content is None or scan.row.mask in wrong}
+        complete = [split for split in needed if manifest.select(split) and split not in unreadable]
+        issues += check_masks(readable, encoding)
+        issues += check_splits(readable, encoding, complete)
+    return issues, encoding
 
 
-def _foreground(
-    findings: Sequence[ScanResult], values: MaskEncoding, splits: Sequence[str]
-) -> tuple[dict[str, float], dict[str, int]]:
-    """Share of foreground pixels among those that count, and the number of masks without any, per split."""
-    shares, empty = {}, {}
-    for split in splits:
-        contents = [finding.content for finding in findings if finding.row.split == split]
-        by_class = [count_classes(content, values) for content in contents if content is not None]
-        foreground = [count_foreground(each) for each in by_class]
-        shares[split] = sum(foreground) / max(sum(foreground) + sum(each[0] for each in by_class), 1)
-        empty[split] = foreground.count(0)
-    return shares, empty
+def _find_bad_rows(rows: Sequence[Row], issues: Sequence[Issue]) -> tuple[set[str], list[Issue]]:
+    """The images of the rows whose image or mask an issue names, and the first issue of each such file."""
+    first = {issue.file: issue for issue in reversed(issues)}
+    bad = [row for row in rows if row.image in first or row.mask in first]
+    files = {file for row in bad for file in (row.image, row.mask)}
+    return {row.image for row in bad}, [issue for file, issue in first.items() if file in files]

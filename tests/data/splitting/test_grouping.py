@@ -14,13 +14,13 @@ from nailseg.data.manifest import Row, load_manifest
 from nailseg.data.splitting.index import index_dataset
 from nailseg.data.validation.validate import check_rows
 from nailseg.errors import ConfigError, OutputError
-from tests.data.planted import draw_image, nail_mask, plant
+from tests.data.planted import draw_image, nail_mask, write_data_set
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Thirty clean pairs without a CSV."""
-    plant(tmp_path)
+    write_data_set(tmp_path)
     (tmp_path / "nails.csv").unlink()
     return tmp_path
 

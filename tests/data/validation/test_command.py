@@ -1,4 +1,4 @@
-"""`nailseg check` as people type it."""
+"""The command line of `nailseg check`."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ from PIL import Image
 
 from nailseg.cli.main import main
 from nailseg.data.manifest import load_manifest
-from tests.data.planted import draw_image, nail_mask, plant
+from tests.data.planted import draw_image, nail_mask, write_data_set
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     (tmp_path / "data").mkdir()
-    return plant(tmp_path / "data")
+    return write_data_set(tmp_path / "data")
 
 
-def test_a_clean_set(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_valid_data_set(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(data / "nails.csv")]) == 0
     text = capsys.readouterr().out
     assert text.startswith("masks: 0/255 read as background/nail\n")
     assert re.search(r"split train +20 +8\.14% +2\.0 \(2-2\)  128 x 96", text)
-    assert text.endswith("nails.csv: no faults\n")
+    assert text.endswith("nails.csv: no errors\n")
 
 
-def test_faults_as_text_as_json_and_as_a_picture(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_as_text_json_and_contact_sheet(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     csv = str(data / "nails.csv")
     (data / "Images/3.jpg").write_bytes(b"")
     Image.fromarray(255 - nail_mask()).save(data / "Masks/8.png")
     sheet = data / "sheet.png"
     assert main(["check", csv, "--sheet", str(sheet)]) == 1
     text = capsys.readouterr().out
-    assert "faults: 2\nempty-file (1):\n  Images/3.jpg: expected an image, found 0 bytes\n    ->" in text
+    assert "errors: 2\nempty-file (1):\n  Images/3.jpg: expected an image, found 0 bytes\n    ->" in text
     assert "mask-inverted (1):" in text
-    with Image.open(sheet) as picture_of_all:
-        pixels = np.asarray(picture_of_all.convert("RGB"))
+    with Image.open(sheet) as image:
+        pixels = np.asarray(image.convert("RGB"))
     assert pixels.shape[0] == 5 * (208 + 34) + 4 * 6
-    # the faults first: the inverted mask, then the broken image, a blank tile
+    # errors first: the inverted mask, then the broken image, a blank tile
     assert (pixels[:156, :208] != 255).any()
     assert (pixels[:156, 214:422] == 255).all()
     assert (pixels[:156, 428:636] != 255).any()
     assert main(["check", csv, "--json", "--allow", "mask-inverted"]) == 1
-    told = json.loads(capsys.readouterr().out)
-    assert [(fault["code"], fault["file"]) for fault in told["faults"]] == [("empty-file", "Images/3.jpg")]
-    assert told["fingerprint"]["split"]["val"] == {
+    report = json.loads(capsys.readouterr().out)
+    assert [(issue["code"], issue["file"]) for issue in report["errors"]] == [("empty-file", "Images/3.jpg")]
+    assert report["statistics"]["split"]["val"] == {
         "images": 5,
         "sizes": {"128 x 96": 5},
         "foreground": pytest.approx(0.081380, abs=1e-5),
@@ -57,7 +57,7 @@ def test_faults_as_text_as_json_and_as_a_picture(data: Path, capsys: pytest.Capt
         "nails_min": 2,
         "nails_max": 2,
     }
-    assert told["allowed"] == ["mask-inverted"]
+    assert report["allowed"] == ["mask-inverted"]
     assert main(["check", csv, "--sheet", str(sheet)]) == 1
     assert "sheet.png: expected a new file" in capsys.readouterr().err
     assert main(["check", csv, "--allow", "empty-file", "mask-inverted"]) == 0
@@ -66,7 +66,7 @@ def test_faults_as_text_as_json_and_as_a_picture(data: Path, capsys: pytest.Capt
     assert main(["check", csv, "--skip-bad"]) == 0
 
 
-def test_the_clean_copy_is_clean(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_clean_copy_is_valid(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.fromarray(draw_image(0)).save(data / "Images/0.jpg", format="PNG")
     Image.fromarray(nail_mask()).convert("RGB").save(data / "Masks/1.png")
     shutil.copy(data / "Images/3.jpg", data / "Images/21.jpg")
@@ -85,7 +85,7 @@ def test_the_clean_copy_is_clean(data: Path, capsys: pytest.CaptureFixture[str])
     assert "expected a new or empty folder, found files" in capsys.readouterr().err
 
 
-def test_other_classes_values_and_limits(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_classes_mask_values_and_max_pixels(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     csv = str(data / "nails.csv")
     for number in range(30):
         Image.fromarray(nail_mask() // 255 * 3).save(data / f"Masks/{number}.png")

@@ -1,4 +1,4 @@
-"""For every code a data set with exactly that fault; a clean one stays silent; what is allowed passes."""
+"""For every code, a data set with exactly that issue is validated; a valid data set has no issues."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nailseg.data.manifest import load_manifest
 from nailseg.data.validation.issues import ERRORS, UNUSABLE, WARNINGS, DataIssuesError
 from nailseg.data.validation.validate import ValidationResult, check_rows, validate_rows
 from nailseg.errors import ConfigError, DataError
-from tests.data.planted import draw_image, nail_mask, plant
+from tests.data.planted import draw_image, nail_mask, write_data_set
 
 NEEDED = ("train", "val", "test")
 THREE = ["background", "nail", "skin"]
@@ -26,7 +26,7 @@ THREE = ["background", "nail", "skin"]
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return plant(tmp_path_factory.mktemp("clean"))
+    return write_data_set(tmp_path_factory.mktemp("clean"))
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def data(clean: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(clean, tmp_path / "data"))
 
 
-def look(data: Path, names: list[str] | None = None, **options: object) -> ValidationResult:
+def validate(data: Path, names: list[str] | None = None, **options: object) -> ValidationResult:
     manifest = load_manifest(data / "nails.csv", strict=False)
     options = {"splits_needed": NEEDED, "progress": False, **options}
     return validate_rows(manifest, names or ["background", "nail"], **options)
@@ -74,13 +74,13 @@ def bomb(data: Path) -> None:
     (data / "Masks/0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
 
 
-def turned(data: Path) -> None:
+def rotated(data: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 3
     Image.fromarray(draw_image(0)).save(data / "Images/0.jpg", exif=exif)
 
 
-def twin(data: Path) -> None:
+def near_duplicate(data: Path) -> None:
     small = draw_image(0)[3:-2, 2:-5, :][:, ::-1]
     Image.fromarray(np.ascontiguousarray(small)).resize((128, 96)).save(data / "Images/20.jpg", quality=60)
 
@@ -125,7 +125,7 @@ PLANT: dict[str, Callable[[Path], object]] = {
     "extension-mismatch": lambda d: Image.fromarray(draw_image(0)).save(d / "Images/0.jpg", format="PNG"),
     "no-mask": lambda d: edit(d, "Masks/0.png", ""),
     "size-mismatch": lambda d: mask(d, 0, nail_mask()[:90]),
-    "orientation-mismatch": turned,
+    "orientation-mismatch": rotated,
     "mask-values": lambda d: mask(d, 0, nail_mask() // 255 * 7),
     "mask-mixed": lambda d: mask(d, 0, nail_mask() // 255),
     "mask-full": lambda d: mask(d, 0, np.full((96, 128), 255, np.uint8)),
@@ -137,7 +137,7 @@ PLANT: dict[str, Callable[[Path], object]] = {
     "duplicate-image": lambda d: shutil.copy(d / "Images/1.jpg", d / "Images/0.jpg"),
     "group-split": lambda d: edit(d, ",g20", ",g3"),
     "duplicate-split": lambda d: shutil.copy(d / "Images/1.jpg", d / "Images/20.jpg"),
-    "near-duplicate-split": twin,
+    "near-duplicate-split": near_duplicate,
     "mask-empty": lambda d: mask(d, 0, nail_mask() * 0),
     "mask-jpeg": jpeg_mask,
     "mask-antialiased": lambda d: mask(d, 0, cv2.GaussianBlur(nail_mask(), (0, 0), 1)),
@@ -150,56 +150,56 @@ PLANT: dict[str, Callable[[Path], object]] = {
 CLASSES = dict.fromkeys(("class-missing", "class-one-split"), THREE)
 
 
-def test_a_clean_set_is_silent(clean: Path) -> None:
-    seen = look(clean)
-    assert (seen.faults, seen.odd, seen.left_out) == ((), (), ())
+def test_a_valid_data_set_has_no_issues(clean: Path) -> None:
+    result = validate(clean)
+    assert (result.errors, result.warnings, result.skipped) == ((), (), ())
 
 
-def test_every_code_is_planted() -> None:
+def test_every_code_has_a_planted_issue() -> None:
     assert PLANT.keys() == ERRORS.keys() | WARNINGS.keys()
 
 
 @pytest.mark.parametrize("code", PLANT)
-def test_exactly_the_planted_fault_is_found(data: Path, code: str) -> None:
+def test_exactly_the_planted_issue_is_found(data: Path, code: str) -> None:
     PLANT[code](data)
-    seen = look(data, CLASSES.get(code))
+    result = validate(data, CLASSES.get(code))
     if code in WARNINGS:
-        assert seen.faults == ()
-        assert {fault.code for fault in seen.odd} == {code}
-        assert seen.summary().notes[-1].startswith(f"odd, but no fault:\n{code} (1):")
+        assert result.errors == ()
+        assert {issue.code for issue in result.warnings} == {code}
+        assert result.summarize().notes[-1].startswith(f"warnings:\n{code} (1):")
     else:
-        assert {fault.code for fault in seen.faults} == {code}
-        for fault in seen.faults:
-            assert fault.fix
-            assert "expected" in fault.message or code in ("duplicate-row", "path-outside")
+        assert {issue.code for issue in result.errors} == {code}
+        for issue in result.errors:
+            assert issue.fix
+            assert "expected" in issue.message or code in ("duplicate-row", "path-outside")
         with pytest.raises(DataIssuesError, match=rf"{code} \("):
-            seen.summary()
+            result.summarize()
 
 
 @pytest.mark.parametrize("code", sorted(ERRORS.keys() - {"split-empty"}))
-def test_what_is_allowed_passes(data: Path, code: str) -> None:
+def test_allowed_errors_are_ignored(data: Path, code: str) -> None:
     PLANT[code](data)
-    seen = look(data, CLASSES.get(code), allow=[code])
-    assert seen.faults == ()
-    assert seen.values is not None
-    assert {fault.code for fault in seen.left_out} == ({code} if code in UNUSABLE else set())
-    seen.summary()
+    result = validate(data, CLASSES.get(code), allow=[code])
+    assert result.errors == ()
+    assert result.mask_encoding is not None
+    assert {issue.code for issue in result.skipped} == ({code} if code in UNUSABLE else set())
+    result.summarize()
 
 
 @pytest.mark.parametrize("code", sorted(ERRORS.keys() - {"split-empty", "no-foreground"}))
-def test_bad_rows_are_left_out_on_request(data: Path, code: str) -> None:
+def test_skip_bad_leaves_rows_out(data: Path, code: str) -> None:
     PLANT[code](data)
-    seen = look(data, CLASSES.get(code), skip_bad=True)
-    if code.startswith("class-"):  # no row of a set is to blame for what it lacks
-        assert {fault.code for fault in seen.faults} == {code}
+    result = validate(data, CLASSES.get(code), skip_bad=True)
+    if code.startswith("class-"):  # no row causes a missing class
+        assert {issue.code for issue in result.errors} == {code}
     else:
-        assert seen.faults == ()
-        assert {fault.code for fault in seen.left_out} == {code}
-        assert f"left out:\n{code} (1):" in str(seen.summary())
+        assert result.errors == ()
+        assert {issue.code for issue in result.skipped} == {code}
+        assert f"left out:\n{code} (1):" in str(result.summarize())
 
 
-def test_leaks_leave_out_the_row_that_is_learnt_from(data: Path) -> None:
-    twin(data)
+def test_copies_leave_out_the_training_row(data: Path) -> None:
+    near_duplicate(data)
     summary = check_rows(
         load_manifest(data / "nails.csv"), ["background", "nail"], splits_needed=NEEDED, skip_bad=True
     )
@@ -207,13 +207,13 @@ def test_leaks_leave_out_the_row_that_is_learnt_from(data: Path) -> None:
     assert summary.counts == {"train": 19, "val": 5, "test": 5}
 
 
-def test_codes_that_do_not_exist_or_cannot_pass(data: Path) -> None:
+def test_unknown_codes_and_split_empty_cannot_be_allowed(data: Path) -> None:
     for code in ("mask-ful", "split-empty"):
         with pytest.raises(ConfigError, match=rf"allow: expected codes of .*; found {code}\. Copy"):
-            look(data, allow=[code])
+            validate(data, allow=[code])
 
 
-def test_the_data_module_takes_and_records_them(data: Path) -> None:
+def test_the_data_module_records_allowed_codes_and_rows_left_out(data: Path) -> None:
     PLANT["missing-file"](data)
     PLANT["mask-full"](data)
     mask(data, 3, np.full((96, 128), 255, np.uint8))
@@ -233,21 +233,21 @@ def test_the_data_module_takes_and_records_them(data: Path) -> None:
         SegmentationDataModule(**options, allow=["nonsense"])
 
 
-def test_the_limit_on_pixels_reaches_check_and_reading(data: Path) -> None:
+def test_max_pixels_applies_to_the_data_module(data: Path) -> None:
     options = {"csv": str(data / "nails.csv"), "size": 64, "workers": 0}
     with pytest.raises(DataError, match="at most 100 pixels, found 128 x 96"):
         SegmentationDataModule(**options, max_pixels=100).setup("fit")
 
 
-def test_the_likely_name_is_offered(data: Path) -> None:
+def test_a_similar_name_is_suggested(data: Path) -> None:
     edit(data, "Images/0.jpg", "Images/0.JPEG")
-    assert look(data).faults[0].fix == "0.jpg lies beside it: correct the CSV."
+    assert validate(data).errors[0].fix == "The folder contains 0.jpg: correct the CSV."
 
 
-def test_more_than_twenty_of_a_kind_go_to_a_file(data: Path) -> None:
+def test_more_than_twenty_issues_of_a_code_are_written_to_a_file(data: Path) -> None:
     shutil.rmtree(data / "Images")
     with pytest.raises(DataIssuesError, match=r"and 10 more of this kind\nAll of them: ") as caught:
-        look(data).summary()
+        validate(data).summarize()
     rest = Path(str(caught.value).rpartition("All of them: ")[2])
     assert rest.read_text().count("Images/") == 30
     rest.unlink()

@@ -1,4 +1,4 @@
-"""Every check is tried on a data set with exactly the fault it looks for, and on a clean one."""
+"""`validate_rows` and `check_rows`: errors of files, encodings, options, and the summary."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ def check(data: Path, names: list[str] = TWO, **options: object) -> DataSummary:
     return check_rows(load_manifest(data / "nails.csv"), names, progress=False, **options)
 
 
-def faults(data: Path, names: list[str] = TWO, **options: object) -> list[tuple[str, str]]:
-    """Code and file of each fault."""
+def find_errors(data: Path, names: list[str] = TWO, **options: object) -> list[tuple[str, str]]:
+    """Code and file of each error."""
     with pytest.raises(DataIssuesError) as caught:
         check(data, names, **options)
-    return [(fault.code, fault.file) for fault in caught.value.faults]
+    return [(issue.code, issue.file) for issue in caught.value.issues]
 
 
 def put_mask(data: Path, number: int, mask: np.ndarray) -> None:
     Image.fromarray(mask).save(data / f"Masks/{number}.png")
 
 
-def test_a_clean_set_is_silent(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_valid_data_set_has_no_errors(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     summary = check(data)
-    assert summary.mask_values == MaskEncoding(((0, 0), (255, 1)), ("background", "nail"))
+    assert summary.mask_encoding == MaskEncoding(((0, 0), (255, 1)), ("background", "nail"))
     assert summary.counts == {"train": 3, "val": 2, "test": 1}
     assert summary.sizes == {(20, 30): 5}
     assert summary.foreground == pytest.approx({"train": 0.1, "val": 0.1})
@@ -67,7 +67,7 @@ def test_a_clean_set_is_silent(data: Path, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == ""
 
 
-def test_the_bar_goes_to_stderr(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_progress_bar_is_on_stderr(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     check_rows(load_manifest(data / "nails.csv"), TWO)
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -75,7 +75,7 @@ def test_the_bar_goes_to_stderr(data: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize(
-    ("harm", "code", "file"),
+    ("change", "code", "file"),
     [
         ("rm Images/1.jpg", "missing-file", "Images/1.jpg"),
         ("rm Masks/3.png", "missing-file", "Masks/3.png"),
@@ -84,15 +84,15 @@ def test_the_bar_goes_to_stderr(data: Path, capsys: pytest.CaptureFixture[str]) 
         ("cut Masks/4.png", "unreadable", "Masks/4.png"),
         ("folder Images/2.jpg", "not-a-file", "Images/2.jpg"),
         ("size Masks/2.png", "size-mismatch", "Masks/2.png"),
-        ("turn Masks/2.png", "size-mismatch", "Masks/2.png"),
+        ("rotate Masks/2.png", "size-mismatch", "Masks/2.png"),
         ("value Masks/1.png", "mask-values", "Masks/1.png"),
         ("0/1 Masks/1.png", "mask-mixed", "Masks/1.png"),
-        ("colour Masks/1.png", "mask-values", "Masks/1.png"),
+        ("color Masks/1.png", "mask-values", "Masks/1.png"),
         ("photo Masks/1.png", "mask-format", "Masks/1.png"),
     ],
 )
-def test_planted_faults_of_files(data: Path, harm: str, code: str, file: str) -> None:
-    what, name = harm.split()
+def test_errors_of_files(data: Path, change: str, code: str, file: str) -> None:
+    what, name = change.split()
     path = data / name
     content = path.read_bytes()
     rng = np.random.default_rng(1)
@@ -105,7 +105,7 @@ def test_planted_faults_of_files(data: Path, harm: str, code: str, file: str) ->
         path.mkdir()
     elif what == "size":
         Image.fromarray(draw_mask()[:10]).save(path)
-    elif what == "turn":
+    elif what == "rotate":
         exif = Image.Exif()
         exif[0x0112] = 6
         Image.fromarray(draw_mask()).save(path, exif=exif)
@@ -113,24 +113,24 @@ def test_planted_faults_of_files(data: Path, harm: str, code: str, file: str) ->
         Image.fromarray(draw_mask() // 255 * 7).save(path)
     elif what == "0/1":
         Image.fromarray(draw_mask() // 255).save(path)
-    elif what == "colour":
+    elif what == "color":
         Image.fromarray(np.stack([draw_mask(), draw_mask() * 0, draw_mask() * 0], axis=2)).save(path)
     elif what == "photo":
         Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(path)
-    assert faults(data) == [(code, file)]
+    assert find_errors(data) == [(code, file)]
 
 
-def test_turned_masks_say_so(data: Path) -> None:
+def test_a_rotated_mask_is_reported_as_rotated(data: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 8
     Image.fromarray(draw_mask()).save(data / "Masks/0.png", exif=exif)
     with pytest.raises(
-        DataIssuesError, match=r"expected 30 x 20 .* like Images/0\.jpg, found 20 x 30\n    -> One .* turned"
+        DataIssuesError, match=r"expected 30 x 20 .* like Images/0\.jpg, found 20 x 30\n    -> One .* rotated"
     ):
         check(data)
 
 
-def test_images_and_masks_that_turn_together_are_clean(data: Path) -> None:
+def test_images_and_masks_with_equal_orientation_are_valid(data: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     for name in ("Images/0.jpg", "Masks/0.png"):
@@ -140,17 +140,17 @@ def test_images_and_masks_that_turn_together_are_clean(data: Path) -> None:
     assert check(data).sizes == {(20, 30): 4, (30, 20): 1}
 
 
-def test_what_is_needed_must_be_there(data: Path) -> None:
+def test_needed_splits_must_have_rows(data: Path) -> None:
     csv = data / "nails.csv"
     csv.write_text(csv.read_text().replace(",val", ",train"))
-    assert faults(data) == [("split-empty", "val")]
+    assert find_errors(data) == [("split-empty", "val")]
     assert check(data, splits_needed=("test",)).sizes == {(20, 30): 1}
 
 
 def test_a_needed_split_must_have_foreground(data: Path) -> None:
     for number in (3, 4):
         put_mask(data, number, draw_mask() * 0)
-    assert faults(data) == [("no-foreground", "val")]
+    assert find_errors(data) == [("no-foreground", "val")]
     put_mask(data, 3, draw_mask())
     assert check(data).empty == {"train": 0, "val": 1}
 
@@ -158,26 +158,26 @@ def test_a_needed_split_must_have_foreground(data: Path) -> None:
 def test_a_row_without_mask(data: Path) -> None:
     csv = data / "nails.csv"
     csv.write_text(csv.read_text().replace("Masks/1.png", ""))
-    assert faults(data) == [("no-mask", "Images/1.jpg")]
+    assert find_errors(data) == [("no-mask", "Images/1.jpg")]
 
 
-def test_other_splits_do_not_stop_a_command_but_their_values_count(data: Path) -> None:
+def test_other_splits_count_only_for_the_mask_encoding(data: Path) -> None:
     (data / "Images/5.jpg").unlink()
     assert check(data).counts["test"] == 1
-    assert faults(data, splits_needed=("test",)) == [("missing-file", "Images/5.jpg")]
+    assert find_errors(data, splits_needed=("test",)) == [("missing-file", "Images/5.jpg")]
     (data / "Masks/5.png").unlink()
     check(data)
     # alone, 0/1 would read as classes; beside the 0/255 of train it must not
     put_mask(data, 5, draw_mask() // 255)
-    assert faults(data) == [("mask-mixed", "Masks/5.png")]
+    assert find_errors(data) == [("mask-mixed", "Masks/5.png")]
 
 
-def test_bombs_are_refused_by_a_limit_that_can_be_set(data: Path) -> None:
-    assert {code for code, _ in faults(data, max_pixels=599)} == {"too-large"}
+def test_max_pixels_limits_the_size(data: Path) -> None:
+    assert {code for code, _ in find_errors(data, max_pixels=599)} == {"too-large"}
     check(data, max_pixels=600)
 
 
-def test_everything_is_said_at_once_at_most_twenty_lines_a_kind(data: Path) -> None:
+def test_the_error_lists_at_most_twenty_lines_per_code(data: Path) -> None:
     rows = "".join(f"Images/no{k}.jpg,Masks/0.png,train\n" for k in range(25))
     with open(data / "nails.csv", "a") as file:
         file.write(rows)
@@ -188,28 +188,30 @@ def test_everything_is_said_at_once_at_most_twenty_lines_a_kind(data: Path) -> N
     ) as caught:
         check(data)
     text = str(caught.value)
-    assert len(caught.value.faults) == 26
+    assert len(caught.value.issues) == 26
     assert text.count("Images/no") == 20
     assert "... and 5 more of this kind" in text
     assert text.count("correct the CSV or the data root") == 1
     again = pickle.loads(pickle.dumps(caught.value))
-    assert (str(again), again.faults) == (text, caught.value.faults)
+    assert (str(again), again.issues) == (text, caught.value.issues)
 
 
-def test_a_given_mapping_decides(data: Path) -> None:
+def test_a_given_encoding_is_used(data: Path) -> None:
     put_mask(data, 0, draw_mask() // 255)
     mapping = {"0": "background", "1": "nail", "255": "ignore"}
     summary = check(data, mask_values=mapping, splits_needed=("train",))
-    assert summary.mask_values.describe() == "0/1/255 read as background/nail/ignore"
+    assert summary.mask_encoding.describe() == "0/1/255 read as background/nail/ignore"
     assert summary.empty == {"train": 2}
-    assert faults(data, mask_values=mapping) == [("no-foreground", "val")]
-    assert faults(data, mask_values={"0": "background", "255": "nail"}) == [("mask-values", "Masks/0.png")]
+    assert find_errors(data, mask_values=mapping) == [("no-foreground", "val")]
+    assert find_errors(data, mask_values={"0": "background", "255": "nail"}) == [
+        ("mask-values", "Masks/0.png")
+    ]
     with pytest.raises(ConfigError, match="found 'toe'"):
         check(data, mask_values={"0": "toe"})
-    assert check(data, mask_values=summary.mask_values, splits_needed=("train",)) == summary
+    assert check(data, mask_values=summary.mask_encoding, splits_needed=("train",)) == summary
 
 
-def test_colours_and_palettes_by_a_given_mapping(data: Path) -> None:
+def test_colors_and_palettes_with_a_given_encoding(data: Path) -> None:
     mask = draw_mask()
     for number in range(6):
         put_mask(data, number, np.stack([mask, mask * 0, mask * 0], axis=2))
@@ -223,7 +225,7 @@ def test_colours_and_palettes_by_a_given_mapping(data: Path) -> None:
 def test_three_classes_and_jpeg_masks(data: Path) -> None:
     for number in range(6):
         put_mask(data, number, draw_mask() // 255 * (1 + number % 2))
-    assert check(data, ["background", "nail", "skin"]).mask_values.describe() == (
+    assert check(data, ["background", "nail", "skin"]).mask_encoding.describe() == (
         "0/1/2 read as background/nail/skin"
     )
     csv = data / "nails.csv"
@@ -231,10 +233,10 @@ def test_three_classes_and_jpeg_masks(data: Path) -> None:
     for number in range(6):
         Image.fromarray(draw_mask()).save(data / f"Masks/{number}.jpg", quality=60)
     assert check(data).foreground == pytest.approx({"train": 0.1, "val": 0.1}, abs=0.005)
-    assert {code for code, _ in faults(data, ["background", "nail", "skin"])} == {"mask-values"}
+    assert {code for code, _ in find_errors(data, ["background", "nail", "skin"])} == {"mask-values"}
 
 
-def test_one_thread_and_many_say_the_same(data: Path) -> None:
+def test_the_number_of_threads_does_not_matter(data: Path) -> None:
     (data / "Images/1.jpg").unlink()
     (data / "Masks/3.png").unlink()
-    assert faults(data, workers=1) == faults(data, workers=4)
+    assert find_errors(data, workers=1) == find_errors(data, workers=4)
