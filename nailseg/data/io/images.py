@@ -66,7 +66,7 @@ def convert_pillow_image(image: Image.Image, name: str = "the PIL image") -> np.
         uint8 (H, W, 3), RGB, upright.
 
     Raises:
-        IssueError: `image-form` for modes that files may not have either, such as 32 bits.
+        IssueError: `image-format` for modes that files may not have either, such as 32 bits.
     """
     return _convert_to_rgb(ImageOps.exif_transpose(image), name)
 
@@ -75,7 +75,7 @@ def read_image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int
     """Reads the height and width of the upright image from the header: nothing is decoded.
 
     Raises:
-        IssueError: `missing-file`, `empty-file`, `unreadable`, `many-frames` or `too-large`.
+        IssueError: `missing-file`, `empty-file`, `unreadable`, `multi-frame` or `too-large`.
     """
     with _open_file(path) as file:
         return check_header(file, str(path), max_pixels).size
@@ -100,7 +100,7 @@ def check_header(data: bytes | BinaryIO, name: str, max_pixels: int) -> Header:
         raise IssueError("too-large", name, message, fix)
     if header.frames > 1:
         message = f"expected one image, found {header.frames} frames or pages"
-        raise IssueError("many-frames", name, message, "Save the one you mean as PNG or JPEG.")
+        raise IssueError("multi-frame", name, message, "Save the one you mean as PNG or JPEG.")
     return header
 
 
@@ -150,7 +150,7 @@ def _scale_to_8_bits(raw: np.ndarray, name: str) -> np.ndarray:
         # 10- and 12-bit camera data in a 16-bit file would become nearly black without any message
         message = f"expected 16-bit values up to 65535, found {brightest} as the brightest"
         fix = "Stretch it to 8 bits the way you want it seen, and save that."
-        raise IssueError("image-form", name, message, fix)
+        raise IssueError("image-format", name, message, fix)
     scaled = ((raw.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if scaled.ndim == 2:
         return cv2.cvtColor(scaled, cv2.COLOR_GRAY2RGB)
@@ -177,7 +177,7 @@ def _convert_to_rgb(image: Image.Image, name: str) -> np.ndarray:
 
 def _unsupported(found: str, name: str) -> IssueError:
     message = f"expected 8- or 16-bit gray or color, found {found}"
-    return IssueError("image-form", name, message, "Convert it to 8 bits the way you want it seen.")
+    return IssueError("image-format", name, message, "Convert it to 8 bits the way you want it seen.")
 
 
 @contextlib.contextmanager

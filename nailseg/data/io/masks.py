@@ -80,7 +80,7 @@ def _decode_with_pillow(data: bytes, header: Header, name: str) -> np.ndarray:
     if image.mode in ("L", "LA", "RGB", "RGBA"):
         return np.array(image)
     message = f"expected whole-number class values, found a {header.format} file of form {image.mode}"
-    raise IssueError("mask-form", name, message, "Save the mask as 8-bit PNG.")
+    raise IssueError("mask-format", name, message, "Save the mask as 8-bit PNG.")
 
 
 def _reduce_channels(raw: np.ndarray, header: Header, name: str) -> np.ndarray:
@@ -95,7 +95,7 @@ def _reduce_channels(raw: np.ndarray, header: Header, name: str) -> np.ndarray:
         lossy = "colors in a lossy file (JPEG), whose values are approximate"
         message = f"expected one channel of class values, found {lossy if header.lossy else '16-bit colors'}"
         fix = "Check that it is no photograph, and export the mask as 8-bit PNG."
-        raise IssueError("mask-form", name, message, fix)
+        raise IssueError("mask-format", name, message, fix)
     return raw
 
 
@@ -107,4 +107,4 @@ def _remove_alpha(raw: np.ndarray, name: str) -> np.ndarray:
     if constant or (color == alpha[..., None]).all():  # alpha alone is the mask, or both are equal
         return alpha
     message = "expected color or transparency to carry the classes, found both, and they differ"
-    raise IssueError("mask-form", name, message, "Save the mask without transparency.")
+    raise IssueError("mask-format", name, message, "Save the mask without transparency.")
