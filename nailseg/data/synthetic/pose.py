@@ -29,7 +29,7 @@ class Nail:
 
 @dataclass(frozen=True)
 class Limb:
-    """A tube through points, float (K, 3), with a radius at each, float (K,): a finger or a part of the palm."""
+    """A tube through points, float (K, 3), with a radius at each, float (K,)."""
 
     points: np.ndarray
     radii: np.ndarray
@@ -90,8 +90,8 @@ def _finger(finger: int, angle: float, slopes: np.ndarray, radius: float, nail: 
 def place_hand(rng, limbs: list[Limb], box: np.ndarray, smallest: float, zoom: float) -> list[Limb]:
     """Turns, mirrors, scales and moves a hand so that every nail lies within a box; the result is in pixels.
 
-    `box` is float (2, 2): left and top, right and bottom. A palm is at least `smallest` pixels long if the box
-    has that space, and at most `zoom` times that: a single finger could fill any box.
+    `box` is float (2, 2): left and top, right and bottom. A palm is at least `smallest` pixels long if there
+    is space, and at most `zoom` times that: a single finger could fill any box.
     """
     angle = rng.normal(0, 0.7) if rng.random() < 0.7 else rng.uniform(-np.pi, np.pi)
     turn = np.array([(np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))])

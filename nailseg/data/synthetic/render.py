@@ -44,11 +44,9 @@ def paint_hand(rng, limbs: list[Limb], size: tuple[int, int], skin, polish, ligh
             free = (owner == number) | (height < limb.points[-1, 2] + limb.radii[-1])
             nails.append(_paint_nail(color, free, limb, base * rng.normal(1, 0.02), white, gloss, light))
             np.maximum(cover, nails[-1], out=cover)
-    layers = [
-        cv2.resize(a, size[::-1], interpolation=cv2.INTER_AREA)
-        for a in (color * cover[..., None], cover, *nails)
-    ]
-    return layers[0], layers[1], np.array(layers[2:], np.float32).reshape(-1, *size)
+    large = (color * cover[..., None], cover, *nails)
+    painted, cover, *nails = (cv2.resize(a, size[::-1], interpolation=cv2.INTER_AREA) for a in large)
+    return painted, cover, np.array(nails, np.float32).reshape(-1, *size)
 
 
 def _height_map(limbs: list[Limb], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +91,7 @@ def _shade(rng, color: np.ndarray, surface: np.ndarray, unit: float, light: Ligh
 
 
 def _paint_nail(color, free, limb: Limb, base, white: float, gloss: float, light: Light) -> np.ndarray:
-    """Paints a nail where `free`, bool (H, W), into `color`; returns its visible part, float32 (H, W), 0..1."""
+    """Paints a nail where `free`, bool (H, W), into `color`; returns its visible share, float32 (H, W)."""
     visible = np.zeros(free.shape, np.float32)
     nail, radius, step = limb.nail, limb.radii[-2], limb.points[-1] - limb.points[-3]
     flat = np.linalg.norm(step[:2]) + 1e-9

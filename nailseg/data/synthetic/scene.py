@@ -24,7 +24,7 @@ class Light:
         return self.ambient + np.float32((1 - self.ambient) / max(self.direction[2], 0.6)) * cosine
 
     def cosine(self, dx: np.ndarray, dy: np.ndarray, mirrored: bool = False) -> np.ndarray:
-        """Cosine of a surface's normal with the lamp or, `mirrored`, with Blinn's half vector; float32, 0..1."""
+        """Cosine of a surface's normal with the lamp or, `mirrored`, Blinn's half vector; float32, 0..1."""
         towards = self.direction + np.array([0, 0, mirrored])
         x, y, z = towards / np.linalg.norm(towards)
         return np.clip((z - dx * x - dy * y) / np.sqrt(dx * dx + dy * dy + 1), 0, 1).astype(np.float32)
