@@ -27,21 +27,22 @@ def recolor_file(
     """Writes a photograph with its nails in another colour.
 
     Args:
-        photo: the photograph; it stays as it is.
-        color: as `tryon.rgb` takes it.
-        model: as `predictor.load` takes it; all its classes but the background are painted.
-        out: the file to write; by default NAME.tryon.png in the current folder.
-        device: as `predictor.load` takes it.
+        photo: The photograph; it is not changed.
+        color: '#c2185b', 'rgb(194, 24, 91)' or a CSS name such as crimson.
+        model: A model folder, checkpoint, run folder, exported file, or the name of a shipped model. All its
+            classes but the background are recoloured.
+        out: The file to write; by default NAME.tryon.png in the current folder.
+        device: cpu, cuda, …; a GPU by default if there is one.
 
     Returns:
-        The file written, of the photograph's size, upright.
+        The written file, of the photograph's size, upright.
 
     Raises:
-        ConfigError: not a colour, or a format that cannot be written.
-        DataError: a photograph that cannot be read, or that has nothing to paint.
-        OutputError: the file exists already, or its format takes no image so large.
+        ConfigError: The colour or the file format is unknown.
+        DataError: The photograph cannot be read, or nothing was found in it.
+        OutputError: The file exists already, or the image is too large for its format.
     """
-    chosen = recolor.parse_color(color)
+    rgb = recolor.parse_color(color)
     path = Path(out or f"{Path(photo).stem}.tryon.png")
     if path.suffix.lower() not in OUTPUT_SUFFIXES:
         raise ConfigError(f"--out {path}: expected a name that ends in {', '.join(OUTPUT_SUFFIXES)}.")
@@ -51,8 +52,7 @@ def recolor_file(
     result = segmenter.load(model, device)(image)
     if not result.mask.any():
         raise DataError(f"{photo}: expected {' or '.join(result.class_names[1:])} in it, found none.")
-    painted = recolor.recolor(
-        image, recolor.compute_coverage(result.mask, result.foreground_probability()), chosen
-    )
-    write_atomically(path, encode_image(painted, path.suffix.lower()))
+    coverage = recolor.compute_coverage(result.mask, result.foreground_probability())
+    recolored = recolor.recolor(image, coverage, rgb)
+    write_atomically(path, encode_image(recolored, path.suffix.lower()))
     return path

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nailseg.imaging.geometry import larger
+from nailseg.imaging.geometry import symbolic_max
 
 TILE = 16
 """Rows of a result that are made together. Most of a whole image's matrix is zero; of the matrix that makes
@@ -59,7 +59,7 @@ def resize_antialiased(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _stretches(reached: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Of what each tile is made, int64 (tiles, stretch), and how, float32 (tiles, TILE, stretch)."""
-    reach = 2 * larger(reached, size)
+    reach = 2 * symbolic_max(reached, size)
     first = TILE * torch.arange((reached + TILE - 1) // TILE, device=device)[:, None]
     # where the first row's triangle begins, and pixels to where the last row's ends
     start = ((2 * first + 1) * size - reach).clamp(min=0) // (2 * reached)

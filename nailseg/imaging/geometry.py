@@ -1,8 +1,8 @@
-"""Resize and padding as torch operations: what evaluation and prediction share, and exports agree with.
+"""Resizing and padding as torch operations, shared by evaluation, inference and export.
 
-Sizes are plain arithmetic that may be unknown at export time. Exported graphs take them and the padding from
-here, and resize in their runtimes' fast way (`resampling`): the same to 1e-3 of a grey level, which is the
-rounding of torch's own float32.
+Sizes may be symbols at export time. Exported graphs use the sizes and the padding of this module, and resize
+with `export.resampling`, which is faster in their runtimes: equal to 1e-3 of a grey level, the rounding error
+of torch's own float32.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Resize = Literal["keep", "squash"]
-"""How an image gets to the network's size: `keep` its aspect ratio and pad, or `squash` it into a square."""
+"""How images are resized for the network: `keep` the aspect ratio and pad, or `squash` into a square."""
 
 PAD_VALUE = 114
-"""Grey level of image padding: close to ImageNet's mean, hence about zero once the model has normalised."""
+"""Grey level of the padding: close to ImageNet's mean, hence about zero after normalisation."""
 
 MULTIPLE = 32
-"""SegFormer halves its input five times; other sizes work but cost 0.5 to 1 point of mean IoU."""
+"""SegFormer halves its input five times; other sizes work, but lose 0.5 to 1 point of mean IoU."""
 
 
 def network_size(height: int, width: int, size: int, resize: Resize) -> tuple[int, int]:
-    """Height and width an image is resized to, before padding.
+    """Computes the height and width that an image is resized to, before padding.
 
     Args:
         height: The image's height in pixels.
@@ -34,28 +34,30 @@ def network_size(height: int, width: int, size: int, resize: Resize) -> tuple[in
 
     Returns:
         Height and width, each at least 1 and at most `size`.
+
+    >>> network_size(3000, 4000, 512, "keep")
+    (384, 512)
     """
     if resize == "squash":
         return size, size
-    # whole numbers only: exact, and traceable when height and width are symbols of an export
-    longer = larger(height, width)
+    # integers only: exact, and traceable when height and width are symbols of an export
+    longer = symbolic_max(height, width)
     return (
-        larger(1, (2 * height * size + longer) // (2 * longer)),
-        larger(1, (2 * width * size + longer) // (2 * longer)),
+        symbolic_max(1, (2 * height * size + longer) // (2 * longer)),
+        symbolic_max(1, (2 * width * size + longer) // (2 * longer)),
     )
 
 
-def larger(one: int, other: int) -> int:
-    """The larger of two sizes, which an export may not know."""
-    # torch.export gives symbols for sizes, torch.jit.trace tensors
+def symbolic_max(one: int, other: int) -> int:
+    """Returns the larger of two sizes, which are symbols in torch.export and tensors in torch.jit.trace."""
     return other.clamp(min=one) if isinstance(other, Tensor) else torch.sym_max(one, other)
 
 
 def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resizes with antialiasing and keeps the fractions of grey levels.
+    """Resizes with antialiasing, without rounding to whole grey levels.
 
-    Rounding would be cheaper to store, but a value between two levels rounds one way here and the other way
-    in another runtime: probabilities of an export were off by 1.6e-3, which are off by 2e-5 without.
+    Values halfway between two levels would be rounded differently in other runtimes: the probabilities of
+    exported files differed by 1.6e-3 with rounding, and by 2e-5 without.
 
     Args:
         image: uint8 or float (N, 3, H, W), RGB, 0..255.
@@ -82,10 +84,10 @@ def pad(image: Tensor, multiple: int = MULTIPLE) -> Tensor:
 
 
 def fit_image(image: Tensor, size: int, resize: Resize = "keep") -> tuple[Tensor, tuple[int, int]]:
-    """Turns images into the network's input: resized, then padded to a multiple of 32.
+    """Resizes images for the network and pads them to a multiple of 32.
 
-    The padding depends on the image's own size alone, never on its neighbours in a batch: 64 pixels more of
-    it move logits by half their scale.
+    The padding depends on the image's own size alone, not on its batch: 64 more pixels of padding change
+    logits by half their scale.
 
     Args:
         image: uint8 (N, 3, H, W), RGB, 0..255.
@@ -100,7 +102,7 @@ def fit_image(image: Tensor, size: int, resize: Resize = "keep") -> tuple[Tensor
 
 
 def restore_logits(logits: Tensor, valid: tuple[int, int], target: tuple[int, int]) -> Tensor:
-    """Brings the logits of a padded input back to the original image; argmax comes after it, never before.
+    """Crops and upsamples the logits of a padded input to the original size; argmax comes after, not before.
 
     Args:
         logits: float (N, C, H', W'), of the padded input.

@@ -1,7 +1,7 @@
-"""`nailseg serve`: a model behind HTTP, and one page to try it on.
+"""`nailseg serve`: a model behind HTTP, and a web page to try it on.
 
-Nothing is stored, nothing is sent anywhere, and only this machine is answered unless another address is asked
-for: there is no password. `GET /openapi.json` describes what programs can ask. Needs the serve extra.
+Nothing is stored or sent elsewhere. There is no password, so only requests from this machine are answered
+unless another address is given. `GET /openapi.json` describes the API. Needs the serve extra.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import python_multipart  # noqa: F401 - FastAPI asks for it too late, and in its own words
+import python_multipart  # noqa: F401 - FastAPI checks for it late, and with a less helpful message
 import uvicorn
 from fastapi import FastAPI, File, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse, JSONResponse
@@ -35,53 +35,52 @@ log = logging.getLogger("nailseg")
 PAGE = resources.files("nailseg.serving") / "page" / "index.html"
 
 MAX_BYTES, MAX_PIXELS, MAX_SIDE = 64_000_000, 50_000_000, 16_000
-"""Of an image that is sent. While one of 50 million pixels is looked at, it takes 3 GB of memory; in an
-OpenVINO model 5 GB."""
+"""Limits of an uploaded image. One of 50 million pixels takes 3 GB of memory, 5 GB with OpenVINO."""
 
-AT_ONCE = 2
-"""Images that are decoded, looked at or encoded at a time, each in a thread; the others wait."""
+WORKERS = 2
+"""Images that are decoded, segmented or encoded at a time, each in a thread; the others wait."""
 
-Picture = Annotated[UploadFile, File(description="JPEG, PNG, WebP, BMP or TIFF")]
+Upload = Annotated[UploadFile, File(description="JPEG, PNG, WebP, BMP or TIFF")]
 
 
 def create_app(segment: Segmenter, hosts: Sequence[str] = ("*",)) -> FastAPI:
-    """The application, for `serve`, for a server of your own and for tests.
+    """Creates the application.
 
     Args:
-        segment: from `nailseg.load`.
-        hosts: names under which it answers; any other in a request's Host is refused, which keeps web pages
-            from reaching a server that is only for this machine (DNS rebinding).
+        segment: From `nailseg.load`.
+        hosts: Allowed host names. Requests with another Host header are refused, so that web pages cannot
+            reach a server that is only for this machine (DNS rebinding).
 
     Returns:
-        Answers to `GET /` (the page), `GET /model`, `POST /predict` and `POST /tryon`. Faults of the request
-        are answered with 4xx and JSON, `detail` says what was expected and found.
+        An application with `GET /` (the page), `GET /model`, `POST /predict` and `POST /tryon`. Invalid
+        requests get a 4xx status and JSON, whose `detail` says what was expected and found.
     """
-    # FastAPI's own pages of documentation load scripts from elsewhere
+    # the documentation pages of FastAPI load scripts from other servers
     app = FastAPI(title="nailseg", version=__version__, docs_url=None, redoc_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-    workers = ThreadPoolExecutor(AT_ONCE, "nailseg")
+    workers = ThreadPoolExecutor(WORKERS, "nailseg")
     page = PAGE.read_text()
 
     @app.middleware("http")
-    async def limit(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        if request.method == "POST":  # before anything of it is read
+    async def limit_size(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        if request.method == "POST":  # checked before the body is read
             length = request.headers.get("content-length", "")
-            # with both headers the length would not be what counts
+            # with Transfer-Encoding, the length would not be used
             if not length.isdecimal() or "transfer-encoding" in request.headers:
-                return _refusal(411, "expected the header Content-Length, and not Transfer-Encoding")
+                return _error(411, "expected the header Content-Length, and not Transfer-Encoding")
             if int(length) > MAX_BYTES:
-                return _refusal(413, f"expected at most {MAX_BYTES:,} bytes, found {int(length):,}")
+                return _error(413, f"expected at most {MAX_BYTES:,} bytes, found {int(length):,}")
         return await call_next(request)
 
     @app.exception_handler(NailsegError)
-    async def refuse(request: Request, error: NailsegError) -> Response:
-        return _refusal(400, str(error))
+    async def handle_invalid_request(request: Request, error: NailsegError) -> Response:
+        return _error(400, str(error))
 
     @app.exception_handler(Exception)
-    async def fail(request: Request, error: Exception) -> Response:
-        return _refusal(500, "a fault of the server's; its log says more")
+    async def handle_server_error(request: Request, error: Exception) -> Response:
+        return _error(500, "internal error of the server; see its log")
 
-    async def worked(action: Callable[[], Response]) -> Response:
+    async def run(action: Callable[[], Response]) -> Response:
         return await asyncio.get_running_loop().run_in_executor(workers, action)
 
     @app.get("/", include_in_schema=False)
@@ -90,79 +89,78 @@ def create_app(segment: Segmenter, hosts: Sequence[str] = ("*",)) -> FastAPI:
 
     @app.get("/model")
     async def model() -> dict[str, Any]:
-        """Class names in index order, the size the network sees, where the weights come from."""
+        """Class names in index order, the network's image size, the origin of the weights."""
         origin = {key: segment.info.origin.get(key, "unknown") for key in ("weights", "licence")}
-        if (place := Path(origin["weights"])).is_absolute():
-            origin["weights"] = place.name  # where it lies is nobody's business
+        if (path := Path(origin["weights"])).is_absolute():
+            origin["weights"] = path.name  # clients must not learn the folders of this machine
         size = {"image_size": segment.info.image_size}
         return {"classes": segment.class_names, **size, **origin, "nailseg": __version__}
 
     @app.post("/predict", response_class=Response)
     async def predict(
-        file: Picture,
+        file: Upload,
         answer: Literal["mask", "probability", "overlay", "objects"] = "mask",
         tta: bool = False,
     ) -> Response:
-        """What is in one image, at its own size.
+        """Segments one image, at its own size.
 
-        mask: PNG of 0 and 255, or of class indices if there are more than two; probability: that of the
-        foreground, PNG of 16 bits, 65535 is certain; overlay: JPEG; objects: outline, box, area and score of
-        each, as JSON.
+        mask: PNG of 0 and 255, or of class indices for more than two classes; probability: of the foreground,
+        16-bit PNG, 0..65535 for 0..1; overlay: JPEG; objects: outline, box, area and score of each object, as
+        JSON.
         """
 
         def action() -> Response:
-            result = segment(_decoded(file), tta)
+            result = segment(_decode(file), tta)
             if answer == "objects":
-                path = PurePosixPath(_name(file))
+                path = PurePosixPath(_base_name(file))
                 paths = path, path.with_suffix(".png")
                 record = polygons.describe_objects(*paths, result.mask, result.probability)
                 return JSONResponse({"classes": result.class_names, **record})
             if answer == "overlay":
-                return _image(".jpg", result.overlay())
+                return _image(result.overlay(), ".jpg")
             if answer == "probability":
-                return _image(".png", segmenter.quantize_probability(result.foreground_probability()))
-            return _image(".png", result.encode_mask())
+                return _image(segmenter.quantize_probability(result.foreground_probability()), ".png")
+            return _image(result.encode_mask(), ".png")
 
-        return await worked(action)
+        return await run(action)
 
     @app.post("/tryon", response_class=Response)
-    async def try_on(file: Picture, color: str) -> Response:
-        """The image with its nails in another colour (#c2185b, rgb(194, 24, 91) or crimson), as JPEG.
+    async def try_on(file: Upload, color: str) -> Response:
+        """Recolours the nails of an image (#c2185b, rgb(194, 24, 91) or crimson) and returns a JPEG.
 
-        Where no nail is found, it is the image itself.
+        An image without nails is returned unchanged.
         """
-        chosen = recolor.parse_color(color)
+        rgb = recolor.parse_color(color)
 
         def action() -> Response:
-            result = segment(_decoded(file))
-            cover = recolor.compute_coverage(result.mask, result.foreground_probability())
-            return _image(".jpg", recolor.recolor(result.image, cover, chosen))
+            result = segment(_decode(file))
+            coverage = recolor.compute_coverage(result.mask, result.foreground_probability())
+            return _image(recolor.recolor(result.image, coverage, rgb), ".jpg")
 
-        return await worked(action)
+        return await run(action)
 
     return app
 
 
-def _refusal(status: int, detail: str) -> JSONResponse:
+def _error(status: int, detail: str) -> JSONResponse:
     return JSONResponse({"detail": detail}, status)
 
 
-def _name(file: UploadFile) -> str:
-    """What the image is called, without folders."""
+def _base_name(file: UploadFile) -> str:
     return PurePosixPath(file.filename or "").name or "image"
 
 
-def _decoded(file: UploadFile) -> np.ndarray:
-    image = decode_image(file.file.read(MAX_BYTES), _name(file), MAX_PIXELS)
+def _decode(file: UploadFile) -> np.ndarray:
+    image = decode_image(file.file.read(MAX_BYTES), _base_name(file), MAX_PIXELS)
     if max(image.shape) > MAX_SIDE:
         height, width = image.shape[:2]
         raise DataError(f"expected sides of at most {MAX_SIDE:,} pixels, found {width:,} x {height:,}")
     return image
 
 
-def _image(suffix: str, pixels: np.ndarray) -> Response:
-    kind = "image/jpeg" if suffix == ".jpg" else "image/png"
-    return Response(encode_image(pixels, suffix), media_type=kind)
+def _image(pixels: np.ndarray, suffix: str) -> Response:
+    media_type = "image/jpeg" if suffix == ".jpg" else "image/png"
+    return Response(encode_image(pixels, suffix), media_type=media_type)
 
 
 def serve(
@@ -173,18 +171,19 @@ def serve(
     device: str | None = None,
     threshold: float | Literal["model"] | None = None,
 ) -> None:
-    """Answers until interrupted.
+    """Serves a model over HTTP, with a web page to try it on, until interrupted.
 
     Args:
-        model: as `predictor.load` takes it.
-        host: the address to answer at; 0.0.0.0 is every one of this machine's.
+        model: A model folder, checkpoint, run folder, exported file, or the name of a shipped model.
+        host: The address to listen on; 0.0.0.0 is all addresses of this machine. There is no password.
         port: 0 takes a free one.
-        device: as `predictor.load` takes it.
-        threshold: as `predictor.load` takes it.
+        device: cpu, cuda, …; a GPU by default if there is one.
+        threshold: Probability from which on a pixel is foreground; model: the one with the best validation
+            Dice. For two classes only.
 
     Raises:
-        ConfigError: the address cannot be had.
-        WeightsError: the model cannot be used.
+        ConfigError: The address is not available.
+        WeightsError: The model cannot be used.
     """
     if not 0 <= port <= 65535:
         raise ConfigError(f"--port {port}: expected a number from 0 (a free one) to 65535.")
@@ -193,16 +192,16 @@ def serve(
         listening = socket.create_server((host, port), family=family)
     except OSError as error:
         raise ConfigError(
-            f"--host {host} --port {port}: expected a free address of this machine, found that it cannot be "
-            f"had ({error}). Give another --port (0 is a free one), or leave --host out."
+            f"--host {host} --port {port}: expected a free address of this machine, found that it is not "
+            f"available ({error}). Use another --port (0 is a free one), or leave --host out."
         ) from error
-    everywhere = host in ("0.0.0.0", "::")
+    all_addresses = host in ("0.0.0.0", "::")
     name = f"[{host}]" if family == socket.AF_INET6 else host
     with listening:
         segment = segmenter.load(model, device, threshold)
-        app = create_app(segment, ("*",) if everywhere else ("localhost", "127.0.0.1", "[::1]", name))
+        app = create_app(segment, ("*",) if all_addresses else ("localhost", "127.0.0.1", "[::1]", name))
         log.info("%s at http://%s:%d (Ctrl-C ends it)", model, name, listening.getsockname()[1])
-        # a client that has stalled is waited for so many seconds
+        # waits this many seconds for clients that have stalled
         settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(settings).run(sockets=[listening])

@@ -1,4 +1,4 @@
-"""Resizing, padding and the way back."""
+"""Resizing, padding, and restoring the original size."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ from nailseg.imaging import geometry
         (1, 1, 64, (64, 64)),
     ],
 )
-def test_keep_makes_the_longer_side_the_size(
-    height: int, width: int, size: int, expected: tuple[int, int]
-) -> None:
+def test_keep_resizes_the_longer_side(height: int, width: int, size: int, expected: tuple[int, int]) -> None:
     assert geometry.network_size(height, width, size, "keep") == expected
 
 
@@ -40,7 +38,7 @@ def test_resize_keeps_flat_colour() -> None:
     assert torch.allclose(resized, torch.tensor(200.0))
 
 
-def test_reducing_averages_instead_of_skipping_pixels() -> None:
+def test_downscaling_averages_pixels() -> None:
     stripes = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
     stripes[..., ::2] = 255
     # away from the border every result pixel sees as many white columns as black ones
@@ -49,13 +47,13 @@ def test_reducing_averages_instead_of_skipping_pixels() -> None:
     assert reduced.max() < 135
 
 
-def test_keeps_fractions_of_grey_levels() -> None:
+def test_resize_does_not_round() -> None:
     image = torch.tensor([[10, 11]], dtype=torch.uint8).expand(1, 3, 1, 2)
     assert geometry.resize_image(image, (1, 4))[0, 0, 0].tolist() == [10, 10.25, 10.75, 11]
 
 
 @pytest.mark.parametrize(("height", "width", "expected"), [(32, 64, (32, 64)), (33, 1, (64, 32))])
-def test_pads_right_and_below_to_the_multiple(height: int, width: int, expected: tuple[int, int]) -> None:
+def test_pad_to_a_multiple(height: int, width: int, expected: tuple[int, int]) -> None:
     image = torch.randint(0, 255, (1, 3, height, width), dtype=torch.uint8)
     padded = geometry.pad(image)
     assert padded.shape[-2:] == expected
@@ -65,12 +63,12 @@ def test_pads_right_and_below_to_the_multiple(height: int, width: int, expected:
     assert (padded[..., width:] == geometry.PAD_VALUE).all()
 
 
-def test_padding_is_close_to_zero_after_normalisation() -> None:
+def test_padding_is_about_zero_after_normalisation() -> None:
     mean = torch.tensor([0.485, 0.456, 0.406])
     assert ((geometry.PAD_VALUE / 255 - mean).abs() < 0.05).all()
 
 
-def test_fit_image_says_where_the_picture_lies() -> None:
+def test_fit_image_returns_the_valid_size() -> None:
     image = torch.randint(0, 255, (1, 3, 50, 70), dtype=torch.uint8)
     fitted, valid = geometry.fit_image(image, 64)
     assert valid == (46, 64)
@@ -78,25 +76,25 @@ def test_fit_image_says_where_the_picture_lies() -> None:
     assert torch.equal(fitted[..., :46, :], geometry.resize_image(image, (46, 64)))
 
 
-def test_padding_does_not_depend_on_the_neighbours() -> None:
+def test_padding_is_independent_of_the_batch() -> None:
     images = torch.randint(0, 255, (3, 3, 50, 70), dtype=torch.uint8)
     together, _ = geometry.fit_image(images, 96)
     alone, _ = geometry.fit_image(images[1:2], 96)
     assert torch.equal(together[1:2], alone)
 
 
-def test_restored_logits_match_a_resize_of_the_valid_part() -> None:
+def test_restore_logits_resizes_the_valid_part() -> None:
     logits = torch.randn(2, 2, 64, 96)
     restored = geometry.restore_logits(logits, (50, 90), (123, 211))
     expected = F.interpolate(logits[:, :, :50, :90], (123, 211), mode="bilinear", align_corners=False)
     assert torch.equal(restored, expected)
-    # what the network says about the padding must not leak into the image
+    # logits of the padding must not affect the image
     logits[:, :, 50:], logits[:, :, :, 90:] = 1e6, 1e6
     assert torch.equal(geometry.restore_logits(logits, (50, 90), (123, 211)), restored)
 
 
 @pytest.mark.parametrize("resize", ["keep", "squash"])
-def test_there_and_back_leaves_a_shape_where_it_was(resize: geometry.Resize) -> None:
+def test_fit_and_restore_keep_positions(resize: geometry.Resize) -> None:
     image = torch.zeros(1, 3, 90, 150, dtype=torch.uint8)
     image[..., 20:60, 30:110] = 255
     fitted, valid = geometry.fit_image(image, 128, resize)
@@ -105,19 +103,19 @@ def test_there_and_back_leaves_a_shape_where_it_was(resize: geometry.Resize) -> 
     assert wrong.float().mean() < 0.005
 
 
-def test_exports_with_unknown_height_and_width() -> None:
+def test_export_with_dynamic_height_and_width() -> None:
     class Fit(torch.nn.Module):
         def forward(self, image: torch.Tensor) -> torch.Tensor:
             fitted, valid = geometry.fit_image(image, 64)
             return geometry.restore_logits(fitted.float(), valid, image.shape[-2:])
 
-    def picture(height: int, width: int) -> torch.Tensor:
+    def make_image(height: int, width: int) -> torch.Tensor:
         return torch.randint(0, 255, (1, 3, height, width), dtype=torch.uint8)
 
     sides = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
-    exported = torch.export.export(Fit(), (picture(50, 70),), dynamic_shapes=(sides,))
+    exported = torch.export.export(Fit(), (make_image(50, 70),), dynamic_shapes=(sides,))
     # the guards are about memory layout, which differs where nothing is cropped; the arithmetic is the same
     program = exported.module(check_guards=False)
     for height, width in [(50, 70), (91, 37), (40, 300)]:
-        image = picture(height, width)
+        image = make_image(height, width)
         torch.testing.assert_close(program(image), Fit()(image))

@@ -6,7 +6,7 @@ from nailseg.errors import OutputError
 from nailseg.imaging import overlay
 
 
-def test_background_and_ignored_pixels_stay_as_they_are() -> None:
+def test_background_and_ignored_pixels_are_unchanged() -> None:
     image = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
     mask = np.zeros((20, 20), np.uint8)
     mask[:5] = 255
@@ -24,20 +24,20 @@ def test_classes_have_different_colours_and_the_palette_repeats() -> None:
 
 
 def test_write_png_keeps_the_colour_order(tmp_path) -> None:
-    picture = np.zeros((3, 5, 3), np.uint8)
-    picture[..., 0] = 200
-    overlay.write_png(tmp_path / "red.png", picture)
+    image = np.zeros((3, 5, 3), np.uint8)
+    image[..., 0] = 200
+    overlay.write_png(tmp_path / "red.png", image)
     assert cv2.imread(str(tmp_path / "red.png"))[0, 0].tolist() == [0, 0, 200]
 
 
-def test_sheets_have_the_sum_of_their_parts() -> None:
+def test_concatenated_sizes() -> None:
     tile = np.zeros((10, 8, 3), np.uint8)
     row = overlay.concat_horizontal([tile, tile], gap=2)
     assert row.shape == (10, 18, 3)
     assert overlay.concat_vertical([row, tile], gap=2).shape == (22, 18, 3)
 
 
-def test_a_format_that_is_too_small_says_so() -> None:
+def test_image_too_large_for_its_format() -> None:
     long = np.zeros((1, 70_000), np.uint8)
     for suffix in (".jpg", ".webp"):
         with pytest.raises(OutputError, match="fits into"):

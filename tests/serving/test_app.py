@@ -45,7 +45,7 @@ def decoded(reply) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(reply.content, np.uint8), cv2.IMREAD_UNCHANGED)
 
 
-def test_answers_are_what_python_says(ask, segment, photo) -> None:
+def test_answers_equal_the_python_results(ask, segment, photo) -> None:
     result = segment(photo)
     assert 0 < result.mask.mean() < 1
     mask = ask.post("/predict", **sent(photo))
@@ -60,34 +60,34 @@ def test_answers_are_what_python_says(ask, segment, photo) -> None:
     assert np.array_equal(decoded(ask.post("/predict?tta=true", **sent(photo))), flipped.mask * 255)
 
 
-def test_objects_tell_of_every_pixel(ask, segment, photo) -> None:
-    told = ask.post("/predict?answer=objects", **sent(photo, "some/where/hand.png")).json()
-    assert told["classes"] == ["background", "nail"]
-    assert (told["image"], told["height"], told["width"]) == ("hand.png", *segment(photo).mask.shape)
-    assert sum(each["area"] for each in told["objects"]) == segment(photo).mask.sum()
-    assert all(0 <= each["score"] <= 1 for each in told["objects"])
+def test_objects_cover_every_pixel(ask, segment, photo) -> None:
+    answer = ask.post("/predict?answer=objects", **sent(photo, "some/where/hand.png")).json()
+    assert answer["classes"] == ["background", "nail"]
+    assert (answer["image"], answer["height"], answer["width"]) == ("hand.png", *segment(photo).mask.shape)
+    assert sum(each["area"] for each in answer["objects"]) == segment(photo).mask.sum()
+    assert all(0 <= each["score"] <= 1 for each in answer["objects"])
 
 
-def test_tryon_paints(ask, segment, photo) -> None:
+def test_tryon_recolors(ask, segment, photo) -> None:
     result = segment(photo)
-    wanted = recolor.recolor(
+    expected = recolor.recolor(
         result.image, recolor.compute_coverage(result.mask, result.foreground_probability()), (0, 0, 255)
     )
-    painted = decoded(ask.post("/tryon?color=blue", **sent(photo)))[..., ::-1]
-    assert np.abs(painted.astype(int) - wanted).mean() < 8  # JPEG
-    assert np.abs(wanted.astype(int) - result.image).mean() > 8
+    recolored = decoded(ask.post("/tryon?color=blue", **sent(photo)))[..., ::-1]
+    assert np.abs(recolored.astype(int) - expected).mean() < 8  # JPEG
+    assert np.abs(expected.astype(int) - result.image).mean() > 8
 
 
 def test_page_and_model(ask) -> None:
     page = ask.get("/")
     assert page.status_code == 200
     assert not re.search(r"(src|href)=.?https?:", page.text)  # works without a network
-    told = ask.get("/model").json()
-    assert (told["classes"], told["image_size"]) == (["background", "nail"], 64)
+    answer = ask.get("/model").json()
+    assert (answer["classes"], answer["image_size"]) == (["background", "nail"], 64)
     assert "/predict" in ask.get("/openapi.json").json()["paths"]
 
 
-def test_bad_requests_get_a_reason_and_the_server_goes_on(ask, photo, monkeypatch) -> None:
+def test_invalid_requests_get_a_reason(ask, photo, monkeypatch) -> None:
     broken = ask.post("/predict", **sent(photo[: len(photo) // 2]))
     assert (broken.status_code, "hand.png" in broken.json()["detail"]) == (400, True)
     assert ask.post("/predict", **sent(b"")).status_code == 400
@@ -99,9 +99,9 @@ def test_bad_requests_get_a_reason_and_the_server_goes_on(ask, photo, monkeypatc
     monkeypatch.setattr(app, "MAX_BYTES", 1000)
     large = ask.post("/predict", **sent(photo))
     assert (large.status_code, "at most 1,000 bytes" in large.json()["detail"]) == (413, True)
-    unsaid = ask.post("/predict", content=(chunk for chunk in [b"a", b"b"]))
-    assert unsaid.status_code == 411
-    both = {"content-length": "10", "transfer-encoding": "chunked"}  # the length is not what counts then
+    without_length = ask.post("/predict", content=(chunk for chunk in [b"a", b"b"]))
+    assert without_length.status_code == 411
+    both = {"content-length": "10", "transfer-encoding": "chunked"}  # the length would not be used
     assert ask.post("/predict", content=iter([photo]), headers=both).status_code == 411
     monkeypatch.undo()
     for limit, least in {"MAX_PIXELS": 50 * 50, "MAX_SIDE": 50}.items():
@@ -113,17 +113,17 @@ def test_bad_requests_get_a_reason_and_the_server_goes_on(ask, photo, monkeypatc
 
 
 @pytest.mark.parametrize("name", [".", "/", "..", "a/b.jpg", "Nägel .png", "no suffix"])
-def test_names_of_all_kinds(ask, photo, name) -> None:
+def test_unusual_file_names(ask, photo, name) -> None:
     assert ask.post("/predict?answer=objects", **sent(photo, name)).status_code == 200
 
 
-def test_a_long_thin_picture_takes_no_longer_than_others(ask) -> None:
+def test_long_thin_image(ask) -> None:
     thin = io.BytesIO()
     Image.new("RGB", (15_000, 1)).save(thin, "PNG")
     assert ask.post("/tryon?color=rgb(300,0,0)", **sent(thin.getvalue())).status_code == 200
 
 
-def test_a_fault_of_the_servers_is_told_as_json(photo) -> None:
+def test_server_error_is_json(photo) -> None:
     class Broken:
         class_names = ("background", "nail")
 
@@ -133,17 +133,17 @@ def test_a_fault_of_the_servers_is_told_as_json(photo) -> None:
     with TestClient(app.create_app(Broken()), raise_server_exceptions=False) as client:
         reply = client.post("/predict", **sent(photo))
     assert (reply.status_code, "secret" in reply.text) == (500, False)
-    assert "fault of the server" in reply.json()["detail"]
+    assert "internal error of the server" in reply.json()["detail"]
 
 
-def test_only_its_own_names_are_answered(segment) -> None:
+def test_other_host_names_are_refused(segment) -> None:
     with TestClient(app.create_app(segment, ("localhost", "[::1]"))) as client:
         assert client.get("/model").status_code == 400  # as testserver
         assert client.get("/model", headers={"host": "localhost:8000"}).status_code == 200
         assert client.get("/model", headers={"host": "[::1]:8000"}).status_code == 200
 
 
-def test_an_address_that_is_taken(mixed_model, capsys) -> None:
+def test_address_in_use(mixed_model, capsys) -> None:
     with app.socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert main(["serve", "--model", str(mixed_model), "--port", port]) == 1
@@ -152,7 +152,7 @@ def test_an_address_that_is_taken(mixed_model, capsys) -> None:
         assert main(["serve", "--model", str(mixed_model), *wrong]) == 1
 
 
-def test_the_verb_answers_until_it_is_interrupted(mixed_model) -> None:
+def test_serve_until_interrupted(mixed_model) -> None:
     command = [sys.executable, "-m", "nailseg", "serve", "--model", str(mixed_model), "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -166,7 +166,7 @@ def test_the_verb_answers_until_it_is_interrupted(mixed_model) -> None:
             process.kill()
 
 
-def test_without_the_extra_the_message_says_so(monkeypatch, capsys) -> None:
+def test_missing_extra(monkeypatch, capsys) -> None:
     monkeypatch.setitem(sys.modules, "nailseg.serving.app", None)
     assert main(["serve"]) == 1
     assert "pip install 'nailseg[serve]'" in capsys.readouterr().err
