@@ -1,8 +1,7 @@
-"""How values in mask files become class indices: resolved once, from the whole set, stored with the model.
+"""The encoding of mask files: which value or color means which class.
 
-0/255 and 0/1 masks look alike and mean the same; 255 means "ignore" beside class indices. One file alone
-cannot tell (an all-background mask is 0 in every reading), so `mask_resolve` looks at all of them, and
-refuses what has two readings.
+It is inferred from the whole data set (`nailseg.data.mask_inference`) or given as `--data.mask_values`, and
+stored with the model.
 """
 
 from __future__ import annotations
@@ -16,50 +15,61 @@ import numpy as np
 
 from nailseg.data.issues import IssueError
 from nailseg.errors import ConfigError
-from nailseg.types import IGNORE_INDEX
+from nailseg.types import IGNORE_INDEX, MAX_CLASSES
 
-Value = int | tuple[int, int, int]
-UNKNOWN = 254
-"""Stands for "no class" in look-up tables; class indices end at 253."""
+Color = tuple[int, int, int]
+Value = int | Color
+UNKNOWN = MAX_CLASSES
+"""Stands for "no class" in look-up tables; class indices end before it."""
 THRESHOLD = 127
-"""Grey masks: above is foreground. `> 0` would add the compression noise around every nail: 12 % of area."""
+"""Gray masks: above is foreground. `> 0` would add the compression noise around every nail: 12 % of area."""
+
+_EXAMPLE = '{"0": "background", "128": "ignore", "255": "nail"}'
+NAME_VALUES = f"Name what each value means, e.g. --data.mask_values '{_EXAMPLE}', or redraw the masks."
 
 
 @dataclass(frozen=True)
 class MaskEncoding:
-    """Which class a mask file's value or colour means. Plain data: picklable, `to_dict` for JSON.
+    """Which class a mask file's value or color means. Plain data: picklable, `to_dict` for JSON.
 
-    `mapping` pairs a file value (or RGB colour) with a class index, 255 for ignore; with `smooth`, lossless
-    masks with grey edges are read at `> 127` too (lossy files always are).
+    Attributes:
+        mapping: pairs of a file value (or RGB color) and a class index, 255 for ignore.
+        class_names: by class index, for messages.
+        antialiased: lossless masks with gray edges are thresholded at `> 127`, as lossy files always are.
+
+    Examples:
+        >>> names = ["background", "nail"]
+        >>> encoding = MaskEncoding.from_mapping({0: "background", 128: "ignore", 255: "nail"}, names)
+        >>> encoding.apply(np.array([[0, 128, 255]], np.uint8))
+        array([[  0, 255,   1]], dtype=uint8)
     """
 
     mapping: tuple[tuple[Value, int], ...]
-    class_names: tuple[str, ...]  # by class index, for messages
+    class_names: tuple[str, ...]
     antialiased: bool = False
 
     @property
     def has_colors(self) -> bool:
-        """True where the mapping is of RGB colours."""
+        """Whether the mapping is of RGB colors."""
         return any(isinstance(value, tuple) for value, _ in self.mapping)
 
     @property
     def binary(self) -> bool:
-        """True for plain 0/255, the only reading that compression noise and soft edges leave intact."""
+        """Whether this is 0/255, the only encoding that compression noise and gray edges do not destroy."""
         return dict(self.mapping) == {0: 0, 255: 1}
 
     def describe(self) -> str:
         """One line for the log: `0/255 read as background/nail`."""
         values = "/".join(str(value).replace(" ", "") for value, _ in self.mapping)
         names = "/".join("ignore" if k == IGNORE_INDEX else self.class_names[k] for _, k in self.mapping)
-        return f"{values} read as {names}" + (
-            f" (greys above {THRESHOLD} as 255)" if self.antialiased else ""
-        )
+        gray = f" (greys above {THRESHOLD} as 255)" if self.antialiased else ""
+        return f"{values} read as {names}{gray}"
 
     def apply(self, raw: np.ndarray, lossy: bool = False, name: str = "mask") -> np.ndarray:
-        """Turns file values into classes, uint8 (H, W), class index or 255.
+        """Converts file values to classes, uint8 (H, W), class index or 255.
 
         Args:
-            raw: uint8 or uint16 (H, W), or uint8 (H, W, 3) RGB, as `reading.read_mask_values` gives it.
+            raw: uint8 or uint16 (H, W), or uint8 (H, W, 3) RGB, as `io.masks.read_mask_values` gives it.
             lossy: the file's values are approximate (JPEG).
             name: what errors call the file.
 
@@ -67,50 +77,37 @@ class MaskEncoding:
             IssueError: `mask-values` for values outside the mapping.
         """
         if raw.ndim == 3 or self.has_colors:
-            return self._apply_colours(raw, name)
-        if self.binary and (lossy or self.antialiased) and raw.dtype == np.uint8:
+            rgb = raw if raw.ndim == 3 else np.repeat(raw.astype(np.uint8)[..., None], 3, axis=2)
+            codes = pack_colors(rgb)
+            mask = np.full(codes.shape, UNKNOWN, np.uint8)
+            for value, index in self.mapping:
+                mask[codes == pack_colors(np.array(to_color(value)))] = index
+            unknown: list[Any] = unpack_colors(np.unique(codes[mask == UNKNOWN])[:8])
+        elif self._is_thresholded(lossy) and raw.dtype == np.uint8:
             return (raw > THRESHOLD).astype(np.uint8)
-        mask = _table(self.mapping)[raw]
-        if (mask == UNKNOWN).any():
-            raise self._unknown(name, np.unique(raw[mask == UNKNOWN]).tolist())
+        else:
+            mask = _lookup_table(self.mapping)[raw]
+            unknown = np.unique(raw[mask == UNKNOWN]).tolist()
+        if unknown:
+            expected = ", ".join(str(value) for value, _ in self.mapping)
+            message = f"expected mask values {expected}, found also {list_some(unknown)}"
+            raise IssueError("mask-values", name, message, NAME_VALUES)
         return mask
-
-    def _apply_colours(self, raw: np.ndarray, name: str) -> np.ndarray:
-        if raw.ndim == 2:
-            raw = np.repeat(raw.astype(np.uint8)[:, :, None], 3, axis=2)
-        codes = pack_colors(raw)
-        mask = np.full(codes.shape, UNKNOWN, np.uint8)
-        for value, index in self.mapping:
-            colour = value if isinstance(value, tuple) else (value, value, value)
-            mask[codes == pack_colors(np.array(colour))] = index
-        if (mask == UNKNOWN).any():
-            raise self._unknown(name, unpack_colors(np.unique(codes[mask == UNKNOWN])[:8]))
-        return mask
-
-    def _unknown(self, name: str, values: Sequence[Value]) -> IssueError:
-        expected = ", ".join(str(value) for value, _ in self.mapping)
-        message = f"expected mask values {expected}, found also {list_some(values)}"
-        return IssueError("mask-values", name, message, NAME_THEM)
 
     def class_of(self, value: Value, lossy: bool = False) -> int | None:
         """The class index of one file value, as `apply` gives it; None where it has none."""
-        if self.binary and (lossy or self.antialiased) and isinstance(value, int):
+        if self._is_thresholded(lossy) and isinstance(value, int):
             return int(value > THRESHOLD)
-        table = dict(self.mapping)
-        if self.has_colors and isinstance(value, int):
-            value = (value, value, value)
-        if isinstance(value, tuple) and value not in table and value[0] == value[1] == value[2]:
-            value = value[0]
-        return table.get(value)
+        return {to_color(known): index for known, index in self.mapping}.get(to_color(value))
+
+    def _is_thresholded(self, lossy: bool) -> bool:
+        return self.binary and (lossy or self.antialiased)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, strings and numbers, for JSON."""
         pairs = [[list(v) if isinstance(v, tuple) else v, k] for v, k in self.mapping]
-        return {
-            "mapping": pairs,
-            "class_names": list(self.class_names),
-            "smooth": self.antialiased,
-        }  # the key that released model folders hold
+        # model folders that exist have the key `smooth`
+        return {"mapping": pairs, "class_names": list(self.class_names), "smooth": self.antialiased}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> MaskEncoding:
@@ -120,21 +117,21 @@ class MaskEncoding:
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[Any, Any], class_names: Sequence[str]) -> MaskEncoding:
-        """Reads what a person writes as `--data.mask_values`.
+        """Parses what a person writes as `--data.mask_values`.
 
         Args:
-            mapping: value (`255`, `"255"`), colour (`"255,0,0"`, `"#ff0000"`, a sequence of three) -> class
+            mapping: value (`255`, `"255"`), color (`"255,0,0"`, `"#ff0000"`, a sequence of three) -> class
                 name, class index, or `"ignore"` (also 255).
             class_names: names by class index.
 
         Raises:
-            ConfigError: a key or a class that cannot be read.
+            ConfigError: a key or a class that cannot be parsed, or a class without a value.
         """
-        pairs = tuple((_value(key), _class(meaning, class_names)) for key, meaning in mapping.items())
+        pairs = tuple((_parse_value(key), _parse_class(name, class_names)) for key, name in mapping.items())
         known = {index for _, index in pairs}
-        lacking = [name for index, name in enumerate(class_names) if index not in known and index > 0]
-        if lacking or not pairs:
-            found = f"none for {', '.join(lacking) or 'any'} in {dict(mapping)}"
+        missing = [name for index, name in enumerate(class_names) if index not in known and index > 0]
+        if missing or not pairs:
+            found = f"none for {', '.join(missing) or 'any'} in {dict(mapping)}"
             raise ConfigError(
                 f"mask_values: expected a value for every class, found {found}. "
                 "Add it, or take the class out of --data.classes."
@@ -142,17 +139,18 @@ class MaskEncoding:
         return cls(pairs, tuple(class_names))
 
 
-_EXAMPLE = '{"0": "background", "128": "ignore", "255": "nail"}'
-NAME_THEM = f"Name what each value means, e.g. --data.mask_values '{_EXAMPLE}', or redraw the masks."
-
-
 @lru_cache(maxsize=8)
-def _table(mapping: tuple[tuple[Value, int], ...]) -> np.ndarray:
+def _lookup_table(mapping: tuple[tuple[int, int], ...]) -> np.ndarray:
     """uint8 (65536,): one table serves 8-bit and 16-bit masks."""
     table = np.full(65536, UNKNOWN, np.uint8)
     for value, index in mapping:
         table[value] = index
     return table
+
+
+def to_color(value: Value) -> Color:
+    """A value as the gray color that it is in an RGB file."""
+    return value if isinstance(value, tuple) else (value, value, value)
 
 
 def pack_colors(raw: np.ndarray) -> np.ndarray:
@@ -161,17 +159,18 @@ def pack_colors(raw: np.ndarray) -> np.ndarray:
     return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
 
 
-def unpack_colors(codes: Iterable[int]) -> list[tuple[int, int, int]]:
+def unpack_colors(codes: Iterable[int]) -> list[Color]:
     """The inverse of `pack_colors`, for a few values."""
     return [(int(code) >> 16, int(code) >> 8 & 255, int(code) & 255) for code in codes]
 
 
-def list_some(values: Sequence[Value], limit: int = 8) -> str:
+def list_some(values: Sequence[Any], limit: int = 8) -> str:
+    """The first values, for a message, and how many more there are."""
     more = f" and {len(values) - limit} more" if len(values) > limit else ""
     return ", ".join(map(str, values[:limit])) + more
 
 
-def _value(key: Any) -> Value:
+def _parse_value(key: Any) -> Value:
     text = str(key).strip().strip("()[]")
     try:
         if text.startswith("#") and len(text) == 7:
@@ -183,16 +182,16 @@ def _value(key: Any) -> Value:
         return numbers[0]
     if len(numbers) == 3 and all(0 <= number <= 255 for number in numbers):
         return numbers[0], numbers[1], numbers[2]
-    expected = "a value 0..65535 or a colour like 255,0,0 or #ff0000"
+    expected = "a value 0..65535 or a color like 255,0,0 or #ff0000"
     raise ConfigError(f"mask_values: expected {expected}, found {key!r}.")
 
 
-def _class(meaning: Any, class_names: Sequence[str]) -> int:
-    if meaning in class_names:
-        return list(class_names).index(meaning)
-    if str(meaning) in ("ignore", str(IGNORE_INDEX)):
+def _parse_class(name: Any, class_names: Sequence[str]) -> int:
+    if name in class_names:
+        return list(class_names).index(name)
+    if str(name) in ("ignore", str(IGNORE_INDEX)):
         return IGNORE_INDEX
-    if str(meaning).isdigit() and int(meaning) < len(class_names):
-        return int(meaning)
+    if str(name).isdigit() and int(name) < len(class_names):
+        return int(name)
     expected = f"one of {', '.join(class_names)}, their index, or ignore"
-    raise ConfigError(f"mask_values: expected {expected}; found {meaning!r}.")
+    raise ConfigError(f"mask_values: expected {expected}; found {name!r}.")

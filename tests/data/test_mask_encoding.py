@@ -1,4 +1,4 @@
-"""What values in mask files mean: resolved from the whole set, given by hand, stored and read back."""
+"""Mask encodings: inferred from the whole set, given as a mapping, stored and read back."""
 
 from __future__ import annotations
 
@@ -33,46 +33,46 @@ def content(name: str, *values: int, lossy: bool = False, share: int = 100) -> M
         ([(0, 2, 255), (0,)], THREE, "0/1/2/255 read as background/nail/skin/ignore"),
     ],
 )
-def test_readings(values: list[tuple[int, ...]], names: list[str], said: str) -> None:
-    found, faults = infer_encoding([content(f"{k}.png", *own) for k, own in enumerate(values)], names)
-    assert faults == []
+def test_encodings_that_are_inferred(values: list[tuple[int, ...]], names: list[str], said: str) -> None:
+    found, issues = infer_encoding([content(f"{k}.png", *own) for k, own in enumerate(values)], names)
+    assert issues == []
     assert found is not None
     assert found.describe() == said
 
 
-def test_jpeg_masks_are_read_beside_png_masks() -> None:
+def test_jpeg_masks_beside_png_masks() -> None:
     greys = MaskContent("a.jpg", {0: 1000, 3: 20, 90: 5, 250: 100, 255: 200}, lossy=True)
-    found, faults = infer_encoding([greys, content("b.png", 0, 255)], TWO)
-    assert faults == []
+    found, issues = infer_encoding([greys, content("b.png", 0, 255)], TWO)
+    assert issues == []
     assert found is not None
     assert found.binary
     assert not found.antialiased
     assert count_classes(greys, found) == {0: 1025, 1: 300}
 
 
-def test_one_grey_over_an_area_is_a_third_class_and_refused() -> None:
+def test_one_gray_level_over_an_area_is_an_error() -> None:
     flat = MaskContent("a.png", {0: 8520, 128: 480, 255: 216})
-    _, faults = infer_encoding([flat, content("b.png", 0, 255)], TWO)
-    assert [(fault.code, fault.file) for fault in faults] == [("mask-values", "a.png")]
-    assert "found also 128 in 5.21% of the pixels" in faults[0].message
+    _, issues = infer_encoding([flat, content("b.png", 0, 255)], TWO)
+    assert [(issue.code, issue.file) for issue in issues] == [("mask-values", "a.png")]
+    assert "found also 128 in 5.21% of the pixels" in issues[0].message
 
 
-def test_soft_edges_in_png_are_cut_at_127_and_said() -> None:
+def test_antialiased_edges_in_png_are_thresholded() -> None:
     soft = MaskContent("a.png", {0: 1000, 1: 4, 100: 5, 140: 5, 255: 200})
-    found, faults = infer_encoding([soft, content("b.png", 0, 255)], TWO)
-    assert faults == []
+    found, issues = infer_encoding([soft, content("b.png", 0, 255)], TWO)
+    assert issues == []
     assert found is not None
     assert found.describe() == "0/255 read as background/nail (greys above 127 as 255)"
     assert found.apply(np.array([[0, 127, 128, 255]], np.uint8)).tolist() == [[0, 0, 1, 1]]
 
 
-def test_mixed_sets_are_refused_and_the_rarer_reading_is_listed() -> None:
+def test_mixed_sets_are_an_error_of_the_rarer_encoding() -> None:
     files = [content("a.png", 0, 255), content("b.png", 0, 255), content("c.png", 0, 1), content("d.png", 0)]
-    found, faults = infer_encoding(files, TWO)
+    found, issues = infer_encoding(files, TWO)
     assert found is None
-    assert [(fault.code, fault.file) for fault in faults] == [("mask-mixed", "c.png")]
-    assert "2 as 0/255, 1 as 0/1" in faults[0].message
-    assert "--data.mask_values" in faults[0].fix
+    assert [(issue.code, issue.file) for issue in issues] == [("mask-mixed", "c.png")]
+    assert "2 as 0/255, 1 as 0/1" in issues[0].message
+    assert "--data.mask_values" in issues[0].fix
 
 
 @pytest.mark.parametrize(
@@ -85,32 +85,32 @@ def test_mixed_sets_are_refused_and_the_rarer_reading_is_listed() -> None:
         (content("x.jpg", 0, 1, 2, lossy=True), THREE, "lossy file"),
         (content("x.jpg", 0, 1, 2, lossy=True), TWO, "found 2 as the brightest value"),
         (content("x.jpg", 0, *range(60, 200), lossy=True), TWO, "between 64 and 191"),
-        (MaskContent("x.png", {(0, 0, 0): 9, (255, 0, 0): 9}), TWO, "found colours #000000, #ff0000"),
-        (MaskContent("x.png", {(k, 0, 1): 1 for k in range(257)}), TWO, "more than 256 colours"),
+        (MaskContent("x.png", {(0, 0, 0): 9, (255, 0, 0): 9}), TWO, "found colors #000000, #ff0000"),
+        (MaskContent("x.png", {(k, 0, 1): 1 for k in range(257)}), TWO, "more than 256 colors"),
     ],
 )
-def test_values_without_a_class_are_faults_of_their_file(
+def test_values_without_a_class_are_issues_of_their_file(
     bad: MaskContent, names: list[str], words: str
 ) -> None:
     good = content("good.png", 0, 1)
-    _, faults = infer_encoding([good, bad], names)
-    assert [fault.file for fault in faults] == [bad.file]
+    _, issues = infer_encoding([good, bad], names)
+    assert [issue.file for issue in issues] == [bad.file]
     with pytest.raises(AssertionError, match=words):
-        raise AssertionError(str(faults[0]))
+        raise AssertionError(str(issues[0]))
 
 
 def test_a_given_mapping() -> None:
     values = MaskEncoding.from_mapping({"0": "background", 128: "ignore", "255": "nail"}, TWO)
     assert values.apply(np.array([[0, 128, 255]], np.uint8)).tolist() == [[0, 255, 1]]
     assert check_values(content("a.png", 0, 128, 255), values) is None
-    fault = check_values(content("a.png", 0, 9), values)
-    assert fault is not None
-    assert fault.code == "mask-values"
+    issue = check_values(content("a.png", 0, 9), values)
+    assert issue is not None
+    assert issue.code == "mask-values"
     with pytest.raises(DataError, match="x: expected mask values 0, 128, 255, found also 9"):
         values.apply(np.array([[9]], np.uint8), name="x")
 
 
-def test_colours_given_in_every_spelling() -> None:
+def test_colors_in_every_notation() -> None:
     raw = np.array([[[0, 0, 0], [255, 0, 0], [0, 0, 255]]], np.uint8)
     for red, blue in (("#ff0000", "0,0,255"), ("255, 0, 0", "#0000FF"), ((255, 0, 0), [0, 0, 255].__str__())):
         values = MaskEncoding.from_mapping({"0,0,0": 0, red: "nail", blue: "ignore"}, TWO)
@@ -134,12 +134,12 @@ def test_colours_given_in_every_spelling() -> None:
         ({"0": "background", "70000": "nail"}, "found '70000'"),
     ],
 )
-def test_a_mapping_that_cannot_be_read(mapping: dict[str, str], words: str) -> None:
+def test_mappings_that_cannot_be_parsed(mapping: dict[str, str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         MaskEncoding.from_mapping(mapping, TWO)
 
 
-def test_it_survives_json_and_pickle() -> None:
+def test_json_and_pickle_round_trips() -> None:
     for values in (
         MaskEncoding(((0, 0), (255, 1)), ("background", "nail"), antialiased=True),
         MaskEncoding.from_mapping({"#000000": 0, "#ff0000": 1}, TWO),
@@ -148,7 +148,7 @@ def test_it_survives_json_and_pickle() -> None:
         assert pickle.loads(pickle.dumps(values)) == values
 
 
-def test_counting() -> None:
+def test_count_values() -> None:
     raw = np.array([[0, 0, 255], [7, 0, 255]], np.uint8)
     assert count_values(raw) == {0: 3, 7: 1, 255: 2}
     assert count_values(raw.astype(np.uint16) * 257) == {0: 3, 1799: 1, 65535: 2}
