@@ -29,6 +29,8 @@ from nailseg.metrics.image_counts import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch import Tensor
+
 FEW_GROUPS = 10  # with fewer the percentile bootstrap is unreliable
 OPTIONAL = ("boundary_iou", "surface_dice", "instance_precision", "instance_recall")
 """Numbers that older per_image.csv files have no counts for."""
@@ -82,27 +84,27 @@ def compare(
     Raises:
         DataError: other classes, no common image, or other truth for the same image.
     """
-    tables = with_unique_names(tables)
-    names = [table.name for table in tables]
-    images = common_images(tables)
-    counts = {name: [read_counts(table, images, name) for table in tables] for name in tables[0].class_names}
+    tables, images, counts = with_unique_names(tables), common_images(tables), {}
+    for name in tables[0].class_names:
+        counts[name] = [read_counts(table, images, name) for table in tables]
     require_same_truth(tables, images, counts)
     # an image without a group is a group of its own
     groups = tables[0].rows.loc[images].get("group", pd.Series("", images))
     group, group_names = pd.factorize(groups.where(groups != "", images))
     weights = resample_weights(len(group_names), seed=seed)[:, group]
+    names = [table.name for table in tables]
     rows, shares, differences = [], [], {}
     for class_name, own in counts.items():
         dices = [dice_per_image(each).numpy() for each in own]
         present = ~np.isnan(dices[0])
-        # one group is the same in every resample, which is not certainty
-        has_intervals = len(set(group[present])) > 1
-        rows += compare_numbers(class_name, names, own, weights, has_intervals)
         differences[class_name] = [np.sort((each - dices[0])[present]) for each in dices[1:]]
         for name, values in zip(names[1:], differences[class_name], strict=True):
             parts = {"better": values > 0, "worse": values < 0, "equal": values == 0}
             means = {word: float(part.mean()) if len(part) else None for word, part in parts.items()}
             shares.append({"class": class_name, "run": name} | means)
+        # all resamples of a single group are equal, which is not certainty
+        resamples = weights if len(set(group[present])) > 1 else weights[:0]
+        rows += [{"class": class_name} | row for row in compare_class(names, own, resamples)]
     result = {
         "runs": {table.name: str(table.path) for table in tables},
         "n_images": len(images),
@@ -115,6 +117,39 @@ def compare(
         "images": shares,
     }
     return result, differences
+
+
+def compare_class(
+    names: Sequence[str], counts: Sequence[Tensor], weights: np.ndarray
+) -> list[dict[str, Any]]:
+    """Each number of each run for one class, and its difference to the first run.
+
+    Args:
+        names: of the runs, the reference first.
+        counts: of each run, as `class_counts`.
+        weights: int64 (R, N) of the bootstrap; without resamples there are no intervals.
+
+    Returns:
+        The rows of compare.csv without their class.
+    """
+    weight = torch.from_numpy(weights).double()
+    values = [class_ratios(own, torch.ones(1, weight.shape[1]).double()) for own in counts]
+    resampled = [class_ratios(own, weight) for own in counts]
+    rows = []
+    for number in NUMBERS:
+        value_of = [own[number].item() for own in values]
+        if np.isnan(value_of).all() and number in OPTIONAL:
+            continue
+        for n, name in enumerate(names):
+            row = {"number": number, "run": name, "value": none_if_nan(value_of[n])}
+            row |= {"difference": None, "low": None, "high": None, "verdict": "reference"}
+            if n > 0:
+                low, high = percentile_interval((resampled[n][number] - resampled[0][number]).numpy())
+                row["difference"] = none_if_nan(value_of[n] - value_of[0])
+                row |= {"low": none_if_nan(low), "high": none_if_nan(high)}
+                row["verdict"] = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
+            rows.append(row)
+    return rows
 
 
 def with_unique_names(tables: Sequence[ImageTable]) -> list[ImageTable]:
@@ -133,11 +168,7 @@ def with_unique_names(tables: Sequence[ImageTable]) -> list[ImageTable]:
 
 
 def common_images(tables: Sequence[ImageTable]) -> list[str]:
-    """The images that all tables have, sorted by path.
-
-    Raises:
-        DataError: there is none, or the classes differ.
-    """
+    """The images that all tables have, sorted by path; DataError if there is none, or classes differ."""
     first = tables[0]
     for table in tables[1:]:
         if set(table.class_names) != set(first.class_names):
@@ -155,57 +186,17 @@ def common_images(tables: Sequence[ImageTable]) -> list[str]:
 
 
 def require_same_truth(
-    tables: Sequence[ImageTable], images: Sequence[str], counts: dict[str, list[torch.Tensor]]
+    tables: Sequence[ImageTable], images: Sequence[str], counts: dict[str, list[Tensor]]
 ) -> None:
     """Raises DataError where two tables count different true pixels (hits + misses) in an image."""
     truth = torch.stack([torch.stack(own)[..., [0, 2]].sum(-1) for own in counts.values()])  # (C, runs, N)
-    differs = (truth != truth[:, :1]).any(0)
-    for table, own in zip(tables, differs, strict=True):
-        if own.any():
-            first = images[int(own.nonzero()[0])]
+    for table, differs in zip(tables, (truth != truth[:, :1]).any(0), strict=True):
+        if differs.any():
+            first = images[int(differs.nonzero()[0])]
             raise DataError(
                 f"{table.path}: expected the truth of {tables[0].path}, found other masks for "
-                f"{first} ({int(own.sum())} images in all). Test both runs with the same masks."
+                f"{first} ({int(differs.sum())} images in all). Test both runs with the same masks."
             )
-
-
-def compare_numbers(
-    class_name: str,
-    names: Sequence[str],
-    counts: Sequence[torch.Tensor],
-    weights: np.ndarray,
-    has_intervals: bool,
-) -> list[dict[str, Any]]:
-    """The rows of compare.csv for one class: each number of each run, and its difference to the first run.
-
-    Args:
-        class_name: of the class.
-        names: of the runs, the reference first.
-        counts: of each run, as `class_counts`.
-        weights: int64 (R, N) of the bootstrap.
-        has_intervals: False if all resamples are equal.
-    """
-    weight = torch.from_numpy(weights).double()
-    values = [class_ratios(own, torch.ones_like(weight[:1])) for own in counts]
-    resampled = [class_ratios(own, weight) for own in counts]
-    rows = []
-    for number in NUMBERS:
-        value_of = [own[number].item() for own in values]
-        if np.isnan(value_of).all() and number in OPTIONAL:
-            continue
-        for n, name in enumerate(names):
-            low = high = difference = np.nan
-            verdict = "no difference shown" if n else "reference"
-            if n:
-                difference = value_of[n] - value_of[0]
-            if n and has_intervals:
-                low, high = percentile_interval((resampled[n][number] - resampled[0][number]).numpy())
-                verdict = "better" if low > 0 else "worse" if high < 0 else verdict
-            cells = {"value": value_of[n], "difference": difference, "low": low, "high": high}
-            row = {"class": class_name, "number": number, "run": name}
-            row |= {key: none_if_nan(cell) for key, cell in cells.items()}
-            rows.append(row | {"verdict": verdict})
-    return rows
 
 
 def _text_table(result: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ error and scikit-learn's curves store the probability of every pixel of the set.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,6 +81,13 @@ def expected_calibration_error(histogram: Tensor, bins: int = 15) -> float:
     return error[share != 0].sum().item()
 
 
+def dice_by_code(histogram: Tensor) -> Tensor:
+    """Dice over all pixels with each code as threshold, float64 (256,); nan without pixels of the class."""
+    negative, positive = histogram.flip(0).cumsum(0).flip(0).double().T  # at or above each code
+    dice = 2 * positive / (positive + negative + positive[0])
+    return dice if positive[0] > 0 else torch.full_like(dice, torch.nan)
+
+
 def best_threshold(histogram: Tensor) -> tuple[float, float] | None:
     """The probability threshold with the best Dice over all pixels.
 
@@ -95,27 +103,12 @@ def best_threshold(histogram: Tensor) -> tuple[float, float] | None:
     >>> 0.3 < threshold < 0.8, dice
     (True, 1.0)
     """
-    n_positive = int(histogram[:, 1].sum())
-    if n_positive == 0:
-        return None
-    negative, positive = histogram.flip(0).cumsum(0).flip(0).double().T  # at or above each code
-    dice = 2 * positive / (positive + negative + n_positive)
+    dice = dice_by_code(histogram)
     candidates = torch.nonzero(dice == dice.max()).flatten()
+    if len(candidates) == 0:
+        return None
     code = candidates[(candidates - BINS / 2).abs().argmin()].item()
     return max(0.0, (code - 0.5) / TOP), dice[code].item()
-
-
-def dice_at_threshold(histogram: Tensor, threshold: float) -> float | None:
-    """Dice over all pixels at a probability threshold; None without pixels of the class.
-
-    Args:
-        histogram: int64 (256, 2), from `probability_histogram`.
-        threshold: probability, 0..1.
-    """
-    n_positive = int(histogram[:, 1].sum())
-    taken = torch.arange(BINS, device=histogram.device) >= threshold * TOP
-    negative, positive = histogram[taken].sum(0).tolist()
-    return 2 * positive / (positive + negative + n_positive) if n_positive else None
 
 
 def summarize_calibration(
@@ -144,5 +137,6 @@ def summarize_calibration(
             "best_threshold_dice": best and best[1],
         }
         if threshold is not None:
-            found[name] |= {"threshold": threshold, "threshold_dice": dice_at_threshold(histogram, threshold)}
+            dice = dice_by_code(histogram)[math.ceil(threshold * TOP)].item()
+            found[name] |= {"threshold": threshold, "threshold_dice": None if np.isnan(dice) else dice}
     return found

@@ -71,34 +71,20 @@ def _binary_counts(predicted: np.ndarray, true: np.ndarray) -> list[list[int]]:
     return [[n_negative - false_positive, false_positive], [n_positive - true_positive, true_positive]]
 
 
-def pixel_counts(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Hits, false alarms and misses of each class, int64 (..., C), from counts int64 (..., C, C)."""
-    hits = matrix.diagonal(dim1=-2, dim2=-1)
-    return hits, matrix.sum(-2) - hits, matrix.sum(-1) - hits
-
-
-def iou_of_counts(hits: Tensor, false_alarms: Tensor, misses: Tensor) -> Tensor:
-    """IoU (Jaccard index), float64; nan where all three counts are zero."""
-    return hits.double() / (hits + false_alarms + misses)
-
-
-def dice_of_counts(hits: Tensor, false_alarms: Tensor, misses: Tensor) -> Tensor:
-    """Dice (F1), float64; nan where all three counts are zero."""
-    return 2 * hits.double() / (2 * hits + false_alarms + misses)
-
-
 def iou(matrix: Tensor) -> Tensor:
-    """IoU of each class, float64 (..., C) from counts int64 (..., C, C); nan where absent.
+    """IoU of each class, float64 (..., C) from counts (..., C, C); nan where absent.
 
     >>> iou(torch.tensor([[90, 2], [3, 5]]))[1].item()
     0.5
     """
-    return iou_of_counts(*pixel_counts(matrix))
+    hits = matrix.diagonal(dim1=-2, dim2=-1).double()
+    return hits / (matrix.sum(-1) + matrix.sum(-2) - hits)
 
 
 def dice(matrix: Tensor) -> Tensor:
-    """Dice (F1) of each class, float64 (..., C) from counts int64 (..., C, C); nan where absent."""
-    return dice_of_counts(*pixel_counts(matrix))
+    """Dice (F1) of each class, float64 (..., C) from counts (..., C, C); nan where absent."""
+    hits = matrix.diagonal(dim1=-2, dim2=-1).double()
+    return 2 * hits / (matrix.sum(-1) + matrix.sum(-2))
 
 
 def mean_defined(values: Tensor) -> float:

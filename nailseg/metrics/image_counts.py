@@ -7,7 +7,7 @@ changes them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,14 +16,7 @@ import torch
 from nailseg.errors import WeightsError
 from nailseg.metrics.boundary import count_boundary, count_surface
 from nailseg.metrics.calibration import probability_histogram
-from nailseg.metrics.confusion import (
-    class_index,
-    confusion_matrix,
-    dice_of_counts,
-    iou,
-    iou_of_counts,
-    pixel_counts,
-)
+from nailseg.metrics.confusion import class_index, confusion_matrix, dice, iou
 from nailseg.metrics.instances import Instances, average_precisions, best_f1, match_instances
 from nailseg.types import IGNORE_INDEX
 
@@ -40,6 +33,7 @@ CHUNK = 100  # resamples at a time: memory stays small however many images there
 CLASS_COUNTS = ("hits", "false_alarms", "misses", "boundary_hits", "boundary_union")
 CLASS_COUNTS += ("surface_hits", "surface_total", "objects", "objects_found", "objects_wrong")
 """What is counted for each foreground class of an image: the columns of per_image.csv."""
+COUNTED_PIXELS = ("row", "matrix", "boundary", "surface")  # the tensors of ImageCounts with one row per image
 
 
 @dataclass(frozen=True)
@@ -66,26 +60,18 @@ class ImageCounts:
     @classmethod
     def concatenate(cls, parts: Sequence[ImageCounts]) -> ImageCounts:
         """Joins the parts of batches or processes and sorts them by row."""
-        row = torch.cat([p.row for p in parts])
-        order = row.argsort()
-        instances = [image for p in parts for image in p.instances]
-        return cls(
-            row[order],
-            torch.cat([p.matrix for p in parts])[order],
-            torch.cat([p.boundary for p in parts])[order],
-            torch.cat([p.surface for p in parts])[order],
-            [instances[n] for n in order.tolist()],
-            torch.stack([p.histogram for p in parts]).sum(0),
+        joined = cls(
+            *(torch.cat([getattr(part, name) for part in parts]) for name in COUNTED_PIXELS),
+            [image for part in parts for image in part.instances],
+            torch.stack([part.histogram for part in parts]).sum(0),
         )
+        return replace(joined.select(joined.row.argsort()), histogram=joined.histogram)
 
     def select(self, positions: Sequence[int]) -> ImageCounts:
         """The images at some positions, in that order."""
         chosen = torch.as_tensor(positions, dtype=torch.int64)
         return ImageCounts(
-            self.row[chosen],
-            self.matrix[chosen],
-            self.boundary[chosen],
-            self.surface[chosen],
+            *(getattr(self, name)[chosen] for name in COUNTED_PIXELS),
             [self.instances[n] for n in chosen.tolist()],
             torch.zeros_like(self.histogram),
         )
@@ -144,16 +130,11 @@ def class_counts(counts: ImageCounts, c: int) -> Tensor:
 
     Objects are connected components; found and wrong ones are those with and without a match at IoU 0.5.
     """
+    matrix, hits = counts.matrix, counts.matrix[:, c, c]
     instances = [image[c - 1] for image in counts.instances]
-    found = torch.tensor([int(i.hit[:, 0].sum()) for i in instances])
-    columns = [
-        *(kind[:, c] for kind in pixel_counts(counts.matrix)),
-        *counts.boundary[:, c].T,
-        *counts.surface[:, c].T,
-        torch.tensor([len(i.truth_area) for i in instances]),
-        found,
-        torch.tensor([len(i.score) for i in instances]) - found,
-    ]
+    objects = [(len(i.truth_area), int(i.hit[:, 0].sum()), int((~i.hit[:, 0]).sum())) for i in instances]
+    columns = [hits, matrix[:, :, c].sum(1) - hits, matrix[:, c].sum(1) - hits]
+    columns += [*counts.boundary[:, c].T, *counts.surface[:, c].T, *torch.tensor(objects).T]
     return torch.stack(columns, 1)
 
 
@@ -169,15 +150,15 @@ def class_ratios(counts: Tensor, weight: Tensor) -> dict[str, Tensor]:
         instance_precision, instance_recall. nan where the denominator is zero or a count is unknown.
     """
     total = dict(zip(CLASS_COUNTS, (weight @ counts.double()).T, strict=True))
-    hits, false_alarms, misses = (total[name] for name in CLASS_COUNTS[:3])
-    found = total["objects_found"]
+    matrix = _class_against_rest(*(total[name] for name in CLASS_COUNTS[:3]))
+    hits, found = total["hits"], total["objects_found"]
     per_image = dice_per_image(counts)
     present = weight * ~per_image.isnan()
     return {
-        "iou": iou_of_counts(hits, false_alarms, misses),
-        "dice": dice_of_counts(hits, false_alarms, misses),
-        "precision": hits / (hits + false_alarms),
-        "recall": hits / (hits + misses),
+        "iou": iou(matrix)[:, 1],
+        "dice": dice(matrix)[:, 1],
+        "precision": hits / (hits + total["false_alarms"]),
+        "recall": hits / (hits + total["misses"]),
         "dice_per_image": present @ per_image.nan_to_num() / present.sum(-1),
         "boundary_iou": total["boundary_hits"] / total["boundary_union"],
         "surface_dice": total["surface_hits"] / total["surface_total"],
@@ -189,7 +170,13 @@ def class_ratios(counts: Tensor, weight: Tensor) -> dict[str, Tensor]:
 def dice_per_image(counts: Tensor) -> Tensor:
     """Dice of one class in each image, float64 (N,), from `class_counts`; nan where the truth lacks it."""
     hits, false_alarms, misses = counts[:, :3].T
-    return torch.where(hits + misses > 0, dice_of_counts(hits, false_alarms, misses), np.nan)
+    scores = dice(_class_against_rest(hits, false_alarms, misses))[:, 1]
+    return torch.where(hits + misses > 0, scores, np.nan)
+
+
+def _class_against_rest(hits: Tensor, false_alarms: Tensor, misses: Tensor) -> Tensor:
+    """Confusion matrices (..., 2, 2) without the true negatives, which no ratio of the class needs."""
+    return torch.stack([torch.zeros_like(hits), false_alarms, misses, hits], -1).unflatten(-1, (2, 2))
 
 
 def ratios(counts: ImageCounts, class_names: Sequence[str], weights: np.ndarray) -> dict[str, np.ndarray]:

@@ -6,10 +6,9 @@ biases, the head's learning rate ten times the encoder's.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, StepLR
+from torch.optim.lr_scheduler import LambdaLR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,40 +81,17 @@ def warmup_poly(step: int, total: int, warmup: int, power: float) -> float:
     return increase * max(0.0, 1 - step / total) ** power
 
 
-def poly_schedule(
-    optimizer: Optimizer, total: int, warmup: float, power: float, frozen_encoder: int = 0
-) -> LambdaLR:
-    """Warm-up and polynomial decay, per optimizer step.
+def group_schedule(optimizer: Optimizer, factor: Callable[[int], float], frozen_encoder: int = 0) -> LambdaLR:
+    """A schedule per optimizer step in which the encoder may start later than the head.
 
     Args:
         optimizer: over the groups of `parameter_groups`.
-        total: optimizer steps of the whole run.
-        warmup: share of the run, 0..1.
-        power: of the polynomial decay.
+        factor: from optimizer steps done to a factor on the learning rate.
         frozen_encoder: steps at the beginning in which the encoder's learning rate is 0.
     """
-    factor = partial(warmup_poly, total=total, warmup=warmup_steps(total, warmup), power=power)
-    return _schedule(optimizer, factor, frozen_encoder)
 
-
-def step_schedule(optimizer: Optimizer, period: int, factor: float, frozen_encoder: int = 0) -> LRScheduler:
-    """Multiplies the learning rate by `factor` after every `period` optimizer steps.
-
-    Args:
-        optimizer: over the groups of `parameter_groups`.
-        period: optimizer steps.
-        factor: 0..1.
-        frozen_encoder: steps at the beginning in which the encoder's learning rate is 0.
-    """
-    if not frozen_encoder:
-        return StepLR(optimizer, period, factor)
-    # StepLR multiplies the last learning rate, so a group that starts at 0 would stay there
-    return _schedule(optimizer, lambda step: factor ** (step // period), frozen_encoder)
-
-
-def _schedule(optimizer: Optimizer, factor: Callable[[int], float], frozen_encoder: int) -> LambdaLR:
-    def unfrozen(step: int) -> float:
+    def delayed(step: int) -> float:
         return factor(step) if step >= frozen_encoder else 0.0
 
     encoder = [str(group["name"]).startswith("encoder") for group in optimizer.param_groups]
-    return LambdaLR(optimizer, [unfrozen if frozen else factor for frozen in encoder])
+    return LambdaLR(optimizer, [delayed if is_encoder else factor for is_encoder in encoder])

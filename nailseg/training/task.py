@@ -6,6 +6,7 @@ import math
 import pickle
 import tempfile
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import torch
@@ -13,6 +14,7 @@ import torch.distributed as dist
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LRScheduler, StepLR
 from torchmetrics import MeanMetric
 
 from nailseg.checkpoints import model_folder
@@ -24,7 +26,7 @@ from nailseg.metrics.confusion import ConfusionMatrix, class_index, dice, iou, m
 from nailseg.metrics.image_counts import SURFACE_TOLERANCE, ImageCounts, count_images, summarize
 from nailseg.models.registry import Architecture
 from nailseg.training.losses import segmentation_loss
-from nailseg.training.optim import parameter_groups, poly_schedule, step_schedule
+from nailseg.training.optim import group_schedule, parameter_groups, warmup_poly, warmup_steps
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -313,10 +315,17 @@ class SegmentationTask(LightningModule):
         per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         frozen = per_epoch * self.freeze_encoder_epochs
         # not requires_grad=False: DDP decides once which gradients it exchanges
-        if self.schedule == "step":
-            scheduler = step_schedule(optimizer, per_epoch * self.step_epochs, self.step_factor, frozen)
+        period, warmup = per_epoch * self.step_epochs, warmup_steps(int(total), self.warmup)
+        scheduler: LRScheduler
+        if self.schedule == "poly":
+            factor = partial(warmup_poly, total=int(total), warmup=warmup, power=self.power)
+            scheduler = group_schedule(optimizer, factor, frozen)
+        elif (
+            frozen
+        ):  # StepLR multiplies the last learning rate, so an encoder that starts at 0 would stay there
+            scheduler = group_schedule(optimizer, lambda step: self.step_factor ** (step // period), frozen)
         else:
-            scheduler = poly_schedule(optimizer, int(total), self.warmup, self.power, frozen)
+            scheduler = StepLR(optimizer, period, self.step_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def save(self, folder: str | Path, **facts: Any) -> Path:

@@ -1,10 +1,11 @@
+from functools import partial
 from itertools import pairwise
 
 import pytest
 import torch
 
 from nailseg.models.segformer import SegFormer
-from nailseg.training.optim import parameter_groups, poly_schedule, step_schedule, warmup_poly, warmup_steps
+from nailseg.training.optim import group_schedule, parameter_groups, warmup_poly, warmup_steps
 
 
 @pytest.fixture
@@ -55,7 +56,9 @@ def test_warmup_scales_with_the_run_up_to_the_papers(total: int, expected: int) 
 
 def test_frozen_encoder_keeps_its_weights(network: SegFormer) -> None:
     optimizer = torch.optim.AdamW(parameter_groups(network, 1e-2, 0.01, 10))
-    scheduler = poly_schedule(optimizer, total=10, warmup=0.1, power=1.0, frozen_encoder=3)
+    scheduler = group_schedule(
+        optimizer, partial(warmup_poly, total=10, warmup=1, power=1.0), frozen_encoder=3
+    )
     encoder_norm = lambda: sum(p.detach().sum().item() for p in network.hf.segformer.parameters())  # noqa: E731
     start = encoder_norm()
     for step in range(5):
@@ -67,13 +70,19 @@ def test_frozen_encoder_keeps_its_weights(network: SegFormer) -> None:
     assert encoder_norm() != start
 
 
-@pytest.mark.parametrize("frozen", [0, 2])
-def test_step_schedule_is_a_power_of_the_factor(network: SegFormer, frozen: int) -> None:
-    optimizer = torch.optim.AdamW(parameter_groups(network, 4e-4, 0.0, 1))
-    scheduler = step_schedule(optimizer, period=3, factor=0.8, frozen_encoder=frozen)
+def test_group_schedule_is_step_lr_where_nothing_is_frozen(network: SegFormer) -> None:
+    ours, theirs, frozen = (
+        torch.optim.AdamW(parameter_groups(network, 4e-4, 0.0, head_lr_multiplier=1)) for _ in range(3)
+    )
+    schedules = [
+        group_schedule(ours, lambda step: 0.8 ** (step // 3)),
+        torch.optim.lr_scheduler.StepLR(theirs, 3, 0.8),
+        group_schedule(frozen, lambda step: 0.8 ** (step // 3), frozen_encoder=2),
+    ]
     for step in range(10):
-        head, encoder = (4e-4 * 0.8 ** (step // 3) * (step >= wait) for wait in (0, frozen))
-        rates = [group["lr"] for group in optimizer.param_groups]
-        assert rates == pytest.approx([encoder, encoder, head, head], rel=1e-12)
-        optimizer.step()
-        scheduler.step()
+        rates = [schedule.get_last_lr() for schedule in schedules]
+        assert rates[0] == pytest.approx(rates[1], rel=1e-12)
+        assert rates[2] == pytest.approx([rate * (step >= 2) for rate in rates[0][:2]] + rates[0][2:])
+        for optimizer, schedule in zip((ours, theirs, frozen), schedules, strict=True):
+            optimizer.step()
+            schedule.step()
