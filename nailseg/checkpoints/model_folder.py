@@ -242,8 +242,8 @@ def require_same_classes(source: str | Path, info: ModelInfo, class_names: Seque
     """
     if class_names and list(class_names) != info.class_names and not are_default_labels(info.class_names):
         raise WeightsError(
-            f"{source} was trained for the classes {info.class_names}, but {list(class_names)} are asked "
-            f"for. Give the model's own classes (--data.classes), or start from other weights."
+            f"{source} was trained for the classes {info.class_names}, found {list(class_names)}. Give the "
+            f"model's own classes (--data.classes), or start from other weights."
         )
 
 

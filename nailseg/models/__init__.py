@@ -1,6 +1,6 @@
 """Segmentation networks: uint8 images in, logits of the images' size out.
 
-`base.Network` is the interface of all architectures, and `registry` chooses one by name. Normalization lies
+`base.Network` is the interface of all architectures, and `registry` chooses one by name. Normalization is
 inside the network. Nothing here knows about data, Lightning or the command line.
 """
 

@@ -44,11 +44,9 @@ BASELINES: dict[str, dict[str, Any]] = {
 }
 # fields that ask transformers for more than an architecture (code, downloads, number formats), or that depend
 # on the class names
-_IGNORED_FIELDS = frozenset(
-    {
-        *("auto_map", "quantization_config", "use_pretrained_backbone", "dtype", "torch_dtype", "num_labels"),
-        *("architectures", "_name_or_path", "transformers_version", "id2label", "label2id"),
-    }
+_IGNORED_FIELDS = (
+    *("auto_map", "quantization_config", "use_pretrained_backbone", "dtype", "torch_dtype", "num_labels"),
+    *("architectures", "_name_or_path", "transformers_version", "id2label", "label2id"),
 )
 
 
@@ -116,10 +114,8 @@ class AutoNetwork(Network):
         tensors = {key: t for key, t in tensors.items() if not key.startswith("auxiliary_head.")}
         with torch.device("meta"):
             stock_class = type(_build_stock(config))
-        self._wrap(
-            load_stock_network(stock_class, config, tensors, source.folder, classifier.__contains__),
-            classifier,
-        )
+        hf = load_stock_network(stock_class, config, tensors, source.folder, classifier.__contains__)
+        self._wrap(hf, classifier)
         return new_head
 
     def _wrap(self, hf: PreTrainedModel, new: set[str]) -> None:

@@ -33,13 +33,13 @@ class Network(nn.Module):
         hf: the transformers model inside, if there is one.
         hf_config: transformers' config, which names the classes.
         origin: `weights` (where the weights came from) and `licence`.
-        new_head: True if the classifier is freshly initialised.
+        new_head: True if the classifier is new and untrained.
         mean: float (1, 3, 1, 1), RGB mean of images in 0..1; not part of the state dict.
         std: as `mean`, standard deviation.
 
     Raises:
         WeightsError: weights that cannot be found or do not fit.
-        ConfigError: fewer than two class names, or one name twice.
+        ConfigError: class names that cannot be used.
     """
 
     architecture: ClassVar[str]

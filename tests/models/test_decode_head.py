@@ -1,4 +1,4 @@
-"""The rewritten decode head against transformers' own: the same function of the same parameters."""
+"""The decode head compared with transformers': the same function of the same parameters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def tiny(**options: object) -> SegformerConfig:
 
 
 def pair(**options: object) -> tuple[SegformerForSemanticSegmentation, SegformerForSemanticSegmentation]:
-    """Transformers' network and the same with the head replaced; no parameter or statistic is just 0 or 1."""
+    """transformers' network, and the same with our head; no parameter or statistic is exactly 0 or 1."""
     torch.manual_seed(0)
     stock = SegformerForSemanticSegmentation(tiny(**options))
     for tensor in stock.state_dict().values():
@@ -86,13 +86,15 @@ def test_evaluation_gradients_equal_transformers() -> None:
 
 def test_dropout_of_the_config() -> None:
     _, ours = pair(classifier_dropout_prob=0.5, drop_path_rate=0)
-    seen = []
-    ours.decode_head.classifier.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
+    captured = []
+    ours.decode_head.classifier.register_forward_hook(
+        lambda _module, inputs, _output: captured.append(inputs[0])
+    )
     ours.decode_head.activation = nn.Softplus()  # so that only dropout makes zeros
     ours.train()(images((64, 64)))
     ours.eval()(images((64, 64)))
-    assert 0.4 < (seen[0] == 0).float().mean() < 0.6
-    assert (seen[1] == 0).sum() == 0
+    assert 0.4 < (captured[0] == 0).float().mean() < 0.6
+    assert (captured[1] == 0).sum() == 0
 
 
 def test_state_dict_equals_transformers() -> None:
@@ -110,7 +112,7 @@ def test_flat_last_stage() -> None:
     with torch.no_grad():
         square = images((128, 128))
         assert difference(ours(square).logits, stock(square).logits) < 1e-5
-        for size in SIZES:  # where transformers fails or is wrong, the flat form still means the shaped one
+        for size in SIZES:  # transformers fails or is wrong here; the flat form equals the shaped one
             assert difference(ours(images(size)).logits, shaped(images(size)).logits) < 1e-5
 
 
@@ -135,7 +137,7 @@ def test_bf16_autocast_is_as_close_as_transformers() -> None:
 
 
 def test_weight_changes_have_an_effect() -> None:
-    """Nothing is remembered from an earlier call, in inference mode or not."""
+    """Nothing is cached between calls, in inference mode or not."""
     stock, ours = (network.eval() for network in pair())
     pixels = images((64, 64))
 
@@ -175,7 +177,7 @@ def test_weight_changes_have_an_effect() -> None:
 
 
 def test_sync_batch_norm_conversion_keeps_the_head() -> None:
-    """What `Trainer(sync_batchnorm=True)` does; on a CPU only its evaluation can run."""
+    """As with `Trainer(sync_batchnorm=True)`; on a CPU only evaluation runs."""
     stock, ours = (network.eval() for network in pair())
     ours = nn.SyncBatchNorm.convert_sync_batchnorm(ours)
     assert isinstance(ours.decode_head.batch_norm, nn.SyncBatchNorm)
@@ -192,7 +194,7 @@ def test_exports() -> None:
 
 
 def test_comparison_detects_a_wrong_head() -> None:
-    """The check can fire: stages in the other order, or a forgotten bias, are far outside the tolerance."""
+    """A missing bias is far outside the tolerance."""
     stock, ours = (network.eval() for network in pair())
     ours.decode_head.linear_projections[2].proj.bias.data.zero_()
     with torch.no_grad():
@@ -200,7 +202,7 @@ def test_comparison_detects_a_wrong_head() -> None:
 
 
 def test_bilinear_upsampling_keeps_constants() -> None:
-    """What the rewrite rests on, odd sizes included."""
+    """The rewrite depends on it, for odd sizes too."""
     flat = torch.full((1, 1, 3, 5), 7.0, dtype=torch.float64)
-    enlarged = F.interpolate(flat, size=(17, 24), mode="bilinear", align_corners=False)
-    assert (enlarged - 7).abs().max() < 1e-14
+    upsampled = F.interpolate(flat, size=(17, 24), mode="bilinear", align_corners=False)
+    assert (upsampled - 7).abs().max() < 1e-14

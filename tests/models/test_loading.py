@@ -102,7 +102,7 @@ def test_encoder_folders(tiny_folder: Path, tmp_path: Path, kind: type) -> None:
     assert all(
         torch.equal(tensor, expected[name]) for name, tensor in network.hf.segformer.state_dict().items()
     )
-    # the head has the paper's initialisation, not transformers'
+    # the head has the paper's initialization, not transformers'
     assert network.hf.decode_head.linear_fuse.weight.std().item() == pytest.approx((2 / 16) ** 0.5, rel=0.1)
 
 

@@ -71,7 +71,7 @@ def test_mix_ffn_depends_on_neighbors_and_border() -> None:
     ffn = MixFFN(4, 2)
     out = ffn(torch.ones(1, 25, 4), (5, 5)).view(5, 5, 4)
     torch.testing.assert_close(out[2, 2], out[1, 2])
-    assert not torch.allclose(out[0, 0], out[2, 2])  # zero padding tells the position
+    assert not torch.allclose(out[0, 0], out[2, 2])  # zero padding shows the position
 
 
 def test_stochastic_depth_keeps_the_mean() -> None:
