@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nailseg.cli import arguments
-from nailseg.cli.main import _parser
+from nailseg.cli.main import command_line
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -39,7 +39,7 @@ def test_make_targets_exist_and_help_lists_them() -> None:
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c[0] == "nailseg"], ids=" ".join)
 def test_verbs_parse(command: list[str]) -> None:
-    assert _parser().parse_args(command[1:]).run
+    assert command_line().parse_args(command[1:], exit_on_error=False)
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"\b(\w+\.yaml)\b", README)) - {"config.yaml"}))

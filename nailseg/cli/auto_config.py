@@ -1,7 +1,7 @@
-"""`--adapt true`: length, learning rate, crop and batch from the size of the set and from the machine.
+"""`--auto_config true`: run length, learning rate, crop and batch from the data set and the machine.
 
-For somebody with 20 to 200 own images, who starts from trained weights. Every value is printed, and every
-one that a config or an option gives stands.
+For 20 to 200 images of one's own and trained weights to start from. Every value is printed; one that a config
+or an option gives is kept.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import math
 import statistics
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
 
-from nailseg.cli import arguments
+from nailseg.cli.arguments import CommandLine
 from nailseg.data.io.images import read_image_size
 from nailseg.data.issues import IssueError
 from nailseg.data.manifest import load_manifest
@@ -25,59 +25,55 @@ from nailseg.inference.backends.as_module import read_module_info
 
 log = logging.getLogger("nailseg")
 
-LOOKED_AT = 50  # headers read to know how large the images are
+HEADERS = 50  # image headers that are read to estimate the typical size
 VALIDATIONS = 8  # in the whole run
 
 
-def adapted_arguments(args: list[str]) -> list[str]:
-    """Puts the options of a fit before the user's own, so that his count.
+def auto_configured(line: CommandLine) -> CommandLine:
+    """Adds the options that follow from the data set and the machine.
 
     Args:
-        args: options of fit, with config paths resolved; with `--adapt true`, or a config that says so.
+        line: a training's command line, with `--auto_config true` or a config that has it.
 
     Returns:
-        The same, completed; as they are where nothing is to be adapted.
+        The same, completed; unchanged without auto-configuration.
 
     Raises:
-        ConfigError: there is no data or nobody's weights to adapt to.
-        DataError: the CSV is at fault.
+        ConfigError: there is no data set, or no training image in it.
+        DataError: the CSV cannot be read.
     """
-    configs = [Path(path) for path in arguments.options(args, "--config", "-c")]
-
-    def value(part: str | None, name: str) -> Any:
-        given = arguments.option(args, f"--{part}.{name}" if part else f"--{name}")
-        found = (arguments.value_in(config, name, part) for config in reversed(configs))
-        return given if given is not None else next((v for v in found if v is not None), None)
-
-    if yaml.safe_load(str(value(None, "adapt"))) is not True:
-        return args
-    if (table := value("data", "csv")) is None:
-        raise ConfigError("--adapt: expected --data.csv, found none. Make one with: nailseg index DIR")
-    manifest = load_manifest(table, value("data", "root"), strict=False)  # the data module is the judge
+    if yaml.safe_load(str(line.value("auto_config"))) is not True:
+        return line
+    if (table := line.value("data.csv")) is None:
+        raise ConfigError("--auto_config: expected --data.csv, found none. Make one with: nailseg index DIR")
+    manifest = load_manifest(table, line.value("data.root"), strict=False)  # the data module validates it
     rows = manifest.select("train")
     if not rows:
         raise ConfigError(f"{table}: expected rows with the split train, found none.")
     longer = typical_side([manifest.path(row.image) for row in rows])
-    weights = value("model", "weights")
+    weights = line.value("model.weights")
     info = read_module_info(weights) if weights else None
-    on_gpu = torch.cuda.is_available() and value("trainer", "accelerator") != "cpu"
-    batch = value("data", "batch_size")  # the rest follows from it
-    batch = int(batch) if str(batch).isdecimal() and int(batch) > 0 else None
-    chosen = recipe(len(rows), longer, info.image_size if info else None, on_gpu, batch)
-    own = {name: choice for name, choice in chosen.items() if value(*_split(name)) is None}
+    on_gpu = torch.cuda.is_available() and line.value("trainer.accelerator") != "cpu"
+    batch = str(line.value("data.batch_size"))  # the other values follow from it
+    chosen = choose_options(
+        len(rows),
+        longer,
+        info.image_size if info else None,
+        on_gpu,
+        int(batch) if batch.isdecimal() and int(batch) > 0 else None,
+    )
+    own = [f"--{name}={choice}" for name, choice in chosen.items() if line.value(name) is None]
     log.info(
-        "recipe for %d training images of about %d pixels on a %s (give any of it to override):\n  %s",
+        "auto-configuration for %d training images of about %d pixels on a %s (give any to override):\n  %s",
         len(rows),
         longer,
         "GPU" if on_gpu else "CPU",
-        " ".join(f"--{name} {choice}" for name, choice in own.items()),
+        " ".join(own).replace("=", " "),
     )
-    # configs first: jsonargparse takes the last word on everything, and the user's own stands at the end
-    rest = arguments.without_option(args, "--config", "-c")
-    return [*(f"--config={c}" for c in configs), *(f"--{name}={v}" for name, v in own.items()), *rest]
+    return replace(line, defaults=tuple(own))
 
 
-def recipe(
+def choose_options(
     images: int, longer: int, trained_at: int | None, on_gpu: bool, batch: int | None = None
 ) -> dict[str, float | int]:
     """The options for a set of a size; found on subsets of 20, 50 and 200 photographs (experiments/LOG.md).
@@ -85,18 +81,21 @@ def recipe(
     Args:
         images: number of training images.
         longer: their longer side in pixels, typically.
-        trained_at: longer side the weights were made for; None if unknown.
+        trained_at: longer side the weights were trained at; None if unknown.
         on_gpu: a CPU gets smaller crops, smaller batches and fewer steps.
-        batch: images of a step, if that is settled.
+        batch: images per step, if that is given.
 
     Returns:
-        Option names, as the command line has them, with their values.
+        Option names, as on the command line, with their values.
+
+    >>> choose_options(20, 432, 320, on_gpu=False)["data.batch_size"]
+    8
     """
     limit = trained_at or 512 if not on_gpu else 512
     eval_size = max(MULTIPLE, min(limit, round(longer / MULTIPLE) * MULTIPLE))
     size = eval_size if on_gpu else max(MULTIPLE, round(0.8 * eval_size / MULTIPLE) * MULTIPLE)
     batch = min(images, batch or (16 if on_gpu else 8))
-    # ten times the images want three times the steps: each is seen less often, and there is more to learn
+    # ten times the images need three times the steps: each is seen less often, and there is more to learn
     steps = round(35 * math.sqrt(images)) * (2 if on_gpu else 1)
     per_epoch = images // batch
     epochs = math.ceil(steps / per_epoch)
@@ -113,16 +112,11 @@ def recipe(
 
 
 def typical_side(images: list[Path]) -> int:
-    """The median longer side of some of the images, in pixels; unreadable ones are the checks' business."""
+    """The median longer side of some of the images, in pixels; the validation reports unreadable ones."""
     sides = []
-    for path in images[:: max(1, len(images) // LOOKED_AT)]:
+    for path in images[:: max(1, len(images) // HEADERS)]:
         try:
             sides.append(max(read_image_size(path)))
         except IssueError:
             continue
     return round(statistics.median(sides)) if sides else 512
-
-
-def _split(name: str) -> tuple[str | None, str]:
-    part, _, rest = name.rpartition(".")
-    return part or None, rest

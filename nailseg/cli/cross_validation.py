@@ -1,4 +1,4 @@
-"""`python -m nailseg.train --folds K`: cross-validation, in which every image is tested exactly once."""
+"""`nailseg train --folds K`: cross-validation, in which every image is tested exactly once."""
 
 from __future__ import annotations
 
@@ -18,93 +18,89 @@ import pandas as pd
 import torch
 
 from nailseg.checkpoints import model_folder
-from nailseg.cli import arguments
+from nailseg.cli.arguments import CommandLine
+from nailseg.cli.runner import sigterm_raises
 from nailseg.data.manifest import Row, load_manifest, write_manifest
 from nailseg.data.splitting.assign import SPLITS, assign_folds, assign_splits
 from nailseg.errors import ConfigError
 from nailseg.evaluation.per_image import NUMBERS, find_table, read_counts, read_table, write_csv
 from nailseg.metrics.confusion import iou
-from nailseg.metrics.image_counts import (
-    class_ratios,
-    none_if_nan,
-    percentile_interval,
-    resample_weights,
-)
+from nailseg.metrics.image_counts import class_ratios, none_if_nan, percentile_interval, resample_weights
+from nailseg.training.run_dir import FOLD_VARIABLE, RUN_FOLDER_VARIABLE, RUNS
 
 log = logging.getLogger("nailseg")
 
 
-def train_folds(args: list[str]) -> int:
-    """Trains and tests each fold in a process of its own, pools the tests, and returns the exit code.
+def train_folds(line: CommandLine) -> int:
+    """Trains and tests each fold in its own process, pools the tests, and returns the exit code.
 
     The folder runs/NAME-folds holds the folds' CSVs, their run folders fold-1 …, and test/.
 
     Args:
-        args: of `nailseg.train`, `--folds` among them; `--resume FOLDER` skips what is finished there.
+        line: of `nailseg train`, with `--folds`; `--resume FOLDER` skips what is finished there.
 
     Raises:
         ConfigError: options that make no sense, or too few groups for so many folds.
     """
-    given, resumed = arguments.option(args, "--folds") or "", arguments.option(args, "--resume")
+    given, resumed = line.option("folds") or "", line.option("resume")
     if not given.isdecimal() or int(given) < 2:
         raise ConfigError(f"expected --folds of 2 or more, found {given}.")
     if "LOCAL_RANK" in os.environ:
         raise ConfigError("--folds starts its own processes: give --trainer.devices N instead of torchrun.")
-    folds, args = int(given), arguments.with_config_paths(args)
-    table, root = (_data_option(args, name) for name in ("csv", "root"))
+    folds, table, root = int(given), line.value("data.csv"), line.value("data.root")
     if table is None:
         raise ConfigError("--folds: expected --data.csv, found none. Make one with: nailseg index DIR")
-    root = str(Path(root or Path(table).parent).absolute())
+    root = Path(root or Path(table).parent).absolute()
     if resumed:
         folder = Path(resumed)
         if (found := len(list(folder.glob("fold-*.csv")))) != folds:
             raise ConfigError(f"--resume {folder}: expected {folds} files fold-K.csv, found {found}.")
     else:
-        dealt = deal_rows(load_manifest(table, root, strict=False).rows, folds)
-        name = arguments.option(args, "--name") or arguments.run_name(args) or "fit"
-        folder = model_folder.unique_path(
-            Path(arguments.option(args, "--runs") or arguments.RUNS) / f"{name}-folds"
-        )
+        split = split_folds(load_manifest(table, root, strict=False).rows, folds)
+        name = line.option("name") or line.run_name() or "fit"
+        folder = model_folder.unique_path(Path(line.option("runs") or RUNS) / f"{name}-folds")
         folder.mkdir(parents=True)
-        for fold, rows in enumerate(dealt, start=1):
+        for fold, rows in enumerate(split, start=1):
             write_manifest(folder / f"fold-{fold}.csv", rows)
-    rest = [*arguments.without_option(args, "--folds", "--name", "--resume", "--runs"), f"--data.root={root}"]
+    line = line.without("folds", "name", "resume", "runs").with_options(data__root=root)
     for fold in range(1, folds + 1):
         run = folder / f"fold-{fold}"
         log.info("fold %d of %d%s", fold, folds, ", finished before" if _finished(run) else "")
-        code = 0 if _finished(run) else _train([*rest, f"--data.csv={run}.csv", *_place(run)])
+        code = 0
+        if not _finished(run):
+            code = _train(line.with_options(data__csv=f"{run}.csv", **_place(run)).arguments())
         if code or not _finished(run):
-            log.error("fold %d did not finish. To go on: the same command with --resume %s", fold, folder)
+            log.error("fold %d did not finish. To continue: the same command with --resume %s", fold, folder)
             return code or 1
     log.info("%s", pool(folder, folds))
     return 0
 
 
-def deal_rows(rows: Sequence[Row], folds: int) -> list[list[Row]]:
-    """Gives all rows new splits, one list per fold: part k is the test of fold k.
+def split_folds(rows: Sequence[Row], folds: int) -> list[list[Row]]:
+    """Assigns new splits to all rows, one list per fold: part k is the test of fold k.
 
-    Groups stay whole, folders are dealt in proportion. Of the other parts, val takes the share that it has in
-    the rows given, at least a group. The parts depend on the rows alone, so that runs of any seed or network
-    can be compared.
+    Groups stay whole, folders are split in proportion. Of the other parts, val takes the share that it has in
+    the rows given, at least a group. The parts depend on the rows alone, so that runs with any seed or
+    network can be compared.
 
     Raises:
         ConfigError: a fold has no row for train, val or test.
     """
     groups, strata = [row.group for row in rows], [row.folder for row in rows]
     val = min(max(sum(row.split == "val" for row in rows), 1) / len(rows), 0.5)
-    dealt = []
+    folded = []
     for fold, parts in enumerate(assign_folds(groups, strata, folds, test=0.0), start=1):
         rest = [number for number, part in enumerate(parts) if part != "val"]
         # another seed than the parts': the front of one order must not be the front of the next
         splits = assign_splits([groups[n] for n in rest], [strata[n] for n in rest], val, 0.0, 1000 + fold)
         split_of = dict(zip(rest, splits, strict=True))
-        dealt.append([replace(row, split=split_of.get(n, "test")) for n, row in enumerate(rows)])
-        if missing := set(SPLITS) - {row.split for row in dealt[-1]}:
+        folded.append([replace(row, split=split_of.get(n, "test")) for n, row in enumerate(rows)])
+        if missing := set(SPLITS) - {row.split for row in folded[-1]}:
             raise ConfigError(
                 f"--folds {folds}: expected groups enough for train, val and test of every fold, found "
                 f"{len(set(groups))} and none for {min(missing)} in fold {fold}. Take fewer folds."
             )
-    return dealt
+    return folded
 
 
 def pool(folder: Path, folds: int) -> str:
@@ -159,53 +155,31 @@ def pool(folder: Path, folds: int) -> str:
     return "\n".join([*lines, f"written: {target}"])
 
 
-def _data_option(args: list[str], name: str) -> str | None:
-    configs = [Path(config) for config in reversed(arguments.options(args, "--config", "-c"))]
-    values = (
-        arguments.option(args, f"--data.{name}"),
-        *(arguments.value_in(c, name, "data") for c in configs),
-    )
-    return next(filter(None, values), None)
-
-
 def _finished(run: Path) -> bool:
     # the model folder is what a run writes last
     return (run / "model").is_dir() and any(run.glob("test*/per_image.csv"))
 
 
-def _place(run: Path) -> list[str]:
+def _place(run: Path) -> dict[str, object]:
+    """The options that say where a fold's run goes."""
     if (run / "checkpoints" / "last.ckpt").is_file():
-        return [f"--resume={run}"]
-    if run.exists():  # broken off before its first checkpoint
+        return {"resume": run}
+    if run.exists():  # interrupted before its first checkpoint
         run.rename(model_folder.unique_path(run.with_name(f"{run.name}-old")))
-    return [f"--runs={run.parent}", f"--name={run.name}"]
+    return {"runs": run.parent, "name": run.name}
 
 
 def _train(args: list[str]) -> int:
-    """Runs nailseg.train in a process of its own, so that several devices work in it as ever."""
-    environment = {key: value for key, value in os.environ.items() if key != arguments.RUN_FOLDER_VARIABLE}
-    environment[arguments.FOLD_VARIABLE] = "1"
-    ended: list[int] = []
-    children: list[subprocess.Popen[bytes]] = []
-    code = 1
-
-    def pass_on(number: int, frame: object) -> None:
-        ended.append(number)
-        for child in children:
-            child.send_signal(number)
-
-    before = signal.signal(signal.SIGTERM, pass_on)  # first: a signal in between would leave an orphan
-    try:
-        with subprocess.Popen([sys.executable, "-m", "nailseg.train", *args], env=environment) as child:
-            children.append(child)
-            for number in ended:
-                child.send_signal(number)
-            code = child.wait()
-    except KeyboardInterrupt:  # the child has it too
-        for child in children:
-            child.wait()
-        ended.append(signal.SIGINT)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    # whatever the child made of it: 128 and the signal's number, as shells have it
-    return 128 + ended[0] if ended else code
+    """Runs nailseg.train in its own process, so that several devices work in it as usual; its exit code."""
+    environment = {key: value for key, value in os.environ.items() if key != RUN_FOLDER_VARIABLE}
+    environment[FOLD_VARIABLE] = "1"
+    command = [sys.executable, "-m", "nailseg.train", *args]
+    # leaving the inner block waits for the process, which saves its checkpoint
+    with sigterm_raises(), subprocess.Popen(command, env=environment) as child:
+        try:
+            return child.wait()
+        except SystemExit:
+            child.terminate()
+            return 128 + signal.SIGTERM
+        except KeyboardInterrupt:  # a terminal sends it to the process too
+            return 128 + signal.SIGINT

@@ -1,15 +1,21 @@
-"""Lightning's command line over our task and data: fit, validate and test, each in a run folder.
+"""Lightning's command line over our task and data: fit, validate, test and train, each in a run folder.
 
-The only place that knows both the task and the data: which fact of the data reaches the model is stated in
+The only module that knows both the task and the data: which fact of the data reaches the model is stated in
 `add_arguments_to_parser`.
 """
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import logging
 import os
+import re
 import shutil
+import sys
 import warnings
+from argparse import ArgumentError
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +25,13 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from nailseg.checkpoints import model_folder
-from nailseg.cli import arguments
+from nailseg.cli.arguments import CommandLine, evaluated, resumed
+from nailseg.cli.auto_config import auto_configured
+from nailseg.cli.cross_validation import train_folds
+from nailseg.cli.runner import UsageError
 from nailseg.data.datamodule import SegmentationDataModule
 from nailseg.errors import ConfigError, NailsegError
 from nailseg.evaluation import report
@@ -37,11 +47,13 @@ from nailseg.training.callbacks import (
     ValidateLastEpoch,
     ValidationImages,
 )
+from nailseg.training.run_dir import FOLD_VARIABLE, RUNS, choose_folder, wandb_loggers
 from nailseg.training.task import MONITOR, SegmentationTask
 
 log = logging.getLogger("nailseg")
 
-NOT_SAVED = ("config", "ckpt_path", "weights_only", "verbose", "name", "runs", "resume", "folds", "adapt")
+NOT_SAVED = ("config", "ckpt_path", "weights_only", "verbose", "name", "runs", "resume", "folds")
+NOT_SAVED += ("auto_config",)
 """Options of one call, which a run's config.yaml must not repeat."""
 
 
@@ -59,6 +71,37 @@ HARMLESS = (
     ".*Checkpoint directory .* exists and is not empty",
 )
 """Starts of warnings that are not shown."""
+
+
+def run(verb: str, args: Sequence[str]) -> object:
+    """Runs fit, validate, test, or train (fit, then the test of the best checkpoint).
+
+    Args:
+        verb: one of the four.
+        args: its options, as typed.
+    """
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # device lists and tips hide the lines that matter
+    line = CommandLine.read(args)
+    lightning_verb = "fit" if verb == "train" else verb
+    run_name = line.run_name() or lightning_verb
+    if not {"-h", "--help"} & set(args):
+        if verb == "train" and line.option("folds"):
+            return train_folds(line)
+        if verb in ("validate", "test"):
+            line, source = evaluated(line)
+            run_name = model_folder.model_name(source)
+        elif folder := line.option("resume"):
+            line = resumed(line, folder)
+        else:
+            line = auto_configured(line)
+    try:
+        return NailsegCLI([lightning_verb, *line.arguments()], run_name, test_after_fit=verb == "train")
+    except MisconfigurationException as error:  # Lightning's name for options that do not go together
+        raise ConfigError(str(error)) from error
+    finally:
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish()
 
 
 class NailsegCLI(LightningCLI):
@@ -80,6 +123,7 @@ class NailsegCLI(LightningCLI):
                 SegmentationTask,
                 SegmentationDataModule,
                 args=args,
+                parser_kwargs={"prog": "nailseg", "exit_on_error": False, "allow_abbrev": False},
                 save_config_callback=None,
                 auto_configure_optimizers=False,  # the task brings its own
                 seed_everything_default=0,
@@ -101,9 +145,7 @@ class NailsegCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the run's options and states which facts of the data reach the model."""
         parser.add_argument("--name", type=str | None, help="Name of the run folder.")
-        parser.add_argument(
-            "--runs", type=str, default=str(arguments.RUNS), help="Folder of the run folders."
-        )
+        parser.add_argument("--runs", type=str, default=str(RUNS), help="Folder of the run folders.")
         if self.test_after_fit:
             parser.add_argument(
                 "--folds",
@@ -132,7 +174,7 @@ class NailsegCLI(LightningCLI):
             help="Decay of the averaged weights that are validated and saved; 0 turns the average off.",
         )
         parser.add_argument(
-            "--adapt",
+            "--auto_config",
             type=bool,
             default=False,
             help="Choose steps, learning rate, crop and batch from the set's size and the machine.",
@@ -142,6 +184,18 @@ class NailsegCLI(LightningCLI):
         parser.link_arguments(sizes, "model.image_size", compute_fn=lambda size, eval_size: eval_size or size)
         parser.link_arguments("data.resize", "model.resize")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
+        """Parses the options.
+
+        Raises:
+            UsageError: one line instead of a page of usage; an unknown option with the nearest valid name.
+        """
+        try:
+            super().parse_arguments(parser, args)
+        except ArgumentError as error:
+            verb = "train" if self.test_after_fit else args[0]
+            raise UsageError(_parse_error(verb, str(error), self._parser(args[0]))) from None
 
     @property
     def options(self) -> Any:
@@ -188,7 +242,7 @@ class NailsegCLI(LightningCLI):
             return Path(options.resume)
         if self.subcommand != "fit":
             return Path(options.runs) / (options.name or self.run_name)
-        folder = arguments.choose_folder(options.name or self.run_name, rank, options.runs)
+        folder = choose_folder(options.name or self.run_name, rank, options.runs)
         if rank == 0:
             log.info("run folder: %s", folder)
         return folder
@@ -209,7 +263,7 @@ class NailsegCLI(LightningCLI):
         if self.subcommand == "fit":
             callbacks += self._fit_callbacks()
             if trainer.logger is None or trainer.logger is True:
-                kwargs["logger"] = arguments.wandb_loggers(self.folder, rank_zero_only.rank or 0) or False
+                kwargs["logger"] = wandb_loggers(self.folder, rank_zero_only.rank or 0) or False
         else:
             kwargs["logger"] = self._get(self.config_init, "trainer").logger or False
         given = self._get(self.config_init, "trainer").callbacks or []
@@ -270,7 +324,7 @@ class NailsegCLI(LightningCLI):
                 shutil.rmtree(self.folder)
             raise
         except SystemExit:
-            alone = self.trainer.is_global_zero and not os.environ.get(arguments.FOLD_VARIABLE)
+            alone = self.trainer.is_global_zero and not os.environ.get(FOLD_VARIABLE)
             if alone and (checkpoints / "last.ckpt").exists():
                 log.info("interrupted; to continue: --resume %s", self.folder)
             raise
@@ -344,6 +398,22 @@ class NailsegCLI(LightningCLI):
             dataset = self.datamodule.dataset(split)
             report_to_wandb(self.trainer.loggers, segmenter, dataset, metrics, table, split, images)
         return metrics
+
+
+def _parse_error(verb: str, message: str, parser: LightningArgumentParser) -> str:
+    """One line from jsonargparse's message, which lists every type that it has tried."""
+    message = " ".join(message.split())
+    options = parser._option_string_actions
+    if unknown := re.search(r"unrecognized arguments: ([^\s=]+)|does not accept option '([^']+)'", message):
+        name = unknown[1] or unknown[2]
+        near = difflib.get_close_matches(f"--{name.lstrip('-')}", options, n=1, cutoff=0.7)
+        hint = f"Did you mean {near[0]}?" if near else f"`nailseg {verb} --help` lists all."
+        return f"{verb}: unknown option {name}. {hint}"
+    wrong = re.search(r'key "([^"]+)": .*(?:Got|Given) value: (.*)', message)
+    kind = wrong and getattr(options.get(f"--{wrong[1]}"), "_typehint", None)
+    if wrong and kind:
+        return f"{verb}: --{wrong[1]}: expected {inspect.formatannotation(kind)}, found {wrong[2]}"
+    return f"{verb}: {message}"
 
 
 def _has_bf16(on_gpu: bool) -> bool:

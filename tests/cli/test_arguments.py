@@ -1,6 +1,8 @@
 import pytest
 
 from nailseg.cli import arguments
+from nailseg.cli.arguments import CommandLine
+from nailseg.cli.runner import UsageError
 from nailseg.errors import ConfigError, WeightsError
 from nailseg.model_info import locate
 
@@ -8,8 +10,6 @@ from nailseg.model_info import locate
 @pytest.fixture(autouse=True)
 def in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(arguments.RUN_FOLDER_VARIABLE, raising=False)
-    return tmp_path
 
 
 def test_configs_are_found_here_then_in_configs_then_shipped(tmp_path) -> None:
@@ -27,40 +27,54 @@ def test_unknown_config_lists_those_that_exist() -> None:
         arguments.find_config("b9.yaml")
 
 
-def test_config_names_become_paths_in_both_spellings() -> None:
-    args = arguments.with_config_paths(["--config", "b4.yaml", "--config=b0.yaml", "--x", "b1.yaml"])
-    assert args[1].endswith("configs/b4.yaml")
-    assert args[2].endswith("configs/b0.yaml")
-    assert args[3:] == ["--x", "b1.yaml"]
+def test_configs_come_first_in_all_spellings_and_the_rest_keeps_its_order() -> None:
+    args = ["--config", "b4.yaml", "--a", "-1", "--config=b0.yaml", "--x", "b1.yaml", "-c", "b2.yaml", "--y"]
+    line = CommandLine.read(args)
+    assert [path.name for path in line.configs] == ["b4.yaml", "b0.yaml", "b2.yaml"]
+    assert line.arguments()[0].endswith("configs/b4.yaml")
+    assert line.arguments()[3:] == ["--a", "-1", "--x", "b1.yaml", "--y"]
+    assert line.run_name() == "b2"
 
 
-def test_option_takes_the_last() -> None:
-    args = ["--a", "1", "--b=2", "--a=3"]
-    assert arguments.option(args, "--a") == "3"
-    assert arguments.option(args, "--c") is None
-    assert arguments.without_option(args, "--a") == ["--b=2"]
+def test_the_last_of_an_option_counts_and_configs_follow() -> None:
+    with open("a.yaml", "w") as file:
+        file.write("data:\n  size: 5\n  csv: null\nname: x\n")
+    with open("b.yaml", "w") as file:
+        file.write("data:\n  size: 6\n")
+    line = CommandLine.read(["--a", "1", "--b=2", "--a=3", "-c", "a.yaml", "-c", "b.yaml"])
+    assert (line.option("a"), line.option("c"), line.option("data.size")) == ("3", None, None)
+    assert (line.value("a"), line.value("data.size"), line.value("name")) == ("3", 6, "x")
+    assert line.value("data.csv") is line.value("model.lr") is None
+    assert line.without("a").typed == ("--b=2",)
+    assert line.with_options(model__lr=1, b=3).typed[-2:] == ("--model.lr=1", "--b=3")
 
 
-def test_run_folders_count_up_and_other_ranks_follow() -> None:
-    first, second = arguments.choose_folder("x", rank=0), arguments.choose_folder("x", rank=0)
-    assert (first.name, second.name) == ("x", "x-2")
-    assert arguments.choose_folder("x", rank=1) == second
+def test_a_config_that_cannot_be_read_is_left_to_the_parser() -> None:
+    for text in ("data: [", "- 1", ""):
+        with open("a.yaml", "w") as file:
+            file.write(text)
+        assert CommandLine.read(["-c", "a.yaml"]).value("data.size") is None
+
+
+def test_an_option_without_its_value_is_refused() -> None:
+    with pytest.raises(UsageError, match="--resume: expected one argument"):
+        CommandLine.read(["--resume", "--x"]).option("resume")
 
 
 def test_resume_needs_a_run_with_a_checkpoint(tmp_path) -> None:
     with pytest.raises(ConfigError, match=r"--resume runs/x: expected runs/x/config\.yaml, found none"):
-        arguments.resume_arguments([], "runs/x")
+        arguments.resumed(CommandLine.read([]), "runs/x")
     folder = tmp_path / "runs" / "x"
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "config.yaml").touch()
     with pytest.raises(ConfigError, match=r"last\.ckpt"):
-        arguments.resume_arguments([], str(folder))
+        arguments.resumed(CommandLine.read([]), str(folder))
     (folder / "checkpoints" / "last.ckpt").touch()
-    args = arguments.resume_arguments(["--resume", str(folder), "--trainer.max_epochs=3"], str(folder))
+    args = [f"--resume={folder}", "--trainer.max_epochs=3"]
     last = folder / "checkpoints" / "last.ckpt"
-    assert args == [
+    assert arguments.resumed(CommandLine.read(args), str(folder)).arguments() == [
         f"--config={folder / 'config.yaml'}",
-        "--trainer.max_epochs=3",
+        *args,
         f"--model.weights={last}",
         f"--ckpt_path={last}",
     ]
@@ -68,24 +82,10 @@ def test_resume_needs_a_run_with_a_checkpoint(tmp_path) -> None:
 
 def test_evaluation_needs_something_trained() -> None:
     with pytest.raises(ConfigError, match="nothing to evaluate: give --model"):
-        arguments.evaluation_arguments(["--data.csv", "x.csv"])
+        arguments.evaluated(CommandLine.read(["--data.csv", "x.csv"]))
 
 
-def test_wandb_is_offline_without_a_key_and_off_when_told(tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))  # no .netrc
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert arguments.wandb_loggers(tmp_path, rank=0) == []
-    monkeypatch.delenv("WANDB_MODE")
-    (logger,) = arguments.wandb_loggers(tmp_path, rank=0)
-    assert logger._offline
-    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
-    (again,) = arguments.wandb_loggers(tmp_path, rank=0)
-    assert not again._offline
-    assert again._id == logger._id, "a resumed run continues the same curve"
-
-
-def test_a_run_that_was_broken_off_says_what_there_is(tmp_path) -> None:
+def test_an_interrupted_run_names_its_checkpoint(tmp_path) -> None:
     checkpoint = tmp_path / "runs" / "x" / "checkpoints" / "best.ckpt"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.touch()

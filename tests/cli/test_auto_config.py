@@ -2,7 +2,8 @@ import pytest
 import yaml
 
 from nailseg import train
-from nailseg.cli.auto_config import adapted_arguments, recipe
+from nailseg.cli.arguments import CommandLine
+from nailseg.cli.auto_config import auto_configured, choose_options
 from nailseg.errors import ConfigError
 
 
@@ -12,11 +13,15 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
 
 
+def configured(*args: str) -> list[str]:
+    return auto_configured(CommandLine.read(args)).arguments()
+
+
 @pytest.mark.parametrize("on_gpu", [False, True])
 @pytest.mark.parametrize("longer", [20, 100, 432, 4000])
 @pytest.mark.parametrize("images", [1, 7, 8, 20, 200, 5000])
 def test_every_set_gets_options_that_the_data_module_takes(images, longer, on_gpu) -> None:
-    options = recipe(images, longer, 320, on_gpu)
+    options = choose_options(images, longer, 320, on_gpu)
     assert options["data.size"] % 32 == options["data.eval_size"] % 32 == 0
     assert 32 <= options["data.size"] <= options["data.eval_size"] <= (512 if on_gpu else 320)
     assert 1 <= options["data.batch_size"] <= images
@@ -24,46 +29,45 @@ def test_every_set_gets_options_that_the_data_module_takes(images, longer, on_gp
     assert options["trainer.check_val_every_n_epoch"] <= options["trainer.max_epochs"]
 
 
-def test_more_pictures_want_more_steps_but_fewer_looks_at_each() -> None:
-    few, many = (recipe(images, 432, 320, False) for images in (20, 200))
+def test_more_images_get_more_steps_but_fewer_epochs() -> None:
+    few, many = (choose_options(images, 432, 320, False) for images in (20, 200))
     steps = [images // 8 * options["trainer.max_epochs"] for images, options in ((20, few), (200, many))]
     assert steps[0] < steps[1]
     assert few["trainer.max_epochs"] > many["trainer.max_epochs"]
 
 
-def test_without_adapt_nothing_changes(drawn) -> None:
+def test_without_auto_config_nothing_changes(drawn) -> None:
     args = [f"--data.csv={drawn / 'nails.csv'}"]
-    assert adapted_arguments(args) == args
-    assert adapted_arguments([*args, "--adapt=false"]) == [*args, "--adapt=false"]
+    assert configured(*args) == args
+    assert configured(*args, "--auto_config=false") == [*args, "--auto_config=false"]
 
 
-def test_yes_is_true_as_the_parser_has_it(drawn) -> None:
-    assert "--trainer.max_epochs" in " ".join(
-        adapted_arguments([f"--data.csv={drawn / 'nails.csv'}", "--adapt=yes"])
-    )
+def test_yes_is_true_as_in_yaml(drawn) -> None:
+    found = configured(f"--data.csv={drawn / 'nails.csv'}", "--auto_config=yes")
+    assert "--trainer.max_epochs" in " ".join(found)
 
 
-def test_steps_follow_from_the_batch_that_is_given(drawn) -> None:
+def test_steps_follow_from_a_given_batch_size(drawn) -> None:
     def epochs(*given: str) -> int:
-        found = adapted_arguments([f"--data.csv={drawn / 'nails.csv'}", "--adapt=true", *given])
+        found = configured(f"--data.csv={drawn / 'nails.csv'}", "--auto_config=true", *given)
         return int(next(a for a in found if a.startswith("--trainer.max_epochs=")).partition("=")[2])
 
     assert epochs("--data.batch_size=2") < epochs()
 
 
-def test_a_row_that_is_there_twice_is_the_data_modules_business(drawn, tmp_path) -> None:
+def test_a_duplicate_row_is_left_to_the_data_module(drawn, tmp_path) -> None:
     lines = (drawn / "nails.csv").read_text().splitlines()
     (tmp_path / "twice.csv").write_text("\n".join([*lines, lines[1]]) + "\n")
-    args = ["--data.csv=twice.csv", f"--data.root={drawn}", "--data.skip_bad=true", "--adapt=true"]
-    assert len(adapted_arguments(args)) > len(args)
+    args = ["--data.csv=twice.csv", f"--data.root={drawn}", "--data.skip_bad=true", "--auto_config=true"]
+    assert len(configured(*args)) > len(args)
 
 
-def test_adapt_needs_data() -> None:
+def test_auto_config_needs_data() -> None:
     with pytest.raises(ConfigError, match=r"expected --data\.csv"):
-        adapted_arguments(["--adapt=true"])
+        configured("--auto_config=true")
 
 
-def test_what_the_user_gives_stands(drawn, tiny_folder, tmp_path, capsys) -> None:
+def test_given_options_are_kept(drawn, tiny_folder, tmp_path, capsys) -> None:
     (tmp_path / "mine.yaml").write_text("data:\n  batch_size: 3\n")
     given = [
         "--config=finetune_small.yaml",
@@ -78,8 +82,8 @@ def test_what_the_user_gives_stands(drawn, tiny_folder, tmp_path, capsys) -> Non
     assert saved["data"]["batch_size"] == 3
     assert saved["data"]["size"] == 64
     assert saved["trainer"]["max_epochs"] == 1
-    said = capsys.readouterr().err
-    assert "recipe for" in said
-    assert "--model.lr" in said
-    assert "batch_size" not in said
-    assert saved["model"]["lr"] == float(said.split("--model.lr ")[1].split()[0])
+    logged = capsys.readouterr().err
+    assert "auto-configuration for" in logged
+    assert "--model.lr" in logged
+    assert "batch_size" not in logged
+    assert saved["model"]["lr"] == float(logged.split("--model.lr ")[1].split()[0])

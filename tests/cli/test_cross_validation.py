@@ -1,4 +1,4 @@
-"""Cross-validation: how rows are dealt, and a whole one through the real command line."""
+"""Cross-validation: how rows are split, and a whole one through the real command line."""
 
 import csv
 import json
@@ -27,10 +27,10 @@ def rows(n: int, per_group: int = 3, val: int = 6) -> list[Row]:
 
 def test_every_row_is_tested_once_and_groups_stay_whole() -> None:
     given = rows(60)
-    dealt = cross_validation.deal_rows(given, 4)
-    tested = Counter(row.image for fold in dealt for row in fold if row.split == "test")
+    folded = cross_validation.split_folds(given, 4)
+    tested = Counter(row.image for fold in folded for row in fold if row.split == "test")
     assert tested == {row.image: 1 for row in given}
-    for fold in dealt:
+    for fold in folded:
         assert len({(row.group, row.split) for row in fold}) == 20
         counts = Counter(row.split for row in fold)
         assert abs(counts["test"] - 15) <= 3
@@ -39,13 +39,13 @@ def test_every_row_is_tested_once_and_groups_stay_whole() -> None:
 
 @pytest.mark.parametrize("val", [0, 12])
 def test_every_fold_can_train_whatever_the_splits_were(val: int) -> None:
-    for fold in cross_validation.deal_rows(rows(12, per_group=2, val=val), 3):
+    for fold in cross_validation.split_folds(rows(12, per_group=2, val=val), 3):
         assert {row.split for row in fold} == {"train", "val", "test"}
 
 
 def test_too_few_groups_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"--folds 3: .* found 2 and none for .* Take fewer folds"):
-        cross_validation.deal_rows(rows(12, per_group=6), 3)
+        cross_validation.split_folds(rows(12, per_group=6), 3)
 
 
 @pytest.fixture

@@ -418,10 +418,9 @@ def test_resume_in_a_config_overwrites_no_run(tmp_path, capsys) -> None:
         ["predict", "x.jpg", "--model", "m", "--out", "o", "--tile", "-2"],
     ],
 )
-def test_the_parser_exits_with_2(args) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(args)
-    assert stop.value.code == 2
+def test_what_cannot_be_parsed_exits_with_2_and_one_line(args, capsys) -> None:
+    assert main(args) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_untrained_weights_are_not_tested(drawn, tiny_folder, capsys) -> None:

@@ -1,0 +1,118 @@
+"""The command line as a whole: the verbs, their options, their help, and what a mistyped option meets."""
+
+import subprocess
+import sys
+
+import pytest
+
+from nailseg import __version__
+from nailseg.cli.main import VERBS, command_line, main
+
+HEAVY = ("torch", "transformers", "lightning", "pandas", "cv2")
+OPTIONS = {
+    "sample": "--count --size --seed",
+    "index": "--out --val --test --group --folds --no-near-duplicates --seed",
+    "check": "--root --json --allow --for --skip-bad --write-clean --sheet --classes --mask-values "
+    "--max-pixels",
+    "import": "--classes --exif --resplit --seed --skip-bad --columns --subset --mask-values",
+    "compare": "--out --seed",
+    "predict": "--model --out --root --split --overlay --probability --polygons --csv --index --threshold "
+    "--tta --tile --resume --device --devices",
+    "export": "--format --out --precision --images --csv --root --max-drop",
+    "bench": "--images --size --threads --repeats --out",
+    "tryon": "--color --model --out --device",
+    "serve": "--model --host --port --device --threshold",
+    "convert": "--classes --encoder --licence",
+}
+
+
+def test_the_promised_verbs_exist() -> None:
+    assert set(VERBS) == {*OPTIONS, "fit", "validate", "test", "train"}
+
+
+@pytest.mark.parametrize("verb", OPTIONS)
+def test_the_promised_options_exist_and_have_a_help_text(verb: str, capsys) -> None:
+    app = command_line(verb)
+    arguments = app[verb].assemble_argument_collection(
+        default_parameter=app.default_parameter, parse_docstring=True
+    )
+    names = {name for argument in arguments for name in argument.names}
+    assert set(OPTIONS[verb].split()) <= names
+    assert all(argument.parameter.help for argument in arguments), "a parameter without a line in Args:"
+    assert main([verb, "--help"]) == 0
+    assert f"Usage: nailseg {verb}" in capsys.readouterr().out
+
+
+def test_help_and_import_load_nothing_heavy() -> None:
+    for code in ("import nailseg", "from nailseg.cli.main import main; assert main(['--help']) == 0"):
+        check = f"{code}; import sys; loaded = set({HEAVY}) & set(sys.modules); assert not loaded, loaded"
+        done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_help_lists_the_verbs_in_their_order(capsys) -> None:
+    assert main(["--help"]) == 0
+    listed = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert listed[: len(VERBS)] == list(VERBS)
+
+
+def test_version(capsys) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"nailseg {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["sample", "x", "--cuont", "3"], "Did you mean --count?"),
+        (["predict", "a.jpg", "--out", "o", "--threshhold", "0.5"], "Did you mean --threshold?"),
+        (["index", "x", "--no-near-duplicate"], "Did you mean --no-near-duplicates?"),
+        (["serv"], 'Did you mean "serve"?'),
+        (["fit", "--data.sise", "64"], "fit: unknown option --data.sise. Did you mean --data.size?"),
+        (["train", "--fold=3"], "train: unknown option --fold. Did you mean --folds?"),
+        (["validate", "--model.weights=b0", "--data.cvs=x"], "Did you mean --data.csv?"),
+        (["test", "--model.weights=b0", "--trainer.device=1"], "Did you mean --trainer.devices?"),
+        (["fit", "--zzz"], "unknown option --zzz. `nailseg fit --help` lists all."),
+        (["fit", "--data.size", "many"], "fit: --data.size: expected int, found many"),
+        (["train", "--trainer.max_epochs=x"], "--trainer.max_epochs: expected Optional[int], found x"),
+        (["fit", "--data.csv"], "fit: argument --data.csv: expected one argument"),
+        (["sample", "x", "--seed", "-1"], "--seed. expected a whole number from 0 on"),
+        (["predict", "--out", "o"], "--paths requires an argument"),
+        (["predict", "x", "--out", "o", "--threshold", "high"], 'unable to convert "high"'),
+        (["check", "x.csv", "--for", "fot"], 'Choose from: "fit", "validate", "test"'),
+        ([], "expected a verb, found none"),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_parsed_meets_one_line(args, message: str, capsys) -> None:
+    assert main(args) == 2
+    out, err = capsys.readouterr()
+    lines = [line for line in err.splitlines() if not line.startswith("evaluating")]
+    assert not out
+    assert len(lines) == 1
+    assert lines[0].startswith("nailseg: ")
+    assert message in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "trainer:\n  max_epoch: 3\n",
+            "unknown option trainer.max_epoch. Did you mean --trainer.max_epochs?",
+        ),
+        ("model:\n  lr: high\n", "--model.lr: expected float, found high"),
+        ("model: [\n", "Problems parsing config"),
+    ],
+)
+def test_an_error_in_a_config_meets_one_line(text: str, message: str, tmp_path, capsys) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    assert main(["fit", "--config", str(tmp_path / "c.yaml")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_sample_says_what_comes_next(tmp_path, capsys) -> None:
+    folder = tmp_path / "d"
+    assert main(["sample", str(folder), "--count", "2", "--size", "64"]) == 0
+    assert f"2 images with masks in {folder}. Next: nailseg index {folder}\n" in capsys.readouterr().out
