@@ -39,6 +39,7 @@ from nailseg.evaluation.wandb import report_to_wandb
 from nailseg.inference.backends.exported import find_exported_file
 from nailseg.inference.backends.torch import create_backend
 from nailseg.inference.segmenter import Segmenter
+from nailseg.model_info import model_name
 from nailseg.training.callbacks import (
     AveragedWeights,
     MetricsTable,
@@ -90,7 +91,7 @@ def run(verb: str, args: Sequence[str]) -> object:
             return train_folds(line)
         if verb in ("validate", "test"):
             line, source = evaluated(line)
-            run_name = model_folder.model_name(source)
+            run_name = model_name(source)
         elif folder := line.option("resume"):
             line = resumed(line, folder)
         else:
