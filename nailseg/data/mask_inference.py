@@ -198,7 +198,7 @@ def _unexpected_colors(content: MaskContent) -> Issue:
     colors = [value for value in content.counts if isinstance(value, tuple)]
     if len(colors) > MAX_COLORS:
         message = f"expected a mask, found an image of more than {MAX_COLORS} colors"
-        return content.issue(message, "Check that it is no photograph or overlay.", "mask-form")
+        return content.issue(message, "Check that it is no photograph or overlay.", "mask-format")
     shown = list_some(sorted(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in colors))
     example = '{"#000000": "background", "#ff0000": "nail"}'
     message = f"expected one channel of class values, found colors {shown}"
