@@ -20,8 +20,8 @@ import torch
 from nailseg.checkpoints import model_folder
 from nailseg.cli.arguments import CommandLine
 from nailseg.cli.runner import sigterm_raises
+from nailseg.data.assign import SPLITS, assign_folds, assign_splits
 from nailseg.data.manifest import Row, load_manifest, write_manifest
-from nailseg.data.splitting.assign import SPLITS, assign_folds, assign_splits
 from nailseg.errors import ConfigError
 from nailseg.evaluation.per_image import NUMBERS, find_table, read_counts, read_table, write_csv
 from nailseg.metrics.confusion import iou

@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pandas as pd
 
+from nailseg.data.assign import SPLITS, assign_splits
 from nailseg.data.issues import Issue, format_issues
 from nailseg.data.pairing import find_mask
-from nailseg.data.splitting.assign import SPLITS, assign_splits
 from nailseg.errors import DataError
 
 COLUMNS = ("image", "mask", "split", "group")

@@ -18,13 +18,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from nailseg.data.assign import SPLITS
 from nailseg.data.importers.base import Item, Source, choose_classes, keep_splits
 from nailseg.data.importers.rasterize import draw
 from nailseg.data.io.headers import apply_orientation, read_header
 from nailseg.data.io.images import decode_image
 from nailseg.data.issues import Issue, IssueError, format_issues
 from nailseg.data.manifest import Row, write_manifest
-from nailseg.data.splitting.assign import SPLITS
 from nailseg.data.threads import map_threads
 from nailseg.data.validation.issues import DataIssuesError
 from nailseg.errors import ConfigError, DataError, OutputError

@@ -1,5 +1,6 @@
 """Divides a data set into train, val and test without dividing groups of related images.
 
 `index` writes the CSV: it pairs images with masks and calls `grouping` (groups by name, folder, column and
-near-duplicates), `duplicates` and `near_duplicates` (the search for copies), and `assign` (splits and folds).
+near-duplicates), `duplicates` and `near_duplicates` (the search for copies), and `data.assign`, which the
+manifest uses too (splits and folds).
 """

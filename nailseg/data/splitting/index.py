@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from nailseg.data.assign import SPLITS, assign_folds, assign_splits
 from nailseg.data.manifest import (
     Manifest,
     Row,
@@ -15,7 +16,6 @@ from nailseg.data.manifest import (
     write_manifest,
 )
 from nailseg.data.pairing import Pairs, pair_folders
-from nailseg.data.splitting.assign import SPLITS, assign_folds, assign_splits
 from nailseg.data.splitting.grouping import COLUMN, Contents, find_group, merge_groups, read_contents
 from nailseg.data.splitting.index_report import IndexReport, list_names
 from nailseg.errors import ConfigError, DataError, OutputError

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nailseg.data.assign import SPLITS
 from nailseg.data.manifest import Row
 from nailseg.data.pairing import Pairs
-from nailseg.data.splitting.assign import SPLITS
 
 MAX_NAMES = 20
 """Most names in one line."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from nailseg.data.assign import SPLITS
 from nailseg.data.issues import Issue
 from nailseg.data.manifest import Manifest, Row, find_group_splits
 from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.mask_inference import MaskContent, count_classes, count_foreground
-from nailseg.data.splitting.assign import SPLITS
 from nailseg.data.splitting.duplicates import DuplicatePair
 from nailseg.data.validation.issues import WARNINGS
 from nailseg.data.validation.scan import ScanResult

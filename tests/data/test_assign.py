@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from nailseg.data.splitting.assign import assign_folds, assign_splits
+from nailseg.data.assign import assign_folds, assign_splits
 
 
 def test_every_folder_is_split_in_proportion() -> None:
