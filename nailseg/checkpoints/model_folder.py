@@ -76,7 +76,9 @@ def save_model_folder(folder: str | Path, network: Network, info: ModelInfo, hal
         with quiet_transformers():
             network.save(scratch)
         if half:
-            _halve(scratch / "model.safetensors")
+            file = scratch / "model.safetensors"
+            tensors = {name: t.half() if t.is_floating_point() else t for name, t in load_file(file).items()}
+            save_file(tensors, file, metadata={"format": "pt"})
         write_metadata_files(scratch, Path(folder).name, info)
         _verify(scratch, network, HALF_TOLERANCE if half else TOLERANCE)
     return Path(folder)
@@ -103,12 +105,6 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
-
-
-def _halve(path: Path) -> None:
-    tensors = load_file(path)
-    halves = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
-    save_file(halves, path, metadata={"format": "pt"})
 
 
 def write_metadata_files(folder: Path, name: str, info: ModelInfo) -> None:

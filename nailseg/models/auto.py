@@ -131,5 +131,4 @@ class AutoNetwork(Network):
 
     @property
     def encoder(self) -> nn.Module:
-        """See `Network`."""
         return getattr(self.hf, "backbone", None) or self.hf.base_model

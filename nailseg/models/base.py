@@ -17,7 +17,7 @@ from nailseg.types import DEFAULT_CLASSES, check_class_names
 
 
 class Network(nn.Module):
-    """A segmentation network, as the training task, the model folder and the Segmenter use it.
+    """A segmentation network: the interface that training, model folders and inference use.
 
     Args:
         weights: what to start from; each architecture documents what it takes.

@@ -83,7 +83,6 @@ class MixSegFormer(SegFormer):
 
     @property
     def encoder(self) -> nn.Module:
-        """See `Network`."""
         return self.paper.encoder
 
     def save(self, folder: Path) -> None:
@@ -95,5 +94,4 @@ class MixSegFormer(SegFormer):
         stock.save_pretrained(folder)
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """See `Network`."""
         return self.paper(pixels)

@@ -100,7 +100,6 @@ class SegFormer(Network):
 
     @property
     def encoder(self) -> nn.Module:
-        """See `Network`."""
         return self.hf.segformer
 
 

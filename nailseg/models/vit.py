@@ -149,16 +149,13 @@ class ViT(Network):
 
     @property
     def encoder(self) -> nn.Module:
-        """See `Network`."""
         return self.body
 
     def config_dict(self) -> dict[str, Any]:
-        """See `Network`."""
         labels = {str(index): name for index, name in enumerate(self.names)}
         return {"model_type": self.model_type, "id2label": labels, **dataclasses.asdict(self.shape)}
 
     def save(self, folder: Path) -> None:
-        """See `Network`."""
         tensors = {key: tensor.contiguous() for key, tensor in self.state_dict().items()}
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
         (folder / "config.json").write_text(json.dumps(self.config_dict(), indent=2) + "\n")
