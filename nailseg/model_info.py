@@ -52,12 +52,7 @@ class ModelInfo:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> ModelInfo:
-        """Creates it from the content of a nailseg.json; fields of later versions are ignored.
-
-        Example:
-            >>> ModelInfo.from_dict({"class_names": ["background", "nail"]}).image_size
-            512
-        """
+        """Creates it from the content of a nailseg.json; fields of later versions are ignored."""
         known = {f.name for f in dataclasses.fields(cls)}
         return cls(**{key: value for key, value in content.items() if key in known})
 

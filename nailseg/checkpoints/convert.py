@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from nailseg.checkpoints import model_folder
 from nailseg.errors import ConfigError, WeightsError
 from nailseg.models.loading import quiet_transformers, rename_key, shorten_list
-from nailseg.models.pretrained import NON_COMMERCIAL, warn_if_non_commercial
+from nailseg.models.pretrained import NON_COMMERCIAL, load_plain, warn_if_non_commercial
 from nailseg.models.segformer import SegFormer
 
 
@@ -137,19 +136,17 @@ def convert(
 def _read(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise WeightsError(f"{file}: expected a file of weights, found none. Give the .pth file.")
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for other files
-        with file.open("rb") as opened:
-            is_torch_file = opened.read(2).startswith((b"PK", b"\x80"))  # zip files and pickles
-        if not is_torch_file:
+    with file.open("rb") as opened:
+        if not opened.read(2).startswith((b"PK", b"\x80")):  # zip files and pickles
             raise WeightsError(
                 f"{file}: expected a file written by torch.save, found another format. Give the .pth file."
-            ) from error
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            )
+    try:
+        content = load_plain(file)
+    except WeightsError as error:
         raise WeightsError(
-            f"{file}: expected a file with tensors and plain values only, found {reason}. If you trust it: "
-            "torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'plain.pth'), and convert that."
+            f"{error} If you trust it: torch.save(torch.load(FILE, weights_only=False)['state_dict'], "
+            "'plain.pth'), and convert that."
         ) from error
     tensors = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):

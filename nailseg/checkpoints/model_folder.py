@@ -23,7 +23,7 @@ from nailseg.checkpoints.model_card import render_model_card
 from nailseg.errors import ConfigError, OutputError, WeightsError
 from nailseg.model_info import INFO_FILE, ModelInfo, is_checkpoint, locate, read_info
 from nailseg.models.loading import quiet_transformers
-from nailseg.models.pretrained import are_default_labels
+from nailseg.models.pretrained import are_default_labels, load_plain
 from nailseg.models.registry import INTERCHANGEABLE, build_network, network_class
 
 if TYPE_CHECKING:
@@ -155,12 +155,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such checkpoint. A run keeps its own in runs/NAME/checkpoints/.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for other files
-        raise WeightsError(
-            f"{path}: cannot be read as a checkpoint ({type(error).__name__}: {error})"
-        ) from error
+    content = load_plain(path)
     if not isinstance(content, dict) or CHECKPOINT_KEY not in content:
         raise WeightsError(f"{path}: not written by nailseg: it lacks the network's config and class names.")
     return content

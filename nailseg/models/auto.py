@@ -15,15 +15,8 @@ from torch import nn
 from transformers import AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
 
 from nailseg.errors import WeightsError
-from nailseg.models import pretrained
+from nailseg.models import loading, pretrained
 from nailseg.models.base import Network
-from nailseg.models.loading import (
-    choose_class_names,
-    initialize_as_paper,
-    initialize_classifier,
-    load_stock_network,
-    make_config,
-)
 
 BASELINES: dict[str, dict[str, Any]] = {
     "upernet-convnext-tiny": {
@@ -52,7 +45,7 @@ _IGNORED_FIELDS = (
 
 def _make_config(content: dict[str, Any], class_names: Sequence[str], drop_path: float) -> PreTrainedConfig:
     fields = {key: value for key, value in content.items() if key not in _IGNORED_FIELDS}
-    config = make_config(fields, class_names)
+    config = loading.make_config(fields, class_names)
     for part in (config, getattr(config, "backbone_config", None)):
         if hasattr(part, "drop_path_rate"):
             part.drop_path_rate = drop_path
@@ -103,24 +96,24 @@ class AutoNetwork(Network):
     def _build(self, config: dict[str, Any], class_names: list[str], drop_path: float) -> None:
         hf_config = _make_config(config, class_names, drop_path)
         hf = _build_stock(hf_config)
-        initialize_as_paper(hf)
+        loading.initialize_as_paper(hf)
         self._wrap(hf, _classifier_keys(hf_config))
 
     def _load(self, source: pretrained.Source, class_names: Sequence[str] | None, drop_path: float) -> bool:
-        names, new_head = choose_class_names(source, True, class_names)
+        names, new_head = loading.choose_class_names(source, True, class_names)
         config = _make_config(source.config, names, drop_path)
         classifier = _classifier_keys(config) if new_head else set()
         tensors = pretrained.read_tensors(source.folder)
         tensors = {key: t for key, t in tensors.items() if not key.startswith("auxiliary_head.")}
         with torch.device("meta"):
             stock_class = type(_build_stock(config))
-        hf = load_stock_network(stock_class, config, tensors, source.folder, classifier.__contains__)
+        hf = loading.load_network(stock_class, config, tensors, source.folder, classifier.__contains__)
         self._wrap(hf, classifier)
         return new_head
 
     def _wrap(self, hf: PreTrainedModel, new: set[str]) -> None:
         for module in {key.rpartition(".")[0] for key in new}:
-            initialize_classifier(hf.get_submodule(module))
+            loading.initialize_classifier(hf.get_submodule(module))
         for module in hf.modules():
             # transformers passes TensorFlow's decay of running statistics on; torch's momentum is 1 - decay
             if isinstance(module, nn.BatchNorm2d) and module.momentum and module.momentum > 0.5:

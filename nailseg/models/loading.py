@@ -58,16 +58,7 @@ def choose_class_names(
 
 
 def make_config(fields: dict[str, Any], class_names: Sequence[str], **options: Any) -> PreTrainedConfig:
-    """Creates the config of one of transformers' networks.
-
-    Args:
-        fields: as in a config.json, with `model_type`.
-        class_names: order is the class index.
-        options: further fields.
-
-    Raises:
-        WeightsError: an unknown type, or fields of wrong types.
-    """
+    """Creates transformers' config from fields of a config.json, with `model_type`, and further options."""
     try:
         return AutoConfig.for_model(
             **fields,
@@ -80,25 +71,17 @@ def make_config(fields: dict[str, Any], class_names: Sequence[str], **options: A
         raise WeightsError(f"the network's config: {error}") from error
 
 
-def load_stock_network(
+def load_network(
     model_class: type[PreTrainedModel],
     config: PreTrainedConfig,
     tensors: dict[str, Tensor],
     folder: Path,
     is_new: Callable[[str], bool],
 ) -> PreTrainedModel:
-    """Loads tensors into one of transformers' own networks; no key may be missing or unexpected.
+    """Loads tensors, with new or old key names, into one of transformers' own networks.
 
-    Args:
-        model_class: transformers' own class: old key names are mapped by the name of the class, so a subclass
-            would keep random weights.
-        config: of the network.
-        tensors: its state dict, with new or old key names.
-        folder: for error messages.
-        is_new: whether the caller initializes a key, which may then be missing or of another size.
-
-    Raises:
-        WeightsError: tensors that do not fit the network.
+    No key may be missing, unexpected or of another size, unless `is_new` says that the caller initializes it.
+    transformers maps old key names by the name of the class, so a subclass would keep random weights.
     """
     try:
         with quiet_transformers():

@@ -106,16 +106,27 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         raise WeightsError(
             f"{folder}: expected {' or '.join(WEIGHT_FILES)}, found neither. Give the folder that has one."
         )
-    try:
-        if path.suffix == ".safetensors":
-            tensors = load_file(path)
-        else:
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged or hostile files cause many kinds
-        raise WeightsError(f"{path}: cannot be read as weights ({error}). Download it again.") from error
+    tensors = load_plain(path)
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise WeightsError(f"{path}: expected a plain state dict (names to tensors), found something else.")
     return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+
+
+def load_plain(path: Path) -> Any:
+    """Loads a file of safetensors or torch.save to the CPU, without executing code in it.
+
+    Raises:
+        WeightsError: a damaged file, another format, or content that would execute code.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged and hostile files cause many kinds
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise WeightsError(
+            f"{path}: expected a file with tensors and plain values only, found {reason}."
+        ) from error
 
 
 def warn_if_non_commercial(origin: dict[str, str]) -> None:

@@ -39,13 +39,7 @@ def network_class(name: str) -> type[Network]:
 def build_network(
     weights: str, class_names: Sequence[str] | None = None, drop_path: float = 0.1, name: str = "segformer"
 ) -> Network:
-    """Builds a network of any architecture; arguments and errors are those of `Network`.
-
-    Args:
-        weights: what the architecture's class takes.
-        class_names: as in `Network`.
-        drop_path: as in `Network`.
-        name: the architecture, as in `network_class`.
+    """Builds a network of the architecture `name`; other arguments and errors are those of `Network`.
 
     Example:
         >>> import torch

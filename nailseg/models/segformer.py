@@ -12,15 +12,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, SegformerForSemanticSegmentation
 
+from nailseg.models import loading
 from nailseg.models.base import Network
 from nailseg.models.decode_head import DecodeHead
-from nailseg.models.loading import (
-    choose_class_names,
-    initialize_as_paper,
-    initialize_classifier,
-    load_stock_network,
-    make_config,
-)
 from nailseg.models.mix_transformer import ARCHITECTURES
 from nailseg.models.pretrained import Source, read_tensors
 
@@ -66,8 +60,8 @@ class SegFormer(Network):
 
     def _build(self, config: dict[str, Any], class_names: list[str], drop_path: float) -> None:
         hf = SegformerForSemanticSegmentation(_make_config(config, class_names, drop_path))
-        initialize_as_paper(hf)
-        initialize_classifier(hf.decode_head.classifier)
+        loading.initialize_as_paper(hf)
+        loading.initialize_classifier(hf.decode_head.classifier)
         self._wrap(hf)
 
     def _load(self, source: Source, class_names: Sequence[str] | None, drop_path: float) -> bool:
@@ -75,7 +69,7 @@ class SegFormer(Network):
         if not any(name.startswith(("segformer.", "decode_head.")) for name in tensors):  # an encoder alone
             tensors = {f"segformer.{name}": tensor for name, tensor in tensors.items()}
         has_head = any(name.startswith("decode_head.") for name in tensors)
-        names, new_head = choose_class_names(source, has_head, class_names)
+        names, new_head = loading.choose_class_names(source, has_head, class_names)
         if new_head:
             # an encoder's file also has the classifier of its ImageNet training
             unused = CLASSIFIER if has_head else ("classifier.weight", "classifier.bias")
@@ -85,11 +79,11 @@ class SegFormer(Network):
             return new_head and (key in CLASSIFIER if has_head else key.startswith("decode_head."))
 
         config = _make_config(source.config, names, drop_path)
-        hf = load_stock_network(SegformerForSemanticSegmentation, config, tensors, source.folder, is_new)
+        hf = loading.load_network(SegformerForSemanticSegmentation, config, tensors, source.folder, is_new)
         if not has_head:
-            initialize_as_paper(hf.decode_head)
+            loading.initialize_as_paper(hf.decode_head)
         if new_head:
-            initialize_classifier(hf.decode_head.classifier)
+            loading.initialize_classifier(hf.decode_head.classifier)
         self._wrap(hf)
         return new_head
 
@@ -116,4 +110,4 @@ def convert_to_channels_last(encoder: nn.Module) -> None:
 
 def _make_config(config: dict[str, Any], class_names: Sequence[str], drop_path: float) -> PreTrainedConfig:
     fields = {key: config[key] for key in CONFIG_FIELDS if key in config} | {"model_type": "segformer"}
-    return make_config(fields, class_names, drop_path_rate=drop_path, attn_implementation="sdpa")
+    return loading.make_config(fields, class_names, drop_path_rate=drop_path, attn_implementation="sdpa")
