@@ -20,7 +20,7 @@ from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.samplers import EpochSampler, EqualSizeSampler
 from nailseg.data.validation.issues import check_codes
 from nailseg.data.validation.statistics import compute_fingerprint
-from nailseg.data.validation.validate import DataSummary, check_rows
+from nailseg.data.validation.validate import DataSummary, validate_rows
 from nailseg.errors import ConfigError, NailsegError
 from nailseg.imaging.geometry import MULTIPLE, Resize
 from nailseg.types import DEFAULT_CLASSES, check_class_names
@@ -285,7 +285,7 @@ class SegmentationDataModule(LightningDataModule):
             if stage == "fit" and self.rows("test"):
                 splits.add("test")  # its errors should not be found only after the training
             if not splits <= self._validated:
-                self._summary = check_rows(
+                self._summary = validate_rows(
                     self.manifest,
                     self.class_names,
                     self._summary.mask_encoding if self._summary else self._given_encoding,
@@ -293,7 +293,7 @@ class SegmentationDataModule(LightningDataModule):
                     max_pixels=self.max_pixels,
                     allow=self.allow,
                     skip_bad=self.skip_bad,
-                )
+                ).summarize()
                 self._validated |= splits
                 log.info(str(self._summary))
         except NailsegError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +11,7 @@ import numpy as np
 from nailseg.data.splitting.near_duplicates import find_near_duplicates, make_thumbnail
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(NamedTuple):
     """What is kept of an image to compare it with others."""
 
     digest: bytes  # hash of the file's bytes
@@ -21,7 +19,7 @@ class Signature:
 
 
 class DuplicatePair(NamedTuple):
-    """Two images that show the same photograph."""
+    """The names of two images that show the same photograph."""
 
     first: str
     second: str
@@ -34,25 +32,17 @@ def compute_signature(data: bytes, image: np.ndarray) -> Signature:
 
 
 def find_duplicates(signatures: Mapping[str, Signature]) -> list[DuplicatePair]:
-    """Compares all images of a data set.
-
-    Args:
-        signatures: by image name.
+    """Compares all images of a data set, given by name.
 
     Returns:
         Pairs of equal files (each file with the first equal one), then pairs of near-duplicates.
     """
     first: dict[bytes, str] = {}
-    pairs = []
-    for name, signature in signatures.items():
-        original = first.setdefault(signature.digest, name)
-        if original != name:
-            pairs.append(DuplicatePair(original, name, exact=True))
+    originals = {name: first.setdefault(each.digest, name) for name, each in signatures.items()}
+    pairs = [DuplicatePair(original, name, True) for name, original in originals.items() if original != name]
     if len(signatures) > 1:
         names = list(signatures)
-        equal = {(pair.first, pair.second) for pair in pairs}
-        thumbnails = np.stack([signature.thumbnail for signature in signatures.values()])
-        for one, other in find_near_duplicates(thumbnails).tolist():
-            if (names[one], names[other]) not in equal:
-                pairs.append(DuplicatePair(names[one], names[other], exact=False))
+        for one, other in find_near_duplicates(np.stack([s.thumbnail for s in signatures.values()])).tolist():
+            if originals[names[other]] != names[one]:
+                pairs.append(DuplicatePair(names[one], names[other], False))
     return pairs

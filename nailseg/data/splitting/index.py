@@ -15,9 +15,10 @@ from nailseg.data.manifest import (
     load_manifest,
     write_manifest,
 )
+from nailseg.data.mask_encoding import list_some
 from nailseg.data.pairing import Pairs, pair_folders
 from nailseg.data.splitting.grouping import COLUMN, Contents, find_group, merge_groups, read_contents
-from nailseg.data.splitting.index_report import IndexReport, list_names
+from nailseg.data.splitting.index_report import MAX_NAMES, IndexReport
 from nailseg.errors import ConfigError, DataError, OutputError
 
 SPLIT_FOLDERS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
@@ -82,9 +83,6 @@ def index_dataset(
     if near_duplicates:
         contents = read_contents(target.root, [*target.existing, *rows], progress)
     rows, notes = merge_groups(target.existing, rows, contents.pairs)
-    if contents.unreadable:
-        notes.append(f"{contents.unreadable} pairs cannot be read; nailseg check lists them")
-    notes += _describe_target(target, len(rows))
     strata = [contents.strata.get(row.image, row.folder) for row in rows]
     keep_folders = not target.existing and not folds and all(_find_split_folder(row) for row in rows)
     if keep_folders:
@@ -95,8 +93,10 @@ def index_dataset(
     else:
         tables = [[*target.existing, *split_rows(rows, val, test, seed, strata)]]
     _write(target, tables)
+    if contents.unreadable:
+        notes.append(f"{contents.unreadable} pairs cannot be read; nailseg check lists them")
     shares = {} if keep_folders or target.existing else {"train": 1 - val - test, "val": val, "test": test}
-    notes += _describe_splits(tables[0], shares)
+    notes += _describe(target, tables[0], shares)
     return IndexReport(target.outputs[0], tuple(tables[0]), pairs, keep_folders, tuple(notes))
 
 
@@ -163,7 +163,7 @@ def _list_new_rows(target: Target) -> tuple[Pairs, list[Row]]:
             f"with train/masks/a.png; found {len(pairs.images_alone)} images and {len(pairs.masks_alone)} "
             "masks without a partner"
             + (f", such as {', '.join(some)}" if some else "")
-            + (f", and names that are not UTF-8: {list_names(pairs.not_utf8)}" if pairs.not_utf8 else "")
+            + (f", and names that are not UTF-8: {list_some(pairs.not_utf8)}" if pairs.not_utf8 else "")
             + ". Name the two folders Images and Masks, and give each mask its image's name."
         )
     images = {row.image for row in target.existing}
@@ -182,29 +182,23 @@ def _find_split_folder(row: Row) -> str | None:
     return next((SPLIT_FOLDERS[folder] for folder in folders if folder in SPLIT_FOLDERS), None)
 
 
-def _describe_target(target: Target, new: int) -> list[str]:
+def _describe(target: Target, rows: Sequence[Row], shares: dict[str, float]) -> list[str]:
+    """Notes on the CSV with these rows; `shares` is empty if folders or existing rows decide the splits."""
     notes = []
     if target.existing:
-        kept = len(target.existing)
+        kept, new = len(target.existing), len(rows) - len(target.existing)
         notes.append(f"{kept} existing rows kept, {new} new; the previous file is {target.backup.name}")
-    paths = ((row.image, target.root / row.image, target.root / (row.mask or "")) for row in target.existing)
-    missing = [name for name, image, mask in paths if not (image.is_file() and mask.is_file())]
+    files = {row.image: (row.image, row.mask or "") for row in target.existing}
+    missing = [name for name, pair in files.items() if not all((target.root / f).is_file() for f in pair)]
     if missing:
-        names = list_names(missing)
+        names = list_some(missing, MAX_NAMES)
         notes.append(f"{len(missing)} existing rows kept whose image or mask is missing: {names}")
     if len(target.outputs) > 1:
         names = ", ".join(path.name for path in target.outputs)
         notes.append(f"written: {names}; the counts are those of the first")
     if target.outputs[0].resolve().parent != target.root.resolve():
         notes.append(f"paths are relative to {target.root}: give it with --data.root")
-    return notes
-
-
-def _describe_splits(rows: Sequence[Row], shares: dict[str, float]) -> list[str]:
-    """Describes ignored folders, empty splits and divided groups; no `shares`: the splits were given."""
-    notes = []
-    named = [_find_split_folder(row) is not None for row in rows]
-    if shares and any(named) and not all(named):
+    if shares and any(map(_find_split_folder, rows)) and not all(map(_find_split_folder, rows)):
         notes.append("only some images lie in folders train, valid or test: those folders are no splits")
     present = {row.split for row in rows}
     empty = " and ".join(s for s in SPLITS if s not in present and shares.get(s, 1) > 1e-9)
@@ -213,7 +207,7 @@ def _describe_splits(rows: Sequence[Row], shares: dict[str, float]) -> list[str]
         notes.append(f"no rows in {empty}: {reason}")
     divided = sorted(group for group, splits in find_group_splits(rows).items() if len(splits) > 1)
     if divided:
-        notes.append(f"{len(divided)} groups lie in several splits: {list_names(divided)}")
+        notes.append(f"{len(divided)} groups lie in several splits: {list_some(divided, MAX_NAMES)}")
     return notes
 
 

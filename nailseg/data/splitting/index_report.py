@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nailseg.data.assign import SPLITS
 from nailseg.data.manifest import Row
+from nailseg.data.mask_encoding import list_some
 from nailseg.data.pairing import Pairs
 
 MAX_NAMES = 20
@@ -46,11 +46,5 @@ class IndexReport:
             ("names that are not UTF-8", self.pairs.not_utf8),
         ):
             if names:
-                lines.append(f"{len(names)} {title}, left out: {list_names(names)}")
+                lines.append(f"{len(names)} {title}, left out: {list_some(names, MAX_NAMES)}")
         return "\n".join(lines)
-
-
-def list_names(names: Sequence[str]) -> str:
-    """Joins at most 20 names, and says how many more there are."""
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return ", ".join(names[:MAX_NAMES]) + more

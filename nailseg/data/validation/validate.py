@@ -14,20 +14,8 @@ from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.mask_inference import check_values, count_classes, count_foreground, infer_encoding
 from nailseg.data.splitting.duplicates import DuplicatePair, find_duplicates
 from nailseg.data.threads import map_threads
-from nailseg.data.validation.issues import (
-    UNUSABLE,
-    WARNINGS,
-    DataIssuesError,
-    check_codes,
-    write_full_list,
-)
-from nailseg.data.validation.rules import (
-    check_duplicates,
-    check_groups,
-    check_masks,
-    check_needed_splits,
-    check_splits,
-)
+from nailseg.data.validation import rules
+from nailseg.data.validation.issues import UNUSABLE, WARNINGS, DataIssuesError, check_codes, write_full_list
 from nailseg.data.validation.scan import ScanResult, scan_row
 
 FIT_SPLITS = ("train", "val")
@@ -91,21 +79,6 @@ class ValidationResult:
         return DataSummary(
             self.mask_encoding, dict(counts), dict(sizes), foreground, empty, tuple(notes), self.left_out
         )
-
-
-def check_rows(
-    manifest: Manifest,
-    class_names: Sequence[str],
-    mask_values: Mapping[Any, Any] | MaskEncoding | None = None,
-    **options: Any,
-) -> DataSummary:
-    """Validates rows as `validate_rows` does, with its options, and raises an exception for errors.
-
-    Raises:
-        DataIssuesError: (a `DataError`) listing all errors.
-        ConfigError: invalid `mask_values` or `allow`.
-    """
-    return validate_rows(manifest, class_names, mask_values, **options).summarize()
 
 
 def validate_rows(
@@ -187,15 +160,7 @@ def apply_rules(
     given: MaskEncoding | None,
     needed: Sequence[str],
 ) -> tuple[list[Issue], MaskEncoding | None]:
-    """Applies all rules to scanned rows.
-
-    Args:
-        manifest: the rows.
-        scans: of the rows in the needed splits, and of other rows whose mask values count.
-        pairs: duplicates and near-duplicates.
-        class_names: names by class index.
-        given: the mask encoding; None infers it.
-        needed: the splits to check.
+    """Applies all rules to the scanned rows; the encoding is inferred if none is given.
 
     Returns:
         Errors and warnings, and the mask encoding; None if no encoding fits all masks.
@@ -208,18 +173,18 @@ def apply_rules(
         encoding = given
         mask_issues = [issue for content in contents if (issue := check_values(content, given))]
     masks = {scan.row.mask for scan in checked}
-    issues = check_needed_splits(manifest, needed)
+    issues = rules.check_needed_splits(manifest, needed)
     issues += [issue for scan in scans for issue in scan.issues]
     issues += [issue for issue in mask_issues if issue.file in masks or issue.code == "mask-mixed"]
-    issues += check_duplicates(pairs, {scan.row.image: scan.row.split for scan in checked})
-    issues += check_groups(manifest.rows)
+    issues += rules.check_duplicates(pairs, {scan.row.image: scan.row.split for scan in checked})
+    issues += rules.check_groups(manifest.rows)
     if encoding is not None:
         wrong = {issue.file for issue in mask_issues}
         readable = [scan for scan in checked if scan.content is not None and scan.row.mask not in wrong]
         unreadable = {scan.row.split for scan in checked if scan.content is None or scan.row.mask in wrong}
         complete = [split for split in needed if manifest.select(split) and split not in unreadable]
-        issues += check_masks(readable, encoding)
-        issues += check_splits(readable, encoding, complete)
+        issues += rules.check_masks(readable, encoding)
+        issues += rules.check_splits(readable, encoding, complete)
     return issues, encoding
 
 

@@ -21,7 +21,7 @@ from pycocotools import mask as coco
 from nailseg.cli.main import main
 from nailseg.data.importers.importer import ImportReport, import_dataset
 from nailseg.data.manifest import Manifest, load_manifest
-from nailseg.data.validation.validate import DataIssuesError, DataSummary, check_rows
+from nailseg.data.validation.validate import DataIssuesError, DataSummary, validate_rows
 from nailseg.errors import ConfigError, DataError, NailsegError, OutputError
 
 WIDTH, HEIGHT = 40, 30
@@ -70,7 +70,7 @@ def checked(report: ImportReport) -> tuple[Manifest, DataSummary]:
     manifest = load_manifest(report.csv)
     # the drawn sources are tiny and repeat one image: leaks are theirs, the import has only to keep them
     leaks = ("class-one-split", "duplicate-split", "group-split", "near-duplicate-split", "duplicate-image")
-    return manifest, check_rows(manifest, report.class_names, progress=False, allow=leaks)
+    return manifest, validate_rows(manifest, report.class_names, progress=False, allow=leaks).summarize()
 
 
 def square(value: int = 255) -> np.ndarray:
@@ -454,13 +454,13 @@ def test_hub_trimaps(tmp_path: Path, datasets: Any) -> None:
     expected[6:8, 10:30] = 2
     np.testing.assert_array_equal(read(manifest, "Images/train/000000.jpg"), expected)
     # and as they are, without the import
-    check_rows(
+    validate_rows(
         load_manifest(_raw(tmp_path / "raw", files)),
         ["background", "pet", "border"],
         {"1": "pet", "2": "background", "3": "border"},
         progress=False,
         allow=("near-duplicate-split", "duplicate-image", "duplicate-split"),
-    )
+    ).summarize()
 
 
 def _raw(root: Path, files: dict[str, list[str]]) -> Path:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from nailseg.data.manifest import Row, load_manifest
 from nailseg.data.splitting.index import index_dataset
-from nailseg.data.validation.validate import check_rows
+from nailseg.data.validation.validate import validate_rows
 from nailseg.errors import ConfigError, OutputError
 from tests.data.planted import draw_image, nail_mask, write_data_set
 
@@ -45,11 +45,12 @@ def test_near_duplicates_are_in_one_split_and_pass_validation(data: Path) -> Non
     for number in range(12):
         one, other = found[f"Images/{number}.jpg"], found[f"Images/copy{number}.jpg"]
         assert (one.split, one.group) == (other.split, other.group)
-    check_rows(load_manifest(report.csv), ["background", "nail"], splits_needed=("train", "val", "test"))
+    options = {"class_names": ["background", "nail"], "splits_needed": ("train", "val", "test")}
+    assert validate_rows(load_manifest(report.csv), **options).errors == ()
     random = index_dataset(data, out=data / "random.csv", val=0.3, test=0.3, near_duplicates=False)
     assert "clusters" not in str(random)
-    with pytest.raises(Exception, match="near-duplicate-split"):
-        check_rows(load_manifest(random.csv), ["background", "nail"], splits_needed=("train", "val", "test"))
+    errors = validate_rows(load_manifest(random.csv), **options).errors
+    assert {issue.code for issue in errors} == {"near-duplicate-split"}
 
 
 def test_foreground_sizes_are_split_in_proportion(data: Path) -> None:

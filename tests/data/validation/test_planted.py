@@ -16,7 +16,7 @@ from PIL import Image
 from nailseg.data.datamodule import SegmentationDataModule
 from nailseg.data.manifest import load_manifest
 from nailseg.data.validation.issues import ERRORS, UNUSABLE, WARNINGS, DataIssuesError
-from nailseg.data.validation.validate import ValidationResult, check_rows, validate_rows
+from nailseg.data.validation.validate import ValidationResult, validate_rows
 from nailseg.errors import ConfigError, DataError
 from tests.data.planted import draw_image, nail_mask, write_data_set
 
@@ -201,9 +201,9 @@ def test_skip_bad_leaves_rows_out(data: Path, code: str) -> None:
 
 def test_copies_leave_out_the_training_row(data: Path) -> None:
     near_duplicate(data)
-    summary = check_rows(
+    summary = validate_rows(
         load_manifest(data / "nails.csv"), ["background", "nail"], splits_needed=NEEDED, skip_bad=True
-    )
+    ).summarize()
     assert summary.left_out == ("Images/0.jpg",)
     assert summary.counts == {"train": 19, "val": 5, "test": 5}
 

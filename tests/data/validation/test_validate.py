@@ -1,4 +1,4 @@
-"""`validate_rows` and `check_rows`: errors of files, encodings, options, and the summary."""
+"""`validate_rows`: errors of files, encodings, options, and the summary."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 from nailseg.data.manifest import load_manifest
 from nailseg.data.mask_encoding import MaskEncoding
-from nailseg.data.validation.validate import DataIssuesError, DataSummary, check_rows
+from nailseg.data.validation.validate import DataIssuesError, DataSummary, validate_rows
 from nailseg.errors import ConfigError
 
 TWO = ["background", "nail"]
@@ -41,7 +41,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def check(data: Path, names: list[str] = TWO, **options: object) -> DataSummary:
-    return check_rows(load_manifest(data / "nails.csv"), names, progress=False, **options)
+    return validate_rows(load_manifest(data / "nails.csv"), names, progress=False, **options).summarize()
 
 
 def find_errors(data: Path, names: list[str] = TWO, **options: object) -> list[tuple[str, str]]:
@@ -68,7 +68,7 @@ def test_a_valid_data_set_has_no_errors(data: Path, capsys: pytest.CaptureFixtur
 
 
 def test_the_progress_bar_is_on_stderr(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    check_rows(load_manifest(data / "nails.csv"), TWO)
+    validate_rows(load_manifest(data / "nails.csv"), TWO).summarize()
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "checking data" in captured.err
