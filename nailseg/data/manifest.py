@@ -5,8 +5,9 @@ A CSV with only `image,mask`, or only `images`, is accepted: what it lacks is de
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pandas as pd
@@ -19,9 +20,6 @@ from nailseg.errors import DataError
 COLUMNS = ("image", "mask", "split", "group")
 ALIASES = {"images": "image", "masks": "mask"}
 """Other names of the columns that are accepted."""
-SPLIT_ALIASES = {"valid": "val", "validation": "val"}
-DERIVED_SHARES = {"val": 0.1, "test": 0.1}
-"""Shares of the rows where the CSV has no column split."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +100,11 @@ def load_manifest(
         raise DataError(f"{csv_path}: {len(issues)} issue(s).\n{format_issues(issues)}")
     rows = [_to_row(record) for record in table.to_dict("records")]
     if not split_given and rows:
-        splits = assign_splits([row.group for row in rows], [row.folder for row in rows], **DERIVED_SHARES)
+        val, test = 0.1, 0.1
+        splits = assign_splits([row.group for row in rows], [row.folder for row in rows], val, test)
         rows = [replace(row, split=split) for row, split in zip(rows, splits, strict=True)]
-        shares = ", ".join(f"{share:.0%} {split}" for split, share in DERIVED_SHARES.items())
         notes.append(
-            f"split: no such column; derived ({shares}, seed 0, the same every time). "
+            f"split: no such column; derived ({val:.0%} val, {test:.0%} test, seed 0, the same every time). "
             "nailseg index writes a CSV that states it"
         )
     return Manifest(tuple(rows), folder, csv_path, tuple(notes), tuple(issues), split_given)
@@ -122,11 +120,12 @@ def find_group_splits(rows: Iterable[Row]) -> dict[str, set[str]]:
 
 def write_manifest(csv_path: str | Path, rows: Sequence[Row]) -> None:
     """Writes rows as `image,mask,split,group` and their further columns; an existing file is overwritten."""
+    records = [
+        {"image": row.image, "mask": row.mask, "split": row.split, "group": row.group, **dict(row.extra)}
+        for row in rows
+    ]
     extra = dict.fromkeys(name for row in rows for name, _ in row.extra)
-    records = [(row.image, row.mask, row.split, row.group) for row in rows]
-    table = pd.DataFrame(records, columns=COLUMNS, dtype=object)
-    for name in extra:
-        table[name] = [dict(row.extra).get(name) for row in rows]
+    table = pd.DataFrame(records, columns=[*COLUMNS, *extra], dtype=object)
     table.to_csv(csv_path, index=False, lineterminator="\n", encoding="utf-8")
 
 
@@ -146,17 +145,15 @@ def _read_csv(path: Path) -> pd.DataFrame:
         ) from None
     except pd.errors.EmptyDataError:
         table = pd.DataFrame([[""]])
-    except pd.errors.ParserError as error:
-        message = f"{path}: expected a comma-separated table, found: {error}. Quote values that hold commas."
-        raise DataError(message) from None
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"{path}: expected a CSV in UTF-8, found something else ({error}). Save it as CSV."
-        raise DataError(message) from None
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError) as error:
+        message = f"{path}: expected a CSV in UTF-8, found something else ({error}). "
+        raise DataError(message + "Save it as CSV, and quote values that hold commas.") from None
     if short := table.index[table.isna().any(axis=1)].tolist():
-        found = f"{table.iloc[short[0]].count()}. Quote values that hold commas."
-        raise DataError(f"{path} line {short[0] + 1}: expected {table.shape[1]} columns, found {found}")
+        message = f"{path} line {short[0] + 1}: expected {table.shape[1]} columns, found fewer. "
+        raise DataError(message + "Quote values that hold commas.")
     table = table.apply(lambda column: column.str.strip())
-    header = [_column_name(name) for name in table.iloc[0]]
+    names = [ALIASES.get(name.lower(), name.lower()) for name in table.iloc[0]]
+    header = [low if low in COLUMNS else name for low, name in zip(names, table.iloc[0], strict=True)]
     found = ", ".join(filter(None, header)) or "an empty file"
     if "image" not in header:
         problem = f"a column image (or images), found {found}. Make the CSV with: nailseg index DIR"
@@ -169,16 +166,11 @@ def _read_csv(path: Path) -> pd.DataFrame:
     raise DataError(f"{path}: expected {problem}")
 
 
-def _column_name(name: str) -> str:
-    lower = ALIASES.get(name.lower(), name.lower())
-    return lower if lower in COLUMNS else name
-
-
 def _check_paths(table: pd.DataFrame, root: Path, csv_name: str, issues: list[Issue]) -> pd.DataFrame:
     """Adds the issues of paths, and returns the other rows with forward slashes in their paths."""
     real_root = root.resolve()
-    # parent folder -> lies within the root; resolving every file would take seconds
-    inside: dict[Path, bool] = {}
+    # cached by folder: resolving every file would take seconds
+    is_inside = cache(lambda folder: folder.resolve().is_relative_to(real_root))
     first_lines: dict[str, int] = {}
     columns = [column for column in ("image", "mask") if column in table]
     wrong: set[int] = set()
@@ -188,7 +180,7 @@ def _check_paths(table: pd.DataFrame, root: Path, csv_name: str, issues: list[Is
         if not paths[0]:
             found.append(Issue("missing-path", where, "expected an image, found nothing", "Name it."))
         for path in paths:
-            if problem := _find_path_problem(path, root, real_root, inside):
+            if problem := _find_path_problem(path, root, is_inside):
                 fix = "Give paths relative to the data root (--data.root), and keep the files inside it."
                 found.append(Issue("path-outside", where, problem, fix))
         image = _to_posix(paths[0])
@@ -202,7 +194,7 @@ def _check_paths(table: pd.DataFrame, root: Path, csv_name: str, issues: list[Is
     return table.assign(**{column: table[column].map(_to_posix) for column in columns})
 
 
-def _find_path_problem(value: str, root: Path, real_root: Path, inside: dict[Path, bool]) -> str | None:
+def _find_path_problem(value: str, root: Path, is_inside: Callable[[Path], bool]) -> str | None:
     """Why a path is not inside the root, None if it is."""
     if PurePosixPath(value).is_absolute() or PureWindowsPath(value).drive or value.startswith("\\"):
         return f"expected a relative path, found {value}"
@@ -210,10 +202,7 @@ def _find_path_problem(value: str, root: Path, real_root: Path, inside: dict[Pat
     if ".." in value.split("/"):
         return f"expected a path inside the root, found {value}"
     path = root / value
-    if path.parent not in inside:
-        inside[path.parent] = path.parent.resolve().is_relative_to(real_root)
-    leaves = path.is_symlink() and not path.resolve().is_relative_to(real_root)
-    if value and (leaves or not inside[path.parent]):
+    if value and not (is_inside(path.parent) and (not path.is_symlink() or is_inside(path))):
         return f"{value} is a link out of the root"
     return None
 
@@ -231,13 +220,12 @@ def _derive_masks(table: pd.DataFrame, root: Path, issues: list[Issue]) -> pd.Da
             message += " and ".join(found) or "none"
             fix = "Put it there, or add a column mask to the CSV."
             issues.append(Issue("missing-file", image, message, fix))
-    return table.assign(mask=[found[0] if len(found) == 1 else None for found in matches]).dropna(
-        subset="mask"
-    )
+    masks = [found[0] if len(found) == 1 else None for found in matches]
+    return table.assign(mask=masks).dropna(subset="mask")
 
 
 def _check_splits(table: pd.DataFrame, csv_name: str, issues: list[Issue]) -> pd.DataFrame:
-    table = table.assign(split=table["split"].replace(SPLIT_ALIASES))
+    table = table.assign(split=table["split"].replace({"valid": "val", "validation": "val"}))
     known = table["split"].isin(SPLITS)
     for line, split in table["split"][~known].items():
         message = f"expected split train, val or test; found {split or 'nothing'}"
@@ -247,8 +235,6 @@ def _check_splits(table: pd.DataFrame, csv_name: str, issues: list[Issue]) -> pd
 
 
 def _to_row(record: dict[str, str]) -> Row:
-    image = record["image"]
+    image, mask, group = record["image"], record.get("mask") or None, record.get("group")
     extra = tuple((name, value) for name, value in record.items() if name and name not in COLUMNS)
-    return Row(
-        image, record.get("mask") or None, record.get("split", ""), record.get("group") or image, extra
-    )
+    return Row(image, mask, record.get("split", ""), group or image, extra)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -86,7 +85,10 @@ class MaskEncoding:
         elif self._is_thresholded(lossy) and raw.dtype == np.uint8:
             return (raw > THRESHOLD).astype(np.uint8)
         else:
-            mask = _lookup_table(self.mapping)[raw]
+            table = np.full(65536, UNKNOWN, np.uint8)  # for 8-bit and 16-bit masks
+            for value, index in self.mapping:
+                table[value] = index
+            mask = table[raw]
             unknown = np.unique(raw[mask == UNKNOWN]).tolist()
         if unknown:
             expected = ", ".join(str(value) for value, _ in self.mapping)
@@ -137,15 +139,6 @@ class MaskEncoding:
                 "Add it, or take the class out of --data.classes."
             )
         return cls(pairs, tuple(class_names))
-
-
-@lru_cache(maxsize=8)
-def _lookup_table(mapping: tuple[tuple[int, int], ...]) -> np.ndarray:
-    """uint8 (65536,): one table serves 8-bit and 16-bit masks."""
-    table = np.full(65536, UNKNOWN, np.uint8)
-    for value, index in mapping:
-        table[value] = index
-    return table
 
 
 def to_color(value: Value) -> Color:

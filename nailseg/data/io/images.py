@@ -185,13 +185,8 @@ def _open_file(path: str | Path) -> Iterator[BinaryIO]:
     try:
         with open(path, "rb") as file:
             yield file
-        return
-    except IsADirectoryError:
-        issue = "not-a-file", path, "expected a file, found a folder", "Name the file inside it."
-    except FileNotFoundError:
-        fix = "Put it there, or correct the CSV or the data root."
-        issue = "missing-file", path, "expected a file, found nothing", fix
     except OSError as error:
-        message = f"expected a file that opens, found {error.strerror or error}"
-        issue = "missing-file", path, message, "Check its permissions and the disk."
-    raise IssueError(*issue)
+        code = "not-a-file" if isinstance(error, IsADirectoryError) else "missing-file"
+        found = "nothing" if isinstance(error, FileNotFoundError) else error.strerror or error
+        fix = "Put it there, check its permissions, or correct the CSV or the data root."
+        raise IssueError(code, path, f"expected a file, found {found}", fix) from None
