@@ -85,7 +85,7 @@ def render_report(
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"number": format_number, "interval": format_interval}
+    environment.filters |= {"number": format_number, "explain": explain, "explain_none": explain_none}
     entries = table.to_dict("records")
     chosen = galleries(rank_images(table, metrics["classes"]))
     for n in {n for positions in chosen.values() for n in positions}:
@@ -96,9 +96,7 @@ def render_report(
         foreground=metrics["classes"][1:],
         headlines=HEADLINES,
         titles=TITLES,
-        slice_numbers=list(TITLES),
         few_images=FEW_IMAGES,
-        numbers=number_rows(metrics),
         curves=plots.plot_training_curves(curves) if curves.is_file() else "",
         reliability=plots.plot_reliability(metrics["calibration"]),
         legend={"hit": HIT, "false alarm": FALSE_ALARM, "miss": MISS},
@@ -106,23 +104,11 @@ def render_report(
     )
 
 
-def number_rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
-    """Name, meaning, value and interval of each number of metrics.json, as text."""
-    rows = []
-    for name, value in metrics.items():
-        if name in ("classes", "surface_tolerance") or isinstance(value, dict | list):
-            continue
-        # the longest prefix: dice_per_image before dice
-        prefix = max((key for key in EXPLANATIONS if name.startswith(key)), key=len, default="")
-        rows.append(
-            {
-                "name": name,
-                "meaning": EXPLANATIONS.get(prefix, "").format(tolerance=metrics["surface_tolerance"]),
-                "value": format_number(value, missing=explain_none(name)),
-                "interval": format_interval(metrics["intervals"].get(name)),
-            }
-        )
-    return rows
+def explain(name: str, tolerance: float) -> str:
+    """What a number of metrics.json is."""
+    # the longest prefix: dice_per_image before dice
+    prefix = max((key for key in EXPLANATIONS if name.startswith(key)), key=len, default=None)
+    return EXPLANATIONS[prefix].format(tolerance=tolerance) if prefix else ""
 
 
 def explain_none(name: str) -> str:
@@ -141,11 +127,6 @@ def format_number(value: float | str | None, digits: int = 4, missing: str = "ab
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return missing
     return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
-
-
-def format_interval(interval: Sequence[float] | None) -> str:
-    """An interval in brackets; empty where there is none."""
-    return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
 
 
 def galleries(ranked: list[int]) -> dict[str, list[int]]:

@@ -295,11 +295,9 @@ def percentile_interval(values: np.ndarray, level: float = 0.95) -> tuple[float,
     Returns:
         Lower and upper end; nan when no value is left.
     """
-    defined = np.asarray(values, np.float64)
-    defined = defined[~np.isnan(defined)]
-    if len(defined) == 0:
+    if np.isnan(values).all():
         return np.nan, np.nan
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
