@@ -20,32 +20,39 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 setup: $(VENV)/.installed ## make .venv with the pinned packages
 
-demo: setup ## draw data, train, test, predict: minutes on a laptop, ends with a table and an image
-	$(BIN)/python -m nailseg.cli.demo
+# what is there already is not made again; an interrupted training is resumed
+demo: setup ## draw data, train, test, predict: minutes on a laptop, ends with a report and overlays
+	test -d demo/Images || $(BIN)/nailseg sample demo --count 400
+	test -f demo/nails.csv || $(BIN)/nailseg index demo --val 0.15 --test 0.15
+	test -d runs/demo/model || $(BIN)/nailseg train $(call part,demo,demo) --data.csv demo/nails.csv --trainer.logger false --trainer.devices 1
+	test -d runs/demo/predictions || $(BIN)/nailseg predict demo/nails.csv --split test --model runs/demo --out runs/demo/predictions --overlay
+	@echo "report: runs/demo/test/report.html; masks and overlays: runs/demo/predictions"
 
 test: lint ## the test suite, as CI runs it
-	$(BIN)/python -m pytest --ignore tests/test_export.py
-	$(BIN)/python -m pytest tests/test_export.py  # apart: the runtimes stay out of a process that starts many others
+	$(BIN)/python -m pytest --ignore tests/export
+	$(BIN)/python -m pytest tests/export  # apart: the runtimes stay out of a process that starts many others
 
 test-slow: setup ## the long checks
 	$(BIN)/python -m pytest -m slow
 
-lint: setup ## style and formatting
+lint: setup ## style, formatting, and the layers of the imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
-format: setup ## mend style and formatting
+format: setup ## fix style and formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# executed where their images can be looked at; the stored ones have no outputs
-notebooks: setup ## make the notebooks of their .py twins and run them all, into build/notebooks/
+# run in build/, where their images can be viewed; the stored ones have no outputs
+notebooks: setup ## make the notebooks from their .py files and run them all, into build/notebooks/
 	$(BIN)/jupytext --quiet --update --to ipynb notebooks/*.py
 	rm -rf build/notebooks && mkdir -p build/notebooks && cp notebooks/*.ipynb build/notebooks
 	cd build/notebooks && for n in *.ipynb; do \
 		$(abspath $(BIN))/jupyter-execute --inplace --kernel_name=python3 $$n || exit 1; done
 
 bench: setup ## side-by-side timings against transformers, torchmetrics and uncached loading
+	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/forward.py
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/metric_update.py
@@ -57,7 +64,7 @@ nails: setup ## index real photographs (NAILS=folder with Images/ and Masks/), t
 	test -f runs/nails.csv || { mkdir -p runs && $(BIN)/nailseg index $(NAILS) --out runs/nails.csv; }
 	$(BIN)/python -m nailseg.train --config scratch_b0.yaml --data.csv runs/nails.csv --data.root $(NAILS)
 
-# the model that ships, on its own split (the photographs are not part of the project); a part that was broken off is resumed
+# the model that ships, on its own split (the photographs are not part of the project); an interrupted part is resumed
 SPLIT := --data.csv experiments/nailseg_b0_split.csv --data.root $(NAILS)
 SEEDS := 0 1
 SHIPPED := runs/$(if $(GPU),nailseg_b0_gpu,nailseg_b0_mean)
@@ -79,5 +86,5 @@ wheel: setup ## build the package into dist/
 	$(BIN)/python -m build --outdir dist
 
 clean: ## remove what the targets made, but for .venv, runs/ and demo/
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
