@@ -1,6 +1,6 @@
-"""One class per kind of fault a user can cause.
+"""Errors that the user's input can cause.
 
-Every message says what was expected, what was found, where, and the way out. The command line prints it and
+Each message states what was expected, what was found, where, and the fix. The command line prints it and
 exits with 1; from Python it is an ordinary exception.
 """
 
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 
 class NailsegError(Exception):
-    """Base of everything that is the input's fault and not the program's."""
+    """Base of all errors in the input, as opposed to errors in the program."""
 
 
 class DataError(NailsegError):
-    """A CSV, an image or a mask that cannot be trusted."""
+    """A CSV, an image or a mask that is missing, damaged or ambiguous."""
 
 
 class WeightsError(NailsegError):
@@ -20,8 +20,8 @@ class WeightsError(NailsegError):
 
 
 class ConfigError(NailsegError):
-    """Options that contradict each other or name something that is not there."""
+    """Options that contradict each other or name something that does not exist."""
 
 
 class OutputError(NailsegError):
-    """Something would be overwritten or cannot be written."""
+    """A file that would be overwritten or cannot be written."""

@@ -119,7 +119,7 @@ def _list_folder(folder: Path, out: Path) -> dict[Path, Path]:
     if skipped:
         suffixes = ", ".join(sorted({file.suffix.lower() for file in skipped})[:8])
         log.info("%s: skips %d files without an image suffix (%s)", folder, len(skipped), suffixes)
-    sides = {file: (find_side(relative.parent.parts) or [None])[0] for file, relative in images.items()}
+    sides = {file: find_side(relative.parent.parts)[0] for file, relative in images.items()}
     if not {"images", "masks"} <= set(sides.values()):
         return images
     selected = {file: relative for file, relative in images.items() if sides[file] == "images"}

@@ -33,7 +33,7 @@ def test_layouts(tmp_path: Path, image: str, mask: str) -> None:
     touch(tmp_path, image, mask)
     found = pair_folders(tmp_path)
     assert found.pairs == ((image, mask),)
-    assert (found.images_alone, found.masks_alone, found.doubled) == ((), (), ())
+    assert (found.unpaired_images, found.unpaired_masks, found.ambiguous) == ((), (), ())
 
 
 def test_pairs_are_made_by_name_and_what_is_left_is_reported(tmp_path: Path) -> None:
@@ -42,6 +42,6 @@ def test_pairs_are_made_by_name_and_what_is_left_is_reported(tmp_path: Path) -> 
           "Images/1/.x.jpg")  # fmt: skip
     found = pair_folders(tmp_path)
     assert found.pairs == (("Images/1/b.jpg", "Masks/1/b.png"), ("Images/2/c.jpg", "Masks/2/c.png"))
-    assert found.images_alone == ("Images/1/a.jpg",)
-    assert found.masks_alone == ("Masks/2/b.png",)
-    assert found.doubled == (("Images/1/d.jpg", "Images/1/d.png"),)
+    assert found.unpaired_images == ("Images/1/a.jpg",)
+    assert found.unpaired_masks == ("Masks/2/b.png",)
+    assert found.ambiguous == (("Images/1/d.jpg", "Images/1/d.png"),)

@@ -157,11 +157,15 @@ def _list_new_rows(target: Target) -> tuple[Pairs, list[Row]]:
         pairs = pair_folders(target.root)
         rows = [Row(image, mask, "", "") for image, mask in pairs.pairs]
     if not rows:
-        some = [*pairs.images_alone[:2], *pairs.masks_alone[:2], *(names[0] for names in pairs.doubled[:2])]
+        some = [
+            *pairs.unpaired_images[:2],
+            *pairs.unpaired_masks[:2],
+            *(names[0] for names in pairs.ambiguous[:2]),
+        ]
         raise DataError(
             f"{target.root}: expected pairs like Images/1/a.jpg with Masks/1/a.png, or train/images/a.jpg "
-            f"with train/masks/a.png; found {len(pairs.images_alone)} images and {len(pairs.masks_alone)} "
-            "masks without a partner"
+            f"with train/masks/a.png; found {len(pairs.unpaired_images)} images and "
+            f"{len(pairs.unpaired_masks)} masks without a partner"
             + (f", such as {', '.join(some)}" if some else "")
             + (f", and names that are not UTF-8: {list_some(pairs.not_utf8)}" if pairs.not_utf8 else "")
             + ". Name the two folders Images and Masks, and give each mask its image's name."
@@ -170,8 +174,8 @@ def _list_new_rows(target: Target) -> tuple[Pairs, list[Row]]:
     masks = {row.mask for row in target.existing}
     pairs = replace(
         pairs,
-        images_alone=tuple(name for name in pairs.images_alone if name not in images),
-        masks_alone=tuple(name for name in pairs.masks_alone if name not in masks),
+        unpaired_images=tuple(name for name in pairs.unpaired_images if name not in images),
+        unpaired_masks=tuple(name for name in pairs.unpaired_masks if name not in masks),
     )
     return pairs, [row for row in rows if row.image not in images]
 

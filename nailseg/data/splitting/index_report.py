@@ -40,9 +40,9 @@ class IndexReport:
             lines.append("groups: " + ", ".join(f"{groups[split]} {split}" for split in SPLITS))
         lines.extend(self.notes)
         for title, names in (
-            ("images without a mask", self.pairs.images_alone),
-            ("masks without an image", self.pairs.masks_alone),
-            ("ambiguous names", tuple(map(" = ".join, self.pairs.doubled))),
+            ("images without a mask", self.pairs.unpaired_images),
+            ("masks without an image", self.pairs.unpaired_masks),
+            ("ambiguous names", tuple(map(" = ".join, self.pairs.ambiguous))),
             ("names that are not UTF-8", self.pairs.not_utf8),
         ):
             if names:
