@@ -29,13 +29,10 @@ def _stage(match: re.Match[str]) -> str:
 RENAMES = (
     (r"^module\.", ""),
     (r"^(backbone\.)?(?=patch_embed\d|block\d|norm\d|layers\.\d)", "segformer."),
-    (
-        r"(?<=^segformer\.)patch_embed(\d)\.norm",
-        lambda m: f"{_stage(m)}patch_embeddings.layer_norm",
-    ),
-    (r"(?<=^segformer\.)patch_embed(\d)\.", lambda m: f"{_stage(m)}patch_embeddings."),
-    (r"(?<=^segformer\.)block(\d)\.", lambda m: f"{_stage(m)}blocks."),
-    (r"(?<=^segformer\.)norm(\d)\.", lambda m: f"{_stage(m)}layer_norm."),
+    (r"(?<=^segformer\.)patch_embed(\d)\.norm", lambda m: _stage(m) + "patch_embeddings.layer_norm"),
+    (r"(?<=^segformer\.)patch_embed(\d)\.", lambda m: _stage(m) + "patch_embeddings."),
+    (r"(?<=^segformer\.)block(\d)\.", lambda m: _stage(m) + "blocks."),
+    (r"(?<=^segformer\.)norm(\d)\.", lambda m: _stage(m) + "layer_norm."),
     (r"(?<=^segformer\.)layers\.(\d)\.0\.projection", r"stages.\1.patch_embeddings.proj"),
     (r"(?<=^segformer\.)layers\.(\d)\.0\.norm", r"stages.\1.patch_embeddings.layer_norm"),
     (r"(?<=^segformer\.)layers\.(\d)\.1\.", r"stages.\1.blocks."),

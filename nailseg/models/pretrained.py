@@ -65,7 +65,7 @@ def find_weights(weights: str, model_type: str | None = "segformer") -> Source:
     """
     local = Path(weights).expanduser()
     is_local = local.is_dir()
-    folder = local if is_local else _hub_folder(weights)
+    folder = local if is_local else _download(weights)
     file = folder / "config.json"
     config = _read_json(file)
     if config is None:
@@ -143,8 +143,8 @@ def weight_file(folder: Path) -> Path | None:
     return next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
 
 
-def _hub_folder(name: str) -> Path:
-    """The hub's files of that name in the Hugging Face cache; downloads them first if they are missing."""
+def _download(name: str) -> Path:
+    """Returns the folder of a hub model in the Hugging Face cache; downloads missing files."""
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
         raise WeightsError(
             f"weights {name!r}: expected a folder, a hub name such as 'nvidia/mit-b0', or one of b0 b1 b2 b3 "
