@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nailseg.inference.segmenter import Segmenter
     from nailseg.metrics.image_counts import ImageCounts
 
-SMALL, LARGE = 32**2, 96**2
+OBJECT_SIZES = 32**2, 96**2
 """Pixels; the limits between small, medium and large objects in the COCO benchmark."""
 IN_ORDER = ("small", "medium", "large", "smallest third", "middle third", "largest third")
 MOST_GROUPS = 20
@@ -129,7 +129,12 @@ def find_slices(
     large = {group for group, n in occurrences.most_common(MOST_GROUPS) if n >= FEW_IMAGES}
     labels["group"] = [row.group if row.group in large else None for row in rows]
     for c, name in enumerate(class_names[1:]):
-        labels[f"size of {name}"] = [_size_name(image[c].truth_area) for image in counts.instances]
+        labels[f"size of {name}"] = [
+            IN_ORDER[np.digitize(np.median(image[c].truth_area), OBJECT_SIZES)]
+            if len(image[c].truth_area)
+            else None
+            for image in counts.instances
+        ]
     labels["image size"] = [f"{width} x {height}" for height, width in sizes]
     if len(set(labels["image size"])) > 6:
         pixels = np.array([height * width for height, width in sizes])
@@ -144,26 +149,17 @@ def find_slices(
     return found
 
 
-def _size_name(areas: np.ndarray) -> str | None:
-    if len(areas) == 0:
-        return None
-    area = np.median(areas)
-    return "small" if area < SMALL else "medium" if area < LARGE else "large"
-
-
 def summarize_slices(
     counts: ImageCounts, class_names: Sequence[str], slices: dict[str, dict[str, list[int]]]
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """The main numbers of every slice: by kind, name and number, with `n_images`."""
     kept = {f"{number}_{name}" for number in TITLES for name in class_names[1:]}
-    numbers: dict[str, dict[str, dict[str, Any]]] = {}
-    for kind, parts in slices.items():
-        numbers[kind] = {}
-        for name, positions in parts.items():
-            summary = summarize(counts.select(positions), class_names)
-            numbers[kind][name] = {"n_images": len(positions)}
-            numbers[kind][name] |= {key: value for key, value in summary.items() if key in kept}
-    return numbers
+
+    def main_numbers(positions: Sequence[int]) -> dict[str, Any]:
+        summary = summarize(counts.select(positions), class_names)
+        return {"n_images": len(positions)} | {key: summary[key] for key in summary if key in kept}
+
+    return {kind: {name: main_numbers(own) for name, own in parts.items()} for kind, parts in slices.items()}
 
 
 def summary_table(metrics: dict[str, Any]) -> str:

@@ -18,8 +18,6 @@ from nailseg.metrics.confusion import class_index
 from nailseg.types import IGNORE_INDEX
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lightning.pytorch import LightningModule, Trainer
     from torch import Tensor
 
@@ -141,12 +139,10 @@ class ValidationImages(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Predicts the first image of every chosen batch; the averaged weights are still in place here."""
-        if trainer.sanity_checking or not trainer.is_global_zero or len(self._samples) == self.count:
-            return
-        if trainer.state.fn != TrainerFn.FITTING:
-            return
-        n_batches = int(trainer.num_val_batches[0])
-        if batch_idx % max(1, n_batches // self.count):
+        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        every = max(1, int(trainer.num_val_batches[0]) // self.count)
+        full = len(self._samples) == self.count
+        if not fitting or not trainer.is_global_zero or batch_idx % every or full:
             return
         height, width = batch["valid_size"][0].tolist()
         logits = geometry.restore_logits(pl_module(batch["image"][:1]), (height, width), (height, width))
@@ -169,23 +165,19 @@ class ValidationImages(Callback):
             self.folder / f"epoch_{trainer.current_epoch:03d}.png", overlay.concat_vertical(rows)
         )
         if self.to_wandb:
+            labels = dict(enumerate(pl_module.class_names)) | {IGNORE_INDEX: "ignored"}
+            images, *masks = zip(*self._samples, strict=True)
+            layers = [
+                {
+                    name: {"mask_data": mask.astype(np.int64), "class_labels": labels}
+                    for name, mask in zip(("truth", "prediction"), pair, strict=True)
+                }
+                for pair in zip(*masks, strict=True)
+            ]
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):
-                    self._log(logger, pl_module.class_names)
+                    logger.log_image("val/images", list(images), masks=layers)
         self._samples = []
-
-    def _log(self, logger: WandbLogger, class_names: Sequence[str]) -> None:
-        labels = dict(enumerate(class_names)) | {IGNORE_INDEX: "ignored"}
-
-        def layer(mask: np.ndarray) -> dict[str, Any]:
-            return {"mask_data": mask.astype(np.int64), "class_labels": labels}
-
-        images, truths, predictions = zip(*self._samples, strict=True)
-        masks = [
-            {"truth": layer(truth), "prediction": layer(prediction)}
-            for truth, prediction in zip(truths, predictions, strict=True)
-        ]
-        logger.log_image("val/images", list(images), masks=masks)
 
 
 class MetricsTable(Callback):
