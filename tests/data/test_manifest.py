@@ -1,4 +1,4 @@
-"""CSV -> rows: the promised form, the shorter ones, and every way a CSV can be wrong."""
+"""The CSV: all columns, fewer columns, and errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def draw(root: Path, *names: str) -> None:
         Image.fromarray(np.zeros((4, 4), np.uint8)).save(root / name)
 
 
-def test_the_promised_form(tmp_path: Path) -> None:
+def test_all_columns(tmp_path: Path) -> None:
     path = write(tmp_path / "n.csv", "image,mask,split,group,camera", "a/1.jpg,m/1.png,train,anna,x",
                  "a/2.jpg,m/2.png,val,,y", "a/3.jpg,,test,bea,")  # fmt: skip
     manifest = load_manifest(path)
@@ -45,7 +45,7 @@ def test_columns_in_any_order_with_spaces_and_a_byte_order_mark(tmp_path: Path) 
     assert load_manifest(path).rows == (Row("a.jpg", "m/a.png", "val", "a.jpg"),)
 
 
-def test_rows_survive_writing_and_reading(tmp_path: Path) -> None:
+def test_write_and_read_round_trip(tmp_path: Path) -> None:
     rows = (
         Row("ä,b.jpg", "m.png", "train", "g 1", (("x", '"q"'),)),
         Row("c.jpg", None, "val", "c.jpg", (("x", ""),)),
@@ -54,7 +54,7 @@ def test_rows_survive_writing_and_reading(tmp_path: Path) -> None:
     assert load_manifest(tmp_path / "n.csv").rows == rows
 
 
-def test_the_root_can_be_elsewhere_and_a_link(tmp_path: Path) -> None:
+def test_data_root_elsewhere_and_symlinked(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "data")
     path = write(tmp_path / "n.csv", "image,mask,split", "a.jpg,a.png,train")
@@ -63,7 +63,7 @@ def test_the_root_can_be_elsewhere_and_a_link(tmp_path: Path) -> None:
         load_manifest(path, tmp_path / "nowhere")
 
 
-def test_the_tutorials_form(tmp_path: Path) -> None:
+def test_a_column_images_alone(tmp_path: Path) -> None:
     names = [f"{folder}/{k}" for folder in (1, 2) for k in range(10)]
     draw(tmp_path, *(f"Images/{name}.png" for name in names), *(f"Masks/{name}.png" for name in names))
     pandas.DataFrame({"images": [f"Images/{name}.png" for name in names]}).to_csv(
@@ -102,7 +102,7 @@ def test_paths_never_leave_the_root(tmp_path: Path, bad: str, column: str) -> No
         load_manifest(path)
 
 
-def test_links_out_of_the_root_are_refused(tmp_path: Path) -> None:
+def test_links_out_of_the_root_are_an_error(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     draw(tmp_path, "out/a.png")
@@ -133,13 +133,13 @@ def test_links_out_of_the_root_are_refused(tmp_path: Path) -> None:
         ("image,mask,split\na,b,train\na,c,val\n", r"(?s)duplicate-row.*line 3: a is in line 2"),
     ],
 )
-def test_csvs_that_say_too_little(tmp_path: Path, text: str, words: str) -> None:
+def test_csvs_with_errors(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "n.csv").write_text(text)
     with pytest.raises(DataError, match=words):
         load_manifest(tmp_path / "n.csv")
 
 
-def test_a_csv_that_is_not_there_or_no_text(tmp_path: Path) -> None:
+def test_a_missing_csv_and_a_binary_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"n\.csv: expected a CSV.*nailseg index"):
         load_manifest(tmp_path / "n.csv")
     (tmp_path / "n.csv").write_bytes(b"image\n\xff\xfe\x80")

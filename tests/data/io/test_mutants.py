@@ -1,4 +1,4 @@
-"""Thousands of damaged files: refused, or read as what another decoder sees; never a traceback or a hang."""
+"""Thousands of damaged files: an error, or the array that was written; never another exception or a hang."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nailseg.data.io.masks import decode_mask_values
 from nailseg.errors import DataError
 from tests.data.planted import draw_image, nail_mask
 
-FORMS = {
+FORMATS = {
     "jpeg": (draw_image(0), {"format": "JPEG"}),
     "png": (draw_image(0), {"format": "PNG"}),
     "webp": (draw_image(0), {"format": "WEBP"}),
@@ -30,7 +30,7 @@ FORMS = {
 
 
 def mutant(data: bytes, rng: np.random.Generator) -> bytes:
-    """Changed bytes, a cut, a doubled or a lost stretch, or an outrageous number in the header."""
+    """Changed bytes, a cut, a repeated or a lost stretch, or a large number in the header."""
     changed = bytearray(data)
     kind = rng.integers(5)
     start, stop = np.sort(rng.integers(0, len(data), 2))
@@ -49,8 +49,8 @@ def mutant(data: bytes, rng: np.random.Generator) -> bytes:
     return bytes(changed)
 
 
-def judge(data: bytes, form: str, original: np.ndarray) -> str:
-    """`read`, or the message of the refusal."""
+def try_to_read(data: bytes, form: str, original: np.ndarray) -> str:
+    """`read`, or the message of the error."""
     try:
         if original.ndim == 2:
             array, _ = decode_mask_values(data, "x", 10**6)
@@ -62,32 +62,32 @@ def judge(data: bytes, form: str, original: np.ndarray) -> str:
     assert array.shape[:2] == read_header(data, "x").size
     if form in ("png", "mask", "one bit"):
         # checksums guard every byte that matters: what is read is what was written
-        assert np.array_equal(array, SEEN[form])
+        assert np.array_equal(array, EXPECTED[form])
     return "read"
 
 
-SEEN: dict[str, np.ndarray] = {}
+EXPECTED: dict[str, np.ndarray] = {}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FORMATS)
 def test_mutants(form: str) -> None:
-    original, options = FORMS[form]
+    original, options = FORMATS[form]
     options = dict(options)
     image = Image.fromarray(original)
     mode = options.pop("mode", None)
     buffer = io.BytesIO()
     (image.convert(mode) if mode else image).save(buffer, **options)
     data = buffer.getvalue()
-    SEEN[form] = decode_mask_values(data, "x")[0] if original.ndim == 2 else decode_image(data, "x")
-    rng, verdicts = np.random.default_rng(0), []
+    EXPECTED[form] = decode_mask_values(data, "x")[0] if original.ndim == 2 else decode_image(data, "x")
+    rng, outcomes = np.random.default_rng(0), []
     with warnings.catch_warnings():
-        # the test's own warning filter would turn a decoder's remark into an error that users never see
+        # the test's own warning filter would turn a decoder's warning into an error
         warnings.simplefilter("ignore")
         for _ in range(400):
             signal.alarm(20)  # a hang ends the test run
-            verdicts.append(judge(mutant(data, rng), form, original))
+            outcomes.append(try_to_read(mutant(data, rng), form, original))
             signal.alarm(0)
-    refused = [verdict for verdict in verdicts if verdict != "read"]
-    assert len(refused) > 100
-    assert all(verdict.startswith("x: expected ") for verdict in refused)
+    errors = [outcome for outcome in outcomes if outcome != "read"]
+    assert len(errors) > 100
+    assert all(outcome.startswith("x: expected ") for outcome in errors)
