@@ -1,4 +1,4 @@
-"""Mask encodings: inferred from the whole set, given as a mapping, stored and read back."""
+"""Mask encodings: given as a mapping, applied, stored and read back."""
 
 from __future__ import annotations
 
@@ -9,118 +9,34 @@ import numpy as np
 import pytest
 
 from nailseg.data.mask_encoding import MaskEncoding
-from nailseg.data.mask_inference import MaskContent, check_values, count_classes, count_values, infer_encoding
+from nailseg.data.mask_inference import MaskContent, check_values, count_classes, count_values
 from nailseg.errors import ConfigError, DataError
 
 TWO = ["background", "nail"]
-THREE = ["background", "nail", "skin"]
-
-
-def content(name: str, *values: int, lossy: bool = False, share: int = 100) -> MaskContent:
-    """Background in 1000 pixels, every further value in 100."""
-    return MaskContent(name, {value: 1000 if value == 0 else share for value in values}, lossy)
-
-
-@pytest.mark.parametrize(
-    ("values", "names", "said"),
-    [
-        ([(0, 255), (0,), (255,)], TWO, "0/255 read as background/nail"),
-        ([(0, 1), (0,), (1,)], TWO, "0/1 read as background/nail"),
-        ([(0, 1), (0, 1, 255)], TWO, "0/1/255 read as background/nail/ignore"),
-        ([(0, 65535), (0,)], TWO, "0/65535 read as background/nail"),
-        ([(0,), (0,)], TWO, "0/255 read as background/nail"),
-        ([(0, 1), (0, 2), (0,)], THREE, "0/1/2 read as background/nail/skin"),
-        ([(0, 2, 255), (0,)], THREE, "0/1/2/255 read as background/nail/skin/ignore"),
-    ],
-)
-def test_encodings_that_are_inferred(values: list[tuple[int, ...]], names: list[str], said: str) -> None:
-    found, issues = infer_encoding([content(f"{k}.png", *own) for k, own in enumerate(values)], names)
-    assert issues == []
-    assert found is not None
-    assert found.describe() == said
-
-
-def test_jpeg_masks_beside_png_masks() -> None:
-    greys = MaskContent("a.jpg", {0: 1000, 3: 20, 90: 5, 250: 100, 255: 200}, lossy=True)
-    found, issues = infer_encoding([greys, content("b.png", 0, 255)], TWO)
-    assert issues == []
-    assert found is not None
-    assert found.binary
-    assert not found.antialiased
-    assert count_classes(greys, found) == {0: 1025, 1: 300}
-
-
-def test_one_gray_level_over_an_area_is_an_error() -> None:
-    flat = MaskContent("a.png", {0: 8520, 128: 480, 255: 216})
-    _, issues = infer_encoding([flat, content("b.png", 0, 255)], TWO)
-    assert [(issue.code, issue.file) for issue in issues] == [("mask-values", "a.png")]
-    assert "found also 128 in 5.21% of the pixels" in issues[0].message
-
-
-def test_antialiased_edges_in_png_are_thresholded() -> None:
-    soft = MaskContent("a.png", {0: 1000, 1: 4, 100: 5, 140: 5, 255: 200})
-    found, issues = infer_encoding([soft, content("b.png", 0, 255)], TWO)
-    assert issues == []
-    assert found is not None
-    assert found.describe() == "0/255 read as background/nail (greys above 127 as 255)"
-    assert found.apply(np.array([[0, 127, 128, 255]], np.uint8)).tolist() == [[0, 0, 1, 1]]
-
-
-def test_mixed_sets_are_an_error_of_the_rarer_encoding() -> None:
-    files = [content("a.png", 0, 255), content("b.png", 0, 255), content("c.png", 0, 1), content("d.png", 0)]
-    found, issues = infer_encoding(files, TWO)
-    assert found is None
-    assert [(issue.code, issue.file) for issue in issues] == [("mask-mixed", "c.png")]
-    assert "2 as 0/255, 1 as 0/1" in issues[0].message
-    assert "--data.mask_values" in issues[0].fix
-
-
-@pytest.mark.parametrize(
-    ("bad", "names", "words"),
-    [
-        (content("x.png", 0, 128, 255, share=400), TWO, "expected 0/255.* found also 128 in"),
-        (content("x.png", 0, 2), TWO, "found also 2 in"),
-        (content("x.png", 0, 7), THREE, r"class indices 0\.\.2, or 255 for ignore; found also 7"),
-        (content("x.png", 0, 300), TWO, "found also 300"),
-        (content("x.jpg", 0, 1, 2, lossy=True), THREE, "lossy file"),
-        (content("x.jpg", 0, 1, 2, lossy=True), TWO, "found 2 as the brightest value"),
-        (content("x.jpg", 0, *range(60, 200), lossy=True), TWO, "between 64 and 191"),
-        (MaskContent("x.png", {(0, 0, 0): 9, (255, 0, 0): 9}), TWO, "found colors #000000, #ff0000"),
-        (MaskContent("x.png", {(k, 0, 1): 1 for k in range(257)}), TWO, "more than 256 colors"),
-    ],
-)
-def test_values_without_a_class_are_issues_of_their_file(
-    bad: MaskContent, names: list[str], words: str
-) -> None:
-    good = content("good.png", 0, 1)
-    _, issues = infer_encoding([good, bad], names)
-    assert [issue.file for issue in issues] == [bad.file]
-    with pytest.raises(AssertionError, match=words):
-        raise AssertionError(str(issues[0]))
 
 
 def test_a_given_mapping() -> None:
-    values = MaskEncoding.from_mapping({"0": "background", 128: "ignore", "255": "nail"}, TWO)
-    assert values.apply(np.array([[0, 128, 255]], np.uint8)).tolist() == [[0, 255, 1]]
-    assert check_values(content("a.png", 0, 128, 255), values) is None
-    issue = check_values(content("a.png", 0, 9), values)
+    encoding = MaskEncoding.from_mapping({"0": "background", 128: "ignore", "255": "nail"}, TWO)
+    assert encoding.apply(np.array([[0, 128, 255]], np.uint8)).tolist() == [[0, 255, 1]]
+    assert check_values(MaskContent("a.png", {0: 9, 128: 9, 255: 9}), encoding) is None
+    issue = check_values(MaskContent("a.png", {0: 9, 9: 9}), encoding)
     assert issue is not None
     assert issue.code == "mask-values"
     with pytest.raises(DataError, match="x: expected mask values 0, 128, 255, found also 9"):
-        values.apply(np.array([[9]], np.uint8), name="x")
+        encoding.apply(np.array([[9]], np.uint8), name="x")
 
 
 def test_colors_in_every_notation() -> None:
     raw = np.array([[[0, 0, 0], [255, 0, 0], [0, 0, 255]]], np.uint8)
     for red, blue in (("#ff0000", "0,0,255"), ("255, 0, 0", "#0000FF"), ((255, 0, 0), [0, 0, 255].__str__())):
-        values = MaskEncoding.from_mapping({"0,0,0": 0, red: "nail", blue: "ignore"}, TWO)
-        assert values.apply(raw).tolist() == [[0, 1, 255]]
-        assert check_values(MaskContent("a", count_values(raw)), values) is None
+        encoding = MaskEncoding.from_mapping({"0,0,0": 0, red: "nail", blue: "ignore"}, TWO)
+        assert encoding.apply(raw).tolist() == [[0, 1, 255]]
+        assert check_values(MaskContent("a", count_values(raw)), encoding) is None
     with pytest.raises(DataError, match=r"found also \(9, 9, 9\)"):
-        values.apply(raw * 0 + 9)
+        encoding.apply(raw * 0 + 9)
     # an all-background file of a colour set has one channel only
-    assert values.apply(np.zeros((1, 2), np.uint8)).tolist() == [[0, 0]]
-    assert count_classes(MaskContent("a", {0: 5}), values) == {0: 5}
+    assert encoding.apply(np.zeros((1, 2), np.uint8)).tolist() == [[0, 0]]
+    assert count_classes(MaskContent("a", {0: 5}), encoding) == {0: 5}
 
 
 @pytest.mark.parametrize(
@@ -140,20 +56,9 @@ def test_mappings_that_cannot_be_parsed(mapping: dict[str, str], words: str) -> 
 
 
 def test_json_and_pickle_round_trips() -> None:
-    for values in (
+    for encoding in (
         MaskEncoding(((0, 0), (255, 1)), ("background", "nail"), antialiased=True),
         MaskEncoding.from_mapping({"#000000": 0, "#ff0000": 1}, TWO),
     ):
-        assert MaskEncoding.from_dict(json.loads(json.dumps(values.to_dict()))) == values
-        assert pickle.loads(pickle.dumps(values)) == values
-
-
-def test_count_values() -> None:
-    raw = np.array([[0, 0, 255], [7, 0, 255]], np.uint8)
-    assert count_values(raw) == {0: 3, 7: 1, 255: 2}
-    assert count_values(raw.astype(np.uint16) * 257) == {0: 3, 1799: 1, 65535: 2}
-    assert count_values(np.stack([raw, raw * 0, raw * 0], axis=2)) == {
-        (0, 0, 0): 3,
-        (255, 0, 0): 2,
-        (7, 0, 0): 1,
-    }
+        assert MaskEncoding.from_dict(json.loads(json.dumps(encoding.to_dict()))) == encoding
+        assert pickle.loads(pickle.dumps(encoding)) == encoding

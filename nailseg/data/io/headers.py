@@ -156,9 +156,7 @@ def _describe(image: ImageFile, file: BinaryIO, verify: bool) -> Header:
     elif isinstance(image, TiffImageFile):
         bits = max(image.tag_v2.get(Base.BitsPerSample, (8,)))
         lossy = image.info.get("compression") == "jpeg"
-        exif = (
-            b""  # Pillow and cv2 apply a TIFF's orientation themselves, and the size here is the upright one
-        )
+        exif = b""  # both decoders apply the orientation of a TIFF, and this size is the upright one
     return Header(
         format=image.format.lower(),
         height=image.height,
