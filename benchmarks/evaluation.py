@@ -1,11 +1,11 @@
-"""What a test costs besides the network: reading, resizing, counting, images of the report.
+"""Time and memory of a test outside the network: reading, resizing, counting, images of the report.
 
     python benchmarks/evaluation.py [--images 400] [--size 512] [--side 432] [--weights MODEL]
 
 A model (SegFormer-B0 with random weights unless --weights names one) tests drawn images of 432 x 432
 through the Trainer and writes the report, as `nailseg test` does; the time inside the network is measured
 around its forward pass, in the same run. Peak memory is the process's after a quarter of the images and
-after all of them. Asked for: at most a quarter of the time outside the network, memory that does not grow.
+after all of them. Target: at most a quarter of the time outside the network, memory that does not grow.
 """
 
 from __future__ import annotations

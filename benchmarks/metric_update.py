@@ -1,9 +1,8 @@
-"""Cost of one metric update: our integer counts against torchmetrics' DiceScore, on the same masks in one
-run.
+"""Time of one metric update: our integer counts and torchmetrics' DiceScore on the same masks in one run.
 
     python benchmarks/metric_update.py [--batch 8] [--size 512] [--repeats 15] [--threads 1]
 
-Prints medians in milliseconds and their ratio; only the ratio means anything on another machine.
+Prints medians in milliseconds and their ratio; only the ratio holds on other machines.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from nailseg.metrics.confusion import ConfusionMatrix, class_index
 
 
 def main() -> None:
-    """Times the two in turn, so that a drifting machine slows both."""
+    """Times the two alternately, so that a change of the machine's speed affects both."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--size", type=int, default=512)
@@ -51,7 +50,7 @@ def main() -> None:
     for name, median in medians.items():
         print(f"{name:26} {median:8.2f} ms")
     ours, theirs = medians["nailseg confusion matrix"], medians["torchmetrics DiceScore"]
-    print(f"update: {theirs / ours:.1f}x (asked for: at least 10x)")
+    print(f"update: {theirs / ours:.1f}x (target: at least 10x)")
     print(f"argmax: {medians['torch argmax'] / medians['nailseg class_index']:.1f}x")
 
 

@@ -88,14 +88,14 @@ def count_images(
         row: int64 (N,), positions of the images among the split's rows.
         tolerance: of the surface Dice, in pixels.
 
+    Raises:
+        WeightsError: a logit is nan or infinite; its argmax would look like a prediction.
+
     >>> target = torch.zeros(1, 8, 8, dtype=torch.int64)
     >>> target[0, :2] = 1
     >>> logits = torch.stack([1.0 - target, target], dim=1)
     >>> summarize(count_images(logits, target, torch.arange(1)), ["background", "nail"])["iou_nail"]
     1.0
-
-    Raises:
-        WeightsError: a logit is nan or infinite; its argmax would look like a prediction.
     """
     if not logits.sum().isfinite():  # nan and inf reach the sum, at a fraction of isfinite's cost
         raise WeightsError(
