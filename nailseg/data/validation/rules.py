@@ -1,12 +1,12 @@
 """Rules that need more than one file: encodings of masks, classes of splits, copies and groups in two splits.
 
-Each rule returns issues, errors and warnings alike; the code says which (see `validation.issues`).
+Each rule yields issues, errors and warnings alike; the code says which (see `validation.issues`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from nailseg.data.assign import SPLITS
 from nailseg.data.issues import Issue
@@ -24,17 +24,17 @@ MIN_ROWS = {"train": 20, "val": 5, "test": 5}
 SPLIT_AGAIN = "Split again with nailseg index, or leave these rows out (--skip-bad)."
 
 
-def check_needed_splits(manifest: Manifest, needed: Sequence[str]) -> list[Issue]:
+def check_needed_splits(manifest: Manifest, needed: Sequence[str]) -> Iterator[Issue]:
     """Finds needed splits without rows."""
-    message = "expected rows with split {}, found none"
-    fix = "Set the split column, or split again with nailseg index (--val, --test)."
-    empty = [split for split in needed if not manifest.select(split)]
-    return [Issue("split-empty", split, message.format(split), fix) for split in empty]
+    for split in needed:
+        if not manifest.select(split):
+            message = f"expected rows with split {split}, found none"
+            fix = "Set the split column, or split again with nailseg index (--val, --test)."
+            yield Issue("split-empty", split, message, fix)
 
 
-def check_masks(scans: Sequence[ScanResult], encoding: MaskEncoding) -> list[Issue]:
+def check_masks(scans: Sequence[ScanResult], encoding: MaskEncoding) -> Iterator[Issue]:
     """Finds unusual masks among those whose values all have a class."""
-    issues = []
     for scan in scans:
         content = scan.content
         if content is None:
@@ -43,7 +43,7 @@ def check_masks(scans: Sequence[ScanResult], encoding: MaskEncoding) -> list[Iss
         foreground = count_foreground(classes)
         if not foreground:
             message = "expected some foreground, found none"
-            issues.append(Issue("mask-empty", content.file, message, "Correct if the image shows none."))
+            yield Issue("mask-empty", content.file, message, "Correct if the image shows none.")
         elif len(encoding.class_names) == 2:  # with more classes, images without background are common
             border = count_classes(MaskContent(content.file, scan.border, content.lossy), encoding)
             share = foreground / classes.total()
@@ -51,22 +51,23 @@ def check_masks(scans: Sequence[ScanResult], encoding: MaskEncoding) -> list[Iss
             if share == 1:
                 message = f"expected some {encoding.class_names[0]}, found foreground only"
                 fix = "Redraw it, or remove the row from the CSV."
-                issues.append(Issue("mask-full", content.file, message, fix))
+                yield Issue("mask-full", content.file, message, fix)
             elif share > MAX_FOREGROUND and border_share > MAX_FOREGROUND:
                 found = f"found it on {share:.0%}, and on {border_share:.0%} of its border"
                 message = f"expected foreground on less than half of the image, {found}"
                 fix = "Invert the mask, or name what the values mean (--data.mask_values)."
-                issues.append(Issue("mask-inverted", content.file, message, fix))
+                yield Issue("mask-inverted", content.file, message, fix)
         grey = encoding.antialiased and not content.lossy and not content.counts.keys() <= {0, 255}
         code = "mask-antialiased" if grey else f"mask-{scan.storage}"
         if code in WARNINGS and not encoding.has_colors:
             message = f"expected an 8-bit grey PNG, found {WARNINGS[code]}"
             fix = "nailseg check --write-clean writes plain copies."
-            issues.append(Issue(code, content.file, message, fix))
-    return issues
+            yield Issue(code, content.file, message, fix)
 
 
-def check_splits(scans: Sequence[ScanResult], encoding: MaskEncoding, splits: Sequence[str]) -> list[Issue]:
+def check_splits(
+    scans: Sequence[ScanResult], encoding: MaskEncoding, splits: Sequence[str]
+) -> Iterator[Issue]:
     """Finds missing classes and small splits; `splits` are those of which every mask could be read."""
     pixels = {split: Counter[int]() for split in splits}
     rows = Counter(scan.row.split for scan in scans)
@@ -74,9 +75,9 @@ def check_splits(scans: Sequence[ScanResult], encoding: MaskEncoding, splits: Se
         if scan.content is not None and scan.row.split in pixels:
             pixels[scan.row.split].update(count_classes(scan.content, encoding))
     fix = "Check the masks and --data.mask_values"
-    message = "expected masks with foreground, found only background"
     empty = [split for split in splits if not count_foreground(pixels[split])]
-    issues = [Issue("no-foreground", split, message, f"{fix}.") for split in empty]
+    for split in empty:
+        yield Issue("no-foreground", split, "expected masks with foreground, found none", f"{fix}.")
     # with two classes, a missing class is `no-foreground` or `mask-full`
     for index, name in enumerate(encoding.class_names):
         containing = [split for split in splits if pixels[split][index]]
@@ -84,26 +85,24 @@ def check_splits(scans: Sequence[ScanResult], encoding: MaskEncoding, splits: Se
             continue
         if not containing:
             message = f"expected pixels of class {name}, found none in {', '.join(splits)}"
-            issues.append(Issue("class-missing", name, message, f"{fix}, or shorten --data.classes."))
+            yield Issue("class-missing", name, message, f"{fix}, or shorten --data.classes.")
         elif len(containing) == 1:
             message = f"expected class {name} in every split, found it in {containing[0]} only"
-            issues.append(Issue("class-one-split", name, message, "Split again with nailseg index."))
+            yield Issue("class-one-split", name, message, "Split again with nailseg index.")
     for split in splits:
         if rows[split] < MIN_ROWS[split]:
             message = f"expected {MIN_ROWS[split]} rows or more, found {rows[split]}"
             fix = "Add images, or mind the wide intervals of the metrics."
-            issues.append(Issue("few-rows", split, message, fix))
-    return issues
+            yield Issue("few-rows", split, message, fix)
 
 
-def check_duplicates(pairs: Sequence[DuplicatePair], splits: dict[str, str]) -> list[Issue]:
+def check_duplicates(pairs: Sequence[DuplicatePair], splits: dict[str, str]) -> Iterator[Issue]:
     """Finds copies of an image. The issue names the copy nearer to training, so that the test rows stay.
 
     Args:
         pairs: from `find_duplicates`.
         splits: split of each image; pairs of other images are ignored.
     """
-    issues = []
     for first, second, exact in pairs:
         if first not in splits or second not in splits:
             continue
@@ -115,20 +114,17 @@ def check_duplicates(pairs: Sequence[DuplicatePair], splits: dict[str, str]) -> 
                 f"found {found} in {splits[measured]}: {measured}"
             )
             code = "duplicate-split" if exact else "near-duplicate-split"
-            issues.append(Issue(code, trained, message, SPLIT_AGAIN))
+            yield Issue(code, trained, message, SPLIT_AGAIN)
         elif exact:
             message = f"expected each image once, found the same bytes as {first}"
-            issues.append(Issue("duplicate-image", second, message, "Delete one of the two rows."))
-    return issues
+            yield Issue("duplicate-image", second, message, "Delete one of the two rows.")
 
 
-def check_groups(rows: Sequence[Row]) -> list[Issue]:
+def check_groups(rows: Sequence[Row]) -> Iterator[Issue]:
     """Finds groups in several splits: one issue per row that is not in the split nearest to the test."""
     splits = find_group_splits(rows)
-    issues = []
     for row in rows:
         last = max(splits[row.group], key=SPLITS.index)
         if row.split != last:
             message = f"expected group {row.group} in one split, found it in {row.split} and {last}"
-            issues.append(Issue("group-split", row.image, message, SPLIT_AGAIN))
-    return issues
+            yield Issue("group-split", row.image, message, SPLIT_AGAIN)

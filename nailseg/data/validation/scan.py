@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -102,12 +103,11 @@ def _find_similar(path: Path) -> str | None:
     return f"The folder contains {similar[0]}: correct the CSV." if similar else None
 
 
-def _check_extension(file: str, header: Header) -> list[Issue]:
+def _check_extension(file: str, header: Header) -> Iterator[Issue]:
     expected = IMAGE_SUFFIXES.get(PurePosixPath(file).suffix.lower(), header.format)
-    if expected == header.format:
-        return []
-    message = f"expected {expected} by its extension, found {header.format}"
-    return [Issue("extension-mismatch", file, message, "Rename it: other programs may not open it.")]
+    if expected != header.format:
+        message = f"expected {expected} by its extension, found {header.format}"
+        yield Issue("extension-mismatch", file, message, "Rename it: other programs may not open it.")
 
 
 def _describe_storage(header: Header) -> str:
@@ -130,7 +130,7 @@ def _count_components(raw: np.ndarray, content: MaskContent) -> dict[Value, int]
 
 def _compare(
     row: Row, size: tuple[int, int], mask_size: tuple[int, ...], orientation: int, mask_orientation: int
-) -> list[Issue]:
+) -> Iterator[Issue]:
     """Compares size (height, width) and EXIF orientation of image and mask."""
     mask = row.mask or ""
     if size != mask_size:
@@ -139,12 +139,11 @@ def _compare(
         fix = "Pair it with the right image, or export the mask at the image's size."
         if size == mask_size[::-1]:
             fix = "One of the two is rotated: their EXIF tags differ; remove the tag or rotate the mask."
-        return [Issue("size-mismatch", mask, message, fix)]
-    # orientations from 5 on exchange height and width: in an oblong image the sizes would differ
-    if (orientation >= 5) != (mask_orientation >= 5) and size[0] != size[1]:
-        return []
-    if orientation == mask_orientation:
-        return []
-    message = f"expected the EXIF orientation of {row.image}, {orientation}; found {mask_orientation}"
-    fix = "Check whether the two match; save both upright without the tag."
-    return [Issue("orientation-mismatch", mask, message, fix)]
+        yield Issue("size-mismatch", mask, message, fix)
+    # orientations from 5 on exchange height and width, which proves them right if the image is oblong
+    elif orientation != mask_orientation and (
+        (orientation >= 5) == (mask_orientation >= 5) or size[0] == size[1]
+    ):
+        message = f"expected the EXIF orientation of {row.image}, {orientation}; found {mask_orientation}"
+        fix = "Check whether the two match; save both upright without the tag."
+        yield Issue("orientation-mismatch", mask, message, fix)

@@ -27,7 +27,6 @@ class DataSummary:
 
     mask_encoding: MaskEncoding
     counts: dict[str, int]  # rows per split, of the whole CSV without the rows left out
-    sizes: dict[tuple[int, int], int]  # images per (height, width), upright, of the checked splits
     foreground: dict[str, float]  # foreground's share of the pixels with a class, per checked split
     empty: dict[str, int]  # masks without foreground, per checked split
     notes: tuple[str, ...] = ()  # what was derived or left out, and the warnings
@@ -70,15 +69,12 @@ class ValidationResult:
             foreground[split] = sum(pixels) / max(sum(pixels) + sum(each[0] for each in classes), 1)
             empty[split] = pixels.count(0)
         counts = Counter(row.split for row in self.manifest.rows)
-        sizes = Counter(scan.size for scan in self.scans if scan.size is not None)
         notes = list(self.manifest.notes)
         if self.skipped:
             notes.append("left out:\n" + format_issues(self.skipped))
         if self.warnings:
             notes.append("warnings:\n" + format_issues(self.warnings))
-        return DataSummary(
-            self.mask_encoding, dict(counts), dict(sizes), foreground, empty, tuple(notes), self.left_out
-        )
+        return DataSummary(self.mask_encoding, dict(counts), foreground, empty, tuple(notes), self.left_out)
 
 
 def validate_rows(
@@ -173,7 +169,7 @@ def apply_rules(
         encoding = given
         mask_issues = [issue for content in contents if (issue := check_values(content, given))]
     masks = {scan.row.mask for scan in checked}
-    issues = rules.check_needed_splits(manifest, needed)
+    issues = [*rules.check_needed_splits(manifest, needed)]
     issues += [issue for scan in scans for issue in scan.issues]
     issues += [issue for issue in mask_issues if issue.file in masks or issue.code == "mask-mixed"]
     issues += rules.check_duplicates(pairs, {scan.row.image: scan.row.split for scan in checked})
