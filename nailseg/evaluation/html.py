@@ -105,7 +105,7 @@ def render_report(
 
 
 def explain(name: str, tolerance: float) -> str:
-    """What a number of metrics.json is."""
+    """The meaning of a number of metrics.json."""
     # the longest prefix: dice_per_image before dice
     prefix = max((key for key in EXPLANATIONS if name.startswith(key)), key=len, default=None)
     return EXPLANATIONS[prefix].format(tolerance=tolerance) if prefix else ""

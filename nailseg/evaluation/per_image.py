@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NUMBERS = ("dice", "iou", "dice_per_image", "precision", "recall", "boundary_iou", "surface_dice")
 NUMBERS += ("instance_precision", "instance_recall")
-"""What a per_image.csv allows to compute. Not average precision: that needs the score of every component."""
+"""The numbers of a per_image.csv. Average precision is not one: it needs the score of every component."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def image_table(counts: ImageCounts, class_names: Sequence[str], rows: Sequence[
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Writes a table as RFC 4180 has it: a header, lines that end in CR LF, nothing for nan."""
+    """Writes a table as in RFC 4180: a header, lines that end in CR LF; nan is an empty cell."""
     table.to_csv(path, index=False, lineterminator="\r\n", encoding="utf-8")
 
 
@@ -88,7 +88,7 @@ def read_table(path: Path) -> ImageTable:
         DataError: it is empty, is something else, or names an image twice.
     """
     try:
-        # everything as text: names such as "NA" or "007" stay what they are
+        # as text, so that names such as "NA" or "007" do not change
         options = {"keep_default_na": False, "index_col": False, "encoding_errors": "replace"}
         rows = pd.read_csv(path, dtype=str, **options).fillna("")
     except (pd.errors.EmptyDataError, pd.errors.ParserError):

@@ -36,7 +36,7 @@ MOST_GROUPS = 20
 
 @dataclass(frozen=True)
 class EvaluationResults:
-    """What a test has measured.
+    """The results of a test.
 
     Attributes:
         counts: of every image of the split.

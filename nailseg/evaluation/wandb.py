@@ -27,7 +27,7 @@ def report_to_wandb(
     split: str,
     images: bool,
 ) -> None:
-    """Sends a test's numbers to the W&B run; without one nothing happens.
+    """Sends a test's numbers to the W&B run, if there is one.
 
     Args:
         loggers: the trainer's.

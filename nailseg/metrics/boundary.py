@@ -1,4 +1,4 @@
-"""Boundary metrics: how accurate the outlines are, which counts of whole regions hardly show.
+"""Boundary metrics: how accurate the outlines are, which counts of whole regions do not show.
 
 Boundary IoU compares bands inside the outlines, surface Dice the outlines themselves at a tolerance. Both are
 counted in pixels for each image and foreground class; `image_counts.class_ratios` takes ratios of their sums.

@@ -32,7 +32,7 @@ RESAMPLES = 1000
 CHUNK = 100  # resamples at a time: memory stays small however many images there are
 CLASS_COUNTS = ("hits", "false_alarms", "misses", "boundary_hits", "boundary_union")
 CLASS_COUNTS += ("surface_hits", "surface_total", "objects", "objects_found", "objects_wrong")
-"""What is counted for each foreground class of an image: the columns of per_image.csv."""
+"""The counts of each foreground class of an image, which are columns of per_image.csv."""
 COUNTED_PIXELS = ("row", "matrix", "boundary", "surface")  # the tensors of ImageCounts with one row per image
 
 
@@ -89,7 +89,7 @@ def count_images(
         tolerance: of the surface Dice, in pixels.
 
     Raises:
-        WeightsError: a logit is nan or infinite; its argmax would look like a prediction.
+        WeightsError: a logit is nan or infinite; its argmax would be mistaken for a prediction.
 
     >>> target = torch.zeros(1, 8, 8, dtype=torch.int64)
     >>> target[0, :2] = 1

@@ -288,7 +288,7 @@ class SegmentationTask(LightningModule):
         self._counts_file = tempfile.TemporaryFile()  # noqa: SIM115 - read and closed at the epoch's end
 
     def choose_threshold(self) -> None:
-        """Takes the threshold with the best Dice on what was just validated; two classes only."""
+        """Chooses the threshold with the best Dice in the last validation; two classes only."""
         best = best_threshold(self.image_counts.histogram[0]) if len(self.class_names) == 2 else None
         self.threshold = best and best[0]
 
@@ -320,9 +320,8 @@ class SegmentationTask(LightningModule):
         if self.schedule == "poly":
             factor = partial(warmup_poly, total=int(total), warmup=warmup, power=self.power)
             scheduler = group_schedule(optimizer, factor, frozen)
-        elif (
-            frozen
-        ):  # StepLR multiplies the last learning rate, so an encoder that starts at 0 would stay there
+        elif frozen:
+            # StepLR multiplies the last learning rate: an encoder that starts at 0 would stay there
             scheduler = group_schedule(optimizer, lambda step: self.step_factor ** (step // period), frozen)
         else:
             scheduler = StepLR(optimizer, period, self.step_factor)

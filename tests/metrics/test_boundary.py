@@ -56,7 +56,7 @@ PAIRS = {
 @pytest.mark.filterwarnings("ignore:the (ground truth|prediction) of class:UserWarning")
 @pytest.mark.parametrize("tolerance", [0, 1, 1.5, 3])
 @pytest.mark.parametrize("case", PAIRS)
-def test_surface_dice_is_monais(case: str, tolerance: float) -> None:
+def test_surface_dice_matches_monai(case: str, tolerance: float) -> None:
     prediction, target = PAIRS[case]
     counts = count_surface(prediction[None], target[None], 3, tolerance)[0]
     assert (counts[0] == 0).all()  # the background

@@ -34,7 +34,7 @@ def test_histogram_counts_every_pixel_that_counts(dtype: torch.dtype) -> None:
     assert histogram.tolist() == expected.tolist()
 
 
-def test_histogram_of_a_third_class_is_that_class_against_the_rest() -> None:
+def test_histogram_of_a_third_class_is_one_against_the_rest() -> None:
     probability = torch.tensor([0, 1.0, 0.5, 0.5, 0.5, 0.25])
     histogram = probability_histogram(probability, torch.tensor([0, 1, 2, 1, 255, 255]), index=2)
     assert histogram[[0, 128, 255]].tolist() == [[1, 0], [1, 1], [1, 0]]
@@ -43,7 +43,7 @@ def test_histogram_of_a_third_class_is_that_class_against_the_rest() -> None:
 
 @pytest.mark.parametrize("saturated", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_calibration_error_is_torchmetrics_but_for_the_rounding(seed: int, saturated: bool) -> None:
+def test_calibration_error_matches_torchmetrics_up_to_rounding(seed: int, saturated: bool) -> None:
     probability, truth = pixels(seed, saturated=saturated)
     counted = truth != 255
     found = expected_calibration_error(probability_histogram(probability, truth))
@@ -61,7 +61,7 @@ def test_calibration_error_of_whole_codes_is_exact() -> None:
     assert found == pytest.approx(expected, abs=1e-6)
 
 
-def test_reliability_is_sklearns_curve() -> None:
+def test_reliability_curve_matches_sklearn() -> None:
     probability, truth = pixels(1)
     table = reliability_curve(probability_histogram(probability, truth)).numpy()
     code = np.floor(probability[truth != 255].numpy() * 255 + 0.5) / 255

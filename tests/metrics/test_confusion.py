@@ -25,7 +25,7 @@ ADVERSARIAL = {
 
 @pytest.mark.parametrize("n_classes", [2, 3, 7])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
-def test_confusion_matrix_counts_as_sklearn(n_classes: int, dtype: torch.dtype) -> None:
+def test_confusion_matrix_matches_sklearn(n_classes: int, dtype: torch.dtype) -> None:
     prediction, target = random_masks(n_classes)
     found = confusion_matrix(prediction.to(dtype), target, n_classes)
     assert found.dtype == torch.int64
@@ -47,7 +47,7 @@ def test_confusion_matrix_of_extreme_masks(case: str) -> None:
             assert matrix[true, predicted] == by_hand
 
 
-def test_two_classes_and_many_classes_count_alike() -> None:
+def test_both_counting_methods_agree() -> None:
     prediction, target = random_masks(2)
     assert torch.equal(
         confusion_matrix(prediction, target, 2), confusion_matrix(prediction, target, 3)[:, :2, :2]
@@ -55,7 +55,7 @@ def test_two_classes_and_many_classes_count_alike() -> None:
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])
-def test_iou_is_torchmetrics_over_pixels(n_classes: int) -> None:
+def test_iou_matches_torchmetrics_over_pixels(n_classes: int) -> None:
     prediction, target = random_masks(n_classes)
     reference = MulticlassJaccardIndex(n_classes, average=None, ignore_index=255)
     metric = ConfusionMatrix(n_classes)
@@ -66,10 +66,10 @@ def test_iou_is_torchmetrics_over_pixels(n_classes: int) -> None:
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])
-def test_dice_is_monais(n_classes: int) -> None:
+def test_dice_matches_monai(n_classes: int) -> None:
     prediction, target = random_masks(n_classes)
     target[0][target[0] == 1] = 0  # a false alarm
-    prediction[1] = target[1].clamp(max=n_classes - 1)  # nothing wrong but what does not count
+    prediction[1] = target[1].clamp(max=n_classes - 1)  # errors only where pixels are ignored
     counted = target != 255
     masks = [
         torch.nn.functional.one_hot((mask * counted).long(), n_classes).movedim(-1, 1)

@@ -86,7 +86,7 @@ SETS = {
 
 
 @pytest.mark.parametrize("case", SETS)
-def test_average_precision_is_cocos(case: str) -> None:
+def test_average_precision_matches_cocoeval(case: str) -> None:
     found, expected = average_precision(*pooled(SETS[case])), coco_precision(SETS[case]).mean(1)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
     assert case == "no prediction" or found[0] > 0
@@ -97,7 +97,7 @@ def test_average_precision_without_truth_is_nan() -> None:
 
 
 @pytest.mark.parametrize("times", [[2, 0, 3, 1], [0, 0, 1, 0], [0, 4, 0, 0]])
-def test_weights_count_as_images_drawn_again(times: list[int]) -> None:
+def test_weights_match_repeated_images(times: list[int]) -> None:
     images = SETS["random 1"]
     again = [image for image, t in zip(images, times, strict=True) for _ in range(t)]
     np.testing.assert_allclose(average_precision(*pooled(images, times)), average_precision(*pooled(again)))
@@ -120,7 +120,7 @@ def test_instances_have_area_score_and_match() -> None:
     assert found.score == pytest.approx([probability[[0, 1, 1], [0, 0, 1]].mean(), probability[:, 5].mean()])
 
 
-def test_a_thousand_components_are_counted_by_score() -> None:
+def test_at_most_a_thousand_components_are_counted_by_score() -> None:
     points = np.zeros((90, 90), bool)
     points[::2, ::2] = True  # 2025 of them
     found = match_instances(points, np.linspace(0.5, 0.9, points.size).reshape(points.shape), points)

@@ -8,7 +8,7 @@ from torch.optim.swa_utils import AveragedModel
 from nailseg.training.callbacks import AveragedWeights, MetricsTable
 
 
-def test_average_is_the_warmed_up_exponential_one() -> None:
+def test_average_is_exponential_with_warm_up() -> None:
     callback = AveragedWeights(decay=0.5)
     network = torch.nn.BatchNorm1d(1)
     average = AveragedModel(network, use_buffers=True, multi_avg_fn=callback._average)

@@ -1,4 +1,4 @@
-"""Two processes give what one gives. Lightning relaunches the command, so these are real subprocesses."""
+"""Several processes give the numbers of one. Lightning relaunches the command, so they are subprocesses."""
 
 import csv
 import json
@@ -35,7 +35,7 @@ def nailseg(module: str, *args: str, cwd: Path) -> subprocess.CompletedProcess[s
 
 
 def subset(drawn: Path, target: Path, n_images: int) -> Path:
-    """A CSV with so many test rows of the drawn data."""
+    """A CSV with `n_images` test rows of the drawn data."""
     with (drawn / "nails.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))[:n_images]
     with target.open("w", newline="") as file:
@@ -62,7 +62,9 @@ QUICK = [(7, 2, 2), (13, 3, 4)]
     ("n_images", "devices", "batch"),
     [pytest.param(*case, marks=[] if case in QUICK else pytest.mark.slow) for case in GRID],
 )
-def test_several_processes_test_as_one(mixed_model, drawn, tmp_path, n_images, devices, batch) -> None:
+def test_several_processes_give_the_numbers_of_one(
+    mixed_model, drawn, tmp_path, n_images, devices, batch
+) -> None:
     table = subset(drawn, tmp_path / "part.csv", n_images)
     args = [
         "test",
@@ -81,7 +83,7 @@ def test_several_processes_test_as_one(mixed_model, drawn, tmp_path, n_images, d
     assert 0 < metrics["iou_nail"] < 1
 
 
-def test_two_processes_do_the_main_job(drawn, tiny_folder, tmp_path) -> None:
+def test_two_processes_train_and_test(drawn, tiny_folder, tmp_path) -> None:
     # 5 validation images in batches of 2: three batches for two processes
     with (drawn / "nails.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -113,7 +115,7 @@ def test_two_processes_do_the_main_job(drawn, tiny_folder, tmp_path) -> None:
         table = list(csv.DictReader(file))
     assert [row["epoch"] for row in table] == ["0", "1"]
     assert all(float(row["val/loss"]) > 0 for row in table)
-    # what two processes tested, one process finds again in the model folder they wrote
+    # one process gets the same numbers from the model folder that two processes wrote
     nailseg(
         "test",
         f"--model.weights={run / 'model'}",

@@ -15,14 +15,14 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
     return logits, target
 
 
-def test_cross_entropy_is_torchs(batch) -> None:
+def test_cross_entropy_matches_torch(batch) -> None:
     logits, target = batch
     torch.testing.assert_close(
         cross_entropy(logits, target), F.cross_entropy(logits, target, ignore_index=255)
     )
 
 
-def test_cross_entropy_is_transformers_loss(tiny_folder) -> None:
+def test_cross_entropy_matches_transformers(tiny_folder) -> None:
     from transformers import SegformerForSemanticSegmentation
 
     network = SegformerForSemanticSegmentation.from_pretrained(tiny_folder).eval()
@@ -50,12 +50,12 @@ def dice_by_hand(logits: torch.Tensor, target: torch.Tensor) -> float:
     return sum(values) / 2
 
 
-def test_soft_dice_counted_by_hand(batch) -> None:
+def test_soft_dice_matches_a_count_by_hand(batch) -> None:
     logits, target = batch
     assert soft_dice_loss(logits, target).item() == pytest.approx(dice_by_hand(logits, target), abs=1e-5)
 
 
-def test_soft_dice_reaches_its_ends() -> None:
+def test_soft_dice_reaches_zero_and_one() -> None:
     target = torch.zeros(1, 4, 4, dtype=torch.long)
     target[0, 1:3] = 1
     right = F.one_hot(target, 2).permute(0, 3, 1, 2) * 50.0
@@ -64,7 +64,7 @@ def test_soft_dice_reaches_its_ends() -> None:
 
 
 @pytest.mark.parametrize("value", [255, 0])
-def test_batches_without_foreground_are_finite_and_harmless(batch, value: int) -> None:
+def test_batches_without_foreground_have_finite_losses_and_gradients(batch, value: int) -> None:
     logits, target = batch
     losses = segmentation_loss(logits, torch.full_like(target, value))
     losses["loss"].backward()
@@ -81,13 +81,13 @@ def test_half_precision_logits_give_a_float32_loss(batch) -> None:
     assert {loss.dtype for loss in losses.values()} == {torch.float32}
 
 
-def test_weights_weigh(batch) -> None:
+def test_weights_scale_the_parts_of_the_loss(batch) -> None:
     logits, target = batch
     losses = segmentation_loss(logits, target, cross_entropy_weight=2.0, dice_weight=0.5)
     torch.testing.assert_close(losses["loss"], 2 * losses["cross_entropy"] + 0.5 * losses["dice_loss"])
 
 
-def test_lovasz_is_kornias() -> None:
+def test_lovasz_matches_kornia() -> None:
     logits, target = torch.randn(3, 4, 8, 9, requires_grad=True), torch.randint(0, 4, (3, 8, 9))
     target[1] = target[1].clamp(max=1)  # two classes are absent there
     theirs, ours = kornia.losses.lovasz_softmax_loss(logits, target), lovasz_loss(logits, target)
@@ -96,7 +96,7 @@ def test_lovasz_is_kornias() -> None:
     torch.testing.assert_close(*gradients)
 
 
-def test_lovasz_of_sure_predictions_is_one_minus_iou(batch) -> None:
+def test_lovasz_of_certain_predictions_is_one_minus_iou(batch) -> None:
     _, target = batch
     guess = torch.randint(0, 2, target.shape)
     target = target.where(target != 2, 1)  # the third class is neither there nor predicted
@@ -116,7 +116,7 @@ def test_lovasz_leaves_ignored_pixels_out(batch) -> None:
     torch.testing.assert_close(lovasz_loss(logits[:1], target[:1]), cut)
 
 
-def test_lovasz_of_nothing_is_nothing(batch) -> None:
+def test_lovasz_of_ignored_batches_is_zero(batch) -> None:
     logits, target = batch
     loss = lovasz_loss(logits, torch.full_like(target, 255))
     loss.backward()

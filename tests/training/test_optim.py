@@ -40,7 +40,7 @@ def test_a_network_without_a_head_is_an_error() -> None:
         parameter_groups(torch.nn.Linear(2, 2), 1e-4, 0.01, 10)
 
 
-def test_schedule_rises_and_falls_to_zero() -> None:
+def test_schedule_increases_and_decays_to_zero() -> None:
     factors = [warmup_poly(step, total=100, warmup=10, power=1.0) for step in range(101)]
     assert factors[0] == pytest.approx(0.1)
     assert max(factors) == max(factors[8:11])
@@ -70,7 +70,7 @@ def test_frozen_encoder_keeps_its_weights(network: SegFormer) -> None:
     assert encoder_norm() != start
 
 
-def test_group_schedule_is_step_lr_where_nothing_is_frozen(network: SegFormer) -> None:
+def test_group_schedule_matches_step_lr_without_frozen_steps(network: SegFormer) -> None:
     ours, theirs, frozen = (
         torch.optim.AdamW(parameter_groups(network, 4e-4, 0.0, head_lr_multiplier=1)) for _ in range(3)
     )
