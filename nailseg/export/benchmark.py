@@ -1,8 +1,7 @@
-"""`nailseg bench`: how fast one model is in each of its forms, on this machine, in one run.
+"""`nailseg bench`: the latency of one model in each of its forms, on this machine, in one run.
 
-All forms take turns on the same image, so that a machine that drifts slows all of them alike, and each is
-compared with transformers' own model. What is timed is the whole way from a uint8 image to mask and
-probability.
+All forms alternate on the same image, so that a drift of the machine slows all of them alike, and each is
+compared with transformers' own model. The time is that from a uint8 image to mask and probability.
 """
 
 from __future__ import annotations
@@ -47,14 +46,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("nailseg")
 
 BASELINE = "transformers"
-"""transformers' own model between the same steps before and after it, eager torch in float32."""
+"""transformers' own model with the same pre- and post-processing, eager torch in float32."""
 
 PAUSE = 0.1
 """Seconds between two forms: the threads of the one before keep their cores busy for a while."""
 
 WARM_UP = STATIC_AFTER + 1  # OpenVINO has compiled its static graph by then
 
-# a process of its own, because memory that one form has had would count for the next
+# runs in a process of its own, because memory used by one form would count for the next
 PROBE = """
 import sys
 import numpy
@@ -74,31 +73,18 @@ print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 
 @dataclasses.dataclass
 class Row:
-    """One form at one number of threads.
+    """One form with one number of threads."""
 
-    Attributes:
-        form: transformers (the baseline), torch, onnx, openvino, openvino bf16.
-        threads: of the computation.
-        median: milliseconds for one image.
-        p95: milliseconds that 95 % stay below.
-        throughput: images a second, one after the other.
-        ratio: times as fast as the baseline with as many threads; None without one.
-        agreement: share of mask pixels (0..1) that are the first form's.
-        memory: MiB, peak of a process that does nothing else; None where the system does not say.
-        start: seconds from the start of that process to its end, after one image.
-        file: MiB on disk.
-    """
-
-    form: str
+    form: str  # transformers (the baseline), torch, onnx, openvino, openvino bf16
     threads: int
-    median: float
-    p95: float
-    throughput: float
-    ratio: float | None
-    agreement: float
-    memory: float | None
-    start: float
-    file: float
+    median: float  # milliseconds per image
+    p95: float  # milliseconds, 95th percentile
+    throughput: float  # images per second, one after the other
+    ratio: float | None  # median of the baseline / median, same threads; None without a baseline
+    agreement: float  # share of mask pixels (0..1) equal to the first form's
+    memory: float | None  # MiB, peak of a process of its own; None where the system does not tell
+    start: float  # seconds of that process, until its first image is done
+    file: float  # MiB on disk
 
 
 def bench(
@@ -110,15 +96,15 @@ def bench(
     repeats: int = 20,
     out: str | Path | None = None,
 ) -> str:
-    """Times a model in all its forms.
+    """Times a model in all its forms: transformers, torch, ONNX Runtime and OpenVINO.
 
     Args:
-        model: a model folder or checkpoint, which is exported for the purpose; or an exported file.
-        images: an image, or a folder of them, of which the first is taken; a drawn hand when empty.
+        model: a model folder or checkpoint, which is exported to a temporary folder; or an exported file.
+        images: an image, or a folder whose first image is taken; a drawn hand by default.
         size: height and width in pixels of the image and, unless the model is an exported file, of the
-            network's input; the model's own size when not given.
-        threads: numbers of threads; 1 and all when empty.
-        repeats: of each form.
+            network's input; the model's own size by default.
+        threads: numbers of threads; 1 and all by default.
+        repeats: number of timed runs of each form.
         out: a new folder for bench.json and bench.svg.
 
     Returns:
@@ -134,7 +120,7 @@ def bench(
         raise ConfigError(
             f"--threads {threads}, --repeats {repeats}, --size {size}: expected numbers from 1 on."
         )
-    # the folder first: a name that is taken is refused before anything is timed
+    # the folder first: a name that exists is an error before anything is timed
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(model_folder.new_folder(out)) if out is not None else None
         scratch = stack.enter_context(tempfile.TemporaryDirectory())
@@ -145,17 +131,17 @@ def bench(
         rows: list[Row] = []
         for number in threads:
             backends = {form: opener(number) for form, opener in openers.items()}
-            rows += _timed(backends, image, number, repeats, costs)
+            rows += _time_forms(backends, image, number, repeats, costs)
         if folder is not None:
             (folder / "bench.json").write_text(json.dumps([vars(row) for row in rows], indent=2) + "\n")
             (folder / "bench.svg").write_text(plot_latencies([vars(row) for row in rows]))
-    return f"{model}, one image of {side} x {side}, {repeats} times each\n{table(rows)}"
+    return f"{model}, one image of {side} x {side}, {repeats} times each\n{format_table(rows)}"
 
 
 def _forms(
     model: str | Path, size: int | None, scratch: Path
 ) -> tuple[Any, dict[str, Path], dict[str, Callable[[int], Backend]]]:
-    """The model's nailseg.json, and of each form its file or folder, and what opens it with some threads."""
+    """The model's info, and for each form its file or folder and a function from threads to its backend."""
     if file := find_exported_file(model):
         form = {".onnx": "onnx", ".xml": "openvino"}[file.suffix]
         return open_exported(file).info, {form: file}, {form: partial(open_exported, file, "cpu")}
@@ -188,24 +174,28 @@ def _forms(
 
 def _probe(form: str, source: Path, side: int) -> tuple[float | None, float, float]:
     """Peak memory in MiB, seconds until a first image is done, MiB on disk."""
-    # of a file (model.xml) what bears its name
+    # an OpenVINO export is model.xml and model.bin
     files = source.rglob("*") if source.is_dir() else source.parent.glob(f"{glob.escape(source.stem)}.*")
     on_disk = sum(file.stat().st_size for file in files if file.is_file()) / 2**20
     command = [sys.executable, "-W", "ignore", "-c", PROBE, str(source), str(side), form]
     begin = time.perf_counter()
-    said = subprocess.run(command, check=False, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     seconds = time.perf_counter() - begin
-    memory = int(said.stdout.split()[-1]) / 1024 if said.returncode == 0 else None
+    memory = int(done.stdout.split()[-1]) / 1024 if done.returncode == 0 else None
     if memory is None:
-        reason = (said.stderr.strip().splitlines() or ["no reason given"])[-1]
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         log.warning("%s: memory and start could not be measured in a process of its own (%s)", form, reason)
     return memory, seconds, on_disk
 
 
-def _timed(
-    backends: dict[str, Backend], image: np.ndarray, number: int, repeats: int, costs: dict[str, Any]
+def _time_forms(
+    backends: dict[str, Backend],
+    image: np.ndarray,
+    number: int,
+    repeats: int,
+    costs: dict[str, tuple[float | None, float, float]],
 ) -> list[Row]:
-    """Lets all forms take turns."""
+    """Runs all forms in turn, `repeats` times after the warm-up."""
     times: dict[str, list[float]] = {form: [] for form in backends}
     masks = {}
     for repeat in range(repeats + WARM_UP):
@@ -232,8 +222,8 @@ def _timed(
     ]
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The rows as text, with a heading."""
+def format_table(rows: Sequence[Row]) -> str:
+    """The rows as aligned text with a heading."""
     lines = [
         f"{'form':15}{'threads':>8}{'median':>11}{'p95':>11}{'images/s':>10}{'ratio':>8}"
         f"{'masks':>10}{'memory':>10}{'start':>8}{'file':>10}"

@@ -1,4 +1,4 @@
-"""What goes into an exported file: image in, mask and probability out, as one graph."""
+"""The exported graph: uint8 image in, mask and probability out, written as ONNX or OpenVINO."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nailseg.export import resampling
-from nailseg.export.rewrites import frozen
+from nailseg.export.rewrites import rewrite_for_export
 from nailseg.imaging import geometry
 from nailseg.imaging.geometry import MULTIPLE
 from nailseg.inference.backends.base import import_runtime
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from nailseg.models.base import Network
 
 OPSET = 20  # the first with GELU as one node
+EXAMPLE_SHAPE = (2, 3, 97, 161)  # no two sizes are equal, so that tracing confuses none
 
 
-class Fit(nn.Module):
+class Preprocess(nn.Module):
     """Image uint8 (N, 3, H, W) to the network's input, normalised float32 (N, 3, H', W')."""
 
     def __init__(self, network: Network, info: ModelInfo) -> None:
@@ -43,8 +44,8 @@ class Fit(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         valid = geometry.network_size(*image.shape[-2:], self.size, self.resize)
-        fitted = geometry.pad(resampling.resize_antialiased(image.float(), valid))
-        return (fitted - self.mean) / self.std
+        padded = geometry.pad(resampling.resize_antialiased(image.float(), valid))
+        return (padded - self.mean) / self.std
 
 
 class Body(nn.Module):
@@ -52,17 +53,17 @@ class Body(nn.Module):
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        self.network = frozen(network)
+        self.network = rewrite_for_export(network)
 
-    def forward(self, fitted: Tensor) -> Tensor:
-        return self.network.logits(fitted)
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.network.logits(pixels)
 
 
-class Restore(nn.Module):
-    """Those logits to mask uint8 (N, H, W) and probability float32 (N, C, H, W) at the image's size.
+class Postprocess(nn.Module):
+    """Logits to mask uint8 (N, H, W) and probability float32 (N, C, H, W) at the image's size.
 
-    Enlarging to the network's input, cropping and resizing to the image are linear: one matrix an axis does
-    all three. Of two classes it is enough to follow how far the second is ahead.
+    Upsampling to the network's input, cropping and resizing to the image are linear: one matrix per axis does
+    all three. For two classes the difference of their logits is enough.
     """
 
     def __init__(self, info: ModelInfo) -> None:
@@ -70,44 +71,44 @@ class Restore(nn.Module):
         self.size, self.resize, self.binary = info.image_size, info.resize, len(info.class_names) == 2
         self.signs = torch.tensor([-1.0, 1.0]).view(1, 2, 1, 1)
 
-    def forward(self, logits: Tensor, fitted: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, logits: Tensor, pixels: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         target = image.shape[-2:]
         valid = geometry.network_size(*target, self.size, self.resize)
         if self.binary:
             logits = logits[:, 1:] - logits[:, :1]
+        sizes = zip(target, valid, pixels.shape[-2:], logits.shape[-2:], strict=True)
         rows, columns = (
-            resampling.bilinear_matrix(reached, kept, logits.device)
-            @ resampling.bilinear_matrix(given, size, logits.device)[:kept]
-            for reached, kept, given, size in zip(
-                target, valid, fitted.shape[-2:], logits.shape[-2:], strict=True
-            )
+            resampling.bilinear_matrix(to, kept, logits.device)
+            @ resampling.bilinear_matrix(padded, size, logits.device)[:kept]
+            for to, kept, padded, size in sizes
         )
         logits = rows @ logits @ columns.T
         if self.binary:
-            # of equal ones the first class, as argmax has it
+            # the first class wins a tie, as with argmax
             return (logits[:, 0] > 0).to(torch.uint8), (logits * self.signs).sigmoid()
         return class_index(logits), logits.softmax(1)
 
 
-class Deployed(nn.Module):
-    """A network with everything around it: image in; mask and probability out, as `Restore` gives them.
+class ExportGraph(nn.Module):
+    """A network with pre- and post-processing: image in, mask and probability out.
 
     Args:
-        network: it is copied.
+        network: is copied.
         info: its image size, resize rule and class names.
     """
 
     def __init__(self, network: Network, info: ModelInfo) -> None:
         super().__init__()
-        self.fit, self.body, self.restore = Fit(network, info), Body(network), Restore(info)
+        self.preprocess, self.body = Preprocess(network, info), Body(network)
+        self.postprocess = Postprocess(info)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        fitted = self.fit(image)
-        return self.restore(self.body(fitted), fitted, image)
+        pixels = self.preprocess(image)
+        return self.postprocess(self.body(pixels), pixels, image)
 
 
 def metadata(info: ModelInfo) -> dict[str, str]:
-    """What travels in an exported file; `nailseg` is the content of nailseg.json."""
+    """The metadata of an exported file; `nailseg` holds the content of nailseg.json."""
     return {
         METADATA_KEY: json.dumps(dataclasses.asdict(info), ensure_ascii=False),
         "class_names": ", ".join(info.class_names),
@@ -120,70 +121,63 @@ def metadata(info: ModelInfo) -> dict[str, str]:
 def write_onnx(folder: Path, network: Network, info: ModelInfo, precision: str = "fp32") -> None:
     """Writes model.onnx: `image` in, `mask` and `probability` out, all sizes free.
 
-    Three parts are exported and then joined: by itself, the network's input is 32 times any number; within
-    the whole, it would be an expression of the image's size that torch's solver carries through every layer
-    (three times the work).
+    Three parts are exported and then joined. In a part of its own the network's input is 32 times a free
+    number; within one graph it would be an expression of the image's size that torch's solver carries through
+    every layer, for three times the work.
 
     Args:
         folder: where to write.
-        network: as `Deployed` takes it.
-        info: its image size and resize rule, and what goes into the metadata.
-        precision: fp32; fp16 stores weights so, the runtime computes in float32 all the same.
+        network: as `ExportGraph` takes it.
+        info: its image size and resize rule, and the metadata.
+        precision: fp32, or fp16, which stores the weights so; the runtime computes in float32.
 
     Raises:
         ConfigError: the export extra is not installed.
     """
     onnx = import_runtime("onnx")
     import_runtime("onnxscript")
-    whole = Deployed(network, info).eval()
-    any_size = torch.export.Dim.DYNAMIC
-    picture = torch.zeros(2, 3, 97, 161, dtype=torch.uint8)  # no two sizes alike: none is taken for another
-    fitted = whole.fit(picture)
-    logits = whole.body(fitted)
-    free = inside = {0: any_size, 2: any_size, 3: any_size}
-    multiples = {
-        0: torch.export.Dim("batch", min=1),
-        2: MULTIPLE * torch.export.Dim("rows", min=1),
-        3: MULTIPLE * torch.export.Dim("columns", min=1),
-    }
-    if info.resize == "squash":  # the network sees one size only
-        multiples = inside = {0: any_size}
-    parts = {
-        "fit": (whole.fit, (picture,), (free,), ["image"], ["fitted"]),
-        "body": (whole.body, (fitted,), (multiples,), ["fitted"], ["logits"]),
-        "restore": (
-            whole.restore,
-            (logits, fitted, picture),
+    whole = ExportGraph(network, info).eval()
+    image = torch.zeros(EXAMPLE_SHAPE, dtype=torch.uint8)
+    pixels = whole.preprocess(image)
+    logits = whole.body(pixels)
+    dynamic, dimension = torch.export.Dim.DYNAMIC, torch.export.Dim
+    free = inside = {0: dynamic, 2: dynamic, 3: dynamic}
+    multiples = {0: dimension("batch", min=1)}
+    multiples |= {2: MULTIPLE * dimension("rows", min=1), 3: MULTIPLE * dimension("columns", min=1)}
+    if info.resize == "squash":  # the network has one input size only
+        multiples = inside = {0: dynamic}
+    parts = [
+        ("preprocess", (image,), (free,), ["image"], ["pixels"]),
+        ("body", (pixels,), (multiples,), ["pixels"], ["logits"]),
+        (
+            "postprocess",
+            (logits, pixels, image),
             (inside, multiples, free),
-            ["logits", "fitted", "image"],
+            ["logits", "pixels", "image"],
             ["mask", "probability"],
         ),
-    }
-    models = [
-        onnx.compose.add_prefix(_export(*part), f"{name}/", rename_inputs=False, rename_outputs=False)
-        for name, part in parts.items()
     ]
-    joined = models[0]
-    for model in models[1:]:
-        joined.graph.node.extend(model.graph.node)
-        joined.graph.initializer.extend(model.graph.initializer)
-    classes = logits.shape[1]
-    describe = onnx.helper.make_tensor_value_info
-    kinds = onnx.TensorProto
-    ends = [
-        describe("image", kinds.UINT8, ["N", 3, "H", "W"]),
-        describe("mask", kinds.UINT8, ["N", "H", "W"]),
-        describe("probability", kinds.FLOAT, ["N", classes, "H", "W"]),
+    nodes, initializers = [], []
+    for name, *arguments in parts:
+        exported = _export(getattr(whole, name), *arguments)
+        part = onnx.compose.add_prefix(exported, f"{name}/", rename_inputs=False, rename_outputs=False)
+        nodes.extend(part.graph.node)
+        initializers.extend(part.graph.initializer)
+    kinds, tensor = onnx.TensorProto, onnx.helper.make_tensor_value_info
+    inputs = [tensor("image", kinds.UINT8, ["N", 3, "H", "W"])]
+    outputs = [
+        tensor("mask", kinds.UINT8, ["N", "H", "W"]),
+        tensor("probability", kinds.FLOAT, ["N", logits.shape[1], "H", "W"]),
     ]
-    graph = onnx.helper.make_graph(joined.graph.node, "nailseg", ends[:1], ends[1:], joined.graph.initializer)
+    graph = onnx.helper.make_graph(nodes, "nailseg", inputs, outputs, initializers)
     if precision == "fp16":
         _halve(graph, onnx)
-    # the exporter leaves stack traces, with paths of this machine
-    for part in (*graph.node, *graph.initializer):
-        del part.metadata_props[:]
-        part.doc_string = ""
+    # the exporter leaves stack traces with this machine's paths
+    for item in (*graph.node, *graph.initializer):
+        del item.metadata_props[:]
+        item.doc_string = ""
     model = onnx.helper.make_model(
-        graph, opset_imports=joined.opset_import, ir_version=joined.ir_version, producer_name="nailseg"
+        graph, opset_imports=part.opset_import, ir_version=part.ir_version, producer_name="nailseg"
     )
     onnx.helper.set_model_props(model, metadata(info))
     onnx.checker.check_model(model)
@@ -191,10 +185,10 @@ def write_onnx(folder: Path, network: Network, info: ModelInfo, precision: str =
 
 
 def _halve(graph: Any, onnx: Any) -> None:
-    """Stores the weights in half precision; runtimes turn them back once, when they open the file."""
+    """Stores the weights in half precision; runtimes convert them back once, when they open the file."""
     casts = []
     for tensor in graph.initializer:
-        # a scale or an epsilon saves nothing, and may lie outside what half precision knows
+        # a scale or an epsilon saves nothing, and may lie outside the range of half precision
         if tensor.data_type == onnx.TensorProto.FLOAT and math.prod(tensor.dims) >= 64:
             name, half = tensor.name, onnx.numpy_helper.to_array(tensor).astype("float16")
             tensor.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}/half"))
@@ -204,13 +198,11 @@ def _halve(graph: Any, onnx: Any) -> None:
     graph.node.extend([*casts, *nodes])  # in the order of use
 
 
-def _export(
-    module: nn.Module, inputs: tuple[Any, ...], sizes: tuple[Any, ...], into: list[str], out: list[str]
-) -> Any:
-    # it logs, once a call, that torchvision's operators are not there
+def _export(module: nn.Module, inputs: tuple, sizes: tuple, names_in: list[str], names_out: list[str]) -> Any:
+    # it logs with every call that torchvision's operators are missing
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        # torch calls what it and onnxscript have renamed
+        # torch calls names that it and onnxscript have deprecated
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         program = torch.onnx.export(
@@ -218,8 +210,8 @@ def _export(
             inputs,
             dynamo=True,
             opset_version=OPSET,
-            input_names=into,
-            output_names=out,
+            input_names=names_in,
+            output_names=names_out,
             dynamic_shapes=sizes,
             verbose=False,
         )
@@ -231,25 +223,24 @@ def write_openvino(folder: Path, network: Network, info: ModelInfo, precision: s
 
     Args:
         folder: where to write.
-        network: as `Deployed` takes it.
-        info: its image size and resize rule, and what goes into the metadata.
+        network: as `ExportGraph` takes it.
+        info: its image size and resize rule, and the metadata.
         precision: fp32; fp16 stores weights so; bf16 computes so.
 
     Raises:
         ConfigError: the export extra is not installed.
     """
     openvino = import_runtime("openvino")
-    # the tracer asks for every property, and transformers' loss function has something to say about itself
+    # the tracer reads every property, and transformers' loss function logs when it is read
     with torch.no_grad(), quiet_transformers(), warnings.catch_warnings():
-        # it warns of every comparison of sizes; the check on other sizes says whether it was right
+        # it warns of every comparison of sizes; the comparison with torch on other sizes is the check
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        # and torch of its tracer, which OpenVINO still calls
+        # torch deprecates its tracer, which OpenVINO still calls
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
         model = openvino.convert_model(
-            Deployed(network, info).eval(),
-            # unequal sides and batch, so that no size is taken for another
-            example_input=torch.zeros(2, 3, 97, 161, dtype=torch.uint8),
+            ExportGraph(network, info).eval(),
+            example_input=torch.zeros(EXAMPLE_SHAPE, dtype=torch.uint8),
             input=[openvino.PartialShape([-1, 3, -1, -1])],
         )
     model.inputs[0].set_names({"image"})

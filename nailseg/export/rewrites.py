@@ -1,4 +1,4 @@
-"""Networks as exported graphs want them: the same function, in operations that suit any size and runtime."""
+"""Rewrites of networks for export: the same function, in operations that hold for every size and runtime."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from nailseg.models.base import Network
 
 
-def frozen(network: Network) -> Network:
-    """A copy for inference on the CPU, to be exported.
+def rewrite_for_export(network: Network) -> Network:
+    """A copy in float32 for inference on the CPU, with the same outputs.
 
-    The decode head's products are formed once and for all, pooling takes any size, and SegFormer's Mix-FFN is
-    made of convolutions.
+    The decode head's weight products are computed once, adaptive pooling takes any size, and SegFormer's
+    Mix-FFN consists of convolutions.
     """
     network = copy.deepcopy(network).cpu().eval().requires_grad_(False)
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.AdaptiveAvgPool2d):
-            # not another module in its place: UperNet keeps its own list of them
+            # the module stays: UperNet keeps its own list of them
             module.forward = partial(adaptive_pool, cells=module.output_size)
         elif isinstance(module, SegformerMixMLP):
             parts = module.fc1, module.dwconv.dwconv, module.activation_fn, module.fc2
@@ -42,20 +42,21 @@ def frozen(network: Network) -> Network:
     if isinstance(head, DecodeHead):
         products = head._mixed_weights()
         head._mixed_weights = lambda: products  # type: ignore[method-assign]
-        head.linear_projections = head.linear_fuse = None  # the file has no use for what they came from
+        head.linear_projections = head.linear_fuse = None  # their products are all that the file needs
     return network
 
 
 class ConvolutionalFFN(nn.Module):
-    """A Mix-FFN that turns tokens into a map before it makes them wider, not after: its dense layers become
-    1x1 convolutions. A quarter as many numbers are transposed; ONNX Runtime needs a fifth less time for the
-    whole network at 512 px.
+    """A Mix-FFN whose dense layers are 1x1 convolutions: tokens become a map before they are expanded.
+
+    A quarter as many values are transposed; ONNX Runtime needs a fifth less time for a whole SegFormer-B0 at
+    512 px.
 
     Args:
-        dense1: of the Mix-FFN; the others too.
-        depthwise: 3x3.
-        activation: works on each number by itself.
-        dense2: back to the tokens' width.
+        dense1: the Mix-FFN's first dense layer, C to E C channels.
+        depthwise: its 3x3 depth-wise convolution.
+        activation: element-wise.
+        dense2: its second dense layer, E C to C channels.
     """
 
     def __init__(
@@ -69,10 +70,10 @@ class ConvolutionalFFN(nn.Module):
         self.dense1, self.depthwise, self.activation, self.dense2 = dense1, depthwise, activation, dense2
 
     def forward(self, tokens: Tensor, *size: int | tuple[int, int]) -> Tensor:
-        """Tokens (N, L, C) of a map of height and width (in one or two arguments) to (N, L, C)."""
+        """Tokens (N, L, C) of a map of `size` (height and width in one or two arguments) to (N, L, C)."""
         height, width = size if len(size) == 2 else size[0]
-        wide = _pointwise(as_map(tokens, (height, width)), self.dense1)  # (N, C, H, W) -> (N, E C, H, W)
-        return as_tokens(_pointwise(self.activation(self.depthwise(wide)), self.dense2))
+        expanded = _pointwise(as_map(tokens, (height, width)), self.dense1)  # (N, C, H, W) -> (N, E C, H, W)
+        return as_tokens(_pointwise(self.activation(self.depthwise(expanded)), self.dense2))
 
 
 def _pointwise(features: Tensor, dense: nn.Linear) -> Tensor:
@@ -80,11 +81,11 @@ def _pointwise(features: Tensor, dense: nn.Linear) -> Tensor:
 
 
 def adaptive_pool(image: Tensor, cells: int | tuple[int, int]) -> Tensor:
-    """`nn.AdaptiveAvgPool2d` as products of matrices: that one is exported for the example's size only.
+    """`nn.AdaptiveAvgPool2d` as matrix products; torch exports the module for the example's size only.
 
     Args:
         image: float (N, C, H, W).
-        cells: height and width of what comes out, or both in one.
+        cells: output height and width, or one number for both.
 
     Returns:
         (N, C, *cells).
@@ -95,7 +96,7 @@ def adaptive_pool(image: Tensor, cells: int | tuple[int, int]) -> Tensor:
 
 
 def _pooling(cells: int, size: int, like: Tensor) -> Tensor:
-    """(cells, size): the share of each row of pixels in each cell; cells overlap where they do not divide."""
+    """float (cells, size): the weight of each pixel row in each cell; cells overlap if size % cells != 0."""
     cell = torch.arange(cells, device=like.device)[:, None]
     pixel = torch.arange(size, device=like.device)[None]
     inside = (pixel >= cell * size // cells) & (pixel < ((cell + 1) * size + cells - 1) // cells)

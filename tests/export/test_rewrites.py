@@ -1,4 +1,4 @@
-"""A frozen network computes what the network does, for sizes that were no example."""
+"""A rewritten network computes what the network does, for sizes that were not the example."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from nailseg.export import graph
-from nailseg.export.rewrites import ConvolutionalFFN, frozen
+from nailseg.export.rewrites import ConvolutionalFFN, rewrite_for_export
 from nailseg.models.base import Network
 from nailseg.models.mix_segformer import MixSegFormer
 from nailseg.models.segformer import SegFormer
@@ -17,7 +17,7 @@ from nailseg.models.segformer import SegFormer
 @pytest.mark.parametrize("architecture", [SegFormer, MixSegFormer])
 def test_mix_ffn_as_convolutions(tiny_folder: Path, architecture: type[Network]) -> None:
     network = architecture(str(tiny_folder)).eval()
-    copy = frozen(network)
+    copy = rewrite_for_export(network)
     blocks = sum(network.config_dict()["depths"])
     assert sum(isinstance(module, ConvolutionalFFN) for module in copy.modules()) == blocks
     assert not any(isinstance(module, ConvolutionalFFN) for module in network.modules())
@@ -33,7 +33,7 @@ def test_pooling_for_any_size_is_torchs(cells) -> None:
     stock = nn.Sequential(nn.AdaptiveAvgPool2d(cells))
     for height, width in ((4, 6), (7, 5), (2, 3), (13, 16)):
         image = torch.rand(2, 3, height, width)
-        assert torch.allclose(frozen(stock)(image), stock(image), atol=1e-6)
+        assert torch.allclose(rewrite_for_export(stock)(image), stock(image), atol=1e-6)
 
 
 def test_pooling_exports_for_sizes_that_were_no_example(tmp_path) -> None:
@@ -41,7 +41,9 @@ def test_pooling_exports_for_sizes_that_were_no_example(tmp_path) -> None:
     stock = nn.Sequential(nn.AdaptiveAvgPool2d(3))
     free = torch.export.Dim.DYNAMIC
     sizes = ({0: free, 2: free, 3: free},)
-    program = graph._export(frozen(stock), (torch.rand(2, 3, 4, 6),), sizes, ["image"], ["pooled"])
+    program = graph._export(
+        rewrite_for_export(stock), (torch.rand(2, 3, 4, 6),), sizes, ["image"], ["pooled"]
+    )
     session = runtime.InferenceSession(program.SerializeToString())
     for height, width in ((7, 5), (13, 16)):
         image = torch.rand(1, 3, height, width)
