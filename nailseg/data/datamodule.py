@@ -15,10 +15,10 @@ from nailseg.data.augmentation import DEFAULT_AUGMENTATION, Augmentation, Traini
 from nailseg.data.cache import attach_caches
 from nailseg.data.dataset import Mode, SegmentationDataset, collate, start_worker
 from nailseg.data.io.images import MAX_PIXELS, read_image_size
+from nailseg.data.issues import check_codes
 from nailseg.data.manifest import SPLITS, Manifest, Row, load_manifest
 from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.samplers import EpochSampler, EqualSizeSampler
-from nailseg.data.validation.issues import check_codes
 from nailseg.data.validation.statistics import compute_fingerprint
 from nailseg.data.validation.validate import DataSummary, validate_rows
 from nailseg.errors import ConfigError, NailsegError

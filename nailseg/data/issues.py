@@ -1,11 +1,71 @@
-"""One issue of a data set, the error that carries it, and how issues are listed in a message."""
+"""The issues that a data set can have, their codes, and the errors that list them.
+
+The codes are stable: programs and people may rely on them. An error stops a command, a warning is only
+printed. An error whose code is allowed does not stop a command; rows that cannot be used with it (`UNUSABLE`)
+are left out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from nailseg.errors import DataError
+from nailseg.errors import ConfigError, DataError
+
+ERRORS = {
+    "missing-path": "a row names no image",
+    "path-outside": "a path is absolute, contains .., or is a link out of the data root",
+    "duplicate-row": "several rows name the same image",
+    "unknown-split": "a split other than train, val, test",
+    "missing-file": "the CSV names a file that does not exist or cannot be opened",
+    "not-a-file": "a folder, or something else that is not a regular file",
+    "empty-file": "zero bytes",
+    "unreadable": "truncated, damaged, or not a supported image format",
+    "multi-frame": "an animation, or a file of several pages",
+    "too-large": "more pixels than the limit; the header is read before anything is decoded",
+    "image-format": "readable, but its values cannot be converted to colors (float, 12 bits in 16, Lab)",
+    "mask-format": "readable, but not a mask: colors in a lossy file, alpha that contradicts the color",
+    "extension-mismatch": "the file name's extension is not that of the file's format",
+    "no-mask": "the row has an image and no mask",
+    "size-mismatch": "mask and image differ in height or width, each after its own EXIF orientation",
+    "orientation-mismatch": "the EXIF orientations differ, and the sizes do not show which one is right",
+    "mask-values": "values or colors without a class",
+    "mask-mixed": "some masks are encoded as 0/255 and others as 0/1",
+    "mask-full": "two classes: only foreground",
+    "mask-inverted": "two classes: foreground on most of the image and of its border",
+    "split-empty": "a split that the command needs has no rows",
+    "no-foreground": "a split that the command needs has only background",
+    "class-missing": "a class without a single pixel",
+    "class-one-split": "a class with pixels in one split only",
+    "duplicate-image": "equal image files under two names, in one split",
+    "group-split": "one group in two splits",
+    "duplicate-split": "equal image files under two names, in two splits",
+    "near-duplicate-split": "mirrored, rotated, re-compressed or slightly cropped copies in two splits",
+}
+"""Code -> meaning."""
+WARNINGS = {
+    "mask-empty": "only background",
+    "mask-jpeg": "a lossy file, read at > 127",
+    "mask-antialiased": "grey edges, read at > 127",
+    "mask-palette": "a palette, read by its indices or greys",
+    "mask-rgb": "three equal channels, read as one",
+    "mask-alpha": "an alpha channel, read as the mask where it alone varies",
+    "mask-16-bit": "16 bits, read as integers",
+    "few-rows": "a split too small to train on, or to measure with",
+}
+"""Code -> meaning. The masks among them have formats that are read without ambiguity."""
+USABLE = {
+    "extension-mismatch", "orientation-mismatch", "mask-full", "mask-inverted", "split-empty",
+    "no-foreground", "class-missing", "class-one-split", "duplicate-image", "group-split",
+    "duplicate-split", "near-duplicate-split",
+}  # fmt: skip
+UNUSABLE = ERRORS.keys() - USABLE
+"""A row with one of these cannot be trained on or measured; if the code is allowed, the row is left out."""
+
+IMPORT_ERRORS = {"label-format": "a label that cannot be used: class, outline, run lengths, size, split"}
+"""Code -> meaning, for errors that only `nailseg import` finds."""
 
 LINES_PER_CODE = 20
 """A message lists at most this many issues of one code; more would hide the other codes."""
@@ -15,10 +75,15 @@ LINES_PER_CODE = 20
 class Issue:
     """One thing that is wrong with a data set."""
 
-    code: str  # one of the codes listed in `nailseg.data.validation.issues`
+    code: str  # of `ERRORS`, `WARNINGS` or `IMPORT_ERRORS`
     file: str  # the file or split it concerns
     message: str  # what was expected and what was found
     fix: str  # the way out
+
+    @property
+    def severity(self) -> Literal["error", "warning"]:
+        """An error stops a command, a warning is only printed."""
+        return "warning" if self.code in WARNINGS else "error"
 
     def __str__(self) -> str:
         return f"{self.file}: {self.message}. {self.fix}"
@@ -38,6 +103,60 @@ class IssueError(DataError):
 
     def __str__(self) -> str:
         return str(self.issue)
+
+
+class DataIssuesError(DataError):
+    """All errors of a data set in one exception.
+
+    Attributes:
+        csv: the CSV.
+        issues: all errors; the message lists at most twenty per code.
+        full_list: a text file with all of them, if the message does not list all.
+    """
+
+    def __init__(self, csv: str, issues: Sequence[Issue], full_list: str | None = None) -> None:
+        # Exception keeps these arguments and pickles them: a worker process can raise this error
+        super().__init__(csv, issues, full_list)
+        self.csv, self.issues, self.full_list = csv, tuple(issues), full_list
+
+    def __str__(self) -> str:
+        files = len({issue.file for issue in self.issues})
+        found = f"found {len(self.issues)} in {files} files or splits"
+        text = f"{self.csv}: expected data without errors, {found}:\n{format_issues(self.issues)}"
+        return text + (f"\nAll of them: {self.full_list}" if self.full_list else "")
+
+
+def check_codes(codes: Iterable[str]) -> frozenset[str]:
+    """Checks the codes that a user allows.
+
+    Raises:
+        ConfigError: an unknown code, or `split-empty`: no command works without rows.
+
+    Example:
+        >>> sorted(check_codes(["mask-full", "few-rows"]))
+        ['few-rows', 'mask-full']
+    """
+    allowed = frozenset(codes)
+    wrong = sorted((allowed - ERRORS.keys() - WARNINGS.keys()) | allowed & {"split-empty"})
+    if wrong:
+        raise ConfigError(
+            f"allow: expected codes of {', '.join(sorted(ERRORS.keys() - {'split-empty'}))}; "
+            f"found {', '.join(wrong)}. Copy the code from nailseg check."
+        )
+    return allowed
+
+
+def write_full_list(issues: Sequence[Issue]) -> str | None:
+    """Writes all issues to a new temporary file if a message would not list all; returns its path."""
+    codes = [issue.code for issue in issues]
+    if all(codes.count(code) <= LINES_PER_CODE for code in set(codes)):
+        return None
+    # not in the data folder: it may be read-only, and belongs to the user
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="nailseg-issues-", suffix=".txt", delete=False, encoding="utf-8"
+    ) as file:
+        file.write(format_issues(issues, len(issues)) + "\n")
+    return file.name
 
 
 def format_issues(issues: Iterable[Issue], lines_per_code: int = LINES_PER_CODE) -> str:

@@ -23,10 +23,9 @@ from nailseg.data.importers.base import Item, Source, choose_classes, keep_split
 from nailseg.data.importers.rasterize import draw
 from nailseg.data.io.headers import apply_orientation, read_header
 from nailseg.data.io.images import decode_image
-from nailseg.data.issues import Issue, IssueError, format_issues
+from nailseg.data.issues import DataIssuesError, Issue, IssueError, format_issues
 from nailseg.data.manifest import Row, write_manifest
 from nailseg.data.threads import map_threads
-from nailseg.data.validation.issues import DataIssuesError
 from nailseg.errors import ConfigError, DataError, OutputError
 from nailseg.imaging.overlay import encode_image
 

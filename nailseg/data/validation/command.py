@@ -9,11 +9,10 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from nailseg.data.io.images import MAX_PIXELS
-from nailseg.data.issues import format_issues
+from nailseg.data.issues import format_issues, write_full_list
 from nailseg.data.manifest import load_manifest
 from nailseg.data.validation.clean_copy import write_clean_copy
 from nailseg.data.validation.contact_sheet import draw_contact_sheet
-from nailseg.data.validation.issues import write_full_list
 from nailseg.data.validation.statistics import Statistics, compute_statistics, format_statistics
 from nailseg.data.validation.validate import FIT_SPLITS, ValidationResult, validate_rows
 from nailseg.errors import ConfigError, OutputError

@@ -1,6 +1,6 @@
 """Rules that need more than one file: encodings of masks, classes of splits, copies and groups in two splits.
 
-Each rule yields issues, errors and warnings alike; the code says which (see `validation.issues`).
+Each rule yields issues, errors and warnings alike; the code says which (see `data.issues`).
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from nailseg.data.assign import SPLITS
-from nailseg.data.issues import Issue
+from nailseg.data.issues import WARNINGS, Issue
 from nailseg.data.manifest import Manifest, Row, find_group_splits
 from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.mask_inference import MaskContent, count_classes, count_foreground
 from nailseg.data.splitting.duplicates import DuplicatePair
-from nailseg.data.validation.issues import WARNINGS
 from nailseg.data.validation.scan import ScanResult
 
 MAX_FOREGROUND = 0.5

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from nailseg.data.io.images import MAX_PIXELS
-from nailseg.data.issues import Issue, format_issues
+from nailseg.data.issues import UNUSABLE, DataIssuesError, Issue, check_codes, format_issues, write_full_list
 from nailseg.data.manifest import Manifest, Row
 from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.mask_inference import check_values, count_classes, count_foreground, infer_encoding
 from nailseg.data.splitting.duplicates import DuplicatePair, find_duplicates
 from nailseg.data.threads import map_threads
 from nailseg.data.validation import rules
-from nailseg.data.validation.issues import UNUSABLE, WARNINGS, DataIssuesError, check_codes, write_full_list
 from nailseg.data.validation.scan import ScanResult, scan_row
 
 FIT_SPLITS = ("train", "val")
@@ -127,7 +126,7 @@ def validate_rows(
     # So the rules are applied again until no row is left out.
     while True:
         issues, encoding = apply_rules(kept, scans, pairs, class_names, given, needed)
-        errors = [issue for issue in issues if issue.code not in WARNINGS]
+        errors = [issue for issue in issues if issue.severity == "error"]
         may_skip = [issue for issue in errors if skip_bad or issue.code in allowed & UNUSABLE]
         bad_images, reasons = _find_bad_rows(kept.rows, may_skip)
         if not bad_images:
@@ -141,7 +140,7 @@ def validate_rows(
         tuple(scan for scan in scans if scan.row.split in needed),
         encoding,
         errors=tuple(issue for issue in [*csv_errors, *errors] if issue.code not in allowed),
-        warnings=tuple(issue for issue in issues if issue.code in WARNINGS),
+        warnings=tuple(issue for issue in issues if issue.severity == "warning"),
         skipped=tuple(skipped),
         left_out=tuple(row.image for row in manifest.rows if row.image not in images),
         splits=needed,

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from nailseg.data.datamodule import SegmentationDataModule
+from nailseg.data.issues import ERRORS, UNUSABLE, WARNINGS, DataIssuesError
 from nailseg.data.manifest import load_manifest
-from nailseg.data.validation.issues import ERRORS, UNUSABLE, WARNINGS, DataIssuesError
 from nailseg.data.validation.validate import ValidationResult, validate_rows
 from nailseg.errors import ConfigError, DataError
 from tests.data.planted import draw_image, nail_mask, write_data_set
