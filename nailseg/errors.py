@@ -6,6 +6,8 @@ exits with 1; from Python it is an ordinary exception.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class NailsegError(Exception):
     """Base of all errors in the input, as opposed to errors in the program."""
@@ -25,3 +27,14 @@ class ConfigError(NailsegError):
 
 class OutputError(NailsegError):
     """A file that would be overwritten or cannot be written."""
+
+
+def shorten_list(values: Sequence[object], limit: int = 8) -> str:
+    """The first values, for a message, and the number of the others.
+
+    Examples:
+        >>> shorten_list([1, 2, 3], limit=2)
+        '1, 2 and 1 more'
+    """
+    more = f" and {len(values) - limit} more" if len(values) > limit else ""
+    return (", ".join(map(str, values[:limit])) or "none") + more

@@ -16,8 +16,8 @@ from typing import Any
 from torch import Tensor
 
 from nailseg.checkpoints import model_folder
-from nailseg.errors import ConfigError, WeightsError
-from nailseg.models.loading import quiet_transformers, rename_key, shorten_list
+from nailseg.errors import ConfigError, WeightsError, shorten_list
+from nailseg.models.loading import quiet_transformers, rename_key
 from nailseg.models.pretrained import NON_COMMERCIAL, load_plain, warn_if_non_commercial
 from nailseg.models.segformer import SegFormer
 
@@ -99,7 +99,7 @@ def convert(
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise WeightsError(
             f"{file}: expected SegFormer's tensors under the names of NVlabs/SegFormer or mmsegmentation, "
-            f"found {shorten_list(set(tensors))} ({type(error).__name__}: {error})."
+            f"found {shorten_list(sorted(tensors))} ({type(error).__name__}: {error})."
         ) from error
     if classes and (not has_head or len(classes) != count):
         found = f"{count} in {file}" if has_head else f"none in {file}, which is an encoder"
@@ -111,7 +111,8 @@ def convert(
     if renamed.keys() != expected:
         raise WeightsError(
             f"{file}: expected exactly the tensors of a SegFormer; unexpected: "
-            f"{shorten_list(renamed.keys() - expected)}; missing: {shorten_list(expected - renamed.keys())}."
+            f"{shorten_list(sorted(renamed.keys() - expected))}; missing: "
+            f"{shorten_list(sorted(expected - renamed.keys()))}."
         )
     try:
         target.load_state_dict({key.removeprefix(prefix): tensor for key, tensor in renamed.items()})

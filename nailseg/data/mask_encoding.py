@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nailseg.data.issues import IssueError
-from nailseg.errors import ConfigError
+from nailseg.errors import ConfigError, shorten_list
 from nailseg.types import IGNORE_INDEX, MAX_CLASSES
 
 Color = tuple[int, int, int]
@@ -92,7 +92,7 @@ class MaskEncoding:
             unknown = np.unique(raw[mask == UNKNOWN]).tolist()
         if unknown:
             expected = ", ".join(str(value) for value, _ in self.mapping)
-            message = f"expected mask values {expected}, found also {list_some(unknown)}"
+            message = f"expected mask values {expected}, found also {shorten_list(unknown)}"
             raise IssueError("mask-values", name, message, NAME_VALUES)
         return mask
 
@@ -155,12 +155,6 @@ def pack_colors(raw: np.ndarray) -> np.ndarray:
 def unpack_colors(codes: Iterable[int]) -> list[Color]:
     """The inverse of `pack_colors`, for a few values."""
     return [(int(code) >> 16, int(code) >> 8 & 255, int(code) & 255) for code in codes]
-
-
-def list_some(values: Sequence[Any], limit: int = 8) -> str:
-    """The first values, for a message, and how many more there are."""
-    more = f" and {len(values) - limit} more" if len(values) > limit else ""
-    return ", ".join(map(str, values[:limit])) + more
 
 
 def _parse_value(key: Any) -> Value:

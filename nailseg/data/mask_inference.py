@@ -19,11 +19,11 @@ from nailseg.data.mask_encoding import (
     THRESHOLD,
     MaskEncoding,
     Value,
-    list_some,
     pack_colors,
     to_color,
     unpack_colors,
 )
+from nailseg.errors import shorten_list
 from nailseg.types import IGNORE_INDEX, MAX_CLASSES
 
 MAX_MIDDLE = 0.1
@@ -124,7 +124,7 @@ def check_values(content: MaskContent, encoding: MaskEncoding) -> Issue | None:
         return None
     lossless = " in a lossless file" if content.lossy else ""
     expected = sorted((value for value, _ in encoding.mapping), key=str)
-    return _unknown_values(content, unknown, f"mask values {list_some(expected, 16)}{lossless}")
+    return _unknown_values(content, unknown, f"mask values {shorten_list(expected, 16)}{lossless}")
 
 
 def count_classes(content: MaskContent, encoding: MaskEncoding) -> Counter[int]:
@@ -199,7 +199,7 @@ def _unexpected_colors(content: MaskContent) -> Issue:
     if len(colors) > MAX_COLORS:
         message = f"expected a mask, found an image of more than {MAX_COLORS} colors"
         return content.issue(message, "Check that it is no photograph or overlay.", "mask-format")
-    shown = list_some(sorted(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in colors))
+    shown = shorten_list(sorted(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in colors))
     example = '{"#000000": "background", "#ff0000": "nail"}'
     message = f"expected one channel of class values, found colors {shown}"
     return content.issue(message, f"State what each color means, e.g. --data.mask_values '{example}'.")
@@ -207,7 +207,7 @@ def _unexpected_colors(content: MaskContent) -> Issue:
 
 def _unknown_values(content: MaskContent, unknown: dict[Value, int], expected: str) -> Issue:
     share = sum(unknown.values()) / max(sum(content.counts.values()), 1)
-    found = list_some(sorted(unknown, key=str))
+    found = shorten_list(sorted(unknown, key=str))
     return content.issue(f"expected {expected}; found also {found} in {share:.2%} of the pixels", NAME_VALUES)
 
 

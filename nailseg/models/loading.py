@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
-from nailseg.errors import WeightsError
+from nailseg.errors import WeightsError, shorten_list
 from nailseg.models.pretrained import Source, are_default_labels
 from nailseg.types import DEFAULT_CLASSES, check_class_names
 
@@ -102,7 +102,7 @@ def load_network(
         "of another size": {key for key in sizes if not is_new(key)},
     }
     if any(problems.values()) or info.get("error_msgs"):
-        found = "; ".join(f"{kind}: {shorten_list(keys)}" for kind, keys in problems.items() if keys)
+        found = "; ".join(f"{kind}: {shorten_list(sorted(keys))}" for kind, keys in problems.items() if keys)
         raise WeightsError(
             f"{folder}: expected exactly the tensors of the network in its config.json, found "
             f"{found}{info.get('error_msgs') or ''}. Download both again, from one place."
@@ -115,12 +115,6 @@ def rename_key(key: str, patterns: Sequence[tuple[str, str | Callable[[re.Match[
     for pattern, replacement in patterns:
         key = re.sub(pattern, replacement, key)
     return key
-
-
-def shorten_list(keys: set[str], limit: int = 8) -> str:
-    """Lists the first keys, for a message."""
-    shown = sorted(keys)[:limit]
-    return (", ".join(shown) or "none") + (f" and {len(keys) - limit} more" if len(keys) > limit else "")
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ Rules, the same for the mask files that `nailseg.data.io.masks` reads:
 - Bytes are read, then decoded: `cv2.imread` of a truncated JPEG gives an array of rubbish, `imdecode` gives
   none.
 - The header comes first; more than `max_pixels` pixels are an error before anything is decoded.
-- The file's own EXIF orientation is applied (JPEG, PNG, WebP, TIFF); `cv2` is told to ignore it.
+- The file's own EXIF orientation is applied (JPEG, PNG, WebP, TIFF); `cv2` is set to ignore it.
 
 Gray becomes RGB; 16 bits are scaled by 1/257; CMYK JPEG is converted; transparent parts are composited over
 white, as nearly every viewer shows them. Color profiles are not applied. Of a JPEG that carries more images
@@ -41,7 +41,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         uint8 (H, W, 3), RGB, upright.
 
     Raises:
-        IssueError: (a `DataError`) for a file that cannot be read without doubt; the message states the fix.
+        IssueError: (a `DataError`) for a file that cannot be read unambiguously; the message states the fix.
     """
     return decode_image(read_bytes(path), str(path), max_pixels)
 

@@ -26,7 +26,7 @@ def read_mask(path: str | Path, encoding: MaskEncoding, max_pixels: int = MAX_PI
         uint8 (H, W), class index, 255 where no class counts. Upright.
 
     Raises:
-        IssueError: for a file that cannot be read without doubt, and for values without a class.
+        IssueError: for a file that cannot be read unambiguously, and for values without a class.
     """
     raw, lossy = decode_mask_values(read_bytes(path), str(path), max_pixels, encoding.has_colors)
     return encoding.apply(raw, lossy, str(path))
@@ -40,7 +40,7 @@ def read_mask_values(path: str | Path, max_pixels: int = MAX_PIXELS, colors: boo
         255; or uint8 (H, W, 3) for color masks. Upright.
 
     Raises:
-        IssueError: for a file that cannot be read without doubt.
+        IssueError: for a file that cannot be read unambiguously.
     """
     return decode_mask_values(read_bytes(path), str(path), max_pixels, colors)[0]
 

@@ -11,12 +11,12 @@ from nailseg.data.io.images import decode_image, read_bytes
 from nailseg.data.io.masks import decode_mask_values
 from nailseg.data.issues import IssueError
 from nailseg.data.manifest import Row
-from nailseg.data.mask_encoding import THRESHOLD, list_some
+from nailseg.data.mask_encoding import THRESHOLD
 from nailseg.data.splitting.duplicates import DuplicatePair, Signature, compute_signature, find_duplicates
 from nailseg.data.splitting.index_report import MAX_NAMES
 from nailseg.data.splitting.near_duplicates import label_clusters
 from nailseg.data.threads import map_threads
-from nailseg.errors import ConfigError
+from nailseg.errors import ConfigError, shorten_list
 
 COLUMN = "column:"
 """Prefix of --group values that name a column of the CSV."""
@@ -101,7 +101,7 @@ def merge_groups(
             merged.append(replace(row, group=group, split="".join(splits)))
     clusters = len(set(label_clusters(len(rows), linked)[[one for one, _ in linked]].tolist()))
     images = len({image for pair in pairs for image in pair[:2]})
-    removed, ambiguous = (list_some(names, MAX_NAMES) for names in (duplicates, conflicts))
+    removed, ambiguous = (shorten_list(names, MAX_NAMES) for names in (duplicates, conflicts))
     notes = {
         f"{clusters} clusters of near-duplicates ({images} images), each in one split": clusters,
         f"{len(duplicates)} duplicates (same bytes), left out: {removed}": duplicates,

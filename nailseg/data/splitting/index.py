@@ -15,11 +15,10 @@ from nailseg.data.manifest import (
     load_manifest,
     write_manifest,
 )
-from nailseg.data.mask_encoding import list_some
 from nailseg.data.pairing import Pairs, pair_folders
 from nailseg.data.splitting.grouping import COLUMN, Contents, find_group, merge_groups, read_contents
 from nailseg.data.splitting.index_report import MAX_NAMES, IndexReport
-from nailseg.errors import ConfigError, DataError, OutputError
+from nailseg.errors import ConfigError, DataError, OutputError, shorten_list
 
 SPLIT_FOLDERS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 SPLIT_FOLDERS |= {split: split for split in SPLITS}
@@ -167,7 +166,7 @@ def _list_new_rows(target: Target) -> tuple[Pairs, list[Row]]:
             f"with train/masks/a.png; found {len(pairs.unpaired_images)} images and "
             f"{len(pairs.unpaired_masks)} masks without a partner"
             + (f", such as {', '.join(some)}" if some else "")
-            + (f", and names that are not UTF-8: {list_some(pairs.not_utf8)}" if pairs.not_utf8 else "")
+            + (f", and names that are not UTF-8: {shorten_list(pairs.not_utf8)}" if pairs.not_utf8 else "")
             + ". Name the two folders Images and Masks, and give each mask its image's name."
         )
     images = {row.image for row in target.existing}
@@ -195,7 +194,7 @@ def _describe(target: Target, rows: Sequence[Row], shares: dict[str, float]) -> 
     files = {row.image: (row.image, row.mask or "") for row in target.existing}
     missing = [name for name, pair in files.items() if not all((target.root / f).is_file() for f in pair)]
     if missing:
-        names = list_some(missing, MAX_NAMES)
+        names = shorten_list(missing, MAX_NAMES)
         notes.append(f"{len(missing)} existing rows kept whose image or mask is missing: {names}")
     if len(target.outputs) > 1:
         names = ", ".join(path.name for path in target.outputs)
@@ -211,7 +210,7 @@ def _describe(target: Target, rows: Sequence[Row], shares: dict[str, float]) -> 
         notes.append(f"no rows in {empty}: {reason}")
     divided = sorted(group for group, splits in find_group_splits(rows).items() if len(splits) > 1)
     if divided:
-        notes.append(f"{len(divided)} groups lie in several splits: {list_some(divided, MAX_NAMES)}")
+        notes.append(f"{len(divided)} groups lie in several splits: {shorten_list(divided, MAX_NAMES)}")
     return notes
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from nailseg.data.assign import SPLITS
 from nailseg.data.manifest import Row
-from nailseg.data.mask_encoding import list_some
 from nailseg.data.pairing import Pairs
+from nailseg.errors import shorten_list
 
 MAX_NAMES = 20
 """Most names in one line."""
@@ -46,5 +46,5 @@ class IndexReport:
             ("names that are not UTF-8", self.pairs.not_utf8),
         ):
             if names:
-                lines.append(f"{len(names)} {title}, left out: {list_some(names, MAX_NAMES)}")
+                lines.append(f"{len(names)} {title}, left out: {shorten_list(names, MAX_NAMES)}")
         return "\n".join(lines)

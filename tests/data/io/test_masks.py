@@ -80,7 +80,7 @@ def test_alpha_alone_is_the_mask(tmp_path: Path, mask: np.ndarray) -> None:
     flat = np.zeros((20, 30, 4), np.uint8)
     flat[..., 3] = mask * 255
     assert np.array_equal(read_mask_values(save(tmp_path / "a.png", flat)), mask * 255)
-    flat[..., :3] = flat[..., 3:]  # white nails on transparent ground: colour and alpha agree
+    flat[..., :3] = flat[..., 3:]  # white nails on transparent ground: color and alpha agree
     assert np.array_equal(read_mask_values(save(tmp_path / "a.png", flat)), mask * 255)
 
 
@@ -93,10 +93,10 @@ def test_alpha_that_contradicts_color_is_an_error(tmp_path: Path, mask: np.ndarr
 
 
 def test_color_masks_are_rgb(tmp_path: Path, mask: np.ndarray) -> None:
-    colours = np.zeros((20, 30, 3), np.uint8)
-    colours[mask == 1] = (255, 0, 0)
-    raw = read_mask_values(save(tmp_path / "a.png", colours))
-    assert np.array_equal(raw, colours)
+    colors = np.zeros((20, 30, 3), np.uint8)
+    colors[mask == 1] = (255, 0, 0)
+    raw = read_mask_values(save(tmp_path / "a.png", colors))
+    assert np.array_equal(raw, colors)
     red = MaskEncoding.from_mapping({"#000000": "background", "#ff0000": "nail"}, ["background", "nail"])
     assert np.array_equal(read_mask(tmp_path / "a.png", red), mask)
 
