@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,9 +91,15 @@ def read_table(path: Path) -> ImageTable:
     try:
         # as text, so that names such as "NA" or "007" do not change
         options = {"keep_default_na": False, "index_col": False, "encoding_errors": "replace"}
-        rows = pd.read_csv(path, dtype=str, **options).fillna("")
-    except (pd.errors.EmptyDataError, pd.errors.ParserError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pd.errors.ParserWarning)  # cells beyond the header are ignored
+            rows = pd.read_csv(path, dtype=str, **options).fillna("")
+    except pd.errors.EmptyDataError:
         rows = pd.DataFrame()
+    except pd.errors.ParserError as error:
+        raise DataError(
+            f"{path}: expected a CSV with equally long rows, found: {error} Test again."
+        ) from error
     class_names = tuple(column.removeprefix("hits_") for column in rows if column.startswith("hits_"))
     if rows.empty or "image" not in rows or not class_names:
         found = "no row" if rows.empty else list(rows)

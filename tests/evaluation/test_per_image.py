@@ -43,3 +43,10 @@ def test_an_older_file_gives_nan_for_what_it_lacks(tmp_path) -> None:
     counts = read_counts(read_table(path), ["a.jpg"], "nail")
     assert counts[0, :3].tolist() == [1, 2, 3]
     assert counts[0, 3:].isnan().all()
+
+
+def test_cells_beyond_the_header_are_ignored(tmp_path) -> None:
+    path = tmp_path / "per_image.csv"
+    path.write_text("image,hits_nail,false_alarms_nail,misses_nail\na.jpg,1,2,3,\nb.jpg,4,5,6,x\n")
+    counts = read_counts(read_table(path), ["a.jpg", "b.jpg"], "nail")
+    assert counts[:, :3].tolist() == [[1, 2, 3], [4, 5, 6]]
