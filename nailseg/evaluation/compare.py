@@ -99,9 +99,7 @@ def compare(
         present = ~np.isnan(dices[0])
         differences[class_name] = [np.sort((each - dices[0])[present]) for each in dices[1:]]
         for name, values in zip(names[1:], differences[class_name], strict=True):
-            parts = {"better": values > 0, "worse": values < 0, "equal": values == 0}
-            means = {word: float(part.mean()) if len(part) else None for word, part in parts.items()}
-            shares.append({"class": class_name, "run": name} | means)
+            shares.append({"class": class_name, "run": name} | share_of_signs(values))
         # all resamples of a single group are equal, which is not certainty
         resamples = weights if len(set(group[present])) > 1 else weights[:0]
         rows += [{"class": class_name} | row for row in compare_class(names, own, resamples)]
@@ -117,6 +115,16 @@ def compare(
         "images": shares,
     }
     return result, differences
+
+
+def share_of_signs(differences: np.ndarray) -> dict[str, float | None]:
+    """Shares of the images that got better, worse or stayed equal; None without images.
+
+    >>> share_of_signs(np.array([-0.1, 0.0, 0.2, 0.3]))
+    {'better': 0.5, 'worse': 0.25, 'equal': 0.25}
+    """
+    signs = {"better": differences > 0, "worse": differences < 0, "equal": differences == 0}
+    return {word: float(sign.mean()) if len(sign) else None for word, sign in signs.items()}
 
 
 def compare_class(
