@@ -32,18 +32,18 @@ QUEUE_LENGTH = 2
 
 
 class Job(NamedTuple):
-    """An image to predict: its file, its relative path, and its mask's relative path."""
+    """An image to predict."""
 
     file: Path
-    image: Path
-    mask: Path
+    image: Path  # relative
+    mask: Path  # relative
 
 
 class Outcome(NamedTuple):
-    """What a process returns: a message per failed image, and the records of `describe_objects`."""
+    """What a process returns."""
 
-    failures: list[str]
-    records: list[dict[str, Any]]
+    failures: list[str]  # a message per failed image
+    records: list[dict[str, Any]]  # of `describe_objects`, if requested
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def predict_files(
         table: Also write objects.csv, one row per image: count, areas and boxes of its objects.
         tta: Test-time augmentation: average mirrored and resized predictions, at six times the cost.
         tile: Predict large images in overlapping tiles of this many pixels; auto: the network's own size.
-        resume: Skip images whose files all exist. Not with polygons or table once an image is done.
+        resume: Skip images whose files all exist. With --polygons or --csv, no image may be done.
         devices: Number of processes, or GPUs, that share the images; under torchrun its own number counts.
         root: The folder that the paths in a CSV are relative to; its own by default.
         split: Only these rows of a CSV.
@@ -104,8 +104,7 @@ def predict_files(
         Exit code: 0, or 1 if an image could not be predicted; the others are written all the same.
 
     Raises:
-        OutputError: A file exists already and `resume` is off, or a table would lack images that are skipped,
-            or `out` is a file. Nothing is overwritten.
+        OutputError: A file exists already, a table would lack skipped images, or `out` is a file.
         ConfigError: The device does not exist, or the paths name no image, or two with the same mask.
         DataError: A CSV is invalid.
         WeightsError: The model cannot be used.
@@ -146,20 +145,15 @@ def name_outputs(mask: Path, options: Options, class_names: Sequence[str]) -> di
     elif options.probability:
         safe = [re.sub(r"[^\w .+-]", "_", name) for name in class_names]
         for index, name in list(enumerate(safe))[1:]:
-            unique = name if safe.count(name) == 1 else f"{name}-{index}"
-            files[mask.with_suffix(f".probability.{unique}.png")] = index
+            number = "" if safe.count(name) == 1 else f"-{index}"
+            files[mask.with_suffix(f".probability.{name}{number}.png")] = index
     return {**files, mask: None}
 
 
 def _select_pending(
     jobs: list[Job], options: Options, class_names: Sequence[str], tables: list[str], resume: bool
 ) -> list[Job]:
-    """Returns the images to predict: all, or with `resume` those that lack a file.
-
-    Raises:
-        ConfigError: Two images would write the same file, or an image would be overwritten.
-        OutputError: A file exists already, or a table would be incomplete.
-    """
+    """Returns the images to predict; raises instead of overwriting a file or writing half a table."""
     out = options.out
     outputs = {job: list(name_outputs(job.mask, options, class_names)) for job in jobs}
     refuse_collisions((job.file, name) for job in jobs for name in outputs[job])

@@ -36,11 +36,10 @@ def run_distributed(work: Work, jobs: list[Any], devices: int, device: str | Non
         device: `cpu` or `cuda`; None is `cuda` if there is a GPU. Process r uses GPU r.
 
     Returns:
-        The result of each process, by rank; under torchrun in every process.
+        The result of each process, by rank. An error of any process is raised after the others have finished.
 
     Raises:
         ConfigError: There are not as many such devices.
-        NailsegError: What `work` raised in any process, after the others have finished.
     """
     import torch
     from lightning.fabric import Fabric
@@ -66,9 +65,8 @@ def run_distributed(work: Work, jobs: list[Any], devices: int, device: str | Non
             strategy=strategy,
         )
     except (MisconfigurationException, RuntimeError) as error:
-        raise ConfigError(
-            f"--devices {local_devices}: expected as many devices on this machine. {error}"
-        ) from error
+        message = f"--devices {local_devices}: expected as many devices on this machine. {error}"
+        raise ConfigError(message) from error
     outcomes = fabric.launch(_run_process, work, jobs, device)
     for outcome in outcomes:
         if isinstance(outcome, Exception):

@@ -46,14 +46,7 @@ class Result:
         return np.clip(1 - self.probability[0], 0, 1)
 
     def encode_mask(self, as_index: bool = False) -> np.ndarray:
-        """Returns the mask as it is written to files.
-
-        Args:
-            as_index: Class indices for two classes, too.
-
-        Returns:
-            uint8 (H, W): 0 and 255 for two classes, otherwise class indices.
-        """
+        """Returns the mask as in files, uint8 (H, W): 0/255 for two classes, otherwise class indices."""
         return self.mask * np.uint8(255 if len(self.class_names) == 2 and not as_index else 1)
 
     def overlay(self, opacity: float = 0.5) -> np.ndarray:
@@ -109,8 +102,7 @@ class Segmenter:
         Args:
             image: A file's path or its bytes, a PIL image, or uint8 (H, W, 3) RGB. For a list see `batch`.
             tta: Test-time augmentation, as in `tiling.predict_tiled`.
-            tile: Tiled inference of images far larger than those of the training, as in
-                `tiling.predict_tiled`.
+            tile: Tiled inference for images far larger than in training, as in `tiling.predict_tiled`.
 
         Raises:
             DataError: The file is damaged, or the array has another shape or dtype.
@@ -209,9 +201,8 @@ def load(
         is_hub_name = re.fullmatch(r"[^/]+/[^/]+|b[0-5]", place)  # b0 … b5: refused as untrained below
         if not is_hub_name and not Path(place).exists():
             raise WeightsError(
-                f"--model {model}: expected {SHIPPED}, a model folder, a run folder, a checkpoint, an "
-                f"exported file or a model of the hub (owner/name); found nothing there (looked from "
-                f"{Path.cwd()})."
+                f"--model {model}: expected {SHIPPED}, a model folder, a run folder, a checkpoint, an export "
+                f"or a model of the hub (owner/name); found nothing there (looked from {Path.cwd()})."
             )
         from nailseg.inference.backends.torch import open_torch  # exported models do not need torch
 

@@ -24,15 +24,13 @@ def find_images(
     """Lists the images that paths stand for.
 
     Args:
-        paths: Files, folders (searched recursively; of one with Images/ and Masks/ only Images/), globs
-            (`**` included) and CSVs with a column image.
+        paths: Files, folders (searched recursively), globs (`**` included) and CSVs with a column image.
         out: The folder for masks; it is not searched.
-        root: The folder that the paths in a CSV are relative to; the CSV's own folder by default.
-        split: train, val or test: only these rows of a CSV.
+        root: As in `predict_files`.
+        split: As in `predict_files`.
 
     Returns:
-        Each file with its path relative to its source: the folder, the fixed part of the glob, or the CSV's
-        root.
+        Each file with its path relative to the folder, the fixed part of the glob, or the CSV's root.
 
     Raises:
         ConfigError: A path does not exist or has no image, `root` or `split` is given without a CSV, or a
@@ -41,26 +39,24 @@ def find_images(
     """
     csv_options = [name for name, value in (("--root", root), ("--split", split)) if value is not None]
     if csv_options and not any(map(_is_csv, paths)):
-        raise ConfigError(
-            f"{' and '.join(csv_options)}: expected a CSV among the paths, found {', '.join(paths)}. Leave "
-            f"it out."
-        )
+        names, found = " and ".join(csv_options), ", ".join(paths)
+        raise ConfigError(f"{names}: expected a CSV among the paths, found {found}. Leave it out.")
     images: dict[Path, Path] = {}
     for path in paths:
         if Path(path).is_dir():
-            found = _list_folder(Path(path), out)
+            members = _list_folder(Path(path), out)
         elif _is_csv(path):
-            found = _list_csv(Path(path), root, split)
+            members = _list_csv(Path(path), root, split)
         elif Path(path).exists():
-            found = {Path(path): Path(Path(path).name)}
+            members = {Path(path): Path(Path(path).name)}
         else:
-            found = _list_glob(path, out)
-        if not found:
+            members = _list_glob(path, out)
+        if not members:
             raise ConfigError(
                 f"{path}: expected an image, a folder with images, a glob that matches some or a CSV with "
                 f"rows of the split, found none. Images end in {', '.join(sorted(IMAGE_SUFFIXES))}."
             )
-        images |= found
+        images |= members
     for file, relative in images.items():
         if (out / relative).parent.resolve() == file.parent.resolve():
             raise ConfigError(
@@ -110,14 +106,10 @@ def _list_folder(folder: Path, out: Path) -> dict[Path, Path]:
     if _is_inside(folder, out) or folder.resolve() == out.resolve():
         raise ConfigError(f"--out {out}: expected a folder apart from the images, but {folder} is in it.")
     images = {folder / p: Path(p) for p in list_images(folder) if not _is_inside(folder / p, out)}
-    skipped = [
-        file
-        for file in folder.rglob("*")
-        if file.suffix and file.suffix.lower() not in IMAGE_SUFFIXES and not file.name.startswith(".")
-        if file.is_file() and not _is_inside(file, out)
-    ]
+    files = [path for path in folder.rglob("[!.]*") if path.is_file() and not _is_inside(path, out)]
+    skipped = [file.suffix.lower() for file in files if file.suffix.lower() not in {"", *IMAGE_SUFFIXES}]
     if skipped:
-        suffixes = ", ".join(sorted({file.suffix.lower() for file in skipped})[:8])
+        suffixes = ", ".join(sorted(set(skipped))[:8])
         log.info("%s: skips %d files without an image suffix (%s)", folder, len(skipped), suffixes)
     sides = {file: find_side(relative.parent.parts)[0] for file, relative in images.items()}
     if not {"images", "masks"} <= set(sides.values()):

@@ -65,13 +65,10 @@ def open_module(
     Args:
         source: An exported file, a checkpoint, a model folder, a run folder, a shipped model's name, a hub
             name, or a name that stands for random weights.
-        class_names: As in `open_network`; an exported file must have the same names.
+        class_names: As in `open_network`, like the other options and errors. An exported file must have
+            the same names.
         drop_path: As in `open_network`.
         name: As in `open_network`.
-
-    Raises:
-        WeightsError: The model is not found, does not fit, or has other class names.
-        ConfigError: The source has another architecture, or an exported file's runtime is not installed.
     """
     if (file := find_exported_file(locate(source))) is None:
         return model_folder.open_network(source, class_names, drop_path, name)

@@ -34,21 +34,14 @@ class Backend(Protocol):
 
 
 class ExportedBackend:
-    """Base of the backends that run exported files: checks the file's metadata, converts the axis order.
+    """Base of the backends of exported files: reads the metadata and converts the axis order.
 
-    The graph of an exported file takes images as they are (uint8 (N, 3, H, W), RGB, any size) and contains
-    everything that follows: resizing, normalisation, the network, upsampling and softmax.
-
-    Args:
-        file: The exported file.
-        metadata: The content of nailseg.json as JSON; None if there is none.
-        source: Where the metadata comes from, for the error message.
-
-    Raises:
-        WeightsError: The metadata is missing or was not written by nailseg.
+    The graph of an exported file takes uint8 (N, 3, H, W) RGB images of any size and contains everything that
+    follows: resizing, normalisation, the network, upsampling and softmax.
     """
 
     def __init__(self, file: Path, metadata: str | None, source: str) -> None:
+        """Parses the metadata, the JSON text of nailseg.json; `source` names its place in messages."""
         try:
             self.info = ModelInfo.from_dict(json.loads(metadata or ""))
         except (ValueError, TypeError, AttributeError) as error:

@@ -17,16 +17,7 @@ METADATA_KEY = "nailseg"
 
 
 class OnnxBackend(ExportedBackend):
-    """Runs an ONNX file in ONNX Runtime on the CPU.
-
-    Args:
-        file: The ONNX file.
-        threads: Number of threads; None is ONNX Runtime's own choice.
-
-    Raises:
-        WeightsError: The file is damaged or was not exported by nailseg.
-        ConfigError: ONNX Runtime is not installed.
-    """
+    """Runs an ONNX file in ONNX Runtime on the CPU; see `exported.open_exported`."""
 
     def __init__(self, file: Path, threads: int | None = None) -> None:
         ort = import_runtime("onnxruntime")

@@ -32,19 +32,11 @@ MAX_STATIC_PIXELS = 1_000_000
 
 
 class OpenVinoBackend(ExportedBackend):
-    """Runs `model.xml` in OpenVINO on the CPU; each thread has its own inference requests.
+    """Runs `model.xml` in OpenVINO on the CPU; see `exported.open_exported`.
 
     A static graph (known shape) is faster than a dynamic one (nailseg-b0, images of 432 x 432: 1.2 times in
     float32, 1.3 times in bfloat16) but takes half a second to compile. Shapes that occur often therefore get
     a static graph. At six megapixels it is slower.
-
-    Args:
-        file: The XML file; `model.bin` and `nailseg.json` are in the same folder.
-        threads: Number of threads; None is OpenVINO's own choice.
-
-    Raises:
-        WeightsError: The files are damaged or were not exported by nailseg.
-        ConfigError: OpenVINO is not installed.
     """
 
     def __init__(self, file: Path, threads: int | None = None) -> None:
@@ -71,7 +63,7 @@ class OpenVinoBackend(ExportedBackend):
 
     def _run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         model = self._select_model(images.shape)
-        requests = self.local.__dict__.setdefault("requests", {})
+        requests = self.local.__dict__.setdefault("requests", {})  # requests are not thread-safe
         if model not in requests:
             requests[model] = model.create_infer_request()
         outputs = requests[model].infer({"image": images})

@@ -64,9 +64,8 @@ def open_torch(model: str, device: str | None = None) -> TorchBackend:
     network = model_folder.open_network(model)
     model_folder.require_trained(network, model)
     info = model_folder.read_model_info(model)
-    return TorchBackend(
-        network, info or model_folder.describe_network(network, image_size=DEFAULT_SIZE), device
-    )
+    info = info or model_folder.describe_network(network, image_size=DEFAULT_SIZE)
+    return TorchBackend(network, info, device)
 
 
 def _check_device(device: str | torch.device) -> torch.device:
