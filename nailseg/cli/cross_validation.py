@@ -24,8 +24,8 @@ from nailseg.data.assign import SPLITS, assign_folds, assign_splits
 from nailseg.data.manifest import Row, load_manifest, write_manifest
 from nailseg.errors import ConfigError
 from nailseg.evaluation.per_image import NUMBERS, find_table, read_counts, read_table, write_csv
-from nailseg.metrics.confusion import iou
-from nailseg.metrics.image_counts import class_ratios, none_if_nan, percentile_interval, resample_weights
+from nailseg.metrics.confusion import iou, none_if_nan
+from nailseg.metrics.image_counts import class_ratios, percentile_interval, resample_weights
 from nailseg.training.run_dir import FOLD_VARIABLE, RUN_FOLDER_VARIABLE, RUNS
 
 log = logging.getLogger("nailseg")

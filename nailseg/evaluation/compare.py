@@ -17,11 +17,11 @@ from nailseg.checkpoints import model_folder
 from nailseg.errors import DataError
 from nailseg.evaluation import plots
 from nailseg.evaluation.per_image import NUMBERS, ImageTable, find_table, read_counts, read_table, write_csv
+from nailseg.metrics.confusion import none_if_nan
 from nailseg.metrics.image_counts import (
     RESAMPLES,
     class_ratios,
     dice_per_image,
-    none_if_nan,
     percentile_interval,
     resample_weights,
 )

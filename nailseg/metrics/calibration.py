@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from nailseg.metrics.confusion import none_if_nan
 from nailseg.types import IGNORE_INDEX
 
 if TYPE_CHECKING:
@@ -128,15 +128,15 @@ def summarize_calibration(
     """
     found = {}
     for name, histogram in zip(class_names[1:], histograms, strict=True):
-        best, error = best_threshold(histogram), expected_calibration_error(histogram)
+        best = best_threshold(histogram)
         bins = [bin_ for bin_ in reliability_curve(histogram).tolist() if bin_[2] > 0]
         found[name] = {
-            "ece": None if np.isnan(error) else error,
+            "ece": none_if_nan(expected_calibration_error(histogram)),
             "reliability": [dict(zip(("confidence", "frequency", "share"), b, strict=True)) for b in bins],
             "best_threshold": best and best[0],
             "best_threshold_dice": best and best[1],
         }
         if threshold is not None:
             dice = dice_by_code(histogram)[math.ceil(threshold * TOP)].item()
-            found[name] |= {"threshold": threshold, "threshold_dice": None if np.isnan(dice) else dice}
+            found[name] |= {"threshold": threshold, "threshold_dice": none_if_nan(dice)}
     return found

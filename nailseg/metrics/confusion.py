@@ -93,6 +93,11 @@ def mean_defined(values: Tensor) -> float:
     return defined.mean().item() if len(defined) else 0.0
 
 
+def none_if_nan(value: float) -> float | None:
+    """A number for JSON, which has no nan."""
+    return None if np.isnan(value) else float(value)
+
+
 class ConfusionMatrix(Metric):
     """The confusion matrix of a whole set, exact (int64) and summed over processes.
 

@@ -16,7 +16,7 @@ import torch
 from nailseg.errors import WeightsError
 from nailseg.metrics.boundary import count_boundary, count_surface
 from nailseg.metrics.calibration import probability_histogram
-from nailseg.metrics.confusion import class_index, confusion_matrix, dice, iou
+from nailseg.metrics.confusion import class_index, confusion_matrix, dice, iou, none_if_nan
 from nailseg.metrics.instances import Instances, average_precisions, best_f1, match_instances
 from nailseg.types import IGNORE_INDEX
 
@@ -299,8 +299,3 @@ def percentile_interval(values: np.ndarray, level: float = 0.95) -> tuple[float,
         return np.nan, np.nan
     low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def none_if_nan(value: float) -> float | None:
-    """A number for JSON, which has no nan."""
-    return None if np.isnan(value) else float(value)
