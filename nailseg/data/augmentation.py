@@ -22,10 +22,10 @@ import numpy as np
 from nailseg.errors import ConfigError
 from nailseg.imaging.geometry import PAD_VALUE, Resize, network_size
 from nailseg.imaging.recolor import recolor_randomly
-from nailseg.types import IGNORE_INDEX
+from nailseg.types import IGNORE_INDEX, MAX_CLASSES
 
-OUTSIDE = 254
-"""Padding while a mask is warped, to tell it from pixels that the file ignores; class indices end at 253."""
+OUTSIDE = MAX_CLASSES
+"""Padding while a mask is warped, to tell it from pixels that the file ignores; no class has this index."""
 
 
 @dataclass(frozen=True)
