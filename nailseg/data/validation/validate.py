@@ -113,12 +113,11 @@ def validate_rows(
     rows = [row for row in manifest.rows if row.split in needed or (given is None and row.mask)]
     has_colors = given is not None and given.has_colors
 
-    def scan(row: Row) -> ScanResult:
+    def read(row: Row) -> ScanResult:
         return scan_row(manifest, row, row.split in needed, has_colors, max_pixels)
 
-    scans = map_threads(scan, rows, "checking data", progress, workers)
+    scans = map_threads(read, rows, "checking data", progress, workers)
     pairs = find_duplicates({scan.row.image: scan.signature for scan in scans if scan.signature})
-
     skipped = [issue for issue in manifest.issues if skip_bad or issue.code in allowed]
     csv_errors = [issue for issue in manifest.issues if issue not in skipped]
     kept = manifest
