@@ -61,13 +61,17 @@ def find_near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
     _, first, kind = np.unique(flat[textured], axis=0, return_index=True, return_inverse=True)
     equal = np.stack([textured[first[kind.ravel()]], textured], axis=1)
     unique = textured[np.sort(first)]
-    images = thumbnails[unique].astype(np.float32)
+    images = thumbnails[unique]
+    coarse = [_reduce(image) for image in images]
 
     def is_near_duplicate(candidate: np.ndarray) -> bool:
         one, other, symmetry = candidate
-        return correlate_blocks(images[one], apply_symmetry(images[other], symmetry)) >= MIN_CORRELATION
+        warp = align(coarse[one], apply_symmetry(coarse[other], symmetry))
+        if warp is None:
+            return False
+        return correlate_blocks(images[one], apply_symmetry(images[other], symmetry), warp) >= MIN_CORRELATION
 
-    candidates = find_candidates(hash_symmetries(thumbnails[unique]))
+    candidates = find_candidates(hash_symmetries(images))
     with ThreadPoolExecutor(2) as pool:
         verified = np.fromiter(pool.map(is_near_duplicate, candidates), bool, len(candidates))
     near = unique[candidates[verified, :2]]
@@ -145,33 +149,31 @@ def find_candidates(hashes: np.ndarray) -> np.ndarray:
     return np.concatenate(found)
 
 
-def correlate_blocks(one: np.ndarray, other: np.ndarray) -> float:
-    """Measures how well two thumbnails agree in their details after the best affine alignment.
+def align(one: np.ndarray, other: np.ndarray) -> np.ndarray | None:
+    """Finds the affine transformation between two reduced thumbnails, float32 (48, 48), of one photograph.
 
-    Args:
-        one: float32 (96, 96).
-        other: float32 (96, 96), to be aligned with `one`.
+    Returns:
+        float32 (2, 3), from pixels of `one` to pixels of `other`, both at full size; None if nothing fits.
+    """
+    warp = np.eye(2, 3, dtype=np.float32)
+    stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-4)
+    try:
+        correlation = cv2.findTransformECC(one, other, warp, cv2.MOTION_AFFINE, stop, None, 3)[0]
+    except cv2.error:  # no convergence
+        return None
+    # x' = A x + t between pixel centres at half size, so t' = 2 t + (A 1 - 1) / 2 at full size
+    warp[:, 2] = 2 * warp[:, 2] + (warp[:, :2].sum(axis=1) - 1) / 2
+    return warp if correlation >= MIN_ALIGNMENT else None
+
+
+def correlate_blocks(one: np.ndarray, other: np.ndarray, warp: np.ndarray) -> float:
+    """Measures how well the details of two thumbnails, uint8 (96, 96), agree after an alignment.
 
     Returns:
         The correlation that three quarters of the blocks with details in either image reach, -1..1. Each
         block has the same weight: a strong outline that both share does not hide what differs.
     """
-    half = (SIDE // 2, SIDE // 2)
-    # slow variations (light, a plain background) are removed before the alignment
-    small = [
-        cv2.resize(each - cv2.GaussianBlur(each, (0, 0), SIDE / 8), half, interpolation=cv2.INTER_AREA)
-        for each in (one, other)
-    ]
-    warp = np.eye(2, 3, dtype=np.float32)
-    stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-4)
-    try:
-        alignment = cv2.findTransformECC(*small, warp, cv2.MOTION_AFFINE, stop, None, 3)[0]
-    except cv2.error:  # no convergence
-        return -1.0
-    if alignment < MIN_ALIGNMENT:
-        return -1.0
-    # x' = A x + t between pixel centres at half size, so t' = 2 t + (A 1 - 1) / 2 at full size
-    warp[:, 2] = 2 * warp[:, 2] + (warp[:, :2].sum(axis=1) - 1) / 2
+    one, other = one.astype(np.float32), other.astype(np.float32)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     moved = cv2.warpAffine(other, warp, (SIDE, SIDE), flags=flags)
     inside = _split_blocks(cv2.warpAffine(np.ones_like(other), warp, (SIDE, SIDE), flags=flags))
@@ -187,6 +189,13 @@ def correlate_blocks(one: np.ndarray, other: np.ndarray) -> float:
         return -1.0
     correlation = (first * second).mean(axis=1) / np.sqrt(np.maximum(power, 1e-3).prod(axis=0))
     return float(np.quantile(correlation[compared], 0.25))
+
+
+def _reduce(thumbnail: np.ndarray) -> np.ndarray:
+    """Removes slow variations (light, a plain background) and halves the size: float32 (48, 48)."""
+    image = thumbnail.astype(np.float32)
+    image -= cv2.GaussianBlur(image, (0, 0), SIDE / 8)
+    return cv2.resize(image, (SIDE // 2, SIDE // 2), interpolation=cv2.INTER_AREA)
 
 
 def _split_blocks(image: np.ndarray) -> np.ndarray:
