@@ -1,57 +1,22 @@
-"""Inputs and outputs of `nailseg predict`, interrupted runs, and several processes."""
+"""Inputs and outputs of `nailseg predict`, and interrupted runs."""
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 
 import nailseg
 from nailseg.checkpoints import model_folder
 from nailseg.cli.main import main
-from nailseg.errors import ConfigError
-from nailseg.inference import sources
 from nailseg.inference.batch import Options, name_outputs
 from nailseg.models.segformer import SegFormer
 from tests.conftest import TINY
-
-NAMES = ["1/a", "1/b", "2/c", "2/d", "e"]
-
-
-@pytest.fixture
-def photos(tmp_path) -> Path:
-    """A data set of five images, with masks that must not be predicted."""
-    rng = np.random.default_rng(0)
-    for number, name in enumerate(NAMES):
-        noise = rng.integers(0, 256, (48 + 8 * number, 70, 3), dtype=np.uint8)
-        for folder, image in (("Images", noise), ("Masks", noise[..., 0])):
-            path = tmp_path / "photos" / folder / f"{name}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).save(path)
-    return tmp_path / "photos"
-
-
-@pytest.fixture
-def predict(mixed_model, tmp_path):
-    """Runs the verb on paths into a folder below tmp_path; gives exit code and folder."""
-
-    def run(*args: object, out: str = "out") -> tuple[int, Path]:
-        fixed = ["--model", str(mixed_model), "--out", str(tmp_path / out), "--device", "cpu"]
-        return main(["predict", *map(str, args), *fixed]), tmp_path / out
-
-    return run
-
-
-def pngs(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.png")}
+from tests.inference.conftest import NAMES, read_pngs
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -61,30 +26,15 @@ def pixels(path: Path) -> np.ndarray:
 def test_masks_of_a_data_set_are_skipped(predict, photos, capsys) -> None:
     code, out = predict(photos)
     assert code == 0
-    assert set(pngs(out)) == {f"Images/{name}.png" for name in NAMES}
+    assert set(read_pngs(out)) == {f"Images/{name}.png" for name in NAMES}
     assert "takes the 5 images in Images/ and skips 5 others" in capsys.readouterr().err
-
-
-def test_csv_lists_images(photos, tmp_path) -> None:
-    table = tmp_path / "elsewhere.csv"
-    lines = [f"Images/{name}.png,{split}" for name, split in zip(NAMES, ["train", "val"] * 3, strict=False)]
-    table.write_text("\n".join(["image,split", *lines]))  # without a column mask
-    found = sources.find_images([str(table)], tmp_path / "out", root=photos)
-    assert [p.as_posix() for p in found.values()] == [f"Images/{name}.png" for name in NAMES]
-    assert all(path.is_file() for path in found)
-    found = sources.find_images([str(table)], tmp_path / "out", root=photos, split="val")
-    assert [p.as_posix() for p in found.values()] == ["Images/1/b.png", "Images/2/d.png"]
-    with pytest.raises(ConfigError, match=r"elsewhere.csv: expected .* rows of the split, found none"):
-        sources.find_images([str(table)], tmp_path / "out", root=photos, split="test")
-    with pytest.raises(ConfigError, match=r"--split: expected a CSV among the paths, found .*photos"):
-        sources.find_images([str(photos)], tmp_path / "out", split="test")
 
 
 def test_predict_csv(predict, photos) -> None:
     (photos / "nails.csv").write_text("images\nImages/e.png\nImages/lost.png\n")
     code, out = predict(photos / "nails.csv")
     assert code == 1  # lost.png does not exist
-    assert set(pngs(out)) == {"Images/e.png"}
+    assert set(read_pngs(out)) == {"Images/e.png"}
 
 
 def test_out_is_a_file(predict, photos, tmp_path, capsys) -> None:
@@ -138,7 +88,7 @@ def test_import_reads_polygons(predict, photos, tmp_path) -> None:
     assert code == 0
     shutil.copy(out / "polygons.json", photos / "Images")
     assert main(["import", "coco", str(photos / "Images"), str(tmp_path / "again")]) == 0
-    masks = pngs(tmp_path / "again" / "Masks")
+    masks = read_pngs(tmp_path / "again" / "Masks")
     assert set(masks) == {f"{name}.png" for name in NAMES}
     for name in masks:
         assert (pixels(tmp_path / "again" / "Masks" / name) == pixels(out / name)).all(), name
@@ -170,7 +120,7 @@ def test_resume_predicts_only_what_is_left(predict, photos, capsys) -> None:
     assert "not done: " in log
     assert "broken.png" in log
     assert (out / "1" / "a.png").stat().st_mtime_ns == kept
-    assert pngs(out) == pngs(out.parent / "whole")
+    assert read_pngs(out) == read_pngs(out.parent / "whole")
     (photos / "Images" / "2" / "broken.png").unlink()
     assert predict(*options, "--resume")[0] == 0  # nothing is left
 
@@ -223,47 +173,7 @@ def test_tta_and_tile(predict, photos, mixed_model) -> None:
     assert (pixels(out / "e.png") == 255 * expected.mask).all()
     assert (pixels(out / "e.png") != pixels(plain / "e.png")).any()
     _, large = predict(image, "--tile=100", out="large")
-    assert pngs(large) == pngs(plain)
-
-
-def test_two_processes_share_the_images(predict, photos, capfd) -> None:
-    (photos / "Images" / "2" / "broken.png").write_bytes((photos / "Images/e.png").read_bytes()[:100])
-    options = (photos / "Images", "--polygons", "--csv")
-    assert predict(*options, out="one")[0] == 1
-    code, out = predict(*options, "--devices=2")
-    log = capfd.readouterr().err
-    assert code == 1
-    assert log.count("broken.png") == 2  # once per command
-    assert "5 masks in" in log
-    for name in ("polygons.json", "objects.csv"):
-        assert (out / name).read_bytes() == (out.parent / "one" / name).read_bytes()
-    assert pngs(out) == pngs(out.parent / "one")
-    assert not list(out.rglob(".*"))
-
-
-def test_invalid_number_of_processes(predict, photos, capsys) -> None:
-    assert predict(photos, "--devices=0")[0] == 1
-    assert "--devices 0: expected 1 or more" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_torchrun_shares_the_images(mixed_model, photos, tmp_path) -> None:
-    predict = ["predict", str(photos / "Images"), "--model", str(mixed_model), "--polygons", "--device=cpu"]
-    assert main([*predict, f"--out={tmp_path / 'one'}"]) == 0
-    (photos / "Images" / "broken.png").write_bytes(b"")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    done = subprocess.run(
-        [*torchrun, "-m", "nailseg", *predict, f"--out={tmp_path / 'two'}"],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stderr.count("5 masks in") == 1
-    for name in [*pngs(tmp_path / "one"), "polygons.json"]:
-        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+    assert read_pngs(large) == read_pngs(plain)
 
 
 def test_image_too_large_for_jpeg_does_not_stop_the_others(predict, photos, capsys) -> None:
@@ -273,7 +183,7 @@ def test_image_too_large_for_jpeg_does_not_stop_the_others(predict, photos, caps
     log = capsys.readouterr().err
     assert "not done: " in log
     assert "wide.png: expected an image that fits into .jpg, found 65600 x 1 pixels" in log
-    assert sorted(pngs(out)) == sorted(f"{name}.png" for name in NAMES)
+    assert sorted(read_pngs(out)) == sorted(f"{name}.png" for name in NAMES)
 
 
 def test_similar_class_names_have_different_files() -> None:
@@ -285,3 +195,31 @@ def test_similar_class_names_have_different_files() -> None:
         "a.probability.z.png",
         "a.png",
     ]
+
+
+def test_existing_files_are_not_overwritten(predict, photos, tmp_path, capsys) -> None:
+    image = photos / "Images/1/a.png"
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.overlay.jpg").write_text("mine")
+    assert predict(image, "--overlay")[0] == 1
+    assert "(the first: a.overlay.jpg)" in capsys.readouterr().err
+    assert predict(image)[0] == 0
+    assert predict(image)[0] == 1
+    assert "1 of the files to write exist already (the first: a.png)" in capsys.readouterr().err
+
+
+def test_broken_file_does_not_stop_the_others(predict, photos, capsys) -> None:
+    (photos / "Images/1/broken.png").write_bytes((photos / "Images/e.png").read_bytes()[:200])
+    code, out = predict(photos / "Images/1")
+    assert code == 1
+    log = capsys.readouterr().err
+    assert "not done: " in log
+    assert "broken.png" in log
+    assert "Traceback" not in log
+    assert set(read_pngs(out)) == {"a.png", "b.png"}
+
+
+def test_index_writes_class_indices(predict, photos) -> None:
+    code, out = predict(photos / "Images/e.png", "--index")
+    assert code == 0
+    assert set(np.unique(pixels(out / "e.png"))) == {0, 1}

@@ -8,7 +8,6 @@ import nailseg
 from nailseg.checkpoints import model_folder
 from nailseg.cli.main import main
 from nailseg.errors import ConfigError, DataError, WeightsError
-from nailseg.inference import sources
 from nailseg.models.segformer import SegFormer
 
 
@@ -22,121 +21,18 @@ def model(tiny_folder, tmp_path_factory):
     )
 
 
-@pytest.fixture
-def photos(tmp_path):
-    folder = tmp_path / "photos"
-    (folder / "sub").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for name, shape in {
-        "a.jpg": (40, 60),
-        "a.png": (33, 31),
-        "sub/b.JPG": (64, 64),
-        "sub/c.webp": (50, 20),
-    }.items():
-        Image.fromarray(rng.integers(0, 256, (*shape, 3), dtype=np.uint8)).save(folder / name)
-    (folder / "notes.txt").write_text("not an image")
-    return folder
-
-
-def test_folder_structure_and_suffix_of_shared_stems(model, photos, tmp_path, capsys) -> None:
-    out = tmp_path / "out"
-    assert main(["predict", str(photos), "--model", str(model), "--out", str(out)]) == 0
-    assert {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()} == {
-        "a.jpg.png",
-        "a.png.png",
-        "sub/b.png",
-        "sub/c.png",
-    }
-    assert cv2.imread(str(out / "sub" / "c.png"), cv2.IMREAD_UNCHANGED).shape == (50, 20)
-    assert capsys.readouterr().err.count("keep the suffix") == 1
-
-
-def test_globs_are_relative_to_their_fixed_part(photos, tmp_path) -> None:
-    found = sources.find_images([f"{photos}/**/*.[jJ][pP][gG]"], tmp_path / "out")
-    assert sorted(p.as_posix() for p in found.values()) == ["a.jpg", "sub/b.JPG"]
-
-
-def test_two_images_with_the_same_mask(photos, tmp_path) -> None:
-    (photos / "b.JPG").write_bytes((photos / "sub" / "b.JPG").read_bytes())
-    with pytest.raises(ConfigError, match=r"would both write b\.JPG\.png\. Give the folder above them"):
-        sources.name_masks(
-            sources.find_images([str(photos / "b.JPG"), str(photos / "sub")], tmp_path / "out")
-        )
-
-
-def test_kept_suffix_that_equals_another_name(photos, tmp_path) -> None:
-    (photos / "a.jpg.png").write_bytes((photos / "a.png").read_bytes())
-    with pytest.raises(ConfigError, match=r"would both write a\.jpg\.png"):
-        sources.name_masks(sources.find_images([str(photos)], tmp_path / "out"))
-
-
-def test_existing_overlay_is_not_overwritten(model, photos, tmp_path, capsys) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "a.overlay.jpg").write_text("mine")
-    args = [
-        "predict",
-        str(photos / "a.jpg"),
-        "--model",
-        str(model),
-        "--out",
-        str(tmp_path / "out"),
-        "--overlay",
-    ]
-    assert main(args) == 1
-    assert "a.overlay.jpg" in capsys.readouterr().err
-
-
 def test_unknown_device(model) -> None:
     with pytest.raises(ConfigError, match="--device: expected a device of this machine, found 'nonsense'"):
         nailseg.load(model, device="nonsense")
 
 
-def test_out_is_the_folder_of_the_images(photos) -> None:
-    with pytest.raises(ConfigError, match=r"--out .*: expected a folder apart from the images"):
-        sources.find_images([str(photos / "sub")], photos / "sub")
-
-
-def test_existing_masks_are_not_overwritten(model, photos, tmp_path, capsys) -> None:
-    args = ["predict", str(photos / "a.jpg"), "--model", str(model), "--out", str(tmp_path / "out")]
-    assert main(args) == 0
-    assert main(args) == 1
-    assert "1 of the files to write exist already (the first: a.png)" in capsys.readouterr().err
-
-
-def test_out_inside_the_searched_folder_is_not_searched(model, photos) -> None:
-    out = photos / "masks"
-    assert main(["predict", str(photos), "--model", str(model), "--out", str(out)]) == 0
-    assert len(sources.find_images([str(photos)], out)) == 4
-
-
-def test_broken_file_does_not_stop_the_others(model, photos, tmp_path, capsys) -> None:
-    (photos / "sub" / "broken.jpg").write_bytes((photos / "a.jpg").read_bytes()[:200])
-    assert main(["predict", str(photos), "--model", str(model), "--out", str(tmp_path / "out")]) == 1
-    errors = capsys.readouterr().err
-    assert "not done: " in errors
-    assert "broken.jpg" in errors
-    assert "Traceback" not in errors
-    assert len(list((tmp_path / "out").rglob("*.png"))) == 4
-
-
-def test_index_writes_class_indices(model, photos, tmp_path) -> None:
-    args = [
-        "predict",
-        str(photos / "a.jpg"),
-        "--model",
-        str(model),
-        "--out",
-        str(tmp_path / "out"),
-        "--index",
-    ]
-    assert main(args) == 0
-    assert set(np.unique(cv2.imread(str(tmp_path / "out" / "a.png"), cv2.IMREAD_UNCHANGED))) <= {0, 1}
-
-
 def test_path_array_and_pil_give_the_same_result(model, photos) -> None:
     segment = nailseg.load(model, device="cpu")
-    with Image.open(photos / "a.png") as image:
-        results = [segment(p) for p in (photos / "a.png", str(photos / "a.png"), image, np.array(image))]
+    with Image.open(photos / "Images/e.png") as image:
+        results = [
+            segment(p)
+            for p in (photos / "Images/e.png", str(photos / "Images/e.png"), image, np.array(image))
+        ]
     for result in results:
         assert (result.mask == results[0].mask).all()
         assert (result.probability == results[0].probability).all()
@@ -170,12 +66,12 @@ def test_untrained_model_is_refused() -> None:
 
 
 def test_threshold(model, photos, tmp_path, capsys) -> None:
-    image = str(photos / "sub" / "b.JPG")
+    image = str(photos / "Images/e.png")
     probability = nailseg.load(model)(image).probability[1]
     middle = float(np.median(probability))
     out = tmp_path / "out"
     assert main(["predict", image, "--model", str(model), "--out", str(out), f"--threshold={middle}"]) == 0
-    written = cv2.imread(str(out / "b.png"), cv2.IMREAD_UNCHANGED)
+    written = cv2.imread(str(out / "e.png"), cv2.IMREAD_UNCHANGED)
     assert (written == 255 * (probability >= middle)).all()
     assert 0.4 < (written > 0).mean() < 0.6
     other = str(tmp_path / "other")
