@@ -17,7 +17,7 @@ from nailseg.data.manifest import (
 )
 from nailseg.data.pairing import Pairs, pair_folders
 from nailseg.data.splitting.grouping import COLUMN, Contents, find_group, merge_groups, read_contents
-from nailseg.data.splitting.index_report import MAX_NAMES, IndexReport
+from nailseg.data.splitting.index_report import MAX_NAMES, IndexReport, list_left_out
 from nailseg.errors import ConfigError, DataError, OutputError, shorten_list
 
 SPLIT_FOLDERS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
@@ -156,19 +156,12 @@ def _list_new_rows(target: Target) -> tuple[Pairs, list[Row]]:
         pairs = pair_folders(target.root)
         rows = [Row(image, mask, "", "") for image, mask in pairs.pairs]
     if not rows:
-        some = [
-            *pairs.unpaired_images[:2],
-            *pairs.unpaired_masks[:2],
-            *(names[0] for names in pairs.ambiguous[:2]),
-        ]
-        raise DataError(
+        message = (
             f"{target.root}: expected pairs like Images/1/a.jpg with Masks/1/a.png, or train/images/a.jpg "
-            f"with train/masks/a.png; found {len(pairs.unpaired_images)} images and "
-            f"{len(pairs.unpaired_masks)} masks without a partner"
-            + (f", such as {', '.join(some)}" if some else "")
-            + (f", and names that are not UTF-8: {shorten_list(pairs.not_utf8)}" if pairs.not_utf8 else "")
-            + ". Name the two folders Images and Masks, and give each mask its image's name."
+            "with train/masks/a.png; found none. Name the two folders Images and Masks, and give each mask "
+            "its image's name."
         )
+        raise DataError("\n".join([message, *list_left_out(pairs)]))
     images = {row.image for row in target.existing}
     masks = {row.mask for row in target.existing}
     pairs = replace(

@@ -38,13 +38,19 @@ class IndexReport:
         lines = [f"{self.csv}: {len(self.rows)} pairs ({counts}{source})"]
         if groups.total() < len(self.rows):
             lines.append("groups: " + ", ".join(f"{groups[split]} {split}" for split in SPLITS))
-        lines.extend(self.notes)
-        for title, names in (
-            ("images without a mask", self.pairs.unpaired_images),
-            ("masks without an image", self.pairs.unpaired_masks),
-            ("ambiguous names", tuple(map(" = ".join, self.pairs.ambiguous))),
-            ("names that are not UTF-8", self.pairs.not_utf8),
-        ):
-            if names:
-                lines.append(f"{len(names)} {title}, left out: {shorten_list(names, MAX_NAMES)}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.notes, *list_left_out(self.pairs)])
+
+
+def list_left_out(pairs: Pairs) -> list[str]:
+    """Lists the files that are in no pair, one line for each reason."""
+    reasons = {
+        "images without a mask": pairs.unpaired_images,
+        "masks without an image": pairs.unpaired_masks,
+        "ambiguous names": tuple(map(" = ".join, pairs.ambiguous)),
+        "names that are not UTF-8": pairs.not_utf8,
+    }
+    return [
+        f"{len(names)} {reason}, left out: {shorten_list(names, MAX_NAMES)}"
+        for reason, names in reasons.items()
+        if names
+    ]
