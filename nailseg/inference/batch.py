@@ -8,11 +8,11 @@ import logging
 import os
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 from tqdm import tqdm
 
@@ -25,7 +25,6 @@ from nailseg.inference.sources import find_images, name_masks, refuse_collisions
 from nailseg.model_info import SHIPPED
 
 log = logging.getLogger("nailseg")
-T = TypeVar("T")
 
 QUEUE_LENGTH = 2
 """Images that are read ahead, and results that wait to be written; a large one takes 100 MB."""
@@ -119,8 +118,9 @@ def predict_files(
     distributed = multiprocess.is_distributed(devices)
     segment = segmenter.load(model, "cpu" if distributed else device, threshold)
     options = Options(out, overlays, probability, polygons or table, as_index, tta, tile)
-    tables = ["polygons.json"] * polygons + ["objects.csv"] * table
-    pending = _select_pending(jobs, options, segment.class_names, tables, resume)
+    tables = {"polygons.json": to_coco} if polygons else {}
+    tables |= {"objects.csv": to_csv} if table else {}
+    pending = _select_pending(jobs, options, segment.class_names, list(tables), resume)
     if distributed:
         work = functools.partial(_load_and_predict, model=model, threshold=threshold, options=options)
         outcomes = multiprocess.run_distributed(work, pending, devices, device)
@@ -128,7 +128,11 @@ def predict_files(
         outcomes = [_predict(pending, 0, segment, options)]
     failures = [failure for outcome in outcomes for failure in outcome.failures]
     if multiprocess.get_rank() == 0:
-        _write_tables(out, tables, jobs, outcomes, segment.class_names)
+        order = {job.mask.as_posix(): number for number, job in enumerate(jobs)}
+        records = [record for outcome in outcomes for record in outcome.records]
+        records.sort(key=lambda record: order[record["mask"]])
+        for name, to_text in tables.items():
+            write_atomically(out / name, to_text(records, segment.class_names).encode())
         log.info("%d masks in %s", len(jobs) - len(failures), out)
         for failure in failures:
             log.error("not done: %s", failure)
@@ -202,9 +206,11 @@ def _predict(jobs: list[Job], rank: int, segment: Segmenter, options: Options) -
             outcome.failures.append(f"{job.file}: {error}")
 
     with ThreadPoolExecutor(2) as pool:
-        reading = ((job, pool.submit(segmenter.to_array, job.file)) for job in jobs)
-        progress = tqdm(_prefetch(reading), total=len(jobs), unit="image", disable=len(jobs) < 2 or rank > 0)
-        for job, image in progress:
+        to_read = ((job, pool.submit(segmenter.to_array, job.file)) for job in jobs)
+        reading = deque(itertools.islice(to_read, QUEUE_LENGTH))
+        for _ in tqdm(jobs, unit="image", disable=len(jobs) < 2 or rank > 0):
+            reading.extend(itertools.islice(to_read, 1))
+            job, image = reading.popleft()
             try:
                 result = segment(image.result(), options.tta, options.tile)
             except DataError as error:
@@ -216,15 +222,6 @@ def _predict(jobs: list[Job], rank: int, segment: Segmenter, options: Options) -
         while saving:
             collect()
     return outcome
-
-
-def _prefetch(items: Iterator[T]) -> Iterator[T]:
-    """Yields the items and takes each from the iterator `QUEUE_LENGTH` turns ahead."""
-    waiting = deque(itertools.islice(items, QUEUE_LENGTH))
-    for item in items:
-        waiting.append(item)
-        yield waiting.popleft()
-    yield from waiting
 
 
 def _save(job: Job, result: Result, options: Options) -> dict[str, Any] | None:
@@ -242,17 +239,6 @@ def _save(job: Job, result: Result, options: Options) -> dict[str, Any] | None:
     if not options.records:
         return None
     return describe_objects(job.image, job.mask, result.mask, result.probability)
-
-
-def _write_tables(
-    out: Path, tables: list[str], jobs: list[Job], outcomes: list[Outcome], class_names: Sequence[str]
-) -> None:
-    """Writes polygons.json and objects.csv with the images in the order of the jobs."""
-    by_mask = {record["mask"]: record for outcome in outcomes for record in outcome.records}
-    records = [by_mask[job.mask.as_posix()] for job in jobs if job.mask.as_posix() in by_mask]
-    for name in tables:
-        to_text = to_coco if name == "polygons.json" else to_csv
-        write_atomically(out / name, to_text(records, class_names).encode())
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -62,13 +62,7 @@ def open_module(
 ) -> Network | ExportedNetwork:
     """Opens any model as a module: an exported file or its folder, or what `open_network` accepts.
 
-    Args:
-        source: An exported file, a checkpoint, a model folder, a run folder, a shipped model's name, a hub
-            name, or a name that stands for random weights.
-        class_names: As in `open_network`, like the other options and errors. An exported file must have
-            the same names.
-        drop_path: As in `open_network`.
-        name: As in `open_network`.
+    The arguments and errors are those of `open_network`; an exported file must have the same class names.
     """
     if (file := find_exported_file(locate(source))) is None:
         return model_folder.open_network(source, class_names, drop_path, name)
