@@ -69,14 +69,9 @@ def merge_groups(
 ) -> tuple[list[Row], list[str]]:
     """Gives near-duplicates one group, and new rows the split of the existing rows in their group.
 
-    Args:
-        existing: rows with a split.
-        new: rows without a split.
-        pairs: images that belong together.
-
     Returns:
-        The new rows without duplicates, and without rows connected with existing rows of several splits;
-        notes on what was found.
+        The new rows, without duplicates and without those connected with existing rows of several splits;
+        and notes on what was found.
     """
     # the second of two equal files adds nothing, and `nailseg check` would report it as an error
     duplicates = sorted({row.image for row in new} & {pair.second for pair in pairs if pair.exact})

@@ -102,15 +102,7 @@ def index_dataset(
 def split_rows(
     rows: Sequence[Row], val: float, test: float, seed: int = 0, strata: Sequence[str] | None = None
 ) -> list[Row]:
-    """Assigns a split to rows without one, as `assign_splits` does.
-
-    Args:
-        rows: rows that have a split keep it.
-        val: share of val, 0 to 1.
-        test: share of test, 0 to 1.
-        seed: another seed gives another split.
-        strata: of each row; by default the folder of its image.
-    """
+    """Assigns splits as `assign_splits` does, to rows without one; by default, the folders are the strata."""
     strata = strata or [row.folder for row in rows]
     open_rows = [(row.group, stratum) for row, stratum in zip(rows, strata, strict=True) if not row.split]
     splits = iter(assign_splits([g for g, _ in open_rows], [s for _, s in open_rows], val, test, seed))

@@ -51,11 +51,11 @@ def rank_scans(result: ValidationResult) -> list[tuple[ScanResult, str]]:
             distance = np.maximum(distance, apart / (1.48 * np.median(apart) + 0.1))
     ranked = []
     for scan, own in zip(scans, distance.tolist(), strict=True):
-        files = {scan.row.image: None, scan.row.mask: None}
-        level = 0 if files.keys() & errors else 1 if files.keys() & codes.keys() else 2
-        caption = ", ".join(dict.fromkeys(codes[file] for file in files if file in codes)) or f"{own:.1f} sd"
+        files = [file for file in (scan.row.image, scan.row.mask) if file in codes]
+        level = 2 if not files else 1 if errors.isdisjoint(files) else 0
+        caption = ", ".join(dict.fromkeys(codes[file] for file in files)) or f"{own:.1f} sd"
         ranked.append((level, -own, scan, caption))
-    return [(scan, caption) for _, _, scan, caption in sorted(ranked, key=lambda entry: entry[:2])]
+    return [entry[2:] for entry in sorted(ranked, key=lambda entry: entry[:2])]
 
 
 def _draw_tile(result: ValidationResult, scan: ScanResult, caption: str, max_pixels: int) -> np.ndarray:

@@ -96,11 +96,9 @@ def check_splits(
 
 
 def check_duplicates(pairs: Sequence[DuplicatePair], splits: dict[str, str]) -> Iterator[Issue]:
-    """Finds copies of an image. The issue names the copy nearer to training, so that the test rows stay.
+    """Finds copies among the images of `splits` (image -> split).
 
-    Args:
-        pairs: from `find_duplicates`.
-        splits: split of each image; pairs of other images are ignored.
+    An issue names the copy nearer to training, so that `--skip-bad` keeps the test rows.
     """
     for first, second, exact in pairs:
         if first not in splits or second not in splits:

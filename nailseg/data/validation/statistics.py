@@ -93,12 +93,7 @@ def format_statistics(statistics: Statistics) -> str:
 
 
 def compute_fingerprint(rows: Sequence[Row], root: Path) -> str:
-    """Computes 16 hex digits over paths, splits and file sizes, which change when the data set changes.
-
-    Args:
-        rows: their files exist.
-        root: folder their paths are relative to.
-    """
+    """Computes 16 hex digits over paths, splits and file sizes, which change when the data set changes."""
     sha = hashlib.sha256()
     for row in sorted(rows, key=lambda row: row.image):
         sizes = [(root / path).stat().st_size for path in (row.image, row.mask)]

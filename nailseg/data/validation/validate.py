@@ -26,17 +26,11 @@ class DataSummary:
 
     mask_encoding: MaskEncoding
     counts: dict[str, int]  # rows per split, of the whole CSV without the rows left out
-    foreground: dict[str, float]  # foreground's share of the pixels with a class, per checked split
-    empty: dict[str, int]  # masks without foreground, per checked split
-    notes: tuple[str, ...] = ()  # what was derived or left out, and the warnings
-    left_out: tuple[str, ...] = ()  # images of the rows that were left out
+    left_out: tuple[str, ...]  # images of the rows that were left out
+    text: str  # encoding, foreground per checked split, what was derived or left out, and the warnings
 
     def __str__(self) -> str:
-        lines = [f"masks: {self.mask_encoding.describe()}"]
-        for split, share in self.foreground.items():
-            without = f", {self.empty[split]} without" if self.empty[split] else ""
-            lines.append(f"{split}: {self.counts.get(split, 0)} images, {share:.2%} foreground{without}")
-        return "\n".join([*lines, *self.notes])
+        return self.text
 
 
 @dataclass(frozen=True)
@@ -60,20 +54,20 @@ class ValidationResult:
         """
         if self.errors or self.mask_encoding is None:
             raise DataIssuesError(str(self.manifest.csv), self.errors, write_full_list(self.errors))
-        foreground, empty = {}, {}
+        counts = Counter(row.split for row in self.manifest.rows)
+        lines = [f"masks: {self.mask_encoding.describe()}"]
         for split in self.splits:
             contents = [scan.content for scan in self.scans if scan.row.split == split]
             classes = [count_classes(each, self.mask_encoding) for each in contents if each is not None]
-            pixels = [count_foreground(each) for each in classes]
-            foreground[split] = sum(pixels) / max(sum(pixels) + sum(each[0] for each in classes), 1)
-            empty[split] = pixels.count(0)
-        counts = Counter(row.split for row in self.manifest.rows)
-        notes = list(self.manifest.notes)
-        if self.skipped:
-            notes.append("left out:\n" + format_issues(self.skipped))
-        if self.warnings:
-            notes.append("warnings:\n" + format_issues(self.warnings))
-        return DataSummary(self.mask_encoding, dict(counts), foreground, empty, tuple(notes), self.left_out)
+            foreground = [count_foreground(each) for each in classes]
+            share = sum(foreground) / max(sum(foreground) + sum(each[0] for each in classes), 1)
+            without = f", {foreground.count(0)} without" if 0 in foreground else ""
+            lines.append(f"{split}: {counts[split]} images, {share:.2%} foreground{without}")
+        lines += self.manifest.notes
+        for title, issues in {"left out": self.skipped, "warnings": self.warnings}.items():
+            if issues:
+                lines.append(f"{title}:\n{format_issues(issues)}")
+        return DataSummary(self.mask_encoding, dict(counts), self.left_out, "\n".join(lines))
 
 
 def validate_rows(
