@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from nailseg.data.synthetic.pose import place_hand, pose_hand
-from nailseg.data.synthetic.render import paint_hand
+from nailseg.data.synthetic.hand import Light, paint_hand, place_hand, pose_hand
 from nailseg.data.synthetic.sample import draw_hand, write_sample
-from nailseg.data.synthetic.scene import Light
 from nailseg.errors import OutputError
 
 NAILS = {"1": (0, 2), "2": (3, 4), "3": (5, 5), "4": (6, 10)}
@@ -121,7 +119,7 @@ def test_edges_are_antialiased():
     rng = np.random.default_rng(0)
     limbs = pose_hand(rng, "back", (0, 1, 2, 3, 4))
     limbs = place_hand(rng, limbs, np.array([(10.0, 10.0), (118.0, 118.0)]), 40, 2.0)
-    light = Light(np.array([0.0, 0.0, 1.0]), 0.5)
+    light = Light(rng)
     _, cover, nails = paint_hand(rng, limbs, (128, 128), np.array([200.0, 150, 120]), None, light)
     assert nails.shape == (5, 128, 128)
     for part in (cover, *nails):
