@@ -1,9 +1,9 @@
 # %% [markdown]
-# # 1. The data: what you have, what is wrong with it, what the network will see
+# # 1. The data: pairing, splits, validation, augmentation
 #
-# A segmentation model is as good as its masks. Before any training this notebook pairs images with masks,
-# splits them so that the test stays honest, looks for faults, counts the classes and shows what augmentation
-# makes of the images. It runs on drawn hands; put your own folder into the next cell.
+# The quality of a segmentation model depends on its masks. This notebook pairs images with masks, splits them
+# without leakage between the parts, validates the data set, counts the classes and shows augmented images.
+# It runs on drawn hands; set your own folder in the next cell.
 
 # %%
 # Settings
@@ -20,12 +20,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from nailseg.data.validation.command import validate_dataset
-from nailseg.data.io.images import read_image
-from nailseg.data.splitting.index import index_dataset
-from nailseg.data.synthetic.sample import write_sample
+from nailseg.data import index_dataset, validate_dataset
 from nailseg.data.augmentation import Augmentation, TrainingTransform
-from nailseg.imaging.overlay import draw_overlay
+from nailseg.data.io.images import read_image
+from nailseg.data.synthetic import write_sample
+from nailseg.imaging import draw_overlay
 
 folder = Path(FOLDER)
 if not folder.exists():
@@ -34,9 +33,9 @@ if not folder.exists():
 # %% [markdown]
 # ## Pair and split
 #
-# `index_dataset` pairs by relative path and stem, never by position in a list. It puts near twins (the same
-# photograph cropped or recoloured, neighbours in a video) into one **group**, and a group never lies on both
-# sides of the split: a test on a twin of a training image measures memory.
+# `index_dataset` pairs files by relative path and stem, not by their position in a list. It puts near-duplicates
+# (the same photograph cropped or recompressed, neighbouring frames of a video) into one **group**, and all images
+# of a group are in the same split. A test on a near-duplicate of a training image measures memorisation.
 
 # %%
 table = folder / "nails.csv"
@@ -48,11 +47,11 @@ rows["folder"] = rows["image"].map(lambda path: Path(path).parent.name)
 rows.pivot_table(index="folder", columns="split", values="image", aggfunc="count", fill_value=0)
 
 # %% [markdown]
-# ## What is wrong with it
+# ## Validation
 #
-# `nailseg check` decodes every file once and names each fault with the file and the way out. To see one, a
-# copy of the set gets a mask cut off in the middle. `cv2.imread` would return rubbish for many a broken file, and the
-# loss would look healthy.
+# `nailseg check` decodes every file once and lists each issue with the file and a fix. As an example, one mask in a
+# copy of the data set is truncated. `cv2.imread` returns wrong pixels for many damaged files, and the loss
+# does not show it.
 
 # %%
 import shutil
@@ -60,8 +59,8 @@ import shutil
 broken = folder.with_name(folder.name + "-broken")
 shutil.rmtree(broken, ignore_errors=True)
 shutil.copytree(folder, broken)
-victim = broken / rows["mask"][0]
-victim.write_bytes(victim.read_bytes()[:60])
+truncated = broken / rows["mask"][0]
+truncated.write_bytes(truncated.read_bytes()[:60])
 print("exit code", validate_dataset(str(broken / table.name)))
 shutil.rmtree(broken)
 
@@ -72,15 +71,15 @@ print("exit code", validate_dataset(str(table), sheet=str(sheet)))
 plt.figure(figsize=(12, 10))
 plt.imshow(read_image(sheet))
 plt.axis("off")
-plt.title("worst suspects first")
+plt.title("issues and outliers first")
 plt.show()
 
 # %% [markdown]
 # ## Class balance
 #
-# Nails are a few per cent of the pixels. Pixel accuracy is therefore useless (predicting "background"
-# everywhere scores above 90 %), and a loss that counts pixels alone learns the background first: training adds a
-# soft Dice term, which weighs the nail class by itself.
+# A few per cent of the pixels are nail. Pixel accuracy is therefore not useful (predicting "background"
+# everywhere scores above 90 %), and with cross-entropy alone the network learns the background first. The training
+# loss adds a soft Dice term, which depends on the nail class only.
 
 
 # %%
@@ -97,15 +96,15 @@ right.hist(objects, bins=np.arange(objects.max() + 2) - 0.5)
 right.set(xlabel="separate nails", ylabel="images")
 plt.show()
 print(
-    f"nail pixels: {100 * shares.mean():.1f} % on average; predicting none is {100 - 100 * shares.mean():.1f} % 'right'"
+    f"nail pixels: {100 * shares.mean():.1f} % on average; predicting none has {100 - 100 * shares.mean():.1f} % accuracy"
 )
 
 # %% [markdown]
-# ## What the network will see
+# ## Augmented training images
 #
-# One draw per cell, seeded by (seed, epoch, row), so that it does not matter which worker reads it. The mask
-# goes through the same geometry but is read with nearest neighbours; what lies outside the image becomes
-# 255 and counts nowhere.
+# Each augmentation is seeded by (seed, epoch, row), so the result does not depend on the worker. The mask
+# goes through the same geometric transform with nearest-neighbour interpolation. Pixels outside the image become
+# 255 and are ignored.
 
 # %%
 image = read_image(folder / rows["image"][4])
@@ -113,10 +112,10 @@ mask = mask_of(rows.iloc[4]).astype(np.uint8)
 transform = TrainingTransform(SIZE, "keep", Augmentation(recolor=0.5))
 figure, axes = plt.subplots(3, 6, figsize=(14, 7))
 for draw, axis in enumerate(axes.flat):
-    view, labels = transform(image, mask, seed=draw)
-    axis.imshow(draw_overlay(view, np.where(labels == 255, 0, labels), 0.35))
+    augmented, labels = transform(image, mask, seed=draw)
+    axis.imshow(draw_overlay(augmented, np.where(labels == 255, 0, labels), 0.35))
     axis.axis("off")
-plt.suptitle("the same image, eighteen times")
+plt.suptitle("one image with eighteen seeds")
 plt.show()
 
 # %% [markdown]

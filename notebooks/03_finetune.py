@@ -1,9 +1,9 @@
 # %% [markdown]
-# # 3. Fine-tuning, without the command line
+# # 3. Fine-tuning in Python
 #
-# The command line (`python -m nailseg.train --config finetune_small.yaml --data.csv nails.csv`) does all of this in one
-# go, with checkpoints, averaged weights and a report. Here the same parts are put together by hand: a
-# `LightningDataModule`, a `LightningModule`, a `Trainer`.
+# The command `nailseg train --config finetune_small.yaml --data.csv nails.csv` does all of this,
+# with checkpoints, averaged weights and a report. This notebook uses its parts directly: a
+# `LightningDataModule`, a `LightningModule` and a `Trainer`.
 
 # %%
 # Settings
@@ -25,11 +25,10 @@ from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
 import nailseg
-from nailseg.data.datamodule import SegmentationDataModule
-from nailseg.data.splitting.index import index_dataset
-from nailseg.data.synthetic.sample import write_sample
-from nailseg.imaging.overlay import draw_overlay
-from nailseg.training.task import SegmentationTask
+from nailseg.data import SegmentationDataModule, index_dataset
+from nailseg.data.synthetic import write_sample
+from nailseg.imaging import draw_overlay
+from nailseg.training import SegmentationTask
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 os.environ.setdefault("WANDB_SILENT", "true")
@@ -43,9 +42,9 @@ if not (folder / "nails.csv").exists():
 # %% [markdown]
 # ## Data and model
 #
-# The data module decodes every file once and refuses what it cannot read without doubt. The task wraps
-# transformers' `SegformerForSemanticSegmentation`; its logits have a quarter of the resolution and are enlarged
-# bilinearly **before** the argmax. The other way round costs accuracy at every edge.
+# The data module decodes every file once and raises an error for ambiguous files. The task wraps
+# transformers' `SegformerForSemanticSegmentation`. Its logits have a quarter of the resolution and are upsampled
+# bilinearly **before** the argmax; the reverse order loses accuracy at every edge.
 
 # %%
 data = SegmentationDataModule(
@@ -56,7 +55,7 @@ task = SegmentationTask(
     class_names=data.class_names,
     image_size=256,
     lr=LEARNING_RATE,
-    head_lr_multiplier=1.0,  # the head is trained already; ten times the rate is for a new one
+    head_lr_multiplier=1.0,  # the head is already trained; a new one gets ten times the rate
     drop_path=0.0,
 )
 print(
@@ -64,9 +63,9 @@ print(
 )
 
 # %% [markdown]
-# ## Before any training
+# ## Before training
 #
-# The shipped model has seen photographs, never drawings: this is what it is worth on your data as it stands.
+# The included model was trained on photographs, not on drawings. This cell measures it before fine-tuning.
 
 # %%
 quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
@@ -78,8 +77,8 @@ print(f"Dice before: {task.summary['dice_nail']:.3f}")
 # ## Train
 #
 # Two loggers: a CSV file, and Weights & Biases offline, which needs no account (`wandb sync` uploads the run
-# later). On several GPUs give `devices=4, strategy="ddp", sync_batchnorm=True, use_distributed_sampler=False`: the data
-# module deals the rows out itself, so that evaluation counts every image exactly once.
+# later). For several GPUs, pass `devices=4, strategy="ddp", sync_batchnorm=True, use_distributed_sampler=False`: the data
+# module distributes the rows, so that evaluation counts every image exactly once.
 
 # %%
 loggers = [
@@ -109,10 +108,10 @@ right.set(xlabel="epoch", ylabel="validation Dice of nail")
 plt.show()
 
 # %% [markdown]
-# ## Test, look, keep
+# ## Test, view predictions, save
 #
-# The test measures at the masks' original size. Numbers first, then the images: two networks with the same Dice fail in
-# different ways, and only looking tells.
+# The test measures at the masks' original size. Two networks with the same Dice can fail in different ways, so view the
+# predictions too.
 
 # %%
 trainer.test(task, data, verbose=False)

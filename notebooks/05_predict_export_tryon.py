@@ -1,13 +1,13 @@
 # %% [markdown]
-# # 5. Predict, export, try on
+# # 5. Predict, export, try-on
 #
-# One model folder goes everywhere: it predicts here, as ONNX in somebody else's program, and under the paint
-# of a virtual try-on. The model that ships with the package is used as it is; put your own folder and photograph in.
+# One model folder serves all uses: prediction in Python, an ONNX file for other programs, and a virtual try-on of
+# polish. This notebook uses the model that the package includes; set your own model and photograph in the next cell.
 
 # %%
 # Settings
 MODEL = "nailseg-b0"  # or runs/NAME/model
-PHOTO = None  # a path; a hand is drawn when there is none
+PHOTO = None  # a path; None draws a hand
 EXPORT = "exported"  # a folder for the ONNX file
 COLORS = ("#c2185b", "#1a237e", "#00695c", "#d4af37")
 
@@ -20,8 +20,8 @@ import numpy as np
 
 import nailseg
 from nailseg.data.io.images import read_image
-from nailseg.data.synthetic.sample import draw_hand
-from nailseg.export.exporter import export_model
+from nailseg.data.synthetic import draw_hand
+from nailseg.export import export_model
 from nailseg.imaging.recolor import compute_coverage, parse_color, recolor
 
 image = read_image(PHOTO) if PHOTO else draw_hand(np.random.default_rng(8), 384, 4)[0]
@@ -29,7 +29,7 @@ image = read_image(PHOTO) if PHOTO else draw_hand(np.random.default_rng(8), 384,
 # %% [markdown]
 # ## Predict
 #
-# A path, a PIL image, encoded bytes or an array goes in; mask and probabilities come back at the image's own size.
+# The input is a path, a PIL image, encoded bytes or an array. Mask and probabilities have the image's own size.
 
 # %%
 segment = nailseg.load(MODEL)
@@ -39,13 +39,13 @@ print(
 )
 print(f"trained for images of {segment.info.image_size} pixels; {segment.info.origin['licence']}")
 figure, axes = plt.subplots(1, 3, figsize=(14, 5))
-for axis, picture, title in zip(
+for axis, panel, title in zip(
     axes,
     (image, result.probability[1], result.overlay()),
     ("image", "probability of nail", "mask"),
     strict=True,
 ):
-    axis.imshow(picture, cmap="magma")
+    axis.imshow(panel, cmap="magma")
     axis.set_title(title)
     axis.axis("off")
 plt.show()
@@ -53,15 +53,15 @@ plt.show()
 # %% [markdown]
 # ## Export
 #
-# Resizing, normalisation, the network, enlarging and softmax all go into the graph, so whoever uses the file only
-# needs pixels. Before the export says done it runs beside torch, on three sizes and two batch sizes.
+# The graph contains resizing, normalisation, the network, upsampling and softmax; its input is uint8 pixels.
+# The export is compared with torch on three image sizes and two batch sizes before it is kept.
 
 # %%
 if not Path(EXPORT).exists():
     print(export_model(MODEL, format="onnx", out=EXPORT))
 exported = nailseg.load(Path(EXPORT) / "model.onnx")
-mine = exported(image)
-print(f"masks agree on {100 * (mine.mask == result.mask).mean():.3f} % of the pixels")
+exported_result = exported(image)
+print(f"masks agree on {100 * (exported_result.mask == result.mask).mean():.3f} % of the pixels")
 
 
 # %%
@@ -77,7 +77,7 @@ def milliseconds(model, rounds: int = 7) -> float:
 print(f"torch {milliseconds(segment):.0f} ms, ONNX Runtime {milliseconds(exported):.0f} ms for this image")
 
 # %% [markdown]
-# The file without nailseg: ONNX Runtime, Pillow and NumPy are all it takes.
+# The file runs without nailseg: it needs ONNX Runtime and NumPy.
 
 # %%
 import onnxruntime
@@ -85,13 +85,13 @@ import onnxruntime
 session = onnxruntime.InferenceSession(Path(EXPORT) / "model.onnx", providers=["CPUExecutionProvider"])
 pixels = np.ascontiguousarray(image.transpose(2, 0, 1)[None])  # uint8 (N, 3, H, W), RGB, any size
 mask, probability = session.run(["mask", "probability"], {"image": pixels})
-print("the same mask:", bool((mask[0] == mine.mask).all()))
+print("equal masks:", bool((mask[0] == exported_result.mask).all()))
 
 # %% [markdown]
-# ## Try on
+# ## Try-on
 #
-# The probability is the brush: its soft edge keeps the paint from looking cut out. Light and shade of the nail stay, of
-# the old hue only a trace shines through.
+# The probability is the opacity of the colour, which gives a soft edge. Light and shade of the nail are kept, and
+# a small part of the old hue.
 
 # %%
 figure, axes = plt.subplots(1, len(COLORS) + 1, figsize=(3.2 * (len(COLORS) + 1), 3.6))

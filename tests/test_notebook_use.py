@@ -1,13 +1,13 @@
-"""What the README shows for notebooks: no command line, no run folder."""
+"""The README's Python example: training without the command line and without a run folder."""
 
 from lightning.pytorch import Trainer
 
 import nailseg
-from nailseg.data.datamodule import SegmentationDataModule
-from nailseg.training.task import SegmentationTask
+from nailseg.data import SegmentationDataModule
+from nailseg.training import SegmentationTask
 
 
-def test_fit_test_save_and_load(drawn, tiny_folder, tmp_path) -> None:
+def test_a_model_trained_in_python_can_be_saved_and_loaded(drawn, tiny_folder, tmp_path) -> None:
     data = SegmentationDataModule(csv=drawn / "nails.csv", root=None, size=64, batch_size=4, workers=0)
     task = SegmentationTask(weights=str(tiny_folder), class_names=data.class_names, image_size=64)
     trainer = Trainer(
