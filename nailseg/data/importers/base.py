@@ -1,4 +1,4 @@
-"""What every importer yields: annotated images, what was wrong with the rest, and which of it is kept."""
+"""What every importer returns, and the choice of classes and splits that all formats share."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from nailseg.data.importers.rasterize import Shape
+from nailseg.data.importers.rasterize import Annotation
 from nailseg.data.io.images import read_bytes
 from nailseg.data.issues import Issue
 from nailseg.data.manifest import Row, find_group_splits
@@ -22,107 +23,136 @@ from nailseg.types import MAX_CLASSES
 
 @dataclass(frozen=True)
 class Item:
-    """One annotated image of a source; `split`, `group` and `size` are None where the source is silent."""
+    """One image of a source with its annotations or its mask."""
 
     name: str  # path below Images/, forward slashes
-    source: str  # what people find it under in the source
-    split: str | None  # train, val, test
-    group: str | None  # what must not be divided
-    read: Callable[[], bytes]  # gives the image file's bytes
-    shapes: tuple[Shape, ...] = ()
-    size: tuple[int, int] | None = None  # (H, W) that the shapes refer to
-    mask: Callable[[], np.ndarray] | None = None  # instead of shapes: uint8 (H, W), class index, 255 ignore
+    source: str  # its name in the source, for messages
+    split: str | None  # train, val or test; None where the source does not state it
+    group: str | None  # images that no split divides
+    read: Callable[[], bytes]  # the image file's bytes
+    annotations: tuple[Annotation, ...] = ()
+    size: tuple[int, int] | None = None  # (H, W) of the annotated image, if the source states it
+    mask: Callable[[], np.ndarray] | None = None  # instead of annotations: uint8 (H, W), class index or 255
 
 
 @dataclass
 class Source:
-    """What a source holds; images with a fault are not among the items."""
+    """Content of a source; an image with an issue is not among the items."""
 
+    root: Path = Path()  # folder of the image files
     items: list[Item] = field(default_factory=list)
     class_names: list[str] = field(default_factory=list)  # foreground, in the source's order
-    faults: list[Issue] = field(default_factory=list)
-    events: Counter[str] = field(default_factory=Counter)  # what was tolerated
-    notes: list[str] = field(default_factory=list)  # what else people should know
-    indexed: bool = False  # masks have pixels to ignore, which 0/255 cannot say
+    issues: list[Issue] = field(default_factory=list)
+    events: Counter[str] = field(default_factory=Counter)  # counts of what was tolerated or left out
+    notes: list[str] = field(default_factory=list)
+    indexed: bool = False  # masks have pixels to ignore, so they cannot be written as 0/255
 
-    def refuse(self, where: object, message: str, code: str = "label-format") -> None:
-        """Notes a label or image that cannot be used."""
-        fix = "Mend it, or leave such images out with --skip-bad."
-        self.faults.append(Issue(code, str(where), message, fix))
+    def add_image(
+        self,
+        image: PurePosixPath | None,
+        found: Sequence[Annotation | Issue],
+        split: str | None,
+        group: str | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        """Adds an image file with its annotations, or only the issues that were found.
+
+        Args:
+            image: path below the root; None only with an issue.
+            found: annotations and issues.
+            split: by default the one that the image's folders are named after.
+            group: by default the images that Roboflow made of one upload.
+            size: (H, W) of the annotated image.
+        """
+        issues = [entry for entry in found if isinstance(entry, Issue)]
+        self.issues += issues
+        if image is None or issues:
+            return
+        name = PurePosixPath(*[part for part in image.parts if part.lower() != "images"])
+        upload, dot_rf, _ = name.name.partition(".rf.")  # Roboflow's augmented copies differ after .rf.
+        group = upload if group is None and dot_rf else group
+        split = split or find_split(image.parts[:-1])
+        read = partial(read_bytes, self.root / image)
+        self.items.append(Item(str(name), str(image), split, group, read, tuple(found), size))
 
 
-def split_named(words: Iterable[str]) -> str | None:
-    """The split that the first of some folder names or words speaks of: train2017 -> train, valid -> val."""
+def label_issue(where: object, message: str, code: str = "label-format") -> Issue:
+    """An issue of a label, or of an image that labels refer to."""
+    return Issue(code, str(where), message, "Correct it, or leave such images out with --skip-bad.")
+
+
+def parse_label(where: str, parse: Callable[..., Annotation], *args: Any) -> Annotation | Issue:
+    """Calls `parse`; the `ValueError` of a label that cannot be used becomes an issue."""
+    try:
+        return parse(*args)
+    except ValueError as error:
+        return label_issue(where, str(error))
+
+
+def find_split(words: Iterable[str]) -> str | None:
+    """Finds the split that the first matching folder name or word stands for.
+
+    Example:
+        >>> find_split(["images", "train2017"]), find_split(["Valid"]), find_split(["left"])
+        ('train', 'val', None)
+    """
     found = (re.fullmatch(r"(train|val|test)(ing|id|idation)?\d*", word.lower()) for word in words)
     return next((match.group(1) for match in found if match), None)
-
-
-def image_item(
-    root: Path, picture: PurePosixPath, split: str | None, group: str | None = None, **rest: Any
-) -> Item:
-    """The item of an image file: named by its path below the root without the folder `images`."""
-    name = PurePosixPath(*[part for part in picture.parts if part.lower() != "images"])
-    if group is None and ".rf." in name.name:
-        group = name.name.split(".rf.")[0]  # Roboflow's augmented copies of one upload differ after .rf.
-    return Item(str(name), str(picture), split, group, lambda: read_bytes(root / picture), **rest)
 
 
 def choose_classes(
     source: Source, requested: Sequence[str] | None
 ) -> tuple[tuple[str, ...], dict[str, int], list[str]]:
-    """Class names by index, the index of each of the source's classes, and what to say about it."""
-    used = Counter(shape.category for item in source.items for shape in item.shapes)
-    if any(item.mask for item in source.items):
-        return ("background", *source.class_names), {}, []
+    """Returns the class names by index, the index of each kept class of the source, and notes."""
+    used = Counter(annotation.category for item in source.items for annotation in item.annotations)
     merged: dict[str, str] = {}  # the source's class -> its new name
     if requested is None:
         merged = {name: name for name in source.class_names if used[name]}
     for request in requested or ():
-        name, _, parts = request.partition("=")
-        wanted = parts.split(",") if parts else [name]
-        for part in [n for n in source.class_names if n not in merged] if parts == "*" else wanted:
-            if part not in source.class_names or part in merged:
-                raise ConfigError(
-                    f"--classes {request}: expected classes of the source, each once "
-                    f"({', '.join(source.class_names)}), found {part}."
-                )
-            merged[part] = name
+        new, _, parts = request.partition("=")
+        olds = parts.split(",") if parts else [new]
+        if parts == "*":
+            olds = [name for name in source.class_names if name not in merged]
+        for old in olds:
+            if old not in source.class_names or old in merged:
+                known = ", ".join(source.class_names)
+                expected = f"expected classes of the source, each once ({known})"
+                raise ConfigError(f"--classes {request}: {expected}, found {old}.")
+            merged[old] = new
     # a class that the source itself calls background is drawn as such
     names = ("background", *dict.fromkeys(name for name in merged.values() if name != "background"))
-    if len(names) == 1 or len(names) > MAX_CLASSES:
+    if not 2 <= len(names) <= MAX_CLASSES:
         raise DataError(f"expected annotations of 1 to {MAX_CLASSES - 1} classes, found {len(names) - 1}.")
     notes = [
-        f"{name} ({used[name]} annotations): "
-        + ("not among --classes, background" if used[name] else "left out")
+        f"{name} ({used[name]} annotations): {'not in --classes, background' if used[name] else 'left out'}"
         for name in source.class_names
         if name not in merged
     ]
     return names, {old: names.index(new) for old, new in merged.items()}, notes
 
 
-def keep_splits(rows: Sequence[Row], resplit: bool, seed: int, notes: list[str], src: str) -> list[Row]:
-    """Keeps the source's splits, deals out what is missing, and says which groups lie in several."""
-    said = Counter(row.split for row in rows)
+def complete_splits(rows: Sequence[Row], resplit: bool, seed: int, src: str) -> tuple[list[Row], list[str]]:
+    """Keeps the source's splits, assigns those that are missing, and returns the rows and notes."""
+    counts = Counter(row.split for row in rows)
     if resplit or not any(row.split for row in rows):
-        notes.append(f"splits: dealt out anew, 10% val, 10% test, groups whole, seed {seed}")
-        return split_rows([replace(row, split="") for row in rows], 0.1, 0.1, seed)
-    if said[""]:
-        lost = [row.image for row in rows if not row.split]
+        rows = split_rows([replace(row, split="") for row in rows], 0.1, 0.1, seed)
+        return rows, [f"splits: newly assigned, 10% val, 10% test, groups kept whole, seed {seed}"]
+    if counts[""]:
+        first = next(row.image for row in rows if not row.split)
         raise DataError(
-            f"{src}: expected a split for every image or none, found {len(lost)} without, such as "
-            f"{lost[0]}. Put them into a folder train, val or test, or deal all anew with --resplit."
+            f"{src}: expected a split for every image or for none, found {counts['']} without, such as "
+            f"{first}. Put them into a folder train, val or test, or assign all splits anew with --resplit."
         )
-    dealt = list(rows)
-    if said["train"] and not said["val"]:
-        test = 0.0 if said["test"] else 0.1
-        train = [replace(row, split="") for row in rows if row.split == "train"]
-        train = split_rows(train, 0.1, test, seed)
-        dealt = sorted([*train, *(row for row in rows if row.split != "train")], key=lambda row: row.image)
-        notes.append(f"val{' and test' if test else ''}: not in the source, dealt out of train, seed {seed}")
-    crossing = [group for group, splits in find_group_splits(dealt).items() if len(splits) > 1]
-    if crossing:
+    notes = []
+    if counts["train"] and not counts["val"]:
+        test = 0.0 if counts["test"] else 0.1
+        rows = [replace(row, split="") if row.split == "train" else row for row in rows]
+        rows = split_rows(rows, 0.1, test, seed)
+        notes.append(f"val{' and test' if test else ''}: not in the source, taken from train, seed {seed}")
+    divided = [group for group, splits in find_group_splits(rows).items() if len(splits) > 1]
+    if divided:
         notes.append(
-            f"{len(crossing)} groups lie in several of the source's splits, such as {crossing[0]}: "
-            "a test on them flatters. --resplit deals anew, groups whole"
+            f"{len(divided)} groups lie in several of the source's splits, such as {divided[0]}: test "
+            "results will be too high. --resplit assigns new splits and keeps groups whole"
         )
-    return dealt
+    return list(rows), notes

@@ -1,9 +1,9 @@
-"""Other people's formats -> Images/, Masks/ and nails.csv; what was left out or tolerated is said.
+"""Imports a data set of another format as Images/, Masks/ and nails.csv.
 
-Images are copied byte for byte. An image with an EXIF orientation has two pixel grids: as stored, and
-upright as viewers, browsers and this package show it. Where the source states the size (COCO) or brings a
-mask, that tells which grid was labelled; where it does not, or both look alike (180 degrees, squares),
-upright is assumed and said. Masks are always written for the upright image.
+Images are copied byte for byte. An image with an EXIF orientation has two pixel grids: as stored, and upright
+as viewers, browsers and this package show it. The size that the source states (COCO), or its mask, tells
+which grid was labelled; where it does not, or both grids have one size (180 degrees, squares), `exif` decides
+and the report says so. Masks are always written for the upright image.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from nailseg.data.assign import SPLITS
-from nailseg.data.importers.base import Item, Source, choose_classes, keep_splits
-from nailseg.data.importers.rasterize import draw
+from nailseg.data.importers.base import Item, Source, choose_classes, complete_splits
+from nailseg.data.importers.coco import read_coco
+from nailseg.data.importers.huggingface import read_hub
+from nailseg.data.importers.rasterize import rasterize
+from nailseg.data.importers.yolo import read_yolo
 from nailseg.data.io.headers import apply_orientation, read_header
 from nailseg.data.io.images import decode_image
 from nailseg.data.issues import DataIssuesError, Issue, IssueError, format_issues
@@ -28,15 +31,14 @@ from nailseg.data.manifest import Row, write_manifest
 from nailseg.data.threads import map_threads
 from nailseg.errors import ConfigError, DataError, OutputError
 from nailseg.imaging.overlay import encode_image
-
-Format = Literal["yolo", "coco", "hub"]
+from nailseg.types import DEFAULT_CLASSES
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What `import_dataset` wrote; `str()` of it is for people."""
+    """What `import_dataset` wrote; `str()` gives the text that the command prints."""
 
-    csv: Path  # the file written
+    csv: Path
     class_names: tuple[str, ...]  # by class index, background first
     counts: dict[str, int]  # rows per split
     notes: tuple[str, ...]  # what was tolerated, derived or left out
@@ -44,13 +46,13 @@ class ImportReport:
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {split}" for split, count in self.counts.items())
         names = f"classes: {', '.join(self.class_names)}"
-        if self.class_names != ("background", "nail"):
+        if self.class_names != DEFAULT_CLASSES:
             names += f". To train: --data.classes '{json.dumps(self.class_names)}'"
         return "\n".join([f"{self.csv}: {sum(self.counts.values())} pairs ({counts})", names, *self.notes])
 
 
 def import_dataset(
-    kind: Format,
+    kind: Literal["yolo", "coco", "hub"],
     src: str,
     out: str | Path,
     *,
@@ -64,147 +66,136 @@ def import_dataset(
     mask_values: dict[str, str] | None = None,
     progress: bool = True,
 ) -> ImportReport:
-    """Reads a source in a foreign format and writes Images/, Masks/ and nails.csv.
+    """Imports a data set of another format: writes Images/, Masks/ and nails.csv.
 
-    Masks are 8-bit PNG: 0/255 for two classes, class index otherwise. Splits are kept; a source that has
-    train without val gives a tenth of train to val (and one to test, if that is missing too), groups whole.
+    Masks are 8-bit PNG: 0/255 for two classes, class index otherwise. Splits are kept. If the source has
+    train but no val, a tenth of train becomes val (and another tenth test, if that is missing too); groups
+    stay whole.
 
     Args:
-        kind: the format.
-        src: folder or file; for `hub` also the name of a data set on the Hugging Face hub.
-        out: new or empty folder.
-        classes: `NAME` keeps a class, `NAME=A,B` merges some, `NAME=*` all that are left; the rest becomes
-            background. By default every class that occurs. For `hub`: the foreground's names by mask value.
-        exif: the grid of labels on images with an EXIF orientation where the source does not say.
-        resplit: deal splits anew (0.1 val, 0.1 test) instead of keeping the source's.
-        seed: of the splits that are dealt.
-        skip_bad: leave images with faults out and say which, instead of refusing them.
-        progress: show a bar on stderr.
+        kind: format of the source: YOLO segmentation, COCO instances, or Hugging Face `datasets` (`hub`).
+        src: folder or file to import; for `hub` also the name of a data set on the Hugging Face hub.
+        out: new or empty folder to write to.
+        classes: foreground classes: `NAME` keeps one, `NAME=A,B` merges some, `NAME=*` merges all others;
+            the rest becomes background. By default every class that occurs. For `hub`: names in the order of
+            the mask values.
+        exif: pixel grid of the labels on images with an EXIF orientation, if the source does not state it.
+        resplit: assign new splits (10% val, 10% test) instead of keeping the source's.
+        seed: seed of the splits that are assigned.
+        skip_bad: leave out images with issues and list them, instead of stopping.
         columns: names of the image and the mask column, IMAGE,MASK; only for `hub`.
-        subset: name of the data set's configuration; only for `hub`.
-        mask_values: class name of each mask value or color, as for `--data.mask_values`; only for `hub`.
+        subset: configuration of a data set that has several; only for `hub`.
+        mask_values: class name of each mask value or color, as JSON like {"0": "background", "255": "nail"};
+            only for `hub`.
+        progress: show a progress bar on stderr.
 
     Raises:
         DataIssuesError: (a `DataError`) every label and image that cannot be used.
         DataError: nothing to import, or no source of that format.
-        ConfigError: classes that the source does not have.
+        ConfigError: classes that the source does not have, or an option of another format.
         OutputError: `out` is not empty, lies in the source, or cannot be written.
     """
     out = Path(out)
-    _check_out(out, src)
-    hub = {"columns": columns, "subset": subset, "mask_values": mask_values}
-    source = _read(kind, src, classes, {key: value for key, value in hub.items() if value is not None})
-    names, table, notes = choose_classes(source, classes if kind != "hub" else None)
-    twice = [name for name, count in Counter(item.name for item in source.items).items() if count > 1]
-    for name in twice:
-        message = "expected one image of this name below Images/, found more"
-        source.faults.append(Issue("duplicate-row", name, message, "Rename one."))
-    _refuse(src, source.faults, skip_bad)
-    items = [item for item in sorted(source.items, key=lambda item: item.name) if item.name not in twice]
-    if not items:
-        raise DataError(f"{src}: expected annotated images, found none. Check SRC and the format.")
-    stems = [str(PurePosixPath(item.name).with_suffix("")) for item in items]
-    shared = Counter(stems)
-    # two images of one stem keep their endings, as in prediction
-    jobs = [(i, f"{i.name if shared[stem] > 1 else stem}.png") for i, stem in zip(items, stems, strict=True)]
-    scale = 255 if len(names) == 2 and not source.indexed else 1
-
-    def write(job: tuple[Item, str]) -> Counter[str] | Issue:
-        try:
-            return _write(*job, out, table, scale, exif)
-        except IssueError as error:
-            return error.issue
-
-    try:
-        rows = []
-        results = map_threads(write, jobs, "importing", progress)
-        for (item, mask), result in zip(jobs, results, strict=True):
-            if isinstance(result, Issue):
-                source.faults.append(result)
-                continue
-            source.events.update(result)
-            image, extra = f"Images/{item.name}", (("source", item.source),)
-            rows.append(Row(image, f"Masks/{mask}", item.split or "", item.group or image, extra))
-        _refuse(src, source.faults, skip_bad)
-        rows = keep_splits(rows, resplit, seed, notes, src)
-        write_manifest(out / "nails.csv", rows)
-    except BaseException as error:  # an interrupted import too leaves nothing that looks like a data set
-        for name in ("Images", "Masks"):
-            shutil.rmtree(out / name, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise OutputError(f"{out}: expected to write there, found {error.strerror}.") from None
-        raise
-    notes.extend(source.notes)
-    notes.extend(f"{count} {event}" for event, count in source.events.items() if count)
-    if source.faults:
-        notes.append(f"left out, {len(source.faults)} faults:\n{format_issues(source.faults)}")
-    said = Counter(row.split for row in rows)
-    counts = {split: said[split] for split in SPLITS}
-    return ImportReport(out / "nails.csv", names, counts, tuple(notes))
-
-
-def _check_out(out: Path, src: str) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out}: expected a new or empty folder, found something. Import into another one.")
     if Path(src).is_dir() and out.resolve().is_relative_to(Path(src).resolve()):
         raise OutputError(f"{out}: expected a folder outside {src}, found one in it. Import elsewhere.")
-
-
-def _read(kind: Format, src: str, classes: Sequence[str] | None, hub: dict[str, Any]) -> Source:
+    hub_options = {"columns": columns, "subset": subset, "mask_values": mask_values}
     if kind == "hub":
-        from nailseg.data.importers.huggingface import read_hub
-
-        return read_hub(src, classes, **hub)
-    from nailseg.data.importers.coco import read_coco
-    from nailseg.data.importers.yolo import read_yolo
-
-    if hub:
-        raise ConfigError(f"expected {', '.join(hub)} with the format hub alone, found {kind}. Leave it out.")
-    if not Path(src).exists():
+        source = read_hub(src, classes, **hub_options)
+    elif given := [name for name, value in hub_options.items() if value is not None]:
+        raise ConfigError(
+            f"expected {', '.join(given)} with the format hub only, found {kind}. Leave it out."
+        )
+    elif not Path(src).exists():
         raise DataError(f"{src}: expected a folder or file to import, found nothing. Check the path.")
-    return {"yolo": read_yolo, "coco": read_coco}[kind](Path(src))
+    else:
+        source = {"yolo": read_yolo, "coco": read_coco}[kind](Path(src))
+    name_counts = Counter(item.name for item in source.items)
+    for name in [name for name, count in name_counts.items() if count > 1]:
+        message = "expected one image of this name below Images/, found more"
+        source.issues.append(Issue("duplicate-row", name, message, "Rename one."))
+    _check_issues(src, source, skip_bad)
+    items = sorted((i for i in source.items if name_counts[i.name] == 1), key=lambda item: item.name)
+    if not items:
+        raise DataError(f"{src}: expected annotated images, found none. Check SRC and the format.")
+    names, class_indices, notes = ("background", *source.class_names), {}, []
+    if kind != "hub":
+        names, class_indices, notes = choose_classes(source, classes)
+    stem_counts = Counter(PurePosixPath(item.name).with_suffix("") for item in items)
+    scale = np.uint8(255 if len(names) == 2 and not source.indexed else 1)
+
+    def write(item: Item) -> tuple[Row, Counter[str]] | Issue:
+        path = PurePosixPath(item.name)
+        stem = path.with_suffix("")
+        # two images of one stem keep their suffixes, as in prediction
+        image, mask = f"Images/{path}", f"Masks/{path if stem_counts[stem] > 1 else stem}.png"
+        try:
+            data = item.read()
+            array, events = _make_mask(item, data, class_indices, exif)
+        except IssueError as error:
+            return error.issue
+        for file, content in ((image, data), (mask, encode_image(array * scale, ".png"))):
+            (out / file).parent.mkdir(parents=True, exist_ok=True)
+            (out / file).write_bytes(content)
+        return Row(image, mask, item.split or "", item.group or image, (("source", item.source),)), events
+
+    rows: list[Row] = []
+    try:
+        for result in map_threads(write, items, "importing", progress):
+            if isinstance(result, Issue):
+                source.issues.append(result)
+            else:
+                rows.append(result[0])
+                source.events.update(result[1])
+        _check_issues(src, source, skip_bad)
+        rows, split_notes = complete_splits(rows, resplit, seed, src)
+        write_manifest(out / "nails.csv", rows)
+    except BaseException as error:  # an interrupted import must not leave what looks like a data set
+        for folder in ("Images", "Masks"):
+            shutil.rmtree(out / folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise OutputError(f"{out}: expected to write there, found {error.strerror}.") from None
+        raise
+    notes += [*split_notes, *source.notes]
+    notes += [f"{count} {event}" for event, count in source.events.items() if count]
+    if source.issues:
+        notes.append(f"left out, {len(source.issues)} issues:\n{format_issues(source.issues)}")
+    split_counts = Counter(row.split for row in rows)
+    counts = {split: split_counts[split] for split in SPLITS}
+    return ImportReport(out / "nails.csv", names, counts, tuple(notes))
 
 
-def _refuse(src: str, faults: Sequence[Issue], skip_bad: bool) -> None:
-    if faults and not skip_bad:
-        raise DataIssuesError(src, faults)
+def _check_issues(src: str, source: Source, skip_bad: bool) -> None:
+    if source.issues and not skip_bad:
+        raise DataIssuesError(src, source.issues)
 
 
-def _write(
-    item: Item, mask_name: str, out: Path, classes: Mapping[str, int], scale: int, exif: str
-) -> Counter[str]:
-    """Writes an image and its mask; gives what was tolerated."""
-    data = item.read()
-    size = decode_image(data, item.source).shape[:2]
-    mask, events = _mask(item, data, size, classes, exif)
-    image, target = out / "Images" / item.name, out / "Masks" / mask_name
-    for path in (image, target):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    image.write_bytes(data)
-    target.write_bytes(encode_image(mask * np.uint8(scale), ".png"))
-    return events
-
-
-def _mask(
-    item: Item, data: bytes, size: tuple[int, int], classes: Mapping[str, int], exif: str
+def _make_mask(
+    item: Item, data: bytes, class_indices: Mapping[str, int], exif: str
 ) -> tuple[np.ndarray, Counter[str]]:
-    """The mask of the upright image of `size`, uint8 (H, W), class index."""
+    """The mask of the upright image, uint8 (H, W), class index, and counts of what was tolerated."""
     header = read_header(data, item.source)
-    stored = (header.height, header.width) if header.orientation != 1 else size
+    stored, upright = (header.height, header.width), decode_image(data, item.source).shape[:2]
     given = item.mask() if item.mask else None
-    stated = given.shape[:2] if given is not None else item.size
-    unsure = header.orientation != 1 and (stated is None or stored == size)
-    if stated is None:
-        stated = stored if exif == "stored" else size
-    if stated not in (size, stored):
-        found = f"(width x height), found {stated[1]} x {stated[0]}"
-        message, fix = f"expected labels for {size[1]} x {size[0]} {found}", "Pair it with the right image"
-        raise IssueError("size-mismatch", item.source, message, f"{fix}, or leave it out with --skip-bad.")
-    turn = exif == "stored" if unsure else stated != size
-    mask, events = draw(item.shapes, classes, stated) if given is None else (given, Counter[str]())
-    said = {
-        "annotations too small to cover a pixel": events["vanished"],
+    stated = item.size if given is None else given.shape[:2]
+    is_unclear = header.orientation != 1 and (stated is None or stored == upright)
+    size = stated or (stored if exif == "stored" else upright)
+    if size not in (upright, stored):
+        message = (
+            f"expected labels for {upright[1]} x {upright[0]} (width x height), found {size[1]} x {size[0]}"
+        )
+        fix = "Pair it with the right image, or leave it out with --skip-bad."
+        raise IssueError("size-mismatch", item.source, message, fix)
+    mask, events = (
+        (given, Counter()) if given is not None else rasterize(item.annotations, class_indices, size)
+    )
+    if (exif == "stored") if is_unclear else (size != upright):
+        mask = apply_orientation(mask, header.orientation)
+    tolerated = {
+        "outlines clipped at the image's border": events["clipped"],
+        "annotations too small to cover a pixel": events["empty"],
         "annotations with overlapping rings, united as pycocotools does": events["united"],
-        f"images with an EXIF orientation, labels taken as {exif} (--exif)": int(unsure),
+        f"images with an EXIF orientation, labels taken as {exif} (--exif)": int(is_unclear),
     }
-    return apply_orientation(mask, header.orientation) if turn else mask, Counter(said)
+    return mask, Counter(tolerated)

@@ -1,11 +1,10 @@
-"""Outlines and run lengths -> class masks, by the rules of pycocotools, the reference of both formats.
+"""Draws outlines and run lengths as class masks, by the rules of pycocotools, the reference of COCO.
 
-- A ring is filled by the even-odd rule, so the keyhole cut by which YOLO files write a hole stays a hole.
-- Several rings of one COCO annotation are united, as pycocotools does: a ring within a ring is no hole there
-  (run lengths are COCO's way to write one).
-- Where annotations overlap, the smaller one wins, whatever their order in the file: small things lie on large
-  ones. Crowd regions yield to everything else.
-- What is too small to reach a pixel's centre covers none; the caller is told how many did.
+- A ring is filled by the even-odd rule: the slit through which YOLO files cut out a hole leaves a hole.
+- Several rings of one COCO annotation are united: a ring within a ring is no hole there.
+- Where annotations overlap, the smaller one is on top, whatever their order in the file. Crowd regions are
+  below everything else.
+- An annotation that reaches no pixel's center covers no pixel.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-SLACK = 0.01
-"""Outlines may leave the image by this share of its side (rounding, a hasty hand) and are cut there."""
+MARGIN = 0.01
+"""Points may lie outside the image by this share of its side (rounding, inexact labels); they are clipped."""
 
 
 @dataclass(frozen=True)
-class Shape:
-    """One annotation: `rings`, or `counts` instead."""
+class Annotation:
+    """One labelled region: `rings`, or `counts` instead."""
 
     category: str  # the source's name for its class
     rings: tuple[np.ndarray, ...] = ()  # float64 (N, 2), x and y as shares of the image's width and height
@@ -32,14 +31,18 @@ class Shape:
     crowd: bool = False  # COCO's iscrowd
 
 
-def ring(numbers: Sequence[Any], width: float = 1, height: float = 1) -> tuple[np.ndarray, bool]:
-    """Checks one outline: x1 y1 x2 y2 …, strings or numbers, x in units of `width` and y of `height`.
+def parse_ring(numbers: Sequence[Any], width: float = 1, height: float = 1) -> np.ndarray:
+    """Parses one outline: x1 y1 x2 y2 …, strings or numbers, x in units of `width` and y of `height`.
 
     Returns:
-        float64 (N, 2), x and y within 0..1, and whether it had to be cut at the border.
+        float64 (N, 2), x and y as shares of width and height, within `MARGIN` of 0..1.
 
     Raises:
         ValueError: what was expected and found.
+
+    Example:
+        >>> parse_ring([0, 0, 40, 0, 40, 15], width=40, height=30).tolist()
+        [[0.0, 0.0], [1.0, 0.0], [1.0, 0.5]]
     """
     try:
         values = np.array([float(number) for number in numbers])
@@ -50,79 +53,80 @@ def ring(numbers: Sequence[Any], width: float = 1, height: float = 1) -> tuple[n
     if len(values) % 2 or len(values) < 6:
         raise ValueError(f"expected x and y of 3 points or more, found {len(values)} numbers")
     points = values.reshape(-1, 2) / (width, height)
-    if not (np.isfinite(points).all() and points.min() >= -SLACK and points.max() <= 1 + SLACK):
-        worst = values[np.nanargmax(np.abs(np.nan_to_num(points.ravel(), nan=np.inf) - 0.5))]
-        raise ValueError(
-            f"expected x within 0..{width:g} and y within 0..{height:g}, found {worst:g} among them"
-        )
-    clipped = points.clip(0, 1)
-    return clipped, bool((clipped != points).any())
+    is_inside = (points >= -MARGIN) & (points <= 1 + MARGIN)  # False for nan
+    if not is_inside.all():
+        found = values[~is_inside.ravel()][0]
+        raise ValueError(f"expected x within 0..{width:g} and y within 0..{height:g}, found {found:g}")
+    return points
 
 
-def run_lengths(counts: Any, size: tuple[int, int]) -> tuple[int, ...]:
-    """Checks run lengths for a mask of `size` (H, W): a list, or the string COCO packs them into.
-
-    pycocotools returns uninitialised memory for strings that end early, so the sum is checked here.
+def parse_run_lengths(counts: Any, size: tuple[int, int]) -> tuple[int, ...]:
+    """Parses the run lengths of a mask of `size` (H, W): a list, or COCO's compressed string.
 
     Raises:
         ValueError: what was expected and found.
+
+    Example:
+        >>> parse_run_lengths("042", size=(3, 2))
+        (0, 4, 2)
     """
-    if isinstance(counts, str | bytes):
-        counts = _unpack(counts.encode("latin-1", "replace") if isinstance(counts, str) else counts)
+    if isinstance(counts, str):
+        counts = _decompress(counts)
     if not (isinstance(counts, list) and all(type(count) is int and count >= 0 for count in counts)):
         raise ValueError("expected run lengths of 0 or more, found something else")
-    if sum(counts) != size[0] * size[1]:
-        raise ValueError(
-            f"expected run lengths that fill {size[1]} x {size[0]} = {size[0] * size[1]} pixels, "
-            f"found {sum(counts)}"
-        )
+    height, width = size
+    if sum(counts) != height * width:  # pycocotools would return uninitialized memory
+        expected = f"expected run lengths that fill {width} x {height} = {height * width} pixels"
+        raise ValueError(f"{expected}, found {sum(counts)}")
     return tuple(counts)
 
 
-def _unpack(text: bytes) -> list[int]:
-    """COCO's own packing: 5 bits a character from 48 on, 32 for "more", differences to the last but one."""
+def _decompress(text: str) -> list[int] | None:
+    """Decodes as `rleFrString` of cocoapi's maskApi.c does; None if the string is malformed."""
     counts: list[int] = []
     value = shift = 0
-    for character in text:
-        bits = character - 48
+    for bits in (ord(character) - 48 for character in text):
         if not 0 <= bits < 64 or shift > 60:
-            return [-1]
+            return None
         value |= (bits & 31) << shift
         shift += 5
-        if not bits & 32:
-            if bits & 16:
-                value -= 1 << shift
+        if not bits & 32:  # the last character of this number
+            value -= (bits >> 4) << shift  # its sign
             counts.append(value + (counts[-2] if len(counts) > 2 else 0))
             value = shift = 0
-    return counts if not shift else [-1]
+    return None if shift else counts
 
 
-def draw(
-    shapes: Sequence[Shape], classes: Mapping[str, int], size: tuple[int, int]
+def rasterize(
+    annotations: Sequence[Annotation], classes: Mapping[str, int], size: tuple[int, int]
 ) -> tuple[np.ndarray, Counter[str]]:
-    """Paints those annotations whose category is in `classes` (category -> class index).
+    """Draws the annotations whose category is in `classes` (category -> class index).
 
     Returns:
-        The mask of `size`, uint8 (H, W), class index, 0 where there is nothing; and how many annotations were
-        `vanished` (no pixel) or `united` (their rings overlap, which other tools may mean as a hole).
+        The mask of `size`, uint8 (H, W), class index, 0 outside annotations; and the number of annotations
+        that were `clipped` at the border, are `empty` (no pixel) or `united` (rings that overlap).
     """
     from pycocotools import mask as coco  # here: a C extension that only the import needs
 
     events: Counter[str] = Counter()
-    painted: list[tuple[bool, int, int, dict[str, Any]]] = []
-    for shape in (shape for shape in shapes if shape.category in classes):
-        if shape.counts is not None:
-            parts = [coco.frPyObjects({"size": list(size), "counts": list(shape.counts)}, *size)]
-        else:
-            # lists, not arrays: arrays are taken for boxes
-            parts = coco.frPyObjects([(r * (size[1], size[0])).ravel().tolist() for r in shape.rings], *size)
+    drawn: list[tuple[bool, int, int, dict[str, Any]]] = []
+    for annotation in annotations:
+        if annotation.category not in classes:
+            continue
+        clipped = [ring.clip(0, 1) for ring in annotation.rings]
+        # lists, not arrays: pycocotools takes an array for boxes
+        regions = [(ring * size[::-1]).ravel().tolist() for ring in clipped]
+        if annotation.counts is not None:
+            regions = [{"size": list(size), "counts": list(annotation.counts)}]
+        parts = coco.frPyObjects(regions, *size)
         runs = coco.merge(parts)
         area = int(coco.area(runs))
-        events["vanished"] += not area
+        events["clipped"] += any((a != b).any() for a, b in zip(clipped, annotation.rings, strict=True))
+        events["empty"] += area == 0
         events["united"] += area < sum(int(coco.area(part)) for part in parts)
-        painted.append((not shape.crowd, -area, classes[shape.category], runs))
-    painted.sort(key=lambda entry: entry[:2])  # stable; the last one painted stays
+        drawn.append((not annotation.crowd, -area, classes[annotation.category], runs))
+    drawn.sort(key=lambda entry: entry[:2])  # stable: crowds first, then large before small
     mask = np.zeros(size, np.uint8)
-    for index, run in groupby(painted, key=lambda entry: entry[2]):
-        mask[coco.decode(coco.merge([entry[3] for entry in run])).astype(bool)] = index
+    for index, group in groupby(drawn, key=lambda entry: entry[2]):
+        mask[coco.decode(coco.merge([runs for *_, runs in group])).astype(bool)] = index
     return mask, events

@@ -1,4 +1,4 @@
-"""YOLO segmentation labels -> items; every line that cannot be read is a fault with its place."""
+"""Reads YOLO segmentation data sets: images, label files and data.yaml."""
 
 from __future__ import annotations
 
@@ -9,54 +9,64 @@ from typing import Any
 
 import yaml
 
-from nailseg.data.importers.base import Source, image_item, split_named
-from nailseg.data.importers.rasterize import Shape, ring
+from nailseg.data.importers.base import Source, label_issue, parse_label
+from nailseg.data.importers.rasterize import Annotation, parse_ring
 from nailseg.data.io.images import read_bytes
 from nailseg.data.pairing import list_images
 from nailseg.errors import DataError
+
+_SPLIT_KEYS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 
 
 def read_yolo(src: Path) -> Source:
     """Reads YOLO segmentation labels: `class x1 y1 x2 y2 …` per line, shares of width and height.
 
-    The label of `…/images/…/a.jpg` is `…/labels/…/a.txt`. An image without one has nothing on it, as YOLO
-    has it, and is counted. Splits are what data.yaml says, then what the folders are called.
+    The label of `…/images/…/a.jpg` is `…/labels/…/a.txt`. An image without a label file is all background, as
+    in YOLO, and is counted. Splits come from the folders that data.yaml names, else from folder names.
+
+    Raises:
+        DataError: no data.yaml, one without class names, or one that lists the images of a split in a file.
     """
-    root, config_name, config, names = _config(src)
-    source = Source(class_names=list(dict.fromkeys(names[number] for number in sorted(names))))
-    said = _splits(root, config, source)
-    pictures = list_images(root)
-    labels = {image: _label_of(image) for image in pictures}
-    shared = Counter(labels.values())
+    root = src if src.is_dir() else src.parent
+    config_path, config, names = _read_config(src)
+    split_folders = _list_split_folders(root, config_path, config)
+    source = Source(root, class_names=list(dict.fromkeys(names[number] for number in sorted(names))))
+    labels = {image: _find_label(image) for image in list_images(root)}
+    counts = Counter(labels.values())
     for image, label in labels.items():
-        if "images" not in [part.lower() for part in image.parts] and not (root / label).is_file():
+        lines: list[str] = []
+        if (root / label).is_file():
+            lines = read_bytes(root / label).decode("utf-8-sig", "replace").splitlines()
+        elif "images" in [part.lower() for part in image.parts]:
+            source.events["images without a label file, taken as background"] += 1
+        else:
             source.events["images outside a folder images, left out"] += 1
             continue
-        before = len(source.faults)
-        if shared[label] > 1:
-            source.refuse(label, "expected one image for this label, found two of its name")
-        splits = {split for split, place in said if image.is_relative_to(place)}
+        found = [
+            parse_label(f"{label} line {number}", _parse_line, line, names)
+            for number, line in enumerate(lines, start=1)
+            if line.strip()
+        ]
+        if counts[label] > 1:
+            found.append(label_issue(label, "expected one image for this label, found two of its name"))
+        splits = sorted({split for split, folder in split_folders if image.is_relative_to(folder)})
         if len(splits) > 1:
-            message = f"expected one split, found {' and '.join(sorted(splits))} in {config_name}"
-            source.refuse(image, message)
-        split = next(iter(splits), None) or split_named(image.parts[:-1])
-        shapes = _shapes(root, label, names, source)
-        if len(source.faults) == before:
-            source.items.append(image_item(root, image, split, shapes=tuple(shapes)))
-    for text in sorted(root.rglob("*.txt")):
-        label = PurePosixPath(text.relative_to(root).as_posix())
+            message = f"expected one split, found {' and '.join(splits)} in {config_path.name}"
+            found.append(label_issue(image, message))
+        source.add_image(image, found, splits[0] if splits else None)
+    for path in sorted(root.rglob("*.txt")):
+        label = PurePosixPath(path.relative_to(root).as_posix())
         # classes.txt: some tools keep the class names beside the labels
-        among = "labels" in [part.lower() for part in label.parts[:-1]] and label.name != "classes.txt"
-        if among and label not in shared:
-            source.refuse(label, "expected an image of this name, found none")
+        is_label = "labels" in [part.lower() for part in label.parts[:-1]] and label.name != "classes.txt"
+        if is_label and label not in counts:
+            source.issues.append(label_issue(label, "expected an image of this name, found none"))
     return source
 
 
-def _config(src: Path) -> tuple[Path, str, dict[str, Any], dict[int, str]]:
-    """The source's folder, and its data.yaml: name, content, class names by id."""
-    root = src if src.is_dir() else src.parent
-    usual = [root / name for name in ("data.yaml", "dataset.yaml") if (root / name).is_file()]
-    found = [src] if src.is_file() else usual[:1] or sorted([*root.glob("*.yaml"), *root.glob("*.yml")])
+def _read_config(src: Path) -> tuple[Path, dict[str, Any], dict[int, str]]:
+    """The path and the content of data.yaml, and its class names by id."""
+    usual = [src / name for name in ("data.yaml", "dataset.yaml") if (src / name).is_file()]
+    found = [src] if src.is_file() else usual[:1] or sorted([*src.glob("*.yaml"), *src.glob("*.yml")])
     if len(found) != 1:
         raise DataError(
             f"{src}: expected a data.yaml that names the classes, found {len(found)} yaml files. "
@@ -66,39 +76,35 @@ def _config(src: Path) -> tuple[Path, str, dict[str, Any], dict[int, str]]:
         config = yaml.safe_load(read_bytes(found[0]))
         names = config["names"]
         names = enumerate(names) if isinstance(names, list) else names.items()
-        return root, found[0].name, config, {int(number): str(name) for number, name in names}
+        return found[0], config, {int(number): str(name) for number, name in names}
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
-        raise DataError(
-            f"{found[0]}: expected class names like `names: [nail]` or `names: {{0: nail}}`, found none. "
-            "Add them."
-        ) from None
+        expected = "expected class names like `names: [nail]` or `names: {0: nail}`"
+        raise DataError(f"{found[0]}: {expected}, found none. Add them.") from None
 
 
-def _splits(root: Path, config: dict[str, Any], source: Source) -> list[tuple[str, PurePosixPath]]:
-    """(split, folder or image) as data.yaml has it; paths of another machine match nothing here."""
+def _list_split_folders(
+    root: Path, config_path: Path, config: dict[str, Any]
+) -> list[tuple[str, PurePosixPath]]:
+    """Pairs of a split and a folder that data.yaml names; a path of another machine contains no image."""
     base = str(config.get("path") or "")
-    base = base if not Path(base).is_absolute() and (root / base).is_dir() and ".." not in base else ""
-
-    def place(entry: object) -> PurePosixPath:
-        # Roboflow writes ../train/images for what lies beside data.yaml
-        return PurePosixPath(base, re.sub(r"^(\.{1,2}/)+", "", str(entry).strip().replace("\\", "/")))
-
-    said = []
-    for key in ("train", "val", "valid", "test"):
+    if Path(base).is_absolute() or ".." in base or not (root / base).is_dir():
+        base = ""
+    found = []
+    for key, split in _SPLIT_KEYS.items():
         value = config.get(key) or []
-        for folder in map(place, value if isinstance(value, list) else [value]):
-            places = [folder]
-            if folder.suffix == ".txt" and (root / folder).is_file():  # a list of images
-                lines = read_bytes(root / folder).decode("utf-8-sig", "replace").splitlines()
-                places = [place(line) for line in lines if line.strip()]
-                for image in places:
-                    if not (root / image).is_file():
-                        source.refuse(folder, f"expected the image {image}, found none", "missing-file")
-            said.extend((split_named([key]) or key, entry) for entry in places)
-    return said
+        for entry in value if isinstance(value, list) else [value]:
+            # Roboflow writes ../train/images for what lies beside data.yaml
+            folder = re.sub(r"^(\.{1,2}/)+", "", str(entry).strip().replace("\\", "/"))
+            if folder.endswith(".txt"):
+                raise DataError(
+                    f"{config_path}: expected folders of images for {key}, found the list {folder}. Name "
+                    "folders, or delete the line and assign new splits with --resplit."
+                )
+            found.append((split, PurePosixPath(base, folder)))
+    return found
 
 
-def _label_of(image: PurePosixPath) -> PurePosixPath:
+def _find_label(image: PurePosixPath) -> PurePosixPath:
     """The last folder `images` becomes `labels`; without one the label lies beside the image."""
     parts = list(image.with_suffix(".txt").parts)
     for place in range(len(parts) - 2, -1, -1):
@@ -108,25 +114,9 @@ def _label_of(image: PurePosixPath) -> PurePosixPath:
     return PurePosixPath(*parts)
 
 
-def _shapes(root: Path, label: PurePosixPath, names: dict[int, str], source: Source) -> list[Shape]:
-    if not (root / label).is_file():
-        source.events["images without a label file, taken as images of nothing"] += 1
-        return []
-    shapes = []
-    lines = read_bytes(root / label).decode("utf-8-sig", "replace").splitlines()
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        first, *numbers = line.split()
-        number_text = first.removesuffix(".0")
-        category = names.get(int(number_text)) if number_text.isdigit() else None
-        try:
-            if category is None:
-                raise ValueError(f"expected a class id of {', '.join(map(str, names))}, found {first}")
-            points, cut = ring(numbers)
-        except ValueError as error:
-            source.refuse(f"{label} line {number}", str(error))
-            continue
-        source.events["outlines cut at the image's border"] += cut
-        shapes.append(Shape(category, (points,)))
-    return shapes
+def _parse_line(line: str, names: dict[int, str]) -> Annotation:
+    first, *numbers = line.split()
+    number = first.removesuffix(".0")
+    if not number.isdecimal() or int(number) not in names:
+        raise ValueError(f"expected a class id of {', '.join(map(str, names))}, found {first}")
+    return Annotation(names[int(number)], (parse_ring(numbers),))

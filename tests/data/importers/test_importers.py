@@ -1,4 +1,4 @@
-"""Small sources written by hand in each schema -> a data set that passes the check."""
+"""Small sources in each format are imported as data sets that pass validation."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def yolo(
     """Two images per split, one nail each."""
     for split in splits:
         for name in ("a", "b"):
-            picture = root / layout.format(split=split, name=f"{split}_{name}.jpg")
-            photo(picture)
-            label(Path(picture.as_posix().replace("images/", "labels/")).with_suffix(".txt"), f"0 {SQUARE}")
+            image = root / layout.format(split=split, name=f"{split}_{name}.jpg")
+            photo(image)
+            label(Path(image.as_posix().replace("images/", "labels/")).with_suffix(".txt"), f"0 {SQUARE}")
     (root / "data.yaml").write_text("train: ../train/images\nval: ../valid/images\nnc: 1\nnames: ['nail']\n")
     return root
 
@@ -66,9 +66,9 @@ def read(manifest: Manifest, image: str) -> np.ndarray:
     return cv2.imdecode(np.fromfile(manifest.path(row.mask or ""), np.uint8), cv2.IMREAD_UNCHANGED)
 
 
-def checked(report: ImportReport) -> tuple[Manifest, DataSummary]:
+def validate(report: ImportReport) -> tuple[Manifest, DataSummary]:
     manifest = load_manifest(report.csv)
-    # the drawn sources are tiny and repeat one image: leaks are theirs, the import has only to keep them
+    # the sources are tiny and repeat one image: the import has to keep their leaks
     leaks = ("class-one-split", "duplicate-split", "group-split", "near-duplicate-split", "duplicate-image")
     return manifest, validate_rows(manifest, report.class_names, progress=False, allow=leaks).summarize()
 
@@ -91,21 +91,23 @@ def test_yolo_layouts(tmp_path: Path, layout: str, splits: tuple[str, ...], plac
     report = import_dataset(
         "yolo", str(yolo(tmp_path / "src", layout, splits)), tmp_path / "out", progress=False
     )
-    manifest, summary = checked(report)
+    manifest, summary = validate(report)
     assert summary.counts == {("val" if split == "valid" else split): 2 for split in splits}
     np.testing.assert_array_equal(read(manifest, place), square())
     source = dict(next(row for row in manifest.rows if row.image == place).extra)["source"]
     assert manifest.path(place).read_bytes() == (tmp_path / "src" / source).read_bytes()
 
 
-def test_yolo_splits_of_data_yaml_go_before_folder_names(tmp_path: Path) -> None:
+def test_yolo_splits_of_data_yaml_precede_folder_names(tmp_path: Path) -> None:
     root = yolo(tmp_path / "src", "images/{split}/{name}", ("one", "two"))
-    (root / "list.txt").write_text("./images/two/two_a.jpg\nimages/two/two_b.jpg\n")
-    (root / "data.yaml").write_text("path: .\ntrain: [images/one]\nval: list.txt\nnames: {0: nail}\n")
-    manifest, _ = checked(import_dataset("yolo", str(root), tmp_path / "out", progress=False))
+    (root / "data.yaml").write_text("path: .\ntrain: [images/one]\nval: images/two\nnames: {0: nail}\n")
+    manifest, _ = validate(import_dataset("yolo", str(root), tmp_path / "out", progress=False))
     assert {row.image.split("/")[1]: row.split for row in manifest.rows} == {"one": "train", "two": "val"}
     (root / "data.yaml").write_text("train: images\nval: images/two\nnames: {0: nail}\n")
     with pytest.raises(DataIssuesError, match="expected one split, found train and val"):
+        import_dataset("yolo", str(root), tmp_path / "other", progress=False)
+    (root / "data.yaml").write_text("train: images/one\nval: val.txt\nnames: {0: nail}\n")
+    with pytest.raises(DataError, match=r"expected folders of images for val, found the list val.txt"):
         import_dataset("yolo", str(root), tmp_path / "other", progress=False)
 
 
@@ -117,12 +119,12 @@ def test_yolo_groups_of_roboflow_and_resplit(tmp_path: Path) -> None:
     report = import_dataset("yolo", str(root), tmp_path / "out", progress=False)
     assert "1 groups lie in several of the source's splits, such as IMG_7_jpg" in str(report)
     anew = import_dataset("yolo", str(root), tmp_path / "anew", resplit=True, progress=False)
-    rows = [row for row in checked(anew)[0].rows if row.group == "IMG_7_jpg"]
+    rows = [row for row in validate(anew)[0].rows if row.group == "IMG_7_jpg"]
     assert len(rows) == 2
     assert len({row.split for row in rows}) == 1
 
 
-def test_what_the_source_lacks_is_dealt_out_of_train(tmp_path: Path) -> None:
+def test_missing_splits_are_dealt_out_of_train(tmp_path: Path) -> None:
     for name in "cdef":
         photo(tmp_path / f"src/train/images/{name}.jpg")
         label(tmp_path / f"src/train/labels/{name}.txt", f"0 {SQUARE}")
@@ -130,7 +132,7 @@ def test_what_the_source_lacks_is_dealt_out_of_train(tmp_path: Path) -> None:
         "yolo", str(yolo(tmp_path / "src", splits=("train",))), tmp_path / "out", progress=False
     )
     assert report.counts == {"train": 4, "val": 1, "test": 1}
-    assert "val and test: not in the source, dealt out of train" in str(report)
+    assert "val and test: not in the source, taken from train" in str(report)
     yolo(tmp_path / "src", splits=("test",))
     report = import_dataset("yolo", str(tmp_path / "src"), tmp_path / "more", progress=False)
     assert report.counts == {"train": 5, "val": 1, "test": 2}
@@ -152,10 +154,10 @@ def test_yolo_malformed_lines(tmp_path: Path, line: str, found: str) -> None:
     report = import_dataset("yolo", str(root), tmp_path / "out", skip_bad=True, progress=False)
     assert sum(report.counts.values()) == 5
     assert "train/labels/train_b.txt line 3" in str(report)
-    checked(report)
+    validate(report)
 
 
-def test_yolo_files_without_a_partner(tmp_path: Path) -> None:
+def test_yolo_images_without_labels_and_labels_without_images(tmp_path: Path) -> None:
     root = yolo(tmp_path / "src")
     photo(root / "train/images/empty.jpg")
     photo(root / "cover.jpg")
@@ -163,7 +165,7 @@ def test_yolo_files_without_a_partner(tmp_path: Path) -> None:
     report = import_dataset("yolo", str(root), tmp_path / "out", progress=False)
     assert "1 images without a label file" in str(report)
     assert "1 images outside a folder images, left out" in str(report)
-    assert not read(checked(report)[0], "Images/train/empty.jpg").any()
+    assert not read(validate(report)[0], "Images/train/empty.jpg").any()
     label(root / "train/labels/lost.txt", f"0 {SQUARE}")
     with pytest.raises(
         DataIssuesError, match=r"train/labels/lost.txt: expected an image of this name, found none"
@@ -171,19 +173,19 @@ def test_yolo_files_without_a_partner(tmp_path: Path) -> None:
         import_dataset("yolo", str(root), tmp_path / "more", progress=False)
 
 
-def test_damaged_pictures_leave_nothing_behind(tmp_path: Path) -> None:
+def test_damaged_images_leave_no_output(tmp_path: Path) -> None:
     root = yolo(tmp_path / "src")
-    picture = root / "valid/images/valid_a.jpg"
-    picture.write_bytes(picture.read_bytes()[:300])
+    image = root / "valid/images/valid_a.jpg"
+    image.write_bytes(image.read_bytes()[:300])
     with pytest.raises(DataIssuesError, match=r"valid/images/valid_a.jpg"):
         import_dataset("yolo", str(root), tmp_path / "out", progress=False)
     assert not list((tmp_path / "out").iterdir())
     report = import_dataset("yolo", str(root), tmp_path / "out", skip_bad=True, progress=False)
     assert sum(report.counts.values()) == 5
-    checked(report)
+    validate(report)
 
 
-def test_exif_where_the_source_does_not_say(tmp_path: Path) -> None:
+def test_exif_orientation_if_the_source_states_no_size(tmp_path: Path) -> None:
     root = yolo(tmp_path / "src")
     photo(root / "train/images/train_a.jpg", orientation=6)  # stored 40 x 30, shown 30 x 40
     shares = "0 0.0 0.0 0.5 0.0 0.5 0.25 0.0 0.25"  # the upper left of whichever grid
@@ -194,7 +196,7 @@ def test_exif_where_the_source_does_not_say(tmp_path: Path) -> None:
     stored[: HEIGHT // 4, :20] = 255
     for exif, expected in (("upright", shown), ("stored", np.rot90(stored, -1))):
         report = import_dataset("yolo", str(root), tmp_path / exif, exif=exif, progress=False)
-        mask = read(checked(report)[0], "Images/train/train_a.jpg")
+        mask = read(validate(report)[0], "Images/train/train_a.jpg")
         assert (mask != expected).sum() <= 20  # a quarter of 30 rows ends within a row
         assert f"1 images with an EXIF orientation, labels taken as {exif}" in str(report)
 
@@ -202,7 +204,7 @@ def test_exif_where_the_source_does_not_say(tmp_path: Path) -> None:
 # classes
 
 
-def several(root: Path) -> Path:
+def several_classes(root: Path) -> Path:
     root = yolo(root)
     small = "0.4 0.4 0.6 0.4 0.6 0.6 0.4 0.6"
     label(root / "train/labels/train_a.txt", f"2 {small}", f"0 {SQUARE}")
@@ -218,30 +220,30 @@ def several(root: Path) -> Path:
      (["finger", "nail=*"], ("background", "finger", "nail"), (2, 2)),
      (["nail"], ("background", "nail"), (255, 0))],
 )  # fmt: skip
-def test_classes_kept_and_merged(
+def test_classes_are_kept_and_merged(
     tmp_path: Path, classes: Any, names: tuple[str, ...], middle: tuple[int, int]
 ) -> None:
     report = import_dataset(
-        "yolo", str(several(tmp_path / "src")), tmp_path / "out", classes=classes, progress=False
+        "yolo", str(several_classes(tmp_path / "src")), tmp_path / "out", classes=classes, progress=False
     )
     assert report.class_names == names
     manifest = load_manifest(report.csv)
     found = [read(manifest, f"Images/{p}_a.jpg")[15, 20] for p in ("train/train", "valid/valid")]
     assert tuple(found) == middle
-    if classes != ["nail"]:  # then val has no nail, which the check rightly refuses
-        checked(report)
+    if classes != ["nail"]:  # then val has no nail, which is an error
+        validate(report)
     if classes == ["nail"]:
-        assert "finger (6 annotations): not among --classes" in str(report)
+        assert "finger (6 annotations): not in --classes" in str(report)
     if classes is None:
         assert "unused (0 annotations): left out" in str(report)
         assert """--data.classes '["background", "finger", "nail", "toenail"]'""" in str(report)
 
 
 @pytest.mark.parametrize("classes", [["thumb"], ["nail", "x=nail"]])
-def test_classes_that_are_not_there(tmp_path: Path, classes: list[str]) -> None:
+def test_unknown_or_repeated_classes(tmp_path: Path, classes: list[str]) -> None:
     with pytest.raises(ConfigError, match="expected classes of the source, each once"):
         import_dataset(
-            "yolo", str(several(tmp_path / "src")), tmp_path / "out", classes=classes, progress=False
+            "yolo", str(several_classes(tmp_path / "src")), tmp_path / "out", classes=classes, progress=False
         )
 
 
@@ -278,7 +280,7 @@ def test_coco_polygons_run_lengths_and_crowds(tmp_path: Path) -> None:
     coco_file(tmp_path / "src", "train", [nail(polygon), nail({"size": size, "counts": packed}, 1)])
     coco_file(tmp_path / "src", "valid", [nail({"size": size, "counts": column}, iscrowd=1)])
     report = import_dataset("coco", str(tmp_path / "src"), tmp_path / "out", progress=False)
-    manifest, summary = checked(report)
+    manifest, summary = validate(report)
     assert summary.counts == {"train": 2, "val": 2}
     assert report.class_names == ("background", "nail")  # "nails" has no annotation
     np.testing.assert_array_equal(read(manifest, "Images/train/a.jpg"), square())
@@ -287,13 +289,13 @@ def test_coco_polygons_run_lengths_and_crowds(tmp_path: Path) -> None:
     assert not read(manifest, "Images/valid/b.jpg").any()
 
 
-def test_coco_layout_of_the_original(tmp_path: Path) -> None:
+def test_coco_2017_layout(tmp_path: Path) -> None:
     """annotations/instances_{train,val}2017.json, the same names in both folders of images."""
     for split in ("train", "val"):
         file = coco_file(tmp_path / "src", f"{split}2017", [nail([[10, 6, 30, 6, 30, 24, 10, 24]])])
         (tmp_path / "src/annotations").mkdir(exist_ok=True)
         file.rename(tmp_path / f"src/annotations/instances_{split}2017.json")
-    manifest, summary = checked(
+    manifest, summary = validate(
         import_dataset("coco", str(tmp_path / "src"), tmp_path / "out", progress=False)
     )
     assert summary.counts == {"train": 2, "val": 2}
@@ -301,12 +303,12 @@ def test_coco_layout_of_the_original(tmp_path: Path) -> None:
     one = tmp_path / "src/annotations/instances_val2017.json"
     report = import_dataset("coco", str(one), tmp_path / "one", progress=False)
     assert report.counts == {"train": 0, "val": 2, "test": 0}
-    assert "2 images that no JSON names, left out" in str(report)
+    assert "2 images that no JSON lists, left out" in str(report)
 
 
 @pytest.mark.parametrize("orientation", [3, 6, 8])
 @pytest.mark.parametrize("grid", ["upright", "stored"])
-def test_coco_says_which_grid_it_means(tmp_path: Path, orientation: int, grid: str) -> None:
+def test_coco_size_states_the_labelled_grid(tmp_path: Path, orientation: int, grid: str) -> None:
     turned = orientation > 4
     size = (HEIGHT, WIDTH) if turned and grid == "upright" else (WIDTH, HEIGHT)  # width, height
     corner = nail([[0, 0, 8, 0, 8, 4, 0, 4]])  # 8 x 4 pixels, upper left of the labelled grid
@@ -344,7 +346,7 @@ def test_coco_malformed_annotations(tmp_path: Path, annotation: dict[str, Any], 
     assert "train/_annotations.coco.json annotation 9" in str(caught.value)
 
 
-def test_coco_pictures_that_are_missing_doubled_or_of_another_size(tmp_path: Path) -> None:
+def test_coco_images_missing_listed_twice_or_of_another_size(tmp_path: Path) -> None:
     outline = nail([[1, 1, 9, 5, 4, 4]])
     path = coco_file(tmp_path / "src", "train", [outline])
     (tmp_path / "src/train/b.jpg").unlink()
@@ -362,8 +364,8 @@ def test_coco_pictures_that_are_missing_doubled_or_of_another_size(tmp_path: Pat
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_mutated_labels_are_read_or_refused(tmp_path: Path, seed: int) -> None:
-    """Bytes exchanged, cut or doubled: a DataError or a data set, never another exception."""
+def test_mutated_labels_are_read_or_raise_a_nailseg_error(tmp_path: Path, seed: int) -> None:
+    """Bytes replaced or removed: a NailsegError or a data set, never another exception."""
     rng = np.random.default_rng(seed)
     if kind := seed % 3:
         file = yolo(tmp_path / "src") / ("data.yaml" if kind == 1 else "train/labels/train_a.txt")
@@ -414,7 +416,7 @@ def test_hub_saved_to_disk(tmp_path: Path, datasets: Any, several: bool) -> None
     datasets.DatasetDict({"train": table, "validation": table}).save_to_disk(tmp_path / "src")
     classes = ["nail", "toenail"] if several else None
     report = import_dataset("hub", str(tmp_path / "src"), tmp_path / "out", classes=classes, progress=False)
-    manifest, summary = checked(report)
+    manifest, summary = validate(report)
     assert summary.counts == {"train": 4, "val": 4}
     np.testing.assert_array_equal(
         read(manifest, "Images/validation/000001.jpg"), square(2 if several else 255)
@@ -453,7 +455,7 @@ def test_hub_trimaps(tmp_path: Path, datasets: Any) -> None:
     expected = square(1)
     expected[6:8, 10:30] = 2
     np.testing.assert_array_equal(read(manifest, "Images/train/000000.jpg"), expected)
-    # and as they are, without the import
+    # the same masks without the import
     validate_rows(
         load_manifest(_raw(tmp_path / "raw", files)),
         ["background", "pet", "border"],
@@ -489,8 +491,8 @@ def test_hub_imagefolder_and_ignored_pixels(tmp_path: Path, datasets: Any) -> No
         import_dataset("hub", str(tmp_path / "src"), tmp_path / "x", columns="image,depth", progress=False)
 
 
-def test_hub_without_a_network_is_one_clear_error(tmp_path: Path) -> None:
-    """In a process of its own: the library reads its settings when it is imported."""
+def test_hub_without_a_network_gives_one_clear_error(tmp_path: Path) -> None:
+    """In a subprocess: the library reads its settings when it is imported."""
     lines = "from nailseg.cli.main import main; import sys; sys.exit(main(sys.argv[1:]))"
     for settings in ({"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}, {"HF_HUB_OFFLINE": "1"}):
         env = {**os.environ, "HF_HOME": str(tmp_path / "home"), **settings}
@@ -503,10 +505,10 @@ def test_hub_without_a_network_is_one_clear_error(tmp_path: Path) -> None:
         assert time.monotonic() - start < 60  # seconds on a free machine, imports included
 
 
-# the verb
+# command line
 
 
-def test_the_verb_and_what_it_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_line_and_invalid_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     src, out = yolo(tmp_path / "src"), tmp_path / "out"
     assert main(["import", "yolo", str(src), str(out)]) == 0
     assert "nails.csv: 6 pairs (2 train, 2 val, 2 test)" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Outlines and run lengths against pycocotools, and against geometry worked out here."""
+"""Outlines and run lengths against pycocotools, and against an even-odd rule written here."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from nailseg.data.importers.rasterize import Shape, draw, ring, run_lengths
+from nailseg.data.importers.rasterize import Annotation, parse_ring, parse_run_lengths, rasterize
 
 SIZE = (60, 80)
 NONE = "something else"
 
 
 def paint(*rings: list[float], **more: object) -> np.ndarray:
-    shape = Shape("nail", tuple(ring(numbers, SIZE[1], SIZE[0])[0] for numbers in rings), **more)
-    return draw([shape], {"nail": 1}, SIZE)[0]
+    shape = Annotation("nail", tuple(parse_ring(numbers, SIZE[1], SIZE[0]) for numbers in rings), **more)
+    return rasterize([shape], {"nail": 1}, SIZE)[0]
 
 
 def inside(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -33,8 +33,8 @@ def inside(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_random_outlines_differ_at_the_boundary_alone(seed: int) -> None:
-    """Stars of 3 to 12 points (concave), radius 0.3 to 30 pixels, and tangles that cross themselves."""
+def test_random_outlines_match_pycocotools_and_the_even_odd_rule(seed: int) -> None:
+    """Stars of 3 to 12 points (concave), radius 0.3 to 30 pixels, and outlines that cross themselves."""
     rng = np.random.default_rng(seed)
     count, radius = rng.integers(3, 13), 10 ** rng.uniform(-0.5, 1.5)
     angles = np.sort(rng.uniform(0, 2 * np.pi, count)) if seed % 4 else rng.uniform(0, 2 * np.pi, count)
@@ -47,29 +47,29 @@ def test_random_outlines_differ_at_the_boundary_alone(seed: int) -> None:
     assert near[mask != odd].max(initial=0) <= 1
 
 
-def test_the_oracle_sees_a_shift() -> None:
+def test_the_even_odd_oracle_detects_a_shift() -> None:
     points = np.array([[10, 10], [50, 12], [40, 50]], float)
     odd, near = inside(points)
     assert near[np.roll(odd, 3, axis=1) != odd].max() > 1
 
 
-def test_a_keyhole_is_a_hole_and_a_ring_within_a_ring_is_not() -> None:
+def test_a_slit_leaves_a_hole_and_a_ring_within_a_ring_does_not() -> None:
     outer, inner = [10, 10, 50, 10, 50, 50, 10, 50], [20, 20, 20, 40, 40, 40, 40, 20]
-    keyhole = paint([*outer, 10, 10, *inner, 20, 20])
-    assert keyhole[30, 30] == 0
-    assert keyhole[15, 30] == 1
-    shape = Shape("nail", tuple(ring(numbers, SIZE[1], SIZE[0])[0] for numbers in (outer, inner)))
-    united, events = draw([shape], {"nail": 1}, SIZE)
+    slit = paint([*outer, 10, 10, *inner, 20, 20])
+    assert slit[30, 30] == 0
+    assert slit[15, 30] == 1
+    shape = Annotation("nail", tuple(parse_ring(numbers, SIZE[1], SIZE[0]) for numbers in (outer, inner)))
+    united, events = rasterize([shape], {"nail": 1}, SIZE)
     assert united[30, 30] == 1
-    assert events == {"united": 1, "vanished": 0}
+    assert events == {"united": 1, "empty": 0, "clipped": 0}
 
 
-def box(left: float, top: float, right: float, bottom: float, name: str, **more: object) -> Shape:
+def box(left: float, top: float, right: float, bottom: float, name: str, **more: object) -> Annotation:
     numbers = [left, top, right, top, right, bottom, left, bottom]
-    return Shape(name, (ring(numbers, SIZE[1], SIZE[0])[0],), **more)
+    return Annotation(name, (parse_ring(numbers, SIZE[1], SIZE[0]),), **more)
 
 
-def test_the_smaller_wins_whatever_the_order_and_crowds_yield() -> None:
+def test_smaller_annotations_are_on_top_and_crowds_below() -> None:
     finger, nail, crowd = (
         box(5, 5, 60, 50, "finger"),
         box(20, 20, 30, 30, "nail"),
@@ -78,24 +78,24 @@ def test_the_smaller_wins_whatever_the_order_and_crowds_yield() -> None:
     small_crowd = box(21, 21, 23, 23, "many", crowd=True)
     classes = {"finger": 1, "nail": 2, "many": 3}
     for order in ([finger, nail, crowd, small_crowd], [small_crowd, crowd, nail, finger]):
-        mask, _ = draw(order, classes, SIZE)
+        mask, _ = rasterize(order, classes, SIZE)
         assert mask[10, 10] == 1
         assert (mask[20:30, 20:30] == 2).all()
         assert mask[33, 33] == 1
-    assert draw([finger, nail], {"nail": 1}, SIZE)[0].sum() == 100
+    assert rasterize([finger, nail], {"nail": 1}, SIZE)[0].sum() == 100
 
 
-def test_what_covers_no_pixel_is_counted() -> None:
-    assert draw([box(10.1, 10.1, 10.2, 10.2, "nail")], {"nail": 1}, SIZE)[1]["vanished"] == 1
+def test_annotations_without_a_pixel_are_counted() -> None:
+    assert rasterize([box(10.1, 10.1, 10.2, 10.2, "nail")], {"nail": 1}, SIZE)[1]["empty"] == 1
 
 
-def test_run_lengths_plain_and_packed() -> None:
+def test_run_lengths_plain_and_compressed() -> None:
     blobs = cv2.blur(np.random.default_rng(0).integers(0, 256, SIZE, np.uint8), (9, 9)) > 127
-    packed = coco.encode(np.asfortranarray(blobs.astype(np.uint8)))["counts"]
+    compressed = coco.encode(np.asfortranarray(blobs.astype(np.uint8)))["counts"].decode()
     changes = np.flatnonzero(np.diff(np.r_[0, blobs.T.ravel().astype(int), -1]))
     plain = np.diff(np.r_[0, changes]).tolist()
-    for counts in (packed, packed.decode(), plain):
-        mask, _ = draw([Shape("nail", counts=run_lengths(counts, SIZE))], {"nail": 1}, SIZE)
+    for counts in (compressed, plain):
+        mask, _ = rasterize([Annotation("nail", counts=parse_run_lengths(counts, SIZE))], {"nail": 1}, SIZE)
         np.testing.assert_array_equal(mask, blobs)
 
 
@@ -104,9 +104,9 @@ def test_run_lengths_plain_and_packed() -> None:
     [("", "found 0"), ("04", "found 4"), ("zz", NONE), ("~~~", NONE), ("00000000p", NONE), (None, NONE),
      ([4800, -1, 1], NONE), ([10, 2.5], NONE), ([4801], "found 4801")],
 )  # fmt: skip
-def test_run_lengths_that_do_not_fill_the_picture(counts: object, found: str) -> None:
+def test_malformed_run_lengths(counts: object, found: str) -> None:
     with pytest.raises(ValueError, match=found):
-        run_lengths(counts, SIZE)
+        parse_run_lengths(counts, SIZE)
 
 
 @pytest.mark.parametrize(
@@ -116,14 +116,14 @@ def test_run_lengths_that_do_not_fill_the_picture(counts: object, found: str) ->
      ("0.1 0.2 1.2 0.4 0.5 0.6", "found 1.2"), ("0.1 0.2 -0.3 0.4 0.5 0.6", "found -0.3"),
      ("0.1 0.2 nan 0.4 0.5 0.6", "found nan"), ("0.1 0.2 inf 0.4 0.5 0.6", "found inf")],
 )  # fmt: skip
-def test_outlines_that_are_none(numbers: str, found: str) -> None:
+def test_malformed_outlines(numbers: str, found: str) -> None:
     with pytest.raises(ValueError, match=found):
-        ring(numbers.split())
+        parse_ring(numbers.split())
 
 
-def test_a_little_over_the_border_is_cut() -> None:
-    points, cut = ring([-0.004, 0, 1.001, 0, 1, 1])
-    assert cut
-    assert points.min() == 0
-    assert points.max() == 1
-    assert not ring([0, 0, 1, 0, 1, 1])[1]
+def test_points_just_outside_are_clipped_and_counted() -> None:
+    ring = parse_ring([-0.004, 0, 1.001, 0, 1, 1, 0, 1])
+    mask, events = rasterize([Annotation("nail", (ring,))], {"nail": 1}, SIZE)
+    assert mask.all()
+    assert events["clipped"] == 1
+    assert rasterize([box(0, 0, 80, 60, "nail")], {"nail": 1}, SIZE)[1]["clipped"] == 0
