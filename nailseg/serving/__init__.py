@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from nailseg.errors import ConfigError
@@ -16,9 +17,9 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from nailseg.serving import app
+        app = import_module("nailseg.serving.app")
     except ImportError as error:
         raise ConfigError(
-            f"nailseg serve needs what is not installed ({error}). Run: pip install 'nailseg[serve]'"
+            f"nailseg serve needs a package that is not installed ({error}). Run: pip install 'nailseg[serve]'"
         ) from error
     return getattr(app, name)
