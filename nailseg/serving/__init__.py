@@ -20,6 +20,6 @@ def __getattr__(name: str) -> object:
         app = import_module("nailseg.serving.app")
     except ImportError as error:
         raise ConfigError(
-            f"nailseg serve needs a package that is not installed ({error}). Run: pip install 'nailseg[serve]'"
+            f"nailseg serve needs packages that are missing ({error}). Run: pip install 'nailseg[serve]'"
         ) from error
     return getattr(app, name)
