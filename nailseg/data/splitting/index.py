@@ -49,10 +49,10 @@ def index_dataset(
 ) -> IndexReport:
     """Pairs a folder's images with its masks, splits them, and writes the CSV.
 
-    Near-duplicates (see `splitting.near_duplicates`) form one group and have one group name in the CSV. Every
-    folder, and every range of foreground sizes, is split in proportion. If the CSV exists, its rows keep
-    their splits; a new row joins the split of its group or near-duplicates, and is left out if those lie in
-    several splits; the existing file is renamed to .bak.
+    Near-duplicates (mirrored, rotated, re-compressed or slightly cropped copies) form one group and have one
+    group name in the CSV. Every folder, and every range of foreground sizes, is split in proportion. If the
+    CSV exists, its rows keep their splits; a new row joins the split of its group or near-duplicates, and is
+    left out if those lie in several splits; the existing file is renamed to .bak.
 
     Args:
         root: folder with `Images/` and `Masks/` (any depth below them), or `train|valid|test/{images,masks}`,
