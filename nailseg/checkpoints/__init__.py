@@ -3,19 +3,12 @@
 A model folder or checkpoint is complete: it opens without the hub and without the training's config.
 """
 
-from __future__ import annotations
-
-import importlib
 from typing import TYPE_CHECKING
+
+from nailseg._lazy import lazy_names
 
 if TYPE_CHECKING:
     from nailseg.checkpoints.model_folder import open_network, save_model_folder
 
 __all__ = ["open_network", "save_model_folder"]
-
-
-def __getattr__(name: str) -> object:
-    """Imports a public name on first use: exported models run without torch."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("nailseg.checkpoints.model_folder"), name)
+__getattr__ = lazy_names(__name__, "model_folder.open_network", "model_folder.save_model_folder")

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The command line: `main` has the verbs, `lightning` those that train and test, `runner` the exit codes."""

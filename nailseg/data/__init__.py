@@ -7,10 +7,9 @@ with a data set, `importers` reads other formats, and `synthetic` draws sample d
 public names are imported on first use, because the data module needs torch and Lightning.
 """
 
-from __future__ import annotations
-
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from nailseg._lazy import lazy_names
 
 if TYPE_CHECKING:
     from nailseg.data.datamodule import SegmentationDataModule
@@ -20,17 +19,11 @@ if TYPE_CHECKING:
     from nailseg.data.validation.command import validate_dataset
 
 __all__ = ["MaskEncoding", "SegmentationDataModule", "import_dataset", "index_dataset", "validate_dataset"]
-
-_LAZY = {
-    "MaskEncoding": "nailseg.data.mask_encoding",
-    "SegmentationDataModule": "nailseg.data.datamodule",
-    "import_dataset": "nailseg.data.importers.importer",
-    "index_dataset": "nailseg.data.splitting.index",
-    "validate_dataset": "nailseg.data.validation.command",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(
+    __name__,
+    "datamodule.SegmentationDataModule",
+    "importers.importer.import_dataset",
+    "mask_encoding.MaskEncoding",
+    "splitting.index.index_dataset",
+    "validation.command.validate_dataset",
+)

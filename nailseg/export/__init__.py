@@ -5,16 +5,12 @@ cannot express for every size, `exporter` compares the result with torch before 
 times all forms of a model side by side.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from importlib import import_module
+from nailseg._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from nailseg.export.exporter import export_model
 
 __all__ = ["export_model"]
-
-_LAZY = {"export_model": "nailseg.export.exporter"}
-
-
-def __getattr__(name: str) -> object:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, "exporter.export_model")

@@ -6,26 +6,15 @@ objects of masks, and `backends` run the network: torch, ONNX Runtime or OpenVIN
 imported on first use; exported models run without torch.
 """
 
-from __future__ import annotations
-
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from nailseg._lazy import lazy_names
 
 if TYPE_CHECKING:
     from nailseg.inference.batch import predict_files
     from nailseg.inference.segmenter import Result, Segmenter, load
 
 __all__ = ["Result", "Segmenter", "load", "predict_files"]
-
-_LAZY = {
-    "Result": "nailseg.inference.segmenter",
-    "Segmenter": "nailseg.inference.segmenter",
-    "load": "nailseg.inference.segmenter",
-    "predict_files": "nailseg.inference.batch",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(
+    __name__, "batch.predict_files", "segmenter.Result", "segmenter.Segmenter", "segmenter.load"
+)

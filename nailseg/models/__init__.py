@@ -4,10 +4,9 @@
 inside the network. Nothing here knows about data, Lightning or the command line.
 """
 
-from __future__ import annotations
-
-import importlib
 from typing import TYPE_CHECKING
+
+from nailseg._lazy import lazy_names
 
 if TYPE_CHECKING:
     from nailseg.models.base import Network
@@ -15,16 +14,4 @@ if TYPE_CHECKING:
     from nailseg.models.segformer import SegFormer
 
 __all__ = ["Network", "SegFormer", "build_network"]
-
-_LAZY = {
-    "Network": "nailseg.models.base",
-    "SegFormer": "nailseg.models.segformer",
-    "build_network": "nailseg.models.registry",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Imports a public name on first use: exported models run without torch."""
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_LAZY[name]), name)
+__getattr__ = lazy_names(__name__, "base.Network", "registry.build_network", "segformer.SegFormer")

@@ -4,21 +4,12 @@
 the command line connects both.
 """
 
-from __future__ import annotations
-
-import importlib
 from typing import TYPE_CHECKING
+
+from nailseg._lazy import lazy_names
 
 if TYPE_CHECKING:
     from nailseg.training.task import SegmentationTask
 
 __all__ = ["SegmentationTask"]
-
-_LAZY = {"SegmentationTask": "nailseg.training.task"}
-
-
-def __getattr__(name: str) -> object:
-    """Imports a public name on first use."""
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_LAZY[name]), name)
+__getattr__ = lazy_names(__name__, "task.SegmentationTask")
