@@ -1,10 +1,11 @@
-"""The mean of runs that differ in their seed alone.
+"""Averages the weights of runs that differ only in their seed.
 
     python experiments/average.py OUT RUN RUN --csv CSV --root DIR
 
-Networks that start from the same weights and do not go far stay in one valley of the loss, and the middle of
-it is better than its sides (Wortsman et al. 2022, "Model soups"). OUT becomes like a run folder: model/, with
-the threshold of the validation part and the test's numbers, and test/, the report.
+Networks fine-tuned from the same weights for a short time stay in one low-loss region, where the mean of
+the weights is often better than each of them (Wortsman et al. 2022, "Model soups"). OUT gets the layout of
+a run folder: model/, with the threshold of the validation part and the test's numbers, and test/, the
+report.
 """
 
 import argparse
@@ -22,8 +23,8 @@ from nailseg.inference.segmenter import Segmenter
 from nailseg.training.task import SegmentationTask
 
 
-def averaged(folders: list[Path], out: Path) -> None:
-    """Writes the mean of model folders' weights as a model folder, everything else as the first one's."""
+def write_mean(folders: list[Path], out: Path) -> None:
+    """Writes the mean of model folders' weights as a model folder; everything else is the first one's."""
     states = [load_file(folder / "model.safetensors") for folder in folders]
     network = model_folder.open_network(folders[0])
     model_folder.save_model_folder(out, network, model_folder.read_model_info(folders[0]))
@@ -40,10 +41,12 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+", help="run folders with model/")
     parser.add_argument("--csv", type=Path, required=True)
     parser.add_argument("--root", type=Path)
-    parser.add_argument("--size", type=int, help="its longer side in pixels; default the first run's")
+    parser.add_argument(
+        "--size", type=int, help="longer side of the images in pixels; default: the first run's"
+    )
     options = parser.parse_args()
     mean = options.out / "mean"
-    averaged([run / "model" for run in options.runs], mean)
+    write_mean([run / "model" for run in options.runs], mean)
     info = model_folder.read_model_info(mean)
     size = options.size or info.image_size
     data = SegmentationDataModule(csv=options.csv, root=options.root, size=size, batch_size=16)

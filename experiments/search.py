@@ -1,11 +1,11 @@
-"""What makes nailseg-b0 good: short trainings from random weights that differ in one thing; validation Dice.
+"""Ablations for nailseg-b0: short trainings from random weights with one difference each; validation Dice.
 
     python experiments/search.py ROOT OUT [--seeds 0 1] [--trials baseline mosaic ...]
-        (ROOT: the photographs; OUT: a folder, resumed if there)
+        (ROOT: the photographs; OUT: a folder; an existing one is resumed)
 
-Six epochs at 128 px, evaluated at 192 px, all else as `scratch_b0.yaml` has it. A short run underfits: what
-helps here helps a network to learn sooner, and what protects a long run from overfitting cannot show. The
-spread of the baseline's seeds says which differences mean something.
+Six epochs at 128 px, evaluated at 192 px, everything else as in `scratch_b0.yaml`. A short run underfits,
+so it shows what makes learning faster, but not what prevents overfitting in a long run. Compare differences
+with the spread of the baseline's seeds.
 """
 
 import argparse
@@ -32,12 +32,12 @@ Pair = tuple[Tensor, Tensor]  # images uint8 (N, 3, H, W) and masks int64 (N, H,
 
 
 def one_hot(target: Tensor) -> Tensor:
-    """float (N, 2, H, W); pixels to ignore are in neither class."""
+    """Returns float (N, 2, H, W); ignored pixels are in neither class."""
     return torch.stack([target == 0, target == 1], 1).float()
 
 
 def lovasz_over_batch(logits: Tensor, target: Tensor) -> Tensor:
-    """As if the batch were one large image."""
+    """The Lovász loss of the batch as one large image."""
     return lovasz_loss(logits.movedim(0, 1).flatten(1, 2)[None], target.flatten(0, 1)[None])
 
 
@@ -46,13 +46,15 @@ def focal(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def tversky(logits: Tensor, target: Tensor) -> Tensor:
-    """Missed nails cost 0.7, invented ones 0.3."""
-    found = logits.softmax(1) * (target != IGNORE_INDEX)[:, None]
-    return TverskyLoss(include_background=False, alpha=0.3, beta=0.7, batch=True)(found, one_hot(target))
+    """The Tversky loss with weight 0.7 for misses and 0.3 for false alarms."""
+    probability = logits.softmax(1) * (target != IGNORE_INDEX)[:, None]
+    return TverskyLoss(include_background=False, alpha=0.3, beta=0.7, batch=True)(
+        probability, one_hot(target)
+    )
 
 
 def mosaic(images: Tensor, masks: Tensor) -> Pair:
-    """Every other image made of quarters of four, at their own scale."""
+    """Replaces three quarters of every other image by quarters of the following images, without resizing."""
     half = images.shape[-1] // 2
     images_of, masks_of = images.clone(), masks.clone()
     for number in range(0, len(images), 2):
@@ -66,14 +68,14 @@ def mosaic(images: Tensor, masks: Tensor) -> Pair:
 
 
 def copy_paste(images: Tensor, masks: Tensor) -> Pair:
-    """The next image's nails pasted into every other image, at their places."""
+    """Pastes the previous image's nails into every other image, at the same positions."""
     nails = masks.roll(1, 0) == 1
     nails[1::2] = False
     return images.where(~nails[:, None], images.roll(1, 0)), masks.where(~nails, 1)
 
 
 def negatives(images: Tensor, masks: Tensor) -> Pair:
-    """In two images of the batch a quarter without nails, enlarged to the whole; where there is one."""
+    """Replaces up to two images of the batch by one of their quarters without nails, upsampled."""
     half, left = images.shape[-1] // 2, 2
     images, masks = images.clone(), masks.clone()
     for number in range(len(images)):
@@ -90,20 +92,20 @@ def negatives(images: Tensor, masks: Tensor) -> Pair:
     return images, masks
 
 
-class Distilled:
-    """A model of the baseline's own kind says, besides the labels, how sure one may be of each pixel."""
+class Distillation:
+    """A distillation loss: cross-entropy with the probabilities of a trained model."""
 
     def __init__(self, folder: Path) -> None:
         self.teacher = open_network(str(folder), None, 0.0, "segformer").eval()
 
     def __call__(self, logits: Tensor, images: Tensor) -> Tensor:
         with torch.inference_mode():
-            wanted = self.teacher(images).float().softmax(1)
-        return F.cross_entropy(logits, wanted.clone())
+            probability = self.teacher(images).float().softmax(1)
+        return F.cross_entropy(logits, probability.clone())
 
 
 class Trial:
-    """What a trial does otherwise: options of the command line, another loss, other batches."""
+    """The difference of a trial: options of the command line, loss, or change of the batches."""
 
     def __init__(
         self,
@@ -129,7 +131,7 @@ TRIALS = {
     "copy-paste": Trial(change=copy_paste),
     "background-only negatives": Trial(change=negatives),
     "drawn hands first": Trial(start="drawn"),
-    # what drawing costs: the same number of steps, all on photographs
+    # the same number of steps as drawn hands first, all on photographs
     "twice as long": Trial(
         f"trainer.max_epochs={2 * EPOCHS}", f"trainer.check_val_every_n_epoch={2 * EPOCHS}"
     ),
@@ -144,8 +146,8 @@ TRIALS = {
 
 
 def fit(out: Path, name: str, **options: object) -> None:
-    """Trains one as `nailseg fit` does."""
-    asked = {
+    """Runs `nailseg fit`."""
+    values = {
         "config": "scratch_b0.yaml",
         "data.size": 128,
         "trainer.max_epochs": EPOCHS,
@@ -154,38 +156,38 @@ def fit(out: Path, name: str, **options: object) -> None:
         "runs": out / "runs",
         "name": name,
     } | options
-    args = [f"--{option}={value}" for option, value in asked.items()]
+    args = [f"--{option}={value}" for option, value in values.items()]
     assert nailseg(["fit", *args]) == 0
 
 
 def train(trial: Trial, root: Path, out: Path, name: str, seed: int) -> float:
-    """Trains one; Dice on the validation part, of the averaged weights after the last epoch."""
+    """Runs a trial; returns validation Dice of the averaged weights after the last epoch."""
     run = out / "runs" / name
     if not (run / "model").exists():
         weights = "b0" if trial.start is None else out / "runs" / trial.start / "model"
-        distilled = trial.teacher and Distilled(out / "runs" / trial.teacher / "model")
-        seen: dict[str, Tensor] = {}
+        distillation = trial.teacher and Distillation(out / "runs" / trial.teacher / "model")
+        current: dict[str, Tensor] = {}  # images of the batch, for the loss
 
         def step(self: task.SegmentationTask, batch: Batch, batch_idx: int) -> Tensor:
             if trial.change:
                 batch["image"], batch["mask"] = trial.change(batch["image"], batch["mask"])
-            seen["image"] = batch["image"]
+            current["image"] = batch["image"]
             return training_step(self, batch, batch_idx)
 
         def loss(logits: Tensor, target: Tensor, *weights: float) -> dict[str, Tensor]:
-            if not torch.is_grad_enabled():  # validation's, the same for all
+            if not torch.is_grad_enabled():  # the validation loss is the same for all trials
                 return segmentation_loss(logits, target, *weights)
             parts = [each(logits, target) for each in trial.losses]
-            if distilled:
-                parts.append(distilled(logits, seen["image"]))
+            if distillation:
+                parts.append(distillation(logits, current["image"]))
             return {"loss": torch.stack(parts).sum()}
 
         training_step = task.SegmentationTask.training_step
         task.SegmentationTask.training_step, task.segmentation_loss = step, loss
         own = dict(option.split("=") for option in trial.options)
         try:
-            where = {"data.csv": SPLIT, "data.root": root, "data.eval_size": 192}
-            fit(out, name, **where, **{"model.weights": weights, "seed_everything": seed, **own})
+            data = {"data.csv": SPLIT, "data.root": root, "data.eval_size": 192}
+            fit(out, name, **data, **{"model.weights": weights, "seed_everything": seed, **own})
         finally:
             task.SegmentationTask.training_step, task.segmentation_loss = training_step, segmentation_loss
     with (run / "metrics.csv").open(newline="") as file:
@@ -193,7 +195,7 @@ def train(trial: Trial, root: Path, out: Path, name: str, seed: int) -> float:
 
 
 def draw_first(out: Path) -> None:
-    """A network trained on as many drawn hands, for as long: what `drawn hands first` starts from."""
+    """Trains a network on the same number of drawn hands and steps, for the trial `drawn hands first`."""
     drawn = out / "sample"
     if not drawn.exists():
         assert nailseg(["sample", str(drawn), "--count", "2156"]) == 0
@@ -211,14 +213,14 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     for name in options.trials:
-        trial, found = TRIALS[name], []
+        trial, results = TRIALS[name], []
         if trial.start:
             draw_first(options.out)
         for seed in options.seeds:
             run = f"{name.replace(' ', '-').lower()}-{seed}"
-            found.append(train(trial, options.root, options.out, run, seed))
+            results.append(train(trial, options.root, options.out, run, seed))
         print(
-            f"| {name} | {', '.join(f'{dice:.3f}' for dice in found)} | {statistics.mean(found):.3f} |",
+            f"| {name} | {', '.join(f'{dice:.3f}' for dice in results)} | {statistics.mean(results):.3f} |",
             flush=True,
         )
 

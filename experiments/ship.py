@@ -1,6 +1,7 @@
-"""Makes nailseg/weights/nailseg-b0 of a finished run: `python experiments/ship.py runs/nailseg_b0`.
+"""Writes nailseg/weights/nailseg-b0 from a finished run: `python experiments/ship.py runs/nailseg_b0`.
 
-Half precision, the run's own test numbers, the attribution that the data asks for. The folder must not exist.
+The weights have half precision; the card has the run's test numbers and the attribution that the data's
+licence requires. The folder must not exist.
 """
 
 import argparse

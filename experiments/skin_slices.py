@@ -2,12 +2,13 @@
 
     python experiments/skin_slices.py runs/NAME/test/per_image.csv ROOT
 
-Skin tone: the individual typology angle (Chardon et al. 1991), atan((L* - 50) / b*) in degrees, of the median
-colour in a ring around the labelled nails, where skin is. Its usual classes are very light > 55, light > 41,
-intermediate > 28, tan > 10, brown > -30, dark. Light and white balance of the photograph shift it: it orders
-images, it does not measure people. Where the ring is no skin's colour (b* below 4 or a* below 0: a colour
-cast, a glove, a toy), no tone is told. Polish: the nails' median colour is further than 25 (CIE 1976 colour
-difference) from the ring's, or less than 25 but of another hue by 40 degrees.
+Skin tone: the individual typology angle (Chardon et al. 1991), atan((L* - 50) / b*) in degrees, of the
+median colour in a ring around the labelled nails, where skin is expected. Its usual classes: very light >
+55, light > 41, intermediate > 28, tan > 10, brown > -30, dark. Light and white balance of the photograph
+change it: the estimate orders images and is not a measurement of people. The tone is undetermined if the
+ring's colour is not a skin colour (b* below 4 or a* below 0: a colour cast, a glove, a toy). Polish: the
+nails' median colour differs from the ring's by more than 25 (CIE 1976 colour difference), or by less but
+with a hue difference above 40 degrees.
 """
 
 import argparse
@@ -39,24 +40,24 @@ def skin_and_nail(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.n
         return None
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     side = max(3, round(math.sqrt(mask.sum()) / 4))
-    grown = [
+    dilated = [
         cv2.dilate(mask.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (r, r))) > 0
         for r in (side // 3 * 2 + 1, 2 * side + 1)
     ]
-    ring = grown[1] & ~grown[0]
+    ring = dilated[1] & ~dilated[0]
     return (np.median(lab[ring], axis=0), np.median(lab[mask], axis=0)) if ring.any() else None
 
 
 def tone(skin: np.ndarray) -> str:
-    """The class of the individual typology angle of an L*, a*, b* colour."""
+    """Returns the class of the individual typology angle of an L*, a*, b* colour."""
     if skin[1] < 0 or skin[2] < 4:
-        return "untold"
+        return "undetermined"
     angle = math.degrees(math.atan2(skin[0] - 50, skin[2]))
     return next((name for limit, name in TONES if angle > limit), "dark")
 
 
 def polished(skin: np.ndarray, nail: np.ndarray) -> bool:
-    """Whether the nail's colour is not skin seen through a nail."""
+    """Returns whether the nail's colour differs from that of a bare nail."""
     hues = np.degrees(np.arctan2([skin[2], nail[2]], [skin[1], nail[1]]))
     turn = abs((hues[1] - hues[0] + 180) % 360 - 180)
     colourful = math.hypot(nail[1], nail[2]) > 12
@@ -66,7 +67,7 @@ def polished(skin: np.ndarray, nail: np.ndarray) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("csv", type=Path, help="per_image.csv of a test")
-    parser.add_argument("root", type=Path, help="folder its paths start from")
+    parser.add_argument("root", type=Path, help="folder that its paths are relative to")
     options = parser.parse_args()
     slices: dict[str, list[dict[str, str]]] = defaultdict(list)
     with options.csv.open(newline="") as file:
@@ -78,7 +79,9 @@ def main() -> None:
             continue
         slices[f"skin {tone(colours[0])}"].append(row)
         slices["polish" if polished(*colours) else "bare"].append(row)
-    order = [f"skin {name}" for _, name in TONES] + ["skin untold"] + ["polish", "bare", "no nail labelled"]
+    order = (
+        [f"skin {name}" for _, name in TONES] + ["skin undetermined"] + ["polish", "bare", "no nail labelled"]
+    )
     print("| slice | images | Dice | Dice per image |\n| --- | --- | --- | --- |")
     for name in order:
         if own := slices[name]:

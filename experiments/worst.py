@@ -1,4 +1,4 @@
-"""Draws a test's worst images, truth against prediction, with their position and Dice.
+"""Draws the test images with the most wrong pixels: ground truth against prediction, position and Dice.
 
 python experiments/worst.py runs/NAME/test/per_image.csv ROOT MODEL OUT.png [--count 50]
 """
@@ -26,7 +26,7 @@ def main() -> None:
     options = parser.parse_args()
     with options.csv.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    # pixels lost rather than Dice: an image with one missed speck is not the worst
+    # by wrong pixels, not by Dice: one small missed nail can give a Dice of 0
     rows.sort(key=lambda r: -(int(r["false_alarms_nail"]) + int(r["misses_nail"])))
     segment = nailseg.load(options.model)
     tiles = []
@@ -40,8 +40,8 @@ def main() -> None:
         text = f"{position} {Path(row['image']).parent.name}/{row['dice_nail'][:5] or 'no nail'}"
         cv2.putText(tile, text, (4, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 0), 1, cv2.LINE_AA)
         tiles.append(tile)
-    across = [concat_horizontal(tiles[n : n + 5]) for n in range(0, len(tiles), 5)]
-    write_png(options.out, concat_vertical(across))
+    lines = [concat_horizontal(tiles[n : n + 5]) for n in range(0, len(tiles), 5)]
+    write_png(options.out, concat_vertical(lines))
 
 
 if __name__ == "__main__":
