@@ -23,12 +23,7 @@ def wheel(tmp_path_factory) -> Path:
         (source / name).symlink_to(ROOT / name)
     build = [
         sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
+        *["-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w"],
         str(folder),
         str(source),
     ]
@@ -49,7 +44,12 @@ def test_the_wheel_finds_its_configs_and_its_model(wheel, hand, tmp_path) -> Non
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
-        assert "nailseg/serving/page/index.html" in archive.namelist()
+        missing = {
+            path.relative_to(ROOT).as_posix()
+            for path in (ROOT / "nailseg").rglob("*")
+            if path.is_file() and path.suffix != ".pyc"
+        } - set(archive.namelist())
+        assert not missing, "templates, the page and the weights belong to the package"
     # -I: neither this checkout nor the current folder is on the path; dependencies are this environment's
     code = (
         f"import sys; sys.path.insert(0, {str(site)!r}); import nailseg.cli.arguments as r; "
