@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import inspect
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -149,6 +152,22 @@ def evaluated(line: CommandLine) -> tuple[CommandLine, str]:
         line = replace(line, defaults=own)
     log.info("evaluating %s", source)
     return line.without("ckpt_path").with_options(model__weights=source), source
+
+
+def explain_error(verb: str, message: str, parser: argparse.ArgumentParser) -> str:
+    """One line from jsonargparse's message, which lists every type that it has tried."""
+    message = " ".join(message.split())
+    options = parser._option_string_actions
+    if unknown := re.search(r"unrecognized arguments: ([^\s=]+)|does not accept option '([^']+)'", message):
+        name = unknown[1] or unknown[2]
+        near = difflib.get_close_matches(f"--{name.lstrip('-')}", options, n=1, cutoff=0.7)
+        hint = f"Did you mean {near[0]}?" if near else f"`nailseg {verb} --help` lists all."
+        return f"{verb}: unknown option {name}. {hint}"
+    wrong = re.search(r'key "([^"]+)": .*(?:Got|Given) value: (.*)', message)
+    kind = wrong and getattr(options.get(f"--{wrong[1]}"), "_typehint", None)
+    if wrong and kind:
+        return f"{verb}: --{wrong[1]}: expected {inspect.formatannotation(kind)}, found {wrong[2]}"
+    return f"{verb}: {message}"
 
 
 def _separate(args: Sequence[str], *names: str) -> tuple[list[str], list[str]]:

@@ -6,16 +6,14 @@ The only module that knows both the task and the data: which fact of the data re
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import logging
 import os
-import re
 import shutil
 import sys
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from nailseg.checkpoints import model_folder
-from nailseg.cli.arguments import CommandLine, evaluated, resumed
+from nailseg.cli.arguments import CommandLine, evaluated, explain_error, resumed
 from nailseg.cli.auto_config import auto_configured
 from nailseg.cli.cross_validation import train_folds
 from nailseg.cli.runner import UsageError
@@ -105,6 +103,27 @@ def run(verb: str, args: Sequence[str]) -> object:
             sys.modules["wandb"].finish()
 
 
+@dataclass
+class RunOptions:
+    """Options of a run, beside the trainer's, the task's and the data's.
+
+    Args:
+        name: Name of the run folder.
+        runs: Folder of the run folders.
+        resume: A run folder to continue from its last checkpoint; other options hold for this call.
+        patience: Stop after so many validations without a better foreground IoU; null trains to the end.
+        ema_decay: Decay of the averaged weights that are validated and saved; 0 turns the average off.
+        auto_config: Choose steps, learning rate, crop and batch from the set's size and the machine.
+    """
+
+    name: str | None = None
+    runs: str = str(RUNS)
+    resume: str | None = None
+    patience: int | None = None
+    ema_decay: float = 0.999
+    auto_config: bool = False
+
+
 class NailsegCLI(LightningCLI):
     """Lightning's command line over our task and data, with a run folder for all that is written.
 
@@ -145,41 +164,18 @@ class NailsegCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the run's options and states which facts of the data reach the model."""
-        parser.add_argument("--name", type=str | None, help="Name of the run folder.")
-        parser.add_argument("--runs", type=str, default=str(RUNS), help="Folder of the run folders.")
+        parser.add_class_arguments(RunOptions, instantiate=False)
+        parser.add_argument(
+            "--log_images",
+            action="store_true",
+            help="Send the validation images to W&B too. Photographs leave this machine then.",
+        )
         if self.test_after_fit:
             parser.add_argument(
                 "--folds",
                 type=int | None,
                 help="Cross-validate: train so often, each time testing another part of all rows.",
             )
-        parser.add_argument(
-            "--resume",
-            type=str | None,
-            help="A run folder to continue from its last checkpoint; other options hold for this call.",
-        )
-        parser.add_argument(
-            "--log_images",
-            action="store_true",
-            help="Send the validation images to W&B too. Photographs leave this machine then.",
-        )
-        parser.add_argument(
-            "--patience",
-            type=int | None,
-            help="Stop after so many validations without a better foreground IoU; null trains to the end.",
-        )
-        parser.add_argument(
-            "--ema_decay",
-            type=float,
-            default=0.999,
-            help="Decay of the averaged weights that are validated and saved; 0 turns the average off.",
-        )
-        parser.add_argument(
-            "--auto_config",
-            type=bool,
-            default=False,
-            help="Choose steps, learning rate, crop and batch from the set's size and the machine.",
-        )
         parser.link_arguments("data.classes", "model.class_names")
         sizes = ("data.size", "data.eval_size")
         parser.link_arguments(sizes, "model.image_size", compute_fn=lambda size, eval_size: eval_size or size)
@@ -192,11 +188,13 @@ class NailsegCLI(LightningCLI):
         Raises:
             UsageError: one line instead of a page of usage; an unknown option with the nearest valid name.
         """
+        for verb in ("validate", "test"):
+            self._parser(verb).set_defaults(verbose=False)  # instead of Lightning's table ours follows
         try:
             super().parse_arguments(parser, args)
         except ArgumentError as error:
             verb = "train" if self.test_after_fit else args[0]
-            raise UsageError(_parse_error(verb, str(error), self._parser(args[0]))) from None
+            raise UsageError(explain_error(verb, str(error), self._parser(args[0]))) from None
 
     @property
     def options(self) -> Any:
@@ -209,28 +207,24 @@ class NailsegCLI(LightningCLI):
         Raises:
             ConfigError: with the option's name.
         """
-        options = self.options
+        options, fits = self.options, self.subcommand == "fit"
         if options.name is not None and Path(options.name).name != options.name:
             raise ConfigError(f"--name: expected a name without folders, found {options.name!r}.")
-        if options.get("folds") is not None:  # nailseg.train takes it from the command line
-            raise ConfigError(
-                "folds: expected as an option, --folds K; found in a config. Take it out there."
-            )
-        if options.resume and not (self.subcommand == "fit" and options.ckpt_path):  # nailseg.train, too
+        if options.get("folds") is not None:  # `run` takes it from the command line
+            raise ConfigError("folds: expected as an option, --folds K; found in a config. Remove it there.")
+        if options.resume and not (fits and options.ckpt_path):  # `run` takes it from there, too
             raise ConfigError(
                 f"resume: expected as an option of a training, --resume {options.resume}; found in "
-                f"{'a config' if self.subcommand == 'fit' else self.subcommand}. Take it out there."
+                f"{'a config' if fits else self.subcommand}. Remove it there."
             )
         if not 0 <= options.ema_decay < 1:
-            raise ConfigError(
-                f"--ema_decay: expected a number from 0 up to below 1, found {options.ema_decay}."
-            )
-        if self.subcommand == "fit" and find_exported_file(options.model.weights):
+            raise ConfigError(f"--ema_decay: expected a number from 0 to below 1, found {options.ema_decay}.")
+        if fits and find_exported_file(options.model.weights):
             raise ConfigError(
                 f"--model.weights {options.model.weights}: expected weights that can be trained, found an "
                 f"exported model. Give the model folder or checkpoint that it was made from."
             )
-        if options.trainer.enable_checkpointing is False and self.subcommand == "fit":
+        if fits and options.trainer.enable_checkpointing is False:
             raise ConfigError(
                 "--trainer.enable_checkpointing false: the model folder is made from the best checkpoint. "
                 "Leave the option out, or train from Python and call task.save(folder)."
@@ -260,7 +254,7 @@ class NailsegCLI(LightningCLI):
         # torch's SyncBatchNorm refuses CPU tensors
         kwargs["sync_batchnorm"] = trainer.sync_batchnorm or on_gpu
         kwargs["default_root_dir"] = str(self.folder)
-        callbacks: list[Callback] = [ProgressBar()]
+        callbacks: list[Callback] = [] if trainer.enable_progress_bar is False else [ProgressBar()]
         if self.subcommand == "fit":
             callbacks += self._fit_callbacks()
             if trainer.logger is None or trainer.logger is True:
@@ -269,8 +263,6 @@ class NailsegCLI(LightningCLI):
             kwargs["logger"] = self._get(self.config_init, "trainer").logger or False
         given = self._get(self.config_init, "trainer").callbacks or []
         kwargs["callbacks"] = callbacks + (given if isinstance(given, list) else [given])
-        if trainer.enable_progress_bar is False:
-            kwargs["callbacks"].remove(callbacks[0])
         return super().instantiate_trainer(**kwargs)
 
     def _fit_callbacks(self) -> list[Callback]:
@@ -298,13 +290,14 @@ class NailsegCLI(LightningCLI):
         count = sum(parameter.numel() for parameter in network.parameters()) / 1e6
         log.info("network: %.1f M parameters, weights: %s", count, network.origin["weights"])
         for logger in self.trainer.loggers:
-            logger.log_hyperparams(
-                yaml.safe_load(self._parser("fit").dump(self.options, skip_validation=True))
-            )
+            logger.log_hyperparams(self._parsed())
+
+    def _parsed(self) -> dict[str, Any]:
+        """The parsed options as a config file has them."""
+        return yaml.safe_load(self._parser("fit").dump(self.options, skip_validation=True))
 
     def _save_config(self) -> None:
-        parser = self._parser(self.subcommand)
-        content = yaml.safe_load(parser.dump(self.options, skip_validation=True))
+        content = self._parsed()
         content = {key: value for key, value in content.items() if key not in NOT_SAVED}
         # the run can be resumed from any folder
         for part, name in (("data", "csv"), ("data", "root"), ("model", "weights")):
@@ -365,21 +358,11 @@ class NailsegCLI(LightningCLI):
 
     before_test = before_validate
 
-    def validate(self, model: SegmentationTask, **kwargs: Any) -> None:
-        """Runs Lightning's validate without its table; ours follows."""
-        self.trainer.validate(model, **kwargs | {"verbose": False})
-
-    def test(self, model: SegmentationTask, **kwargs: Any) -> None:
-        """Runs Lightning's test without its table; ours follows."""
-        self.trainer.test(model, **kwargs | {"verbose": False})
-
-    def after_validate(self) -> None:
-        """Writes the report of the validation part."""
-        self._report("val", self.options.model.weights)
-
     def after_test(self) -> None:
-        """Writes the report of the test part."""
-        self._report("test", self.options.model.weights)
+        """Writes the report of the part that was measured."""
+        self._report("test" if self.subcommand == "test" else "val", self.options.model.weights)
+
+    after_validate = after_test
 
     def _report(self, split: str, source: str | Path) -> dict[str, Any]:
         metrics = self.model.summary
@@ -399,22 +382,6 @@ class NailsegCLI(LightningCLI):
             dataset = self.datamodule.dataset(split)
             report_to_wandb(self.trainer.loggers, segmenter, dataset, metrics, table, split, images)
         return metrics
-
-
-def _parse_error(verb: str, message: str, parser: LightningArgumentParser) -> str:
-    """One line from jsonargparse's message, which lists every type that it has tried."""
-    message = " ".join(message.split())
-    options = parser._option_string_actions
-    if unknown := re.search(r"unrecognized arguments: ([^\s=]+)|does not accept option '([^']+)'", message):
-        name = unknown[1] or unknown[2]
-        near = difflib.get_close_matches(f"--{name.lstrip('-')}", options, n=1, cutoff=0.7)
-        hint = f"Did you mean {near[0]}?" if near else f"`nailseg {verb} --help` lists all."
-        return f"{verb}: unknown option {name}. {hint}"
-    wrong = re.search(r'key "([^"]+)": .*(?:Got|Given) value: (.*)', message)
-    kind = wrong and getattr(options.get(f"--{wrong[1]}"), "_typehint", None)
-    if wrong and kind:
-        return f"{verb}: --{wrong[1]}: expected {inspect.formatannotation(kind)}, found {wrong[2]}"
-    return f"{verb}: {message}"
 
 
 def _has_bf16(on_gpu: bool) -> bool:
