@@ -55,14 +55,10 @@ class Source:
         group: str | None = None,
         size: tuple[int, int] | None = None,
     ) -> None:
-        """Adds an image file with its annotations, or only the issues that were found.
+        """Adds an image file below the root with its annotations, or only the issues among `found`.
 
-        Args:
-            image: path below the root; None only with an issue.
-            found: annotations and issues.
-            split: by default the one that the image's folders are named after.
-            group: by default the images that Roboflow made of one upload.
-            size: (H, W) of the annotated image.
+        The split is by default the one that a folder above the image is named after, the group what Roboflow
+        augmented one upload to. `size` is that of the annotated image (H, W).
         """
         issues = [entry for entry in found if isinstance(entry, Issue)]
         self.issues += issues
@@ -110,15 +106,12 @@ def choose_classes(
         merged = {name: name for name in source.class_names if used[name]}
     for request in requested or ():
         new, _, parts = request.partition("=")
-        olds = parts.split(",") if parts else [new]
-        if parts == "*":
-            olds = [name for name in source.class_names if name not in merged]
-        for old in olds:
-            if old not in source.class_names or old in merged:
-                known = ", ".join(source.class_names)
-                expected = f"expected classes of the source, each once ({known})"
-                raise ConfigError(f"--classes {request}: {expected}, found {old}.")
-            merged[old] = new
+        others = [name for name in source.class_names if name not in merged]
+        olds = others if parts == "*" else parts.split(",") if parts else [new]
+        if unknown := [old for old in olds if old not in others]:
+            expected = f"expected classes of the source, each once ({', '.join(source.class_names)})"
+            raise ConfigError(f"--classes {request}: {expected}, found {unknown[0]}.")
+        merged.update(dict.fromkeys(olds, new))
     # a class that the source itself calls background is drawn as such
     names = ("background", *dict.fromkeys(name for name in merged.values() if name != "background"))
     if not 2 <= len(names) <= MAX_CLASSES:

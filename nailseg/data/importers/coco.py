@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nailseg.data.importers.base import Source, find_split, label_issue, parse_label
 from nailseg.data.importers.rasterize import Annotation, parse_ring, parse_run_lengths
 from nailseg.data.io.images import read_bytes
-from nailseg.data.issues import Issue
 from nailseg.data.pairing import list_images
 from nailseg.errors import DataError
 
-Entry = dict[str, Any]
+Tables = dict[str, list[dict[str, Any]]]
+Images = dict[str, list[PurePosixPath]]
 _TABLES = ("images", "annotations", "categories")
 _IDS = ("id", "image_id", "category_id")
 
@@ -34,7 +33,7 @@ def read_coco(src: Path) -> Source:
     root = src if src.is_dir() else src.parent
     if src.is_file() and not list_images(root):
         root = root.parent  # annotations/instances.json beside images/
-    images: dict[str, list[PurePosixPath]] = defaultdict(list)  # by file name
+    images: Images = defaultdict(list)  # by file name
     for image in list_images(root):
         images[image.name].append(image)
     listed_in: dict[PurePosixPath, str] = {}  # image -> the first JSON that lists it
@@ -67,46 +66,45 @@ def _is_table(value: object) -> bool:
 
 
 def _read_file(
-    file: PurePosixPath,
-    content: Mapping[str, list[Entry]],
-    images: Mapping[str, list[PurePosixPath]],
-    listed_in: dict[PurePosixPath, str],
-    source: Source,
+    file: PurePosixPath, content: Tables, images: Images, listed_in: dict[PurePosixPath, str], source: Source
 ) -> None:
-    """Adds each image of a JSON to the source, with its annotations or with what is wrong with them."""
+    """Adds each image of a JSON to the source, with its annotations or with its issues."""
     # train/_annotations.coco.json and annotations/instances_train2017.json are train
     split = find_split([*file.parent.parts, *re.split(r"[^A-Za-z0-9]+", file.stem)])
     categories = {entry.get("id"): str(entry.get("name")) for entry in content["categories"]}
     source.class_names = list(dict.fromkeys([*source.class_names, *categories.values()]))
     ids = Counter(entry.get("id") for entry in content["images"])
-    labels: dict[Any, list[Entry]] = defaultdict(list)  # annotations by image id
-    for entry in content["annotations"]:
-        labels[entry.get("image_id")].append(entry)
-        if entry.get("image_id") not in ids:
-            message = f"expected the id of an image, found image_id {entry.get('image_id')}"
-            source.issues.append(label_issue(f"{file} annotation {entry.get('id')}", message))
+    labels: dict[Any, list[dict[str, Any]]] = defaultdict(list)  # annotations by image id
+    for label in content["annotations"]:
+        labels[label.get("image_id")].append(label)
+        if label.get("image_id") not in ids:
+            message = f"expected the id of an image, found image_id {label.get('image_id')}"
+            source.issues.append(label_issue(f"{file} annotation {label.get('id')}", message))
     for entry in content["images"]:
-        name, number, size = (
-            entry.get("file_name"),
-            entry.get("id"),
-            (entry.get("height"), entry.get("width")),
-        )
-        image = _find_image(str(name), file, split, images)
-        found = _check_image(f"{file} image {number} ({name})", image, ids[number], size, listed_in)
+        image_id, name = entry.get("id"), str(entry.get("file_name"))
+        size = height, width = entry.get("height"), entry.get("width")
+        has_size = all(type(side) is int and side > 0 for side in size)
+        image = _find_image(name, file, split, images)
+        problems = {
+            "expected one image of this name, found none or several": image is None,
+            f"expected each image once, found it in {listed_in.get(image)} too": image in listed_in,
+            f"expected each id once, found it {ids[image_id]} times": ids[image_id] > 1,
+            f"expected its height and width, found {height} and {width}": not has_size,
+        }
+        where, code = f"{file} image {image_id} ({name})", "label-format" if image else "missing-file"
+        found = [label_issue(where, message, code) for message, applies in problems.items() if applies]
         if image is not None:
             listed_in.setdefault(image, str(file))
         if not found:
             found = [
                 parse_label(f"{file} annotation {label.get('id')} ({name})", _parse, label, categories, size)
-                for label in labels[number]
+                for label in labels[image_id]
             ]
         group = None if entry.get("video_id") is None else f"video {entry['video_id']}"
         source.add_image(image, found, split, group, size)
 
 
-def _find_image(
-    name: str, file: PurePosixPath, split: str | None, images: Mapping[str, list[PurePosixPath]]
-) -> PurePosixPath | None:
+def _find_image(name: str, file: PurePosixPath, split: str | None, images: Images) -> PurePosixPath | None:
     """Finds the image with this path: beside the JSON, in a folder of its split, or the only one."""
     wanted = PurePosixPath(name.replace("\\", "/"))
     found = [p for p in images.get(wanted.name, []) if p.parts[-len(wanted.parts) :] == wanted.parts]
@@ -115,24 +113,7 @@ def _find_image(
     return next((matches[0] for matches in (beside, of_split, found) if len(matches) == 1), None)
 
 
-def _check_image(
-    where: str, image: PurePosixPath | None, n_ids: int, size: Any, listed_in: Mapping[PurePosixPath, str]
-) -> list[Annotation | Issue]:
-    """Returns the issues of the entry of an image."""
-    issues: list[Annotation | Issue] = []
-    if image is None:
-        message = "expected one image of this name, found none or several"
-        issues.append(label_issue(where, message, "missing-file"))
-    elif image in listed_in:
-        issues.append(label_issue(where, f"expected each image once, found it in {listed_in[image]} too"))
-    if n_ids > 1:
-        issues.append(label_issue(where, f"expected each id once, found it {n_ids} times"))
-    if not all(type(side) is int and side > 0 for side in size):
-        issues.append(label_issue(where, f"expected its height and width, found {size[0]} and {size[1]}"))
-    return issues
-
-
-def _parse(label: Entry, categories: Mapping[Any, str], size: tuple[int, int]) -> Annotation:
+def _parse(label: dict[str, Any], categories: dict[Any, str], size: tuple[int, int]) -> Annotation:
     category, crowd = categories.get(label.get("category_id")), bool(label.get("iscrowd"))
     if category is None:
         raise ValueError(f"expected a category id of the file, found {label.get('category_id')}")

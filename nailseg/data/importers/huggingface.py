@@ -1,7 +1,4 @@
-"""Reads Hugging Face data sets: a name on the hub, a `save_to_disk` folder, or an imagefolder.
-
-`datasets` and `huggingface_hub` are imported where they are used: `datasets` takes seconds.
-"""
+"""Reads Hugging Face data sets: a name on the hub, a `save_to_disk` folder, or an imagefolder."""
 
 from __future__ import annotations
 
@@ -10,13 +7,14 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
+from huggingface_hub import HfApi, constants
 
 from nailseg.data.importers.base import Item, Source, find_split
-from nailseg.data.io.headers import read_header
+from nailseg.data.io.headers import IMAGE_SUFFIXES, read_header
 from nailseg.data.io.images import read_bytes
 from nailseg.data.io.masks import decode_mask_values
 from nailseg.data.issues import IssueError
@@ -28,7 +26,6 @@ from nailseg.types import IGNORE_INDEX
 IMAGE_COLUMNS = ("image", "images", "img", "pixel_values", "photo", "picture")
 MASK_COLUMNS = ("mask", "masks", "annotation", "annotations", "label", "labels", "segmentation", "label_mask")
 GROUP_COLUMNS = ("group", "subject", "subject_id", "patient", "patient_id", "video", "video_id")
-SUFFIXES = {"jpeg": ".jpg", "tiff": ".tif"}
 TIMEOUT = 10
 """Seconds that the hub may take to answer whether it has a data set."""
 
@@ -40,40 +37,34 @@ def read_hub(
     subset: str | None = None,
     mask_values: Mapping[Any, Any] | None = None,
 ) -> Source:
-    """Reads a data set with a column of images and one of masks.
-
-    Args:
-        src: folder, or `owner/name` on the hub.
-        classes: names of the foreground classes, by mask value; `[nail]` by default.
-        columns: `IMAGE,MASK` where the names of the columns do not tell.
-        subset: the configuration of a data set that has several.
-        mask_values: what mask values or colors mean, as `MaskEncoding.from_mapping` takes it.
+    """Reads a data set with a column of images and one of masks; the options are `import_dataset`'s.
 
     Raises:
         DataError: no such data set, no network, no such columns, masks whose encoding is not clear.
     """
     names = ("background", *(classes or ["nail"]))
     if any("=" in name for name in names):
-        message = "--classes: expected names by mask value; masks of the hub merge with --mask-values."
-        raise ConfigError(message)
+        raise ConfigError("--classes: expected names by mask value; --mask-values merges masks of the hub.")
     encoding = None if mask_values is None else MaskEncoding.from_mapping(mask_values, names)
     colors = encoding is not None and encoding.has_colors
     source = Source(class_names=list(names[1:]))
     contents: list[MaskContent] = []
-    items: list[tuple[Item, Callable[[], bytes]]] = []
+
+    def read_mask(where: str, read_values: Callable[[], bytes]) -> np.ndarray:  # once the encoding is known
+        return encoding.apply(*decode_mask_values(read_values(), where, colors=encoding.has_colors), where)
+
     for split, table in _load(src, subset).items():
         rows = _Rows(src, split, table, columns)
         for number in range(len(table)):
-            where = f"{src} {split} row {number}"
-            read_mask = partial(rows.read, number, rows.mask)
+            where, read_values = f"{src} {split} row {number}", partial(rows.read, number, rows.mask)
             try:
                 item = rows.make_item(number)
-                raw, lossy = decode_mask_values(read_mask(), where, colors=colors)
+                raw, lossy = decode_mask_values(read_values(), where, colors=colors)
             except IssueError as error:
                 source.issues.append(error.issue)
-            else:
-                items.append((item, read_mask))
-                contents.append(MaskContent(where, count_values(raw), lossy))
+                continue
+            contents.append(MaskContent(where, count_values(raw), lossy))
+            source.items.append(replace(item, mask=partial(read_mask, where, read_values)))
     if encoding is None:
         encoding, issues = infer_encoding(contents, names)
     else:
@@ -85,15 +76,8 @@ def read_hub(
         )
     source.issues += issues
     bad = {issue.file for issue in issues}
-
-    def read(where: str, read_mask: Callable[[], bytes]) -> np.ndarray:
-        return encoding.apply(*decode_mask_values(read_mask(), where, colors=encoding.has_colors), where)
-
-    source.items = [
-        replace(item, mask=partial(read, content.file, read_mask))
-        for content, (item, read_mask) in zip(contents, items, strict=True)
-        if content.file not in bad
-    ]
+    pairs = zip(source.items, contents, strict=True)
+    source.items = [item for item, content in pairs if content.file not in bad]
     source.indexed = IGNORE_INDEX in dict(encoding.mapping).values()
     if source.indexed and len(names) == 2:
         meaning = json.dumps({"0": names[0], "1": names[1], "255": "ignore"})
@@ -127,57 +111,35 @@ class _Rows:
         """The item of a row, without its mask."""
         read = partial(self.read, number, self.image)
         kind = read_header(read(), f"{self.name} row {number}").format
+        suffix = next(suffix for suffix, known in IMAGE_SUFFIXES.items() if known == kind)
         row = self.table[number]
-        file = PurePosixPath(str(row[self.image]["path"] or "").replace("\\", "/")).name
-        name = f"{self.split}/{number:06d}{SUFFIXES.get(kind, f'.{kind}')}"
+        file = PureWindowsPath(row[self.image]["path"] or "").name  # takes forward slashes, too
         group = f"{self.group} {row[self.group]}" if self.group else None
-        return Item(name, f"{self.split} {number} {file}".strip(), find_split([self.split]), group, read)
+        name, source = f"{self.split}/{number:06d}{suffix}", f"{self.split} {number} {file}".strip()
+        return Item(name, source, find_split([self.split]), group, read)
 
 
 def _load(src: str, subset: str | None) -> dict[str, Any]:
     """The splits of a data set, by name."""
     folder = Path(src)
-    if not folder.exists():
-        _ask_hub(src)  # before the slow import
-    import datasets
-
     try:
+        if not folder.exists() and not constants.HF_HUB_OFFLINE:
+            HfApi().dataset_info(src, timeout=TIMEOUT)  # fails sooner than `datasets`, whose import is slow
+        import datasets
+
         if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
             loaded = datasets.load_from_disk(src)
         elif folder.exists():
             loaded = datasets.load_dataset("imagefolder", data_dir=src)
         else:
             loaded = datasets.load_dataset(src, subset)
-    except Exception as error:  # whatever the library, its readers and the network can raise
+    except Exception as error:  # whatever the libraries and the network can raise
         raise DataError(
-            f"{src}: expected a data set that the datasets library opens, found {_shorten(error, 300)}. "
-            "Check SRC, --subset and the network."
+            f"{src}: expected a folder, or owner/name on the hub, that the datasets library opens; found "
+            f"{type(error).__name__}: {' '.join(str(error).split())[:300]}. Check SRC, --subset, the network "
+            "and access (hf auth login); HF_HUB_OFFLINE=1 uses what was downloaded before."
         ) from None
     return dict(loaded) if isinstance(loaded, dict) else {str(loaded.split or "all"): loaded}
-
-
-def _ask_hub(src: str) -> None:
-    """Checks that the hub has a data set."""
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HFValidationError
-
-    if constants.HF_HUB_OFFLINE:
-        return  # a downloaded data set can be loaded
-    try:
-        HfApi().dataset_info(src, timeout=TIMEOUT)
-    except HFValidationError:
-        message = f"{src}: expected a folder or owner/name on the hub, found neither. Check it."
-        raise DataError(message) from None
-    except Exception as error:  # the HTTP library underneath changes its names between releases
-        raise DataError(
-            f"{src}: expected a folder, or a data set on the hub; found no such folder, and the hub gave "
-            f"{_shorten(error, 200)}. Check name, network and access (hf auth login); "
-            "HF_HUB_OFFLINE=1 uses what was downloaded before."
-        ) from None
-
-
-def _shorten(error: Exception, limit: int) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:limit]}"
 
 
 def _find_columns(src: str, features: Mapping[str, Any], requested: str | None) -> tuple[str, str]:
@@ -190,7 +152,7 @@ def _find_columns(src: str, features: Mapping[str, Any], requested: str | None) 
     else:
         known = (IMAGE_COLUMNS, MASK_COLUMNS)
         found = [next((c for c in columns if c.lower() in names), None) for names in known]
-        if None in found and len(columns) == 2 and found != [None, None]:
+        if len(columns) == 2 and found.count(None) == 1:
             found = [name or next(c for c in columns if c not in found) for name in found]
     if len(found) != 2 or not set(found) <= set(columns) or found[0] == found[1]:
         raise DataError(

@@ -1,9 +1,8 @@
 """Imports a data set of another format as Images/, Masks/ and nails.csv.
 
 Images are copied byte for byte. An image with an EXIF orientation has two pixel grids: as stored, and upright
-as viewers, browsers and this package show it. The size that the source states (COCO), or its mask, tells
-which grid was labelled; where it does not, or both grids have one size (180 degrees, squares), `exif` decides
-and the report says so. Masks are always written for the upright image.
+as viewers show it. The size that the source states (COCO), or its mask, tells which grid was labelled; if
+there is none or both grids have one size (180 degrees, squares), `exif` decides. Masks are always upright.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Literal
 import numpy as np
 
 from nailseg.data.assign import SPLITS
-from nailseg.data.importers.base import Item, Source, choose_classes, complete_splits
+from nailseg.data.importers.base import Item, choose_classes, complete_splits
 from nailseg.data.importers.coco import read_coco
 from nailseg.data.importers.huggingface import read_hub
 from nailseg.data.importers.rasterize import rasterize
@@ -101,29 +100,28 @@ def import_dataset(
     if Path(src).is_dir() and out.resolve().is_relative_to(Path(src).resolve()):
         raise OutputError(f"{out}: expected a folder outside {src}, found one in it. Import elsewhere.")
     hub_options = {"columns": columns, "subset": subset, "mask_values": mask_values}
+    given = ", ".join(name for name, value in hub_options.items() if value is not None)
     if kind == "hub":
         source = read_hub(src, classes, **hub_options)
-    elif given := [name for name, value in hub_options.items() if value is not None]:
-        raise ConfigError(
-            f"expected {', '.join(given)} with the format hub only, found {kind}. Leave it out."
-        )
+    elif given:
+        raise ConfigError(f"expected {given} with the format hub only, found {kind}. Leave it out.")
     elif not Path(src).exists():
         raise DataError(f"{src}: expected a folder or file to import, found nothing. Check the path.")
     else:
         source = {"yolo": read_yolo, "coco": read_coco}[kind](Path(src))
-    name_counts = Counter(item.name for item in source.items)
-    for name in [name for name, count in name_counts.items() if count > 1]:
-        message = "expected one image of this name below Images/, found more"
-        source.issues.append(Issue("duplicate-row", name, message, "Rename one."))
-    _check_issues(src, source, skip_bad)
-    items = sorted((i for i in source.items if name_counts[i.name] == 1), key=lambda item: item.name)
+    repeated = [name for name, n in Counter(item.name for item in source.items).items() if n > 1]
+    message = "expected one image of this name below Images/, found more"
+    source.issues += [Issue("duplicate-row", name, message, "Rename one.") for name in repeated]
+    if source.issues and not skip_bad:
+        raise DataIssuesError(src, source.issues)
+    items = sorted((i for i in source.items if i.name not in repeated), key=lambda item: item.name)
     if not items:
         raise DataError(f"{src}: expected annotated images, found none. Check SRC and the format.")
-    names, class_indices, notes = ("background", *source.class_names), {}, []
+    class_names, class_indices, notes = ("background", *source.class_names), {}, []
     if kind != "hub":
-        names, class_indices, notes = choose_classes(source, classes)
+        class_names, class_indices, notes = choose_classes(source, classes)
     stem_counts = Counter(PurePosixPath(item.name).with_suffix("") for item in items)
-    scale = np.uint8(255 if len(names) == 2 and not source.indexed else 1)
+    scale = np.uint8(255 if len(class_names) == 2 and not source.indexed else 1)
 
     def write(item: Item) -> tuple[Row, Counter[str]] | Issue:
         path = PurePosixPath(item.name)
@@ -148,7 +146,8 @@ def import_dataset(
             else:
                 rows.append(result[0])
                 source.events.update(result[1])
-        _check_issues(src, source, skip_bad)
+        if source.issues and not skip_bad:
+            raise DataIssuesError(src, source.issues)
         rows, split_notes = complete_splits(rows, resplit, seed, src)
         write_manifest(out / "nails.csv", rows)
     except BaseException as error:  # an interrupted import must not leave what looks like a data set
@@ -161,14 +160,8 @@ def import_dataset(
     notes += [f"{count} {event}" for event, count in source.events.items() if count]
     if source.issues:
         notes.append(f"left out, {len(source.issues)} issues:\n{format_issues(source.issues)}")
-    split_counts = Counter(row.split for row in rows)
-    counts = {split: split_counts[split] for split in SPLITS}
-    return ImportReport(out / "nails.csv", names, counts, tuple(notes))
-
-
-def _check_issues(src: str, source: Source, skip_bad: bool) -> None:
-    if source.issues and not skip_bad:
-        raise DataIssuesError(src, source.issues)
+    counts = {split: sum(row.split == split for row in rows) for split in SPLITS}
+    return ImportReport(out / "nails.csv", class_names, counts, tuple(notes))
 
 
 def _make_mask(
@@ -182,20 +175,12 @@ def _make_mask(
     is_unclear = header.orientation != 1 and (stated is None or stored == upright)
     size = stated or (stored if exif == "stored" else upright)
     if size not in (upright, stored):
-        message = (
-            f"expected labels for {upright[1]} x {upright[0]} (width x height), found {size[1]} x {size[0]}"
-        )
+        expected = f"expected labels for {upright[1]} x {upright[0]} (width x height)"
         fix = "Pair it with the right image, or leave it out with --skip-bad."
-        raise IssueError("size-mismatch", item.source, message, fix)
-    mask, events = (
-        (given, Counter()) if given is not None else rasterize(item.annotations, class_indices, size)
-    )
+        raise IssueError("size-mismatch", item.source, f"{expected}, found {size[1]} x {size[0]}", fix)
+    drawn, events = rasterize(item.annotations, class_indices, size)
+    mask = drawn if given is None else given
     if (exif == "stored") if is_unclear else (size != upright):
         mask = apply_orientation(mask, header.orientation)
-    tolerated = {
-        "outlines clipped at the image's border": events["clipped"],
-        "annotations too small to cover a pixel": events["empty"],
-        "annotations with overlapping rings, united as pycocotools does": events["united"],
-        f"images with an EXIF orientation, labels taken as {exif} (--exif)": int(is_unclear),
-    }
-    return mask, Counter(tolerated)
+    events[f"images with an EXIF orientation, labels taken as {exif} (--exif)"] += is_unclear
+    return mask, events

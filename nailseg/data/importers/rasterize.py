@@ -19,6 +19,9 @@ import numpy as np
 
 MARGIN = 0.01
 """Points may lie outside the image by this share of its side (rounding, inexact labels); they are clipped."""
+CLIPPED = "outlines clipped at the image's border"
+EMPTY = "annotations too small to cover a pixel"
+UNITED = "annotations with overlapping rings, united as pycocotools does"
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,8 @@ def parse_ring(numbers: Sequence[Any], width: float = 1, height: float = 1) -> n
     """Parses one outline: x1 y1 x2 y2 …, strings or numbers, x in units of `width` and y of `height`.
 
     Returns:
-        float64 (N, 2), x and y as shares of width and height, within `MARGIN` of 0..1.
-
-    Raises:
-        ValueError: what was expected and found.
+        float64 (N, 2), x and y as shares of width and height, within `MARGIN` of 0..1. Anything else raises a
+        `ValueError`.
 
     Example:
         >>> parse_ring([0, 0, 40, 0, 40, 15], width=40, height=30).tolist()
@@ -48,10 +49,9 @@ def parse_ring(numbers: Sequence[Any], width: float = 1, height: float = 1) -> n
         values = np.array([float(number) for number in numbers])
     except (TypeError, ValueError):
         raise ValueError(f"expected numbers x1 y1 x2 y2 …, found {str(numbers)[:60]}") from None
-    if len(values) == 4:
-        raise ValueError("expected an outline of 3 points or more, found 4 numbers: a box, or 2 points")
     if len(values) % 2 or len(values) < 6:
-        raise ValueError(f"expected x and y of 3 points or more, found {len(values)} numbers")
+        hint = ": a box, or 2 points" if len(values) == 4 else ""
+        raise ValueError(f"expected x and y of 3 points or more, found {len(values)} numbers{hint}")
     points = values.reshape(-1, 2) / (width, height)
     is_inside = (points >= -MARGIN) & (points <= 1 + MARGIN)  # False for nan
     if not is_inside.all():
@@ -61,10 +61,7 @@ def parse_ring(numbers: Sequence[Any], width: float = 1, height: float = 1) -> n
 
 
 def parse_run_lengths(counts: Any, size: tuple[int, int]) -> tuple[int, ...]:
-    """Parses the run lengths of a mask of `size` (H, W): a list, or COCO's compressed string.
-
-    Raises:
-        ValueError: what was expected and found.
+    """Parses run lengths of a mask of `size` (H, W): a list or COCO's compressed string, else `ValueError`.
 
     Example:
         >>> parse_run_lengths("042", size=(3, 2))
@@ -74,9 +71,8 @@ def parse_run_lengths(counts: Any, size: tuple[int, int]) -> tuple[int, ...]:
         counts = _decompress(counts)
     if not (isinstance(counts, list) and all(type(count) is int and count >= 0 for count in counts)):
         raise ValueError("expected run lengths of 0 or more, found something else")
-    height, width = size
-    if sum(counts) != height * width:  # pycocotools would return uninitialized memory
-        expected = f"expected run lengths that fill {width} x {height} = {height * width} pixels"
+    if sum(counts) != size[0] * size[1]:  # pycocotools would return uninitialized memory
+        expected = f"expected run lengths that fill {size[1]} x {size[0]} = {size[0] * size[1]} pixels"
         raise ValueError(f"{expected}, found {sum(counts)}")
     return tuple(counts)
 
@@ -103,8 +99,7 @@ def rasterize(
     """Draws the annotations whose category is in `classes` (category -> class index).
 
     Returns:
-        The mask of `size`, uint8 (H, W), class index, 0 outside annotations; and the number of annotations
-        that were `clipped` at the border, are `empty` (no pixel) or `united` (rings that overlap).
+        Mask of `size`, uint8 (H, W), class index, 0 outside annotations, and counts of what was tolerated.
     """
     from pycocotools import mask as coco  # here: a C extension that only the import needs
 
@@ -121,9 +116,9 @@ def rasterize(
         parts = coco.frPyObjects(regions, *size)
         runs = coco.merge(parts)
         area = int(coco.area(runs))
-        events["clipped"] += any((a != b).any() for a, b in zip(clipped, annotation.rings, strict=True))
-        events["empty"] += area == 0
-        events["united"] += area < sum(int(coco.area(part)) for part in parts)
+        events[CLIPPED] += any((a != b).any() for a, b in zip(clipped, annotation.rings, strict=True))
+        events[EMPTY] += area == 0
+        events[UNITED] += area < sum(int(coco.area(part)) for part in parts)
         drawn.append((not annotation.crowd, -area, classes[annotation.category], runs))
     drawn.sort(key=lambda entry: entry[:2])  # stable: crowds first, then large before small
     mask = np.zeros(size, np.uint8)

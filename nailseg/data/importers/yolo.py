@@ -15,8 +15,6 @@ from nailseg.data.io.images import read_bytes
 from nailseg.data.pairing import list_images
 from nailseg.errors import DataError
 
-_SPLIT_KEYS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
-
 
 def read_yolo(src: Path) -> Source:
     """Reads YOLO segmentation labels: `class x1 y1 x2 y2 …` per line, shares of width and height.
@@ -27,33 +25,31 @@ def read_yolo(src: Path) -> Source:
     Raises:
         DataError: no data.yaml, one without class names, or one that lists the images of a split in a file.
     """
-    root = src if src.is_dir() else src.parent
     config_path, config, names = _read_config(src)
-    split_folders = _list_split_folders(root, config_path, config)
+    root, split_folders = config_path.parent, _list_split_folders(config_path, config)
     source = Source(root, class_names=list(dict.fromkeys(names[number] for number in sorted(names))))
     labels = {image: _find_label(image) for image in list_images(root)}
     counts = Counter(labels.values())
     for image, label in labels.items():
-        lines: list[str] = []
+        text = b""
         if (root / label).is_file():
-            lines = read_bytes(root / label).decode("utf-8-sig", "replace").splitlines()
+            text = read_bytes(root / label)
         elif "images" in [part.lower() for part in image.parts]:
             source.events["images without a label file, taken as background"] += 1
         else:
             source.events["images outside a folder images, left out"] += 1
             continue
+        lines = enumerate(text.decode("utf-8-sig", "replace").splitlines(), start=1)
         found = [
-            parse_label(f"{label} line {number}", _parse_line, line, names)
-            for number, line in enumerate(lines, start=1)
-            if line.strip()
+            parse_label(f"{label} line {n}", _parse_line, line, names) for n, line in lines if line.strip()
         ]
         if counts[label] > 1:
             found.append(label_issue(label, "expected one image for this label, found two of its name"))
         splits = sorted({split for split, folder in split_folders if image.is_relative_to(folder)})
         if len(splits) > 1:
-            message = f"expected one split, found {' and '.join(splits)} in {config_path.name}"
-            found.append(label_issue(image, message))
-        source.add_image(image, found, splits[0] if splits else None)
+            several = f"{' and '.join(splits)} in {config_path.name}"
+            found.append(label_issue(image, f"expected one split, found {several}"))
+        source.add_image(image, found, next(iter(splits), None))
     for path in sorted(root.rglob("*.txt")):
         label = PurePosixPath(path.relative_to(root).as_posix())
         # classes.txt: some tools keep the class names beside the labels
@@ -68,10 +64,8 @@ def _read_config(src: Path) -> tuple[Path, dict[str, Any], dict[int, str]]:
     usual = [src / name for name in ("data.yaml", "dataset.yaml") if (src / name).is_file()]
     found = [src] if src.is_file() else usual[:1] or sorted([*src.glob("*.yaml"), *src.glob("*.yml")])
     if len(found) != 1:
-        raise DataError(
-            f"{src}: expected a data.yaml that names the classes, found {len(found)} yaml files. "
-            "Write one with the line `names: [nail]`, or give the right file as SRC."
-        )
+        message = f"{src}: expected a data.yaml that names the classes, found {len(found)} yaml files. "
+        raise DataError(message + "Write one with the line `names: [nail]`, or give the right file as SRC.")
     try:
         config = yaml.safe_load(read_bytes(found[0]))
         names = config["names"]
@@ -82,36 +76,31 @@ def _read_config(src: Path) -> tuple[Path, dict[str, Any], dict[int, str]]:
         raise DataError(f"{found[0]}: {expected}, found none. Add them.") from None
 
 
-def _list_split_folders(
-    root: Path, config_path: Path, config: dict[str, Any]
-) -> list[tuple[str, PurePosixPath]]:
+def _list_split_folders(config_path: Path, config: dict[str, Any]) -> list[tuple[str, PurePosixPath]]:
     """Pairs of a split and a folder that data.yaml names; a path of another machine contains no image."""
     base = str(config.get("path") or "")
-    if Path(base).is_absolute() or ".." in base or not (root / base).is_dir():
+    if Path(base).is_absolute() or ".." in base or not (config_path.parent / base).is_dir():
         base = ""
     found = []
-    for key, split in _SPLIT_KEYS.items():
+    for key, split in {"train": "train", "val": "val", "valid": "val", "test": "test"}.items():
         value = config.get(key) or []
         for entry in value if isinstance(value, list) else [value]:
             # Roboflow writes ../train/images for what lies beside data.yaml
             folder = re.sub(r"^(\.{1,2}/)+", "", str(entry).strip().replace("\\", "/"))
             if folder.endswith(".txt"):
-                raise DataError(
-                    f"{config_path}: expected folders of images for {key}, found the list {folder}. Name "
-                    "folders, or delete the line and assign new splits with --resplit."
-                )
+                message = f"{config_path}: expected folders of images for {key}, found the list {folder}. "
+                raise DataError(message + "Name folders, or delete the line and set --resplit.")
             found.append((split, PurePosixPath(base, folder)))
     return found
 
 
 def _find_label(image: PurePosixPath) -> PurePosixPath:
     """The last folder `images` becomes `labels`; without one the label lies beside the image."""
-    parts = list(image.with_suffix(".txt").parts)
-    for place in range(len(parts) - 2, -1, -1):
-        if parts[place].lower() == "images":
-            parts[place] = "labels" if parts[place].islower() else "Labels"
-            break
-    return PurePosixPath(*parts)
+
+    def rename(match: re.Match[str]) -> str:
+        return match[1] + ("labels/" if match[2].islower() else "Labels/")
+
+    return PurePosixPath(re.sub(r"(?i)^(.*/|)(images)/", rename, str(image.with_suffix(".txt"))))
 
 
 def _parse_line(line: str, names: dict[int, str]) -> Annotation:

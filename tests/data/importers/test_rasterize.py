@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from nailseg.data.importers.rasterize import Annotation, parse_ring, parse_run_lengths, rasterize
+from nailseg.data.importers.rasterize import (
+    CLIPPED,
+    EMPTY,
+    UNITED,
+    Annotation,
+    parse_ring,
+    parse_run_lengths,
+    rasterize,
+)
 
 SIZE = (60, 80)
 NONE = "something else"
@@ -61,7 +69,7 @@ def test_a_slit_leaves_a_hole_and_a_ring_within_a_ring_does_not() -> None:
     shape = Annotation("nail", tuple(parse_ring(numbers, SIZE[1], SIZE[0]) for numbers in (outer, inner)))
     united, events = rasterize([shape], {"nail": 1}, SIZE)
     assert united[30, 30] == 1
-    assert events == {"united": 1, "empty": 0, "clipped": 0}
+    assert events == {UNITED: 1, EMPTY: 0, CLIPPED: 0}
 
 
 def box(left: float, top: float, right: float, bottom: float, name: str, **more: object) -> Annotation:
@@ -86,7 +94,7 @@ def test_smaller_annotations_are_on_top_and_crowds_below() -> None:
 
 
 def test_annotations_without_a_pixel_are_counted() -> None:
-    assert rasterize([box(10.1, 10.1, 10.2, 10.2, "nail")], {"nail": 1}, SIZE)[1]["empty"] == 1
+    assert rasterize([box(10.1, 10.1, 10.2, 10.2, "nail")], {"nail": 1}, SIZE)[1][EMPTY] == 1
 
 
 def test_run_lengths_plain_and_compressed() -> None:
@@ -125,5 +133,5 @@ def test_points_just_outside_are_clipped_and_counted() -> None:
     ring = parse_ring([-0.004, 0, 1.001, 0, 1, 1, 0, 1])
     mask, events = rasterize([Annotation("nail", (ring,))], {"nail": 1}, SIZE)
     assert mask.all()
-    assert events["clipped"] == 1
-    assert rasterize([box(0, 0, 80, 60, "nail")], {"nail": 1}, SIZE)[1]["clipped"] == 0
+    assert events[CLIPPED] == 1
+    assert rasterize([box(0, 0, 80, 60, "nail")], {"nail": 1}, SIZE)[1][CLIPPED] == 0
