@@ -38,8 +38,8 @@ def find_config(name: str) -> Path:
             return candidate
     known = ", ".join(sorted(path.name for path in shipped.glob("*.yaml"))) or "none"
     raise ConfigError(
-        f"no config {name!r}: looked in {Path.cwd()}, ./configs and among those that come with nailseg "
-        f"({known})."
+        f"no config {name!r}: expected it in {Path.cwd()}, in ./configs or among those that come with "
+        f"nailseg ({known})."
     )
 
 
@@ -107,7 +107,7 @@ def resumed(line: CommandLine, run: str) -> CommandLine:
         if not needed.is_file():
             raise ConfigError(
                 f"--resume {run}: expected {needed}, found none. Give the folder of a run that has finished "
-                f"at least one epoch (runs/NAME), or start anew without --resume."
+                f"at least one epoch (runs/NAME), or start a new run without --resume."
             )
     # the weights come from the checkpoint too: building the network must not need the hub
     line = replace(line, configs=(config, *line.configs))

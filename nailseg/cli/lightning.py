@@ -51,15 +51,13 @@ from nailseg.training.task import MONITOR, SegmentationTask
 
 log = logging.getLogger("nailseg")
 
-NOT_SAVED = ("config", "ckpt_path", "weights_only", "verbose", "name", "runs", "resume", "folds")
-NOT_SAVED += ("auto_config",)
+NOT_SAVED = "config ckpt_path weights_only verbose name runs resume folds auto_config".split()
 """Options of one call, which a run's config.yaml must not repeat."""
-
 
 HARMLESS = (
     # arguments are rewritten (config names, --resume), so they cannot be read from sys.argv again
     "LightningCLI's args parameter",
-    # Lightning 2.6.6 calls what jsonargparse and torch have renamed; nothing that our users could mend
+    # Lightning 2.6.6 calls what jsonargparse and torch have renamed; users cannot change that
     r"(?s).*(was deprecated in v4\..* will be removed in v5|JSONARGPARSE_DEPRECATION_WARNINGS)",
     r".*isinstance\(treespec, LeafSpec\)",
     # the number of worker processes is chosen from the machine's cores, or by hand
@@ -69,7 +67,7 @@ HARMLESS = (
     # --resume means it
     ".*Checkpoint directory .* exists and is not empty",
 )
-"""Starts of warnings that are not shown."""
+"""Patterns of warnings that are not shown."""
 
 
 def run(verb: str, args: Sequence[str]) -> object:
@@ -125,7 +123,7 @@ class RunOptions:
 
 
 class NailsegCLI(LightningCLI):
-    """Lightning's command line over our task and data, with a run folder for all that is written.
+    """Lightning's command line over our task and data, with a run folder for all output.
 
     Args:
         args: a verb (fit, validate, test) and its options.
@@ -151,14 +149,14 @@ class NailsegCLI(LightningCLI):
                     "max_epochs": 50,
                     "gradient_clip_val": 5.0,  # the tutorial's
                     "log_every_n_steps": 10,
-                    "enable_model_summary": False,  # one line of ours says it
-                    "use_distributed_sampler": False,  # the data module deals rows out itself
+                    "enable_model_summary": False,  # `before_fit` logs one line
+                    "use_distributed_sampler": False,  # the data module assigns rows to ranks itself
                 },
             )
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The verbs that Lightning runs; its own `predict` is not ours."""
+        """The verbs that Lightning runs; `nailseg predict` is another command."""
         verbs = LightningCLI.subcommands()
         return {verb: verbs[verb] for verb in ("fit", "validate", "test")}
 
@@ -189,7 +187,7 @@ class NailsegCLI(LightningCLI):
             UsageError: one line instead of a page of usage; an unknown option with the nearest valid name.
         """
         for verb in ("validate", "test"):
-            self._parser(verb).set_defaults(verbose=False)  # instead of Lightning's table ours follows
+            self._parser(verb).set_defaults(verbose=False)  # our table replaces Lightning's
         try:
             super().parse_arguments(parser, args)
         except ArgumentError as error:
@@ -243,8 +241,8 @@ class NailsegCLI(LightningCLI):
         return folder
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Adds what every run has to what the options ask for."""
-        # last of all that is instantiated: options that are refused leave no run folder behind
+        """Adds the callbacks, precision and loggers of every run to those of the options."""
+        # the trainer is instantiated last: refused options leave no run folder behind
         self.folder = self._choose_folder()
         options = self.options
         trainer = options.trainer
@@ -283,7 +281,7 @@ class NailsegCLI(LightningCLI):
         return callbacks
 
     def before_fit(self) -> None:
-        """Says what will be trained and writes the configuration down."""
+        """Logs what will be trained and saves the configuration."""
         if self.trainer.is_global_zero and not self.options.resume:
             self._save_config()
         network = self.model.network
@@ -307,14 +305,14 @@ class NailsegCLI(LightningCLI):
         (self.folder / "config.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
     def fit(self, model: SegmentationTask, **kwargs: Any) -> None:
-        """Runs Lightning's fit; whoever breaks it off learns how to go on."""
+        """Runs Lightning's fit; an interruption logs how to continue."""
         checkpoints = self.folder / "checkpoints"
         try:
             self.trainer.fit(model, **kwargs)
         except NailsegError:
             # data that is refused leaves no run folder behind either; a run that diverges leaves its curves
-            begun = checkpoints.exists() or (self.folder / "metrics.csv").exists()
-            if self.trainer.is_global_zero and not self.options.resume and not begun:
+            started = checkpoints.exists() or (self.folder / "metrics.csv").exists()
+            if self.trainer.is_global_zero and not self.options.resume and not started:
                 shutil.rmtree(self.folder)
             raise
         except SystemExit:
@@ -324,14 +322,14 @@ class NailsegCLI(LightningCLI):
             raise
 
     def after_fit(self) -> None:
-        """Takes the best weights, tests them if asked, and writes the model folder."""
+        """Loads the best weights, tests them if asked, and writes the model folder."""
         if self.trainer.fast_dev_run:
             log.info("a fast_dev_run keeps no checkpoint, so there is no model folder")
             return
         best = self.best.best_model_path
         if not best:  # --trainer.limit_val_batches 0, or --trainer.max_steps before the first validation
             best = Path(self.best.dirpath) / "last.ckpt"  # rank 0 chose the folder
-            log.info("nothing was validated: taking %s", best)
+            log.info("nothing was validated: using %s", best)
         model_folder.load_checkpoint_weights(self.model.network, model_folder.read_checkpoint(best), best)
         if self.best.best_model_path:
             self.trainer.validate(self.model, self.datamodule, verbose=False)
@@ -345,21 +343,21 @@ class NailsegCLI(LightningCLI):
                 log.info("no row of the CSV has the split 'test': the model is not tested")
         if self.trainer.is_global_zero:
             target = self.folder / "model"
-            if target.exists():  # a resumed run: its newest model is the one that people find
+            if target.exists():  # of the run before it was resumed
                 older = model_folder.unique_path(self.folder / "model-old")
                 target.rename(older)
-                log.info("the model from before is now %s", older)
+                log.info("the previous model is now %s", older)
             self.model.save(target, metrics=metrics)
             log.info("model folder: %s", target)
 
     def before_validate(self) -> None:
-        """Refuses to measure a classifier of random numbers."""
+        """Refuses to evaluate a classifier with random weights."""
         model_folder.require_trained(self.model.network, self.options.model.weights)
 
     before_test = before_validate
 
     def after_test(self) -> None:
-        """Writes the report of the part that was measured."""
+        """Writes the report of the split that was evaluated."""
         self._report("test" if self.subcommand == "test" else "val", self.options.model.weights)
 
     after_validate = after_test

@@ -96,7 +96,7 @@ def test_folds_are_pooled_and_resumed(here, drawn, tiny_folder, capsys, monkeypa
     assert low <= metrics["iou_nail"] <= high
     assert low < high
     assert f"{metrics['dice_nail']:.4f}" in shown
-    # the first fold done, the second broken off after its last checkpoint
+    # the first fold done, the second interrupted after its last checkpoint
     shutil.rmtree(folder / "fold-2" / "model")
     assert train.main([*args, f"--resume={folder}"]) == 0
     assert "fold 1 of 2, finished before" in capsys.readouterr().err
@@ -114,7 +114,7 @@ def test_a_failing_fold_stops_with_its_message(here, drawn, capfd) -> None:
     assert "fold 2" not in shown
 
 
-def test_senseless_options_are_refused_before_anything_is_written(here, drawn, monkeypatch, capsys) -> None:
+def test_invalid_options_are_refused_before_anything_is_written(here, drawn, monkeypatch, capsys) -> None:
     data = f"--data.csv={drawn / 'nails.csv'}"
     Path("c.yaml").write_text("folds: 3\n")
     for args, message in (
