@@ -51,7 +51,17 @@ from nailseg.training.task import MONITOR, SegmentationTask
 
 log = logging.getLogger("nailseg")
 
-NOT_SAVED = "config ckpt_path weights_only verbose name runs resume folds auto_config".split()
+NOT_SAVED = [
+    "config",
+    "ckpt_path",
+    "weights_only",
+    "verbose",
+    "name",
+    "runs",
+    "resume",
+    "folds",
+    "auto_config",
+]
 """Options of one call, which a run's config.yaml must not repeat."""
 
 HARMLESS = (
