@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from nailseg.data.synthetic.sample import write_sample
+from nailseg.data.synthetic import write_sample
 
 
 def measure(*arguments: str) -> tuple[float, float, float]:
@@ -81,12 +81,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     options = parser.parse_args()
     rows = []
-    with tempfile.TemporaryDirectory() as place:
-        scratch = Path(place)
+    with tempfile.TemporaryDirectory() as temporary:
+        scratch = Path(temporary)
         print(f"{'':10}{'pairs':>8}{'index':>11}{'check':>11}{'both':>11}{'CPU a pair':>12}{'memory':>11}")
         if options.nails:
-            whole = sum(path.is_file() for path in (options.nails / "Images").rglob("*"))
-            for count in (min(700, whole), whole):
+            total = sum(path.is_file() for path in (options.nails / "Images").rglob("*"))
+            for count in (min(700, total), total):
                 folder = copy_pairs(options.nails, scratch / f"nails {count}", count)
                 rows.append(measure_folder("nails", folder, count, scratch / f"nails {count}.csv"))
         drawn = scratch / "drawn"

@@ -5,7 +5,7 @@
 A model (SegFormer-B0 with random weights unless --weights names one) tests drawn images of 432 x 432
 through the Trainer and writes the report, as `nailseg test` does; the time inside the network is measured
 around its forward pass, in the same run. Peak memory is the process's after a quarter of the images and
-after all of them. Target: at most a quarter of the time outside the network, memory that does not grow.
+after all of them. Target: at most a quarter of the time outside the network, constant memory.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from pathlib import Path
 
 from lightning.pytorch import Trainer
 
-from nailseg.data.datamodule import SegmentationDataModule
-from nailseg.data.synthetic.sample import write_sample
+from nailseg.data import SegmentationDataModule
+from nailseg.data.synthetic import write_sample
 from nailseg.evaluation.report import EvaluationResults, write_report
 from nailseg.inference.backends.torch import create_backend
 from nailseg.inference.segmenter import Segmenter
-from nailseg.training.task import SegmentationTask
+from nailseg.training import SegmentationTask
 
 
 def write_csv(folder: Path, count: int) -> Path:
-    """A CSV whose rows are all test rows, of the first `count` images."""
+    """Writes a CSV of the first `count` images, all in the test split."""
     path = folder / f"{count}.csv"
     images = sorted(file for file in (folder / "Images").rglob("*") if file.is_file())[:count]
     with path.open("w", newline="") as file:
@@ -44,7 +44,7 @@ def write_csv(folder: Path, count: int) -> Path:
 
 
 def measure(csv_path: Path, size: int, folder: Path, weights: str) -> tuple[float, float, float]:
-    """Seconds of test and report, seconds inside the network, and the process's peak memory in MB."""
+    """Returns seconds of test and report, seconds inside the network, and the process's peak memory in MB."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     data = SegmentationDataModule(csv=str(csv_path), size=size, batch_size=8)
     task = SegmentationTask(weights=weights, class_names=data.class_names, image_size=size)
@@ -58,7 +58,7 @@ def measure(csv_path: Path, size: int, folder: Path, weights: str) -> tuple[floa
         nonlocal inside
         inside += time.perf_counter() - began
 
-    data.setup("test")  # the check of the files is not the test's
+    data.setup("test")  # validation of the files is not timed
     task.network.register_forward_pre_hook(before)
     task.network.register_forward_hook(after)
     trainer = Trainer(logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="auto")
@@ -81,16 +81,16 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=432, help="pixels of the drawn images")
     parser.add_argument("--weights", default="b0", help="a trained model finds fewer components than b0")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "drawn"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "drawn"
         write_sample(folder, count=options.images, size=options.side)
         print(f"{'images':>8}{'test + report':>16}{'in the network':>16}{'outside':>10}{'peak memory':>14}")
         for count in (options.images // 4, options.images):
-            # a process of its own: one that has tested before has its peak behind it
+            # in a separate process, because a peak never decreases
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
                 table = write_csv(folder, count)
-                done = pool.submit(measure, table, options.size, Path(place), options.weights)
-                total, inside, memory = done.result()
+                future = pool.submit(measure, table, options.size, Path(temporary), options.weights)
+                total, inside, memory = future.result()
             print(f"{count:>8}{total:>14.1f} s{inside:>14.1f} s{1 - inside / total:>10.1%}{memory:>11.0f} MB")
 
 

@@ -68,7 +68,7 @@ class ArrowCache:
         self.table = table.with_format("arrow")
 
     def get(self, files: tuple[Path, Path], build: Callable) -> tuple[np.ndarray, np.ndarray]:
-        """The pair of arrays, without a copy."""
+        """Returns the pair of arrays, without a copy."""
         entry = self.table[self.rows[files]]
         shape = entry["shape"][0].as_py()
         image = np.frombuffer(entry["image"][0].as_buffer(), np.uint8).reshape(shape)
@@ -76,16 +76,16 @@ class ArrowCache:
 
 
 def draw_photographs(folder: Path, count: int) -> Path:
-    """A CSV of drawn hands, enlarged to 4000 x 3000 with the grain of a phone's camera, and their masks."""
+    """Writes drawn hands, upsampled to 4000 x 3000 with camera noise, their masks and a CSV."""
     write_sample(folder / "small", count=count, size=480)
     (folder / "photos").mkdir()
-    grain = np.random.default_rng(0).normal(0, 6, (3000, 4000, 3)).astype(np.float32)
+    noise = np.random.default_rng(0).normal(0, 6, (3000, 4000, 3)).astype(np.float32)
     lines = ["image,mask,split,group"]
     images = sorted(path for path in (folder / "small" / "Images").rglob("*") if path.is_file())
     for number, path in enumerate(images):
         mask = folder / "small" / "Masks" / path.relative_to(folder / "small" / "Images").with_suffix(".png")
         large = cv2.resize(cv2.imread(str(path)), (4000, 3000), interpolation=cv2.INTER_CUBIC)
-        large = np.clip(large + np.roll(grain, 131 * number, axis=0), 0, 255).astype(np.uint8)
+        large = np.clip(large + np.roll(noise, 131 * number, axis=0), 0, 255).astype(np.uint8)
         cv2.imwrite(str(folder / "photos" / f"{number}.jpg"), large, [cv2.IMWRITE_JPEG_QUALITY, 92])
         labels = cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE)
         labels = cv2.resize(labels, (4000, 3000), interpolation=cv2.INTER_NEAREST)
@@ -96,7 +96,7 @@ def draw_photographs(folder: Path, count: int) -> Path:
 
 
 def list_pairs(nails: Path, folder: Path, count: int) -> Path:
-    """A CSV of evenly chosen pairs of a folder with Images/ and Masks/."""
+    """Writes a CSV of evenly chosen pairs of a folder with Images/ and Masks/."""
     images = sorted(path for path in (nails / "Images").rglob("*") if path.is_file())
     chosen = images[:: max(1, len(images) // count)][:count]
     lines = ["image,mask,split,group"]
@@ -109,7 +109,7 @@ def list_pairs(nails: Path, folder: Path, count: int) -> Path:
 
 
 def epoch(loaders: list[DataLoader], number: int) -> float:
-    """Milliseconds an image of one pass over the loaders."""
+    """Returns milliseconds per image of one pass over the loaders."""
     start, count = time.perf_counter(), 0
     for loader in loaders:
         loader.sampler.set_epoch(number)
@@ -139,7 +139,7 @@ def compare(name: str, csv: Path, root: Path, folder: Path, options: argparse.Na
     arrow_build = 1e3 * (time.perf_counter() - start) / len(train["arrow"])
     loaders = {kind: (module.train_dataloader(), module.val_dataloader()) for kind, module in modules.items()}
     first = epoch(loaders["cached"], 0)
-    print(f"{name}: first epoch, which writes: {first:.1f} ms an image; Arrow's build {arrow_build:.1f} ms")
+    print(f"{name}: first epoch, which writes: {first:.1f} ms per image; Arrow's build {arrow_build:.1f} ms")
     for kind in KINDS:  # the last images of a shuffled epoch are left out: a few epochs see all of them
         for number in range(1 if kind == "uncached" else 3):
             epoch(loaders[kind], number)
@@ -157,7 +157,7 @@ def compare(name: str, csv: Path, root: Path, folder: Path, options: argparse.Na
 
 
 def stored(train: dict[str, SegmentationDataset], repeats: int) -> dict[str, list[float]]:
-    """Milliseconds per image to read every stored pixel, without augmentation."""
+    """Returns milliseconds per image to read every stored pixel, without augmentation."""
     times: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for _ in range(repeats):
         for kind, data in train.items():
@@ -180,7 +180,7 @@ def report(name: str, times: dict[str, list[float]], expected: float | None) -> 
 
 
 def step_time(size: int, batch: int, repeats: int) -> float:
-    """Milliseconds an image of B0's training step, on all of the processor's threads."""
+    """Returns milliseconds per image of B0's training step, on all CPU threads."""
     network = SegFormer("b0").train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=6e-5)
     images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8)
@@ -211,8 +211,8 @@ def main() -> None:
     options = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     rows = []
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         heads = "".join(f"{kind:>13}" for kind in KINDS)
         print(f"per image, {options.size} px, {options.workers} workers")
         print(f"{'':28}{heads}{'ratio':>10}{'expected':>9}")
@@ -223,7 +223,7 @@ def main() -> None:
             csv = draw_photographs(folder, options.photos)
             rows += compare("12 megapixels", csv, folder, folder, options)
     step = step_time(options.size, 8, options.repeats)
-    print(f"B0's training step: {step:.1f} ms an image")
+    print(f"B0's training step: {step:.1f} ms per image")
     for row in rows:
         if row["name"].endswith("train"):
             faster = step / row["cached"]

@@ -1,9 +1,9 @@
-"""Start-up of the package and the command line, against an interpreter that does nothing, in one run.
+"""Start-up of the package and the command line, against an empty Python process, in one run.
 
     python benchmarks/startup.py [--repeats 15]
 
-Prints medians of the wall time in milliseconds and their ratio to `python -c pass`; only the ratio means
-anything on another machine.
+Prints medians of the wall time in milliseconds and their ratio to `python -c pass`; only the ratio carries
+over to another machine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Starts all in turn, so that a drifting machine slows each of them."""
+    """Starts all commands alternately, so that changes of the machine's speed affect all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=15)
     repeats = parser.parse_args().repeats
