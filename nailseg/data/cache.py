@@ -22,6 +22,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,32 +35,26 @@ from tqdm import tqdm
 
 from nailseg.errors import ConfigError
 
-Pair = tuple[np.ndarray, np.ndarray]
-
+# Raise it with any change of the pixels that `SegmentationDataset.preprocess` gives; `PixelCache` adds the
+# versions of the libraries. With a hash of our source files, each edited comment would discard all caches.
 CACHE_VERSION = 1
-"""Raise it with any change of the pixels that `SegmentationDataset.preprocess` gives; `PixelCache` adds the
-versions of the libraries that decode and resize. With a hash of our own source files instead, each edited
-comment would discard all caches."""
-MARKER = "nailseg-cache"
-"""File in the folder of each cache; its modification time is when a run last opened the cache."""
-RESERVE = 2**30
-"""Bytes of the disk that a cache leaves free."""
-UNUSED = 60 * 86400.0
-"""Seconds after which a cache that no run has opened is deleted."""
+MARKER = "nailseg-cache"  # file in the folder of each cache; its modification time is that of the last use
+RESERVE = 2**30  # bytes of the disk that a cache leaves free
+UNUSED = 60 * 86400.0  # seconds after which a cache that no run has opened is deleted
+
+in_bytes = partial(tqdm.format_sizeof, suffix="B")
 
 
 class PixelCache:
     """Image and mask of each pair of files under one set of settings; picklable, keeps no file open.
 
-    Args:
-        root: Folder of all caches.
-        name: Beginning of this cache's folder name.
-        settings: What decides the pixels besides the two files; plain values.
+    `root` is the folder of all caches, `name` the beginning of this one's name, and `settings` what decides
+    the pixels besides the two files, in plain values.
     """
 
-    def __init__(self, root: str | Path, name: str, settings: dict[str, Any]) -> None:
+    def __init__(self, root: Path, name: str, settings: dict[str, Any]) -> None:
         versions = [CACHE_VERSION, cv2.__version__, PIL.__version__, torch.__version__]
-        self.folder = Path(root) / f"{name}-{_digest([settings, versions])[:12]}"
+        self.folder = root / f"{name}-{_digest([settings, versions])[:12]}"
         self.full = False
 
     def prepare(self) -> PixelCache:
@@ -81,15 +76,10 @@ class PixelCache:
                 key.append([os.path.abspath(file), status.st_size, status.st_mtime_ns])
         return self.folder / f"{_digest(key)}.npy"
 
-    def get(self, files: Sequence[Path], build: Callable[[], Pair]) -> Pair:
-        """Reads a pair from the cache, or builds and stores it.
+    def get(self, files: Sequence[Path], build: Callable) -> tuple[np.ndarray, np.ndarray]:
+        """Reads the image, uint8 with three axes, and the mask, uint8 (H, W), of two files, or builds them.
 
-        Args:
-            files: The image and the mask.
-            build: Gives the image, uint8 with three axes, and the mask, uint8 (H, W), from the files.
-
-        Returns:
-            What `build` gives. Writing into arrays from the cache changes no file.
+        `build` decodes the files; its result is stored. Writing into the arrays changes no file.
         """
         entry = self.entry(files)
         # an entry that is missing, cut off or damaged is built again; numpy has many errors for these
@@ -105,35 +95,29 @@ class PixelCache:
         """Writes an entry; a full disk ends the writing, not the training."""
         pair = np.empty((), [("image", np.uint8, image.shape), ("mask", np.uint8, mask.shape)])
         pair["image"], pair["mask"] = image, mask
+        content = io.BytesIO()  # numpy's own errors of a full disk do not say what is wrong
+        np.save(content, pair)
         temporary = entry.with_suffix(f".{uuid.uuid4().hex}.part")
         try:
             free = shutil.disk_usage(self.folder).free
             if free < RESERVE + pair.nbytes:
-                raise OSError(f"{_in_bytes(free)} free on the disk, {_in_bytes(RESERVE)} are left free")
-            content = io.BytesIO()  # numpy's own errors of a full disk do not say what is wrong
-            np.save(content, pair)
+                raise OSError(f"{in_bytes(free)} free on the disk, {in_bytes(RESERVE)} are left free")
             temporary.write_bytes(content.getbuffer())
             os.replace(temporary, entry)
         except OSError as error:
             self.full = True
             with suppress(OSError):
                 temporary.unlink()
-            warnings.warn(
-                f"{self.folder}: the cache takes no more images: {error}. Training continues and decodes the "
-                "other images in every epoch. Free some space, or name another folder with --data.cache DIR.",
-                stacklevel=2,
-            )
+            message = f"{self.folder}: the cache takes no more images: {error}. The others are decoded in"
+            fix = "every epoch. Free some space, or name another folder with --data.cache DIR."
+            warnings.warn(f"{message} {fix}", stacklevel=2)
 
 
 def attach_caches(option: str, datasets: Sequence[Any]) -> str:
-    """Gives data sets a cache if the disk has enough space; it is filled as they are read.
+    """Gives each `SegmentationDataset` a cache if the disk has enough space; it is filled as they are read.
 
-    Args:
-        option: `auto`, `off` or a folder. `auto` uses at most half of the free space, a folder all but 1 GiB.
-        datasets: Each a `SegmentationDataset` that is read more than once.
-
-    Returns:
-        A line for the log: size and folder of the cache, or why there is none.
+    `option` is `auto` (at most half of the free space), a folder (all but 1 GiB) or `off`. Returns a line for
+    the log: size and folder of the cache, or why there is none.
 
     Raises:
         ConfigError: The folder cannot be written to.
@@ -146,41 +130,28 @@ def attach_caches(option: str, datasets: Sequence[Any]) -> str:
         root.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=root).close()
     except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home folder
-        message = (
-            f"--data.cache: expected auto, off or a folder that can be written to, found {option!r}: {error}."
-            " Name another folder, or turn the cache off with --data.cache off."
-        )
+        message = "--data.cache: expected auto, off or a folder that can be written to, found "
+        message += f"{option!r}: {error}. Name another folder, or turn the cache off with --data.cache off."
         if option == "auto":
             return f"cache: off. {message}"
         raise ConfigError(message) from error
-    caches = [PixelCache(root, f"{data.mode}-{data.size}", data.settings()) for data in datasets]
-    total = written = 0
-    for data, cache in zip(datasets, caches, strict=True):
+    caches = [(data, PixelCache(root, f"{data.mode}-{data.size}", data.settings())) for data in datasets]
+    total = missing = 0
+    for data, cache in caches:
         for row in range(len(data)):
             size = data.preprocessed_bytes(row)
             total += size
-            written += size if cache.entry(data.files(row)).exists() else 0
+            missing += 0 if cache.entry(data.files(row)).exists() else size
     free = shutil.disk_usage(root).free
     usable = max(0, min(free - RESERVE, free // 2 if option == "auto" else free))
-    content = (
-        f"{sum(map(len, datasets))} decoded images, {_in_bytes(total)}, {_in_bytes(written)} of it already "
-        f"written; {_in_bytes(free)} free in {root}"
-    )
-    if total - written > usable:
-        return (
-            f"cache: off; expected space for {content}, of which {_in_bytes(usable)} may be used. Free some "
-            "space, or name a folder on another disk with --data.cache DIR"
-        )
-    for data, cache in zip(datasets, caches, strict=True):
+    content = f"{sum(map(len, datasets))} decoded images, {in_bytes(total)}"
+    content += f", {in_bytes(total - missing)} of it already written; {in_bytes(free)} free in {root}"
+    if missing > usable:
+        fix = "Free some space, or name a folder on another disk with --data.cache DIR"
+        return f"cache: off; expected space for {content}, of which {in_bytes(usable)} may be used. {fix}"
+    for data, cache in caches:
         data.cache = cache.prepare()
-    return (
-        f"cache: {content}. The first epoch writes the rest. The folder may be deleted at any time; turn the "
-        "cache off with --data.cache off, or move it with --data.cache DIR"
-    )
-
-
-def _in_bytes(count: int) -> str:
-    return tqdm.format_sizeof(count, "B")
+    return f"cache: {content}. The first epoch writes the rest. The folder may be deleted at any time"
 
 
 def _digest(values: Any) -> str:
