@@ -70,17 +70,13 @@ class Augmentation:
         """
         low, high = self.scale
         if not 0 < low <= high:
-            raise ConfigError(
-                f"--data.augmentation.scale: expected two factors, 0 < smallest <= largest, found "
-                f"{list(self.scale)}. Give for example [0.5, 1.6], or [1, 1] to turn scaling off."
-            )
+            expected = f"expected two factors, 0 < smallest <= largest, found {list(self.scale)}"
+            raise ConfigError(f"--data.augmentation.scale: {expected}. [1, 1] turns scaling off.")
         for name, value in vars(self).items():
-            limit = 180.0 if name == "rotate" else 1.0
+            limit = 180 if name == "rotate" else 1
             if name != "scale" and not 0 <= value <= limit:
-                raise ConfigError(
-                    f"--data.augmentation.{name}: expected a number from 0 to {limit:g}, found {value}. "
-                    "0 turns it off."
-                )
+                expected = f"expected a number from 0 to {limit}, found {value}. 0 turns it off"
+                raise ConfigError(f"--data.augmentation.{name}: {expected}.")
 
 
 DEFAULT_AUGMENTATION = Augmentation()
@@ -152,33 +148,19 @@ class TrainingTransform:
         mirror_x = -1.0 if rng.random() < options.flip else 1.0
         mirror_y = -1.0 if rng.random() < options.vertical_flip else 1.0
         # center of the image in the square: an image that fits is not cropped, a larger one leaves no padding
-        center_x = size / 2 + rng.uniform(-1, 1) * abs(new_width - size) / 2
-        center_y = size / 2 + rng.uniform(-1, 1) * abs(new_height - size) / 2
-        center = np.array([center_x, center_y])
+        center = size / 2 + rng.uniform(-1, 1, 2) * np.abs(np.array([new_width, new_height]) - size) / 2
 
         # the resize first and by area: the warp reads four pixels, so downscaling with it would alias
         by = cv2.INTER_AREA if new_height * new_width < height * width else cv2.INTER_LINEAR
         resized = cv2.resize(image, (new_width, new_height), interpolation=by)
         cosine, sine = math.cos(angle), math.sin(angle)
         rotation = np.array([[cosine * mirror_x, -sine * mirror_y], [sine * mirror_x, cosine * mirror_y]])
-        crop = cv2.warpAffine(
-            resized,
-            _affine(rotation, (new_width, new_height), center),
-            (size, size),
-            flags=cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=(PAD_VALUE,) * 3,
-        )
+        matrix = _affine(rotation, (new_width, new_height), center)
+        crop = cv2.warpAffine(resized, matrix, (size, size), borderValue=(PAD_VALUE,) * 3)
         # the mask is sampled once, at its full resolution: two nearest-neighbour passes would fray its edges
         zoom = np.diag([new_width / width, new_height / height])
-        labels = cv2.warpAffine(
-            mask,
-            _affine(rotation @ zoom, (width, height), center),
-            (size, size),
-            flags=cv2.INTER_NEAREST,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=OUTSIDE,
-        )
+        matrix = _affine(rotation @ zoom, (width, height), center)
+        labels = cv2.warpAffine(mask, matrix, (size, size), flags=cv2.INTER_NEAREST, borderValue=OUTSIDE)
         outside = labels == OUTSIDE
         labels[outside] = IGNORE_INDEX
         return crop, labels, outside
@@ -195,14 +177,7 @@ def _affine(linear: np.ndarray, source_size: tuple[int, int], center: np.ndarray
 
 
 def appearance_transform(augmentation: Augmentation) -> A.Compose:
-    """Color, light, blur, noise and compression: everything that does not change the mask.
-
-    Args:
-        augmentation: Strengths and probabilities.
-
-    Returns:
-        An albumentations pipeline for `image=` alone.
-    """
+    """Color, light, blur, noise and compression, which do not change the mask: a pipeline for `image=`."""
     light, color = augmentation.light, augmentation.color
     steps: list[A.BasicTransform] = []
     if light > 0:

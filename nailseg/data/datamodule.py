@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -107,22 +108,19 @@ class SegmentationDataModule(LightningDataModule):
         self.resize: Resize = resize
         self.batch_size = batch_size
         self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
-        self.workers = workers
-        self.start_method = start_method
+        self.workers, self.start_method = workers, start_method
         self.seed = seed
         self.augmentation = augmentation
         self.balance_folders = balance_folders
-        # YAML reads a bare off as false
-        self.cache = {False: "off", True: "auto"}.get(cache, cache)
-        self.allow = sorted(check_codes(allow))
-        self.skip_bad = skip_bad
+        self.cache = {False: "off", True: "auto"}.get(cache, cache)  # YAML reads a bare off as false
+        self.allow, self.skip_bad = sorted(check_codes(allow)), skip_bad
         self.max_pixels = max_pixels
         for name, least in {"size": MULTIPLE, "eval_size": 0}.items():
             value = getattr(self, name)
             if value < least or value % MULTIPLE:
                 nearest = max(MULTIPLE, round(value / MULTIPLE) * MULTIPLE)
-                message = f"expected a multiple of {MULTIPLE}, found {value}. The nearest is {nearest}."
-                raise ConfigError(f"--data.{name}: {message}")
+                expected = f"expected a multiple of {MULTIPLE}, found {value}. The nearest is {nearest}"
+                raise ConfigError(f"--data.{name}: {expected}.")
         minimum = {"batch_size": 1, "eval_batch_size": 1, "workers": 0, "seed": 0, "max_pixels": 1}
         for name, least in minimum.items():
             value = getattr(self, name)
@@ -130,23 +128,20 @@ class SegmentationDataModule(LightningDataModule):
                 raise ConfigError(f"--data.{name}: expected a whole number from {least} on, found {value}.")
         self._left_out: set[str] = set()
         self._given_encoding = mask_values
-        self._manifest: Manifest | None = None
         self._summary: DataSummary | NailsegError | None = None
         self._validated: set[str] = set()
         self._datasets: dict[str, SegmentationDataset] = {}
 
-    @property
+    @cached_property
     def manifest(self) -> Manifest:
-        """The CSV's rows, read on first use."""
-        if self._manifest is None:
-            self._manifest = load_manifest(self.csv, self.root, strict=False)
-        return self._manifest
+        """The CSV's rows, read on first use; without the rows that `setup` leaves out."""
+        return load_manifest(self.csv, self.root, strict=False)
 
     @property
     def mask_encoding(self) -> MaskEncoding:
         """How values in mask files become classes; known after `setup`."""
         if not isinstance(self._summary, DataSummary):
-            raise ConfigError("SegmentationDataModule.mask_encoding: known after setup. Call setup first.")
+            raise ConfigError("The mask encoding is known after setup. Call setup first.")
         return self._summary.mask_encoding
 
     def rows(self, split: str) -> list[Row]:
@@ -157,20 +152,15 @@ class SegmentationDataModule(LightningDataModule):
         """The data set of train, val or test that `setup` has built."""
         if split not in self._datasets:
             stages = [stage for stage, splits in STAGES.items() if split in splits]
-            raise ConfigError(
-                f"SegmentationDataModule: the {split} split is not set up. "
-                f"Call setup({stages[0]!r}) first; a Trainer does."
-            )
+            raise ConfigError(f"The {split} split is not set up. Call setup({stages[0]!r}) first.")
         return self._datasets[split]
 
     def facts(self) -> dict[str, Any]:
         """What a model folder records about its training data, in plain values; known after `setup`."""
         rows = [row for split in SPLITS for row in self.rows(split)]
-        data = {
-            "csv": Path(self.csv).name,
-            **{f"{split} images": len(self.rows(split)) for split in SPLITS},
-            "fingerprint": compute_fingerprint(rows, self.manifest.root),
-        }
+        data = {"csv": Path(self.csv).name}
+        data |= {f"{split} images": len(self.rows(split)) for split in SPLITS}
+        data["fingerprint"] = compute_fingerprint(rows, self.manifest.root)
         optional = {"allowed": self.allow, "left out": len(self._left_out)}
         data |= {name: value for name, value in optional.items() if value}
         return {"mask_values": self.mask_encoding.to_dict(), "data": data}
@@ -201,12 +191,13 @@ class SegmentationDataModule(LightningDataModule):
             summary = self.trainer.strategy.broadcast(summary)
         if isinstance(summary, NailsegError):
             # the next call, in a notebook, validates again
-            self._manifest = self._summary = None
+            vars(self).pop("manifest", None)
+            self._summary = None
             self._validated.clear()
             raise summary
         self._summary = summary
         self._left_out.update(summary.left_out)
-        self._manifest = self.manifest.without(self._left_out)
+        self.manifest = self.manifest.without(self._left_out)
         transform = TrainingTransform(self.size, self.resize, self.augmentation)
         for split, mode in STAGES[stage].items():
             self._datasets[split] = SegmentationDataset(
@@ -261,9 +252,8 @@ class SegmentationDataModule(LightningDataModule):
         """Options that all loaders share."""
         trainer = self.trainer
         on_gpu = trainer.strategy.root_device.type == "cuda" if trainer else torch.cuda.is_available()
-        workers = self.workers
-        if workers is None:
-            workers = default_workers(trainer.num_devices if trainer else 1)
+        cores_shared_by = trainer.num_devices if trainer else 1
+        workers = default_workers(cores_shared_by) if self.workers is None else self.workers
         return {
             "num_workers": workers,
             "persistent_workers": persistent and workers > 0,

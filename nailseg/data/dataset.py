@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,18 +63,13 @@ class SegmentationDataset(Dataset):
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         if (transform is not None) != (mode == "train"):
-            raise ConfigError(
-                f"SegmentationDataset: expected a transform for mode 'train' and none for any other, found "
-                f"mode {mode!r} and transform {transform!r}. data.augmentation.TrainingTransform is one."
-            )
-        self.rows = list(rows)
-        self.root = Path(root)
+            expected = "expected a transform for mode 'train' and none for any other"
+            raise ConfigError(f"SegmentationDataset: {expected}, found {mode!r} and {transform!r}.")
+        self.rows, self.root = list(rows), Path(root)
         self.mask_encoding = mask_encoding
-        self.size = size
-        self.resize: Resize = resize
+        self.size, self.resize = size, resize
         self.mode: Mode = mode
-        self.seed = seed
-        self.transform = transform
+        self.seed, self.transform = seed, transform
         self.max_pixels = max_pixels
         self.cache: PixelCache | None = None
 
@@ -96,10 +92,8 @@ class SegmentationDataset(Dataset):
         if isinstance(key, list):
             return [self[row] for row in key]
         epoch, row = key if isinstance(key, tuple) else (0, int(key))
-        if self.cache is None:
-            image, mask = self.preprocess(row)
-        else:
-            image, mask = self.cache.get(self.files(row), lambda: self.preprocess(row))
+        preprocess = partial(self.preprocess, row)
+        image, mask = self.cache.get(self.files(row), preprocess) if self.cache else preprocess()
         valid_size = mask.shape
         if self.mode == "train":
             seed = int(np.random.SeedSequence((self.seed, epoch, row)).generate_state(1)[0])
@@ -115,19 +109,13 @@ class SegmentationDataset(Dataset):
         )
 
     def preprocess(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """The part of reading a row that is the same in every epoch; what the cache keeps.
-
-        Args:
-            row: Position in `rows`.
+        """The part of reading a row that is the same in every epoch; what the cache keeps. Raises as `read`.
 
         Returns:
             `train`: image uint8 (H, W, 3) and mask uint8 (H, W), downscaled to what the transform needs.
             `val`: the padded image uint8 (3, H', W'), rounded because the cache keeps it, and the mask uint8
             at the network's size. `test`: that image as float32, as in prediction, and the mask at its own
             size; the image unchanged if `size` is 0.
-
-        Raises:
-            DataError: A file cannot be read, or mask and image differ in size.
         """
         image, mask = self.read(row)
         if self.mode == "train":
@@ -170,9 +158,6 @@ class SegmentationDataset(Dataset):
     def read(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Decodes one row at its original size.
 
-        Args:
-            row: Position in `rows`.
-
         Returns:
             Image uint8 (H, W, 3), RGB, and mask uint8 (H, W), class index or 255.
 
@@ -183,11 +168,10 @@ class SegmentationDataset(Dataset):
         image = read_image(image_file, self.max_pixels)
         mask = read_mask(mask_file, self.mask_encoding, self.max_pixels)
         if mask.shape != image.shape[:2]:
-            entry = self.rows[row]
+            expected, found = (f"{array.shape[1]}x{array.shape[0]}" for array in (image, mask))
             raise DataError(
-                f"{entry.mask}: expected the width x height of its image {entry.image}, "
-                f"{image.shape[1]}x{image.shape[0]}, found {mask.shape[1]}x{mask.shape[0]}. "
-                "Export the mask again at the image's size."
+                f"{self.rows[row].mask}: expected the width x height of its image {self.rows[row].image}, "
+                f"{expected}, found {found}. Export the mask again at the image's size."
             )
         return image, mask
 

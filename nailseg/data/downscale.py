@@ -41,14 +41,7 @@ def downscaled_size(height: int, width: int, size: int, resize: Resize, max_scal
 def downscale(
     image: np.ndarray, mask: np.ndarray, size: int, resize: Resize, max_scale: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Downscales a large photograph and its mask to what training needs.
-
-    Args:
-        image: uint8 (H, W, 3).
-        mask: uint8 (H, W), class index or 255.
-        size: Pixels of the network's input.
-        resize: What scale 1 means.
-        max_scale: Largest factor on the network's size to which augmentation resizes.
+    """Downscales a large photograph, uint8 (H, W, 3), and its mask, uint8 (H, W), class index or 255.
 
     Returns:
         Image uint8 (h, w, 3) and mask uint8 (h, w) of `downscaled_size`; unchanged where that is their size.

@@ -38,12 +38,7 @@ class EpochSampler(DistributedSampler):
     """
 
     def __init__(
-        self,
-        length: int,
-        seed: int,
-        world_size: int = 1,
-        rank: int = 0,
-        strata: Sequence[str] | None = None,
+        self, length: int, seed: int, world_size: int = 1, rank: int = 0, strata: Sequence[str] | None = None
     ) -> None:
         super().__init__(range(length), num_replicas=world_size, rank=rank, seed=seed)
         self.strata = None if strata is None else np.unique(strata, return_inverse=True)[1]
@@ -84,16 +79,14 @@ class EqualSizeSampler(DistributedSampler):
     ) -> None:
         super().__init__(range(len(sizes)), num_replicas=world_size, rank=rank, shuffle=False)
         if len(sizes) < world_size:
-            raise ConfigError(
-                f"evaluation: expected at least one image for each of the {world_size} processes, found "
-                f"{len(sizes)} in the split. Run it with --trainer.devices {max(1, len(sizes))}."
-            )
+            found = f"found {len(sizes)} in the split. Run it with --trainer.devices {max(1, len(sizes))}"
+            raise ConfigError(f"expected at least one image for each of the {world_size} processes, {found}.")
         self.batches = equal_size_batches(sizes, batch_size, at_least=world_size)[rank::world_size]
         self.num_samples = len(self.batches)
 
     def __iter__(self) -> Iterator[list[int]]:
         """This process's batches; the same in every epoch."""
-        return iter([list(batch) for batch in self.batches])
+        return map(list, self.batches)
 
 
 def equal_size_batches(
@@ -122,8 +115,7 @@ def equal_size_batches(
         batches += [rows[start : start + step] for start in range(0, len(rows), step)]
     # a process without any batch would skip the epoch's end, where the others wait for its counts
     while len(batches) < at_least and max(map(len, batches)) > 1:
-        longest = max(batches, key=len)
-        batches.remove(longest)
+        longest = batches.pop(batches.index(max(batches, key=len)))
         middle = len(longest) // 2
         batches += [longest[:middle], longest[middle:]]
     return sorted(batches)
