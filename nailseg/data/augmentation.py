@@ -63,11 +63,7 @@ class Augmentation:
     recolor: float = 0.0
 
     def __post_init__(self) -> None:
-        """Checks the ranges.
-
-        Raises:
-            ConfigError: A field lies outside its range.
-        """
+        """Raises ConfigError for a field outside its range."""
         low, high = self.scale
         if not 0 < low <= high:
             expected = f"expected two factors, 0 < smallest <= largest, found {list(self.scale)}"
@@ -131,10 +127,9 @@ class TrainingTransform:
     def _random_crop(
         self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A randomly scaled, rotated, flipped and placed square of the image.
+        """A randomly scaled, rotated, flipped and placed square of the image and its mask.
 
-        Returns:
-            Image uint8 (size, size, 3), mask uint8 (size, size), and bool (size, size): what is padding.
+        The third array, bool (size, size), tells what is padding.
         """
         size, options = self.size, self.augmentation
         height, width = image.shape[:2]

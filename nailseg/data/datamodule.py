@@ -158,7 +158,7 @@ class SegmentationDataModule(LightningDataModule):
     def facts(self) -> dict[str, Any]:
         """What a model folder records about its training data, in plain values; known after `setup`."""
         rows = [row for split in SPLITS for row in self.rows(split)]
-        data = {"csv": Path(self.csv).name}
+        data: dict[str, Any] = {"csv": Path(self.csv).name}
         data |= {f"{split} images": len(self.rows(split)) for split in SPLITS}
         data["fingerprint"] = compute_fingerprint(rows, self.manifest.root)
         optional = {"allowed": self.allow, "left out": len(self._left_out)}
@@ -166,10 +166,8 @@ class SegmentationDataModule(LightningDataModule):
         return {"mask_values": self.mask_encoding.to_dict(), "data": data}
 
     def prepare_data(self) -> None:
-        """Validates every needed file, in one process; called by the Trainer.
-
-        `setup` raises the errors, in all processes: raised here, the other processes would wait for this one.
-        """
+        """Validates every needed file, in one process; called by the Trainer."""
+        # `setup` raises the errors, in all processes: raised here, the others would wait for this one
         if self.trainer:
             self._validate(self.trainer.state.fn.value)
 
@@ -198,19 +196,15 @@ class SegmentationDataModule(LightningDataModule):
         self._summary = summary
         self._left_out.update(summary.left_out)
         self.manifest = self.manifest.without(self._left_out)
-        transform = TrainingTransform(self.size, self.resize, self.augmentation)
+        common = {"resize": self.resize, "seed": self.seed, "max_pixels": self.max_pixels}
         for split, mode in STAGES[stage].items():
-            self._datasets[split] = SegmentationDataset(
-                self.rows(split),
-                self.manifest.root,
-                self.mask_encoding,
-                size=self.size if mode == "train" else self.eval_size,
-                resize=self.resize,
-                mode=mode,
-                seed=self.seed,
-                transform=transform if mode == "train" else None,
-                max_pixels=self.max_pixels,
-            )
+            files = self.rows(split), self.manifest.root, self.mask_encoding
+            if mode == "train":
+                transform = TrainingTransform(self.size, self.resize, self.augmentation)
+                dataset = SegmentationDataset(*files, self.size, mode=mode, transform=transform, **common)
+            else:
+                dataset = SegmentationDataset(*files, self.eval_size, mode=mode, **common)
+            self._datasets[split] = dataset
         if stage == "fit":  # the other stages read each file once
             log.info(attach_caches(self.cache, [self._datasets[split] for split in STAGES[stage]]))
 
