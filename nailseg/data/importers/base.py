@@ -55,18 +55,14 @@ class Source:
         group: str | None = None,
         size: tuple[int, int] | None = None,
     ) -> None:
-        """Adds an image file below the root with its annotations, or only the issues among `found`.
-
-        The split is by default the one that a folder above the image is named after, the group what Roboflow
-        augmented one upload to. `size` is that of the annotated image (H, W).
-        """
+        """Adds an image file below the root with its annotations, or only the issues among `found`."""
         issues = [entry for entry in found if isinstance(entry, Issue)]
         self.issues += issues
         if image is None or issues:
             return
         name = PurePosixPath(*[part for part in image.parts if part.lower() != "images"])
-        upload, dot_rf, _ = name.name.partition(".rf.")  # Roboflow's augmented copies differ after .rf.
-        group = upload if group is None and dot_rf else group
+        if group is None and ".rf." in name.name:
+            group = name.name.split(".rf.")[0]  # Roboflow's augmented copies differ after .rf.
         split = split or find_split(image.parts[:-1])
         read = partial(read_bytes, self.root / image)
         self.items.append(Item(str(name), str(image), split, group, read, tuple(found), size))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -46,25 +45,25 @@ def read_hub(
     if any("=" in name for name in names):
         raise ConfigError("--classes: expected names by mask value; --mask-values merges masks of the hub.")
     encoding = None if mask_values is None else MaskEncoding.from_mapping(mask_values, names)
-    colors = encoding is not None and encoding.has_colors
+    decode = partial(decode_mask_values, colors=encoding is not None and encoding.has_colors)
     source = Source(class_names=list(names[1:]))
     contents: list[MaskContent] = []
 
     def read_mask(where: str, read_values: Callable[[], bytes]) -> np.ndarray:  # once the encoding is known
-        return encoding.apply(*decode_mask_values(read_values(), where, colors=encoding.has_colors), where)
+        return encoding.apply(*decode(read_values(), where), where)
 
     for split, table in _load(src, subset).items():
         rows = _Rows(src, split, table, columns)
         for number in range(len(table)):
             where, read_values = f"{src} {split} row {number}", partial(rows.read, number, rows.mask)
             try:
-                item = rows.make_item(number)
-                raw, lossy = decode_mask_values(read_values(), where, colors=colors)
+                item = rows.make_item(number, partial(read_mask, where, read_values))
+                raw, lossy = decode(read_values(), where)
             except IssueError as error:
                 source.issues.append(error.issue)
                 continue
             contents.append(MaskContent(where, count_values(raw), lossy))
-            source.items.append(replace(item, mask=partial(read_mask, where, read_values)))
+            source.items.append(item)
     if encoding is None:
         encoding, issues = infer_encoding(contents, names)
     else:
@@ -107,8 +106,8 @@ class _Rows:
             raise IssueError("missing-file", f"{self.name} row {number}", message, fix)
         return cell["bytes"] or read_bytes(cell["path"])
 
-    def make_item(self, number: int) -> Item:
-        """The item of a row, without its mask."""
+    def make_item(self, number: int, mask: Callable[[], np.ndarray]) -> Item:
+        """The item of a row."""
         read = partial(self.read, number, self.image)
         kind = read_header(read(), f"{self.name} row {number}").format
         suffix = next(suffix for suffix, known in IMAGE_SUFFIXES.items() if known == kind)
@@ -116,7 +115,7 @@ class _Rows:
         file = PureWindowsPath(row[self.image]["path"] or "").name  # takes forward slashes, too
         group = f"{self.group} {row[self.group]}" if self.group else None
         name, source = f"{self.split}/{number:06d}{suffix}", f"{self.split} {number} {file}".strip()
-        return Item(name, source, find_split([self.split]), group, read)
+        return Item(name, source, find_split([self.split]), group, read, mask=mask)
 
 
 def _load(src: str, subset: str | None) -> dict[str, Any]:

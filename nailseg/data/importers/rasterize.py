@@ -19,9 +19,6 @@ import numpy as np
 
 MARGIN = 0.01
 """Points may lie outside the image by this share of its side (rounding, inexact labels); they are clipped."""
-CLIPPED = "outlines clipped at the image's border"
-EMPTY = "annotations too small to cover a pixel"
-UNITED = "annotations with overlapping rings, united as pycocotools does"
 
 
 @dataclass(frozen=True)
@@ -38,8 +35,7 @@ def parse_ring(numbers: Sequence[Any], width: float = 1, height: float = 1) -> n
     """Parses one outline: x1 y1 x2 y2 …, strings or numbers, x in units of `width` and y of `height`.
 
     Returns:
-        float64 (N, 2), x and y as shares of width and height, within `MARGIN` of 0..1. Anything else raises a
-        `ValueError`.
+        float64 (N, 2), x and y as shares of width and height, within `MARGIN` of 0..1; else `ValueError`.
 
     Example:
         >>> parse_ring([0, 0, 40, 0, 40, 15], width=40, height=30).tolist()
@@ -116,9 +112,11 @@ def rasterize(
         parts = coco.frPyObjects(regions, *size)
         runs = coco.merge(parts)
         area = int(coco.area(runs))
-        events[CLIPPED] += any((a != b).any() for a, b in zip(clipped, annotation.rings, strict=True))
-        events[EMPTY] += area == 0
-        events[UNITED] += area < sum(int(coco.area(part)) for part in parts)
+        is_clipped = any((a != b).any() for a, b in zip(clipped, annotation.rings, strict=True))
+        is_united = area < sum(int(coco.area(part)) for part in parts)
+        events["outlines clipped at the image's border"] += is_clipped
+        events["annotations too small to cover a pixel"] += area == 0
+        events["annotations with overlapping rings, united as pycocotools does"] += is_united
         drawn.append((not annotation.crowd, -area, classes[annotation.category], runs))
     drawn.sort(key=lambda entry: entry[:2])  # stable: crowds first, then large before small
     mask = np.zeros(size, np.uint8)

@@ -40,9 +40,7 @@ def read_yolo(src: Path) -> Source:
             source.events["images outside a folder images, left out"] += 1
             continue
         lines = enumerate(text.decode("utf-8-sig", "replace").splitlines(), start=1)
-        found = [
-            parse_label(f"{label} line {n}", _parse_line, line, names) for n, line in lines if line.strip()
-        ]
+        found = [parse_label(f"{label} line {n}", _parse, line, names) for n, line in lines if line.strip()]
         if counts[label] > 1:
             found.append(label_issue(label, "expected one image for this label, found two of its name"))
         splits = sorted({split for split, folder in split_folders if image.is_relative_to(folder)})
@@ -77,7 +75,7 @@ def _read_config(src: Path) -> tuple[Path, dict[str, Any], dict[int, str]]:
 
 
 def _list_split_folders(config_path: Path, config: dict[str, Any]) -> list[tuple[str, PurePosixPath]]:
-    """Pairs of a split and a folder that data.yaml names; a path of another machine contains no image."""
+    """Pairs of a split and a folder that data.yaml names; the paths of another machine contain no image."""
     base = str(config.get("path") or "")
     if Path(base).is_absolute() or ".." in base or not (config_path.parent / base).is_dir():
         base = ""
@@ -89,21 +87,20 @@ def _list_split_folders(config_path: Path, config: dict[str, Any]) -> list[tuple
             folder = re.sub(r"^(\.{1,2}/)+", "", str(entry).strip().replace("\\", "/"))
             if folder.endswith(".txt"):
                 message = f"{config_path}: expected folders of images for {key}, found the list {folder}. "
-                raise DataError(message + "Name folders, or delete the line and set --resplit.")
+                raise DataError(message + "Name folders, or delete the line; --resplit assigns new splits.")
             found.append((split, PurePosixPath(base, folder)))
     return found
 
 
 def _find_label(image: PurePosixPath) -> PurePosixPath:
     """The last folder `images` becomes `labels`; without one the label lies beside the image."""
+    parts = list(image.with_suffix(".txt").parts)
+    if places := [place for place, part in enumerate(parts[:-1]) if part.lower() == "images"]:
+        parts[places[-1]] = "labels" if parts[places[-1]].islower() else "Labels"
+    return PurePosixPath(*parts)
 
-    def rename(match: re.Match[str]) -> str:
-        return match[1] + ("labels/" if match[2].islower() else "Labels/")
 
-    return PurePosixPath(re.sub(r"(?i)^(.*/|)(images)/", rename, str(image.with_suffix(".txt"))))
-
-
-def _parse_line(line: str, names: dict[int, str]) -> Annotation:
+def _parse(line: str, names: dict[int, str]) -> Annotation:
     first, *numbers = line.split()
     number = first.removesuffix(".0")
     if not number.isdecimal() or int(number) not in names:

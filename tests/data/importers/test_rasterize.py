@@ -7,17 +7,12 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from nailseg.data.importers.rasterize import (
-    CLIPPED,
-    EMPTY,
-    UNITED,
-    Annotation,
-    parse_ring,
-    parse_run_lengths,
-    rasterize,
-)
+from nailseg.data.importers.rasterize import Annotation, parse_ring, parse_run_lengths, rasterize
 
 SIZE = (60, 80)
+CLIPPED = "outlines clipped at the image's border"
+EMPTY = "annotations too small to cover a pixel"
+UNITED = "annotations with overlapping rings, united as pycocotools does"
 NONE = "something else"
 
 
