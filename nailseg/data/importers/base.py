@@ -112,10 +112,9 @@ def choose_classes(
     names = ("background", *dict.fromkeys(name for name in merged.values() if name != "background"))
     if not 2 <= len(names) <= MAX_CLASSES:
         raise DataError(f"expected annotations of 1 to {MAX_CLASSES - 1} classes, found {len(names) - 1}.")
+    left = [(name, used[name]) for name in source.class_names if name not in merged]
     notes = [
-        f"{name} ({used[name]} annotations): {'not in --classes, background' if used[name] else 'left out'}"
-        for name in source.class_names
-        if name not in merged
+        f"{name} ({n} annotations): {'not in --classes, background' if n else 'left out'}" for name, n in left
     ]
     return names, {old: names.index(new) for old, new in merged.items()}, notes
 
@@ -123,25 +122,24 @@ def choose_classes(
 def complete_splits(rows: Sequence[Row], resplit: bool, seed: int, src: str) -> tuple[list[Row], list[str]]:
     """Keeps the source's splits, assigns those that are missing, and returns the rows and notes."""
     counts = Counter(row.split for row in rows)
-    if resplit or not any(row.split for row in rows):
-        rows = split_rows([replace(row, split="") for row in rows], 0.1, 0.1, seed)
-        return rows, [f"splits: newly assigned, 10% val, 10% test, groups kept whole, seed {seed}"]
-    if counts[""]:
+    reassigned, test, notes = set[str](), 0.0, []
+    if resplit or counts.keys() <= {""}:
+        reassigned, test = set(counts), 0.1
+        notes.append(f"splits: newly assigned, 10% val, 10% test, groups kept whole, seed {seed}")
+    elif counts[""]:
         first = next(row.image for row in rows if not row.split)
-        raise DataError(
-            f"{src}: expected a split for every image or for none, found {counts['']} without, such as "
-            f"{first}. Put them into a folder train, val or test, or assign all splits anew with --resplit."
-        )
-    notes = []
-    if counts["train"] and not counts["val"]:
-        test = 0.0 if counts["test"] else 0.1
-        rows = [replace(row, split="") if row.split == "train" else row for row in rows]
-        rows = split_rows(rows, 0.1, test, seed)
+        found = f"found {counts['']} without, such as {first}"
+        fix = "Put them into a folder train, val or test, or assign all splits anew with --resplit."
+        raise DataError(f"{src}: expected a split for every image or for none, {found}. {fix}")
+    elif counts["train"] and not counts["val"]:
+        reassigned, test = {"train"}, 0.0 if counts["test"] else 0.1
         notes.append(f"val{' and test' if test else ''}: not in the source, taken from train, seed {seed}")
+    rows = [replace(row, split="") if row.split in reassigned else row for row in rows]
+    rows = split_rows(rows, 0.1, test, seed)
     divided = [group for group, splits in find_group_splits(rows).items() if len(splits) > 1]
     if divided:
+        found = f"{len(divided)} groups lie in several of the source's splits, such as {divided[0]}"
         notes.append(
-            f"{len(divided)} groups lie in several of the source's splits, such as {divided[0]}: test "
-            "results will be too high. --resplit assigns new splits and keeps groups whole"
+            f"{found}: test results will be too high. --resplit assigns new splits, groups kept whole"
         )
-    return list(rows), notes
+    return rows, notes
