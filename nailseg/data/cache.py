@@ -48,8 +48,7 @@ in_bytes = partial(tqdm.format_sizeof, suffix="B")
 class PixelCache:
     """Image and mask of each pair of files under one set of settings; picklable, keeps no file open.
 
-    `root` is the folder of all caches, `name` the beginning of this one's name, and `settings` what decides
-    the pixels besides the two files, in plain values.
+    Its folder in `root` begins with `name`. Plain `settings` decide the pixels besides the two files.
     """
 
     def __init__(self, root: Path, name: str, settings: dict[str, Any]) -> None:

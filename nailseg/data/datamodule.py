@@ -28,8 +28,6 @@ from nailseg.types import DEFAULT_CLASSES, check_class_names
 
 log = logging.getLogger("nailseg")  # the command line silences it except on rank 0
 
-Stage = Literal["fit", "validate", "test"]
-
 # the splits that each stage reads, and their modes; fit evaluates val in every epoch, so in the cheap mode
 STAGES: dict[str, dict[str, Mode]] = {
     "fit": {"train": "train", "val": "val"},
@@ -171,7 +169,7 @@ class SegmentationDataModule(LightningDataModule):
         if self.trainer:
             self._validate(self.trainer.state.fn.value)
 
-    def setup(self, stage: Stage = "fit") -> None:
+    def setup(self, stage: Literal["fit", "validate", "test"] = "fit") -> None:
         """Validates the data (once) and builds a stage's data sets; the Trainer calls it, or a notebook.
 
         Args:
