@@ -112,10 +112,9 @@ def choose_classes(
     names = ("background", *dict.fromkeys(name for name in merged.values() if name != "background"))
     if not 2 <= len(names) <= MAX_CLASSES:
         raise DataError(f"expected annotations of 1 to {MAX_CLASSES - 1} classes, found {len(names) - 1}.")
-    left = [(name, used[name]) for name in source.class_names if name not in merged]
-    notes = [
-        f"{name} ({n} annotations): {'not in --classes, background' if n else 'left out'}" for name, n in left
-    ]
+    unused = [name for name in source.class_names if name not in merged]
+    reasons = {False: "left out", True: "not in --classes, background"}
+    notes = [f"{name} ({used[name]} annotations): {reasons[used[name] > 0]}" for name in unused]
     return names, {old: names.index(new) for old, new in merged.items()}, notes
 
 

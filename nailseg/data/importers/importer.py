@@ -124,10 +124,9 @@ def import_dataset(
     scale = np.uint8(255 if len(class_names) == 2 and not source.indexed else 1)
 
     def write(item: Item) -> tuple[Row, Counter[str]] | Issue:
-        path = PurePosixPath(item.name)
-        stem = path.with_suffix("")
+        stem = PurePosixPath(item.name).with_suffix("")
         # two images of one stem keep their suffixes, as in prediction
-        image, mask = f"Images/{path}", f"Masks/{path if stem_counts[stem] > 1 else stem}.png"
+        image, mask = f"Images/{item.name}", f"Masks/{item.name if stem_counts[stem] > 1 else stem}.png"
         try:
             data = item.read()
             array, events = _make_mask(item, data, class_indices, exif)
@@ -151,8 +150,8 @@ def import_dataset(
         rows, split_notes = complete_splits(rows, resplit, seed, src)
         write_manifest(out / "nails.csv", rows)
     except BaseException as error:  # an interrupted import must not leave what looks like a data set
-        for folder in ("Images", "Masks"):
-            shutil.rmtree(out / folder, ignore_errors=True)
+        shutil.rmtree(out / "Images", ignore_errors=True)
+        shutil.rmtree(out / "Masks", ignore_errors=True)
         if isinstance(error, OSError):
             raise OutputError(f"{out}: expected to write there, found {error.strerror}.") from None
         raise

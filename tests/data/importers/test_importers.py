@@ -19,6 +19,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from nailseg.cli.main import main
+from nailseg.data.importers.huggingface import _find_columns
 from nailseg.data.importers.importer import ImportReport, import_dataset
 from nailseg.data.manifest import Manifest, load_manifest
 from nailseg.data.validation.validate import DataIssuesError, DataSummary, validate_rows
@@ -124,7 +125,7 @@ def test_yolo_groups_of_roboflow_and_resplit(tmp_path: Path) -> None:
     assert len({row.split for row in rows}) == 1
 
 
-def test_missing_splits_are_dealt_out_of_train(tmp_path: Path) -> None:
+def test_missing_splits_are_taken_from_train(tmp_path: Path) -> None:
     for name in "cdef":
         photo(tmp_path / f"src/train/images/{name}.jpg")
         label(tmp_path / f"src/train/labels/{name}.txt", f"0 {SQUARE}")
@@ -489,6 +490,17 @@ def test_hub_imagefolder_and_ignored_pixels(tmp_path: Path, datasets: Any) -> No
     assert "masks are 0, 1 and 255 (ignore). To train: --data.mask_values" in str(report)
     with pytest.raises(DataError, match="expected a column of images and one of masks"):
         import_dataset("hub", str(tmp_path / "src"), tmp_path / "x", columns="image,depth", progress=False)
+
+
+def test_hub_columns_are_found_by_name(datasets: Any) -> None:
+    for names, found in (
+        (["depth", "Picture", "label"], ("Picture", "label")),
+        (["truth", "photo"], ("photo", "truth")),
+    ):
+        assert _find_columns("someone/nails", dict.fromkeys(names, datasets.Image()), None) == found
+    features = {"depth": datasets.Image(), "image": datasets.Image(), "mask": datasets.Value("int64")}
+    with pytest.raises(DataError, match="found image columns depth, image among depth, image, mask"):
+        _find_columns("someone/nails", features, "image,mask")
 
 
 def test_hub_without_a_network_gives_one_clear_error(tmp_path: Path) -> None:
