@@ -109,7 +109,7 @@ def import_dataset(
         raise DataError(f"{src}: expected a folder or file to import, found nothing. Check the path.")
     else:
         source = {"yolo": read_yolo, "coco": read_coco}[kind](Path(src))
-    repeated = [name for name, n in Counter(item.name for item in source.items).items() if n > 1]
+    repeated = {name: n for name, n in Counter(item.name for item in source.items).items() if n > 1}
     message = "expected one image of this name below Images/, found more"
     source.issues += [Issue("duplicate-row", name, message, "Rename one.") for name in repeated]
     if source.issues and not skip_bad:

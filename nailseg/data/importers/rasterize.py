@@ -104,15 +104,14 @@ def rasterize(
     for annotation in annotations:
         if annotation.category not in classes:
             continue
-        clipped = [ring.clip(0, 1) for ring in annotation.rings]
         # lists, not arrays: pycocotools takes an array for boxes
-        regions = [(ring * size[::-1]).ravel().tolist() for ring in clipped]
+        regions = [(ring.clip(0, 1) * size[::-1]).ravel().tolist() for ring in annotation.rings]
         if annotation.counts is not None:
             regions = [{"size": list(size), "counts": list(annotation.counts)}]
         parts = coco.frPyObjects(regions, *size)
         runs = coco.merge(parts)
         area = int(coco.area(runs))
-        is_clipped = any((a != b).any() for a, b in zip(clipped, annotation.rings, strict=True))
+        is_clipped = any(ring.min() < 0 or ring.max() > 1 for ring in annotation.rings)
         is_united = area < sum(int(coco.area(part)) for part in parts)
         events["outlines clipped at the image's border"] += is_clipped
         events["annotations too small to cover a pixel"] += area == 0
