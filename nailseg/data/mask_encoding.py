@@ -68,7 +68,7 @@ class MaskEncoding:
         """Converts file values to classes, uint8 (H, W), class index or 255.
 
         Args:
-            raw: uint8 or uint16 (H, W), or uint8 (H, W, 3) RGB, as `io.masks.read_mask_values` gives it.
+            raw: uint8 or uint16 (H, W), or uint8 (H, W, 3) RGB, as `io.masks.decode_mask_values` gives it.
             lossy: the file's values are approximate (JPEG).
             name: what errors call the file.
 

@@ -16,14 +16,10 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
-from PIL.BmpImagePlugin import BmpImageFile
+from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 from PIL.ExifTags import Base
 from PIL.Image import Exif
 from PIL.ImageFile import ImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import ChunkStream, PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from nailseg.data.issues import IssueError
 
@@ -35,11 +31,11 @@ IMAGE_SUFFIXES = {
 file is decided by its first bytes."""
 
 _SIGNATURES: dict[bytes, type[ImageFile] | str] = {
-    rb"\xff\xd8\xff": JpegImageFile,
-    rb"\x89PNG\r\n\x1a\n": PngImageFile,
-    rb"RIFF....WEBP": WebPImageFile,
-    rb"BM": BmpImageFile,
-    rb"II[*+]\0|MM\0[*+]": TiffImageFile,
+    rb"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
+    rb"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
+    rb"RIFF....WEBP": WebPImagePlugin.WebPImageFile,
+    rb"BM": BmpImagePlugin.BmpImageFile,
+    rb"II[*+]\0|MM\0[*+]": TiffImagePlugin.TiffImageFile,
     rb"GIF8": "GIF",
     rb"....ftyp": "HEIC, AVIF or a video, as phones write them",
 }
@@ -91,11 +87,7 @@ def read_header(data: bytes | BinaryIO, name: str, verify: bool = False) -> Head
 
 
 def open_image(file: BinaryIO, name: str) -> ImageFile:
-    """Opens a file with Pillow, which reads the header only.
-
-    Raises:
-        IssueError: as `read_header`.
-    """
+    """Opens a file with Pillow, which reads the header only; raises as `read_header`."""
     start = file.read(12)
     file.seek(0)
     if not start:
@@ -113,7 +105,7 @@ def open_image(file: BinaryIO, name: str) -> ImageFile:
 
 
 def damaged(name: str, error: object) -> IssueError:
-    """The error for a file that is truncated or does not decode."""
+    """Returns the error for a file that is truncated or does not decode."""
     text = str(error).strip().rstrip(".") or type(error).__name__
     message = f"expected a whole image, found a truncated or damaged file ({text})"
     return IssueError("unreadable", name, message, "Copy or export it again, or take its row out of the CSV.")
@@ -144,30 +136,19 @@ def _no_warnings() -> Iterator[None]:
 
 
 def _describe(image: ImageFile, file: BinaryIO, verify: bool) -> Header:
-    form, bits, lossy, exif = image.mode, 8, False, image.info.get("exif", b"")
-    if isinstance(image, JpegImageFile):
-        lossy = True
-    elif isinstance(image, WebPImageFile):
-        lossy = _is_lossy_webp(file)
-    elif isinstance(image, PngImageFile):
+    format_, form, bits, exif = image.format.lower(), image.mode, 8, image.info.get("exif", b"")
+    lossy = format_ == "jpeg" or (format_ == "webp" and _is_lossy_webp(file))
+    if format_ == "png":
         form, _, depth = image.tile[0].args.partition(";")  # the mode is RGB for RGB;16B, too
         form, bits = ("L" if form == "I" else form), (16 if depth == "16B" else 8)
         exif = _read_png_to_end(file, verify)
-    elif isinstance(image, TiffImageFile):
+    elif format_ == "tiff":
         bits = max(image.tag_v2.get(Base.BitsPerSample, (8,)))
         lossy = image.info.get("compression") == "jpeg"
         exif = b""  # both decoders apply the orientation of a TIFF, and this size is the upright one
-    return Header(
-        format=image.format.lower(),
-        height=image.height,
-        width=image.width,
-        orientation=_read_orientation(exif),
-        channels=_CHANNELS.get(form, "other"),
-        bits=bits,
-        lossy=lossy,
-        frames=getattr(image, "n_frames", 1),
-        transparent=isinstance(image, PngImageFile) and "transparency" in image.info,
-    )
+    channels, orientation = _CHANNELS.get(form, "other"), _read_orientation(exif)
+    frames, transparent = getattr(image, "n_frames", 1), format_ == "png" and "transparency" in image.info
+    return Header(format_, image.height, image.width, orientation, channels, bits, lossy, frames, transparent)
 
 
 def _read_orientation(exif: bytes) -> int:
@@ -183,12 +164,9 @@ def _read_orientation(exif: bytes) -> int:
 
 
 def _read_png_to_end(file: BinaryIO, verify: bool) -> bytes:
-    """Reads a PNG's chunks up to the last one, which must be there; returns the EXIF block.
-
-    Pillow's header ends where the pixels begin, and the EXIF block may follow the pixels.
-    """
+    """Reads a PNG's chunks to the last, which must exist; returns the EXIF block, even behind pixels."""
     file.seek(8)
-    chunks, exif, name = ChunkStream(file), b"", b""
+    chunks, exif, name = PngImagePlugin.ChunkStream(file), b"", b""
     while name != b"IEND":
         name, _, length = chunks.read()
         if verify or name in (b"eXIf", b"IEND"):

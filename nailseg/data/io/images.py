@@ -2,14 +2,13 @@
 
 Rules, the same for the mask files that `nailseg.data.io.masks` reads:
 
-- Bytes are read, then decoded: `cv2.imread` of a truncated JPEG gives an array of rubbish, `imdecode` gives
-  none.
 - The header comes first; more than `max_pixels` pixels are an error before anything is decoded.
-- The file's own EXIF orientation is applied (JPEG, PNG, WebP, TIFF); `cv2` is set to ignore it.
+- Bytes are decoded, not files: `cv2.imread` of a truncated JPEG gives an array of rubbish, `imdecode` none.
+- The EXIF orientation is applied to the decoded array, because the decoders differ in it.
 
 Gray becomes RGB; 16 bits are scaled by 1/257; CMYK JPEG is converted; transparent parts are composited over
-white, as nearly every viewer shows them. Color profiles are not applied. Of a JPEG that carries more images
-(MPO, motion photos) the first one is taken.
+white, as in nearly every viewer. Color profiles are not applied. Of several images in one JPEG (MPO, motion
+photos) the first is read.
 """
 
 from __future__ import annotations
@@ -30,18 +29,19 @@ from nailseg.data.issues import IssueError
 MAX_PIXELS = 200_000_000
 """Default limit on height times width: above any camera, below what a 2-core machine's memory stands."""
 
-PILLOW_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa")
-"""Modes of 8 bits per channel, which have one conversion to RGB."""
+_OPAQUE = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr")
+_TRANSPARENT = ("LA", "PA", "RGBA", "La", "RGBa")
+"""Pillow's modes of 8 bits per channel, which have one conversion to RGB."""
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Reads a JPEG, PNG, WebP, BMP or TIFF of at most `max_pixels`, height times width.
+    """Reads an image of at most `max_pixels`, height times width.
 
     Returns:
         uint8 (H, W, 3), RGB, upright.
 
     Raises:
-        IssueError: (a `DataError`) for a file that cannot be read unambiguously; the message states the fix.
+        IssueError: (a `DataError`) a file that cannot be read unambiguously.
     """
     return decode_image(read_bytes(path), str(path), max_pixels)
 
@@ -59,34 +59,19 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.nda
     return apply_orientation(image, header.orientation)
 
 
-def convert_pillow_image(image: Image.Image, name: str = "the PIL image") -> np.ndarray:
-    """Converts an image that Pillow has open to what `read_image` gives for the same file.
-
-    Returns:
-        uint8 (H, W, 3), RGB, upright.
-
-    Raises:
-        IssueError: `image-format` for modes that files may not have either, such as 32 bits.
-    """
-    return _convert_to_rgb(ImageOps.exif_transpose(image), name)
+def convert_pillow_image(image: Image.Image) -> np.ndarray:
+    """Converts an image that Pillow has open to what `read_image` gives for its file; raises the same."""
+    return _convert_to_rgb(ImageOps.exif_transpose(image), "the PIL image")
 
 
 def read_image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Reads the height and width of the upright image from the header: nothing is decoded.
-
-    Raises:
-        IssueError: `missing-file`, `empty-file`, `unreadable`, `multi-frame` or `too-large`.
-    """
+    """Reads the height and width of the upright image from its header alone; raises `IssueError`."""
     with _open_file(path) as file:
         return check_header(file, str(path), max_pixels).size
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """Reads a file.
-
-    Raises:
-        IssueError: `missing-file` or `not-a-file`.
-    """
+    """Reads a file; raises `IssueError` (`missing-file`, `not-a-file`)."""
     with _open_file(path) as file:
         return file.read()
 
@@ -105,13 +90,15 @@ def check_header(data: bytes | BinaryIO, name: str, max_pixels: int) -> Header:
 
 
 def decode_with_cv2(data: bytes, flags: int, name: str) -> np.ndarray:
-    """Decodes with cv2, the fastest decoder of JPEG and PNG; the EXIF orientation is not applied."""
+    """Decodes JPEG or PNG with cv2, the fastest decoder, to gray, RGB or RGBA."""
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise damaged(name, error.err) from error
     if decoded is None:
         raise damaged(name, "it is cut off, or its content is damaged")
+    if flags == cv2.IMREAD_UNCHANGED and decoded.ndim == 3:
+        return cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA if decoded.shape[2] == 4 else cv2.COLOR_BGR2RGB)
     return decoded
 
 
@@ -132,15 +119,8 @@ def decode_16_bits(data: bytes, header: Header, name: str) -> np.ndarray:
             return np.asarray(decode_with_pillow(data, name)).astype(np.uint16)
         raw = decode_with_cv2(data, cv2.IMREAD_UNCHANGED, name)
         if raw.dtype == np.uint16:
-            return bgr_to_rgb(raw)
+            return raw
     raise _unsupported(f"{header.bits}-bit {header.format} in another form", name)
-
-
-def bgr_to_rgb(raw: np.ndarray) -> np.ndarray:
-    """Reverses cv2's order of color channels; gray (H, W) stays, alpha stays last."""
-    if raw.ndim == 2:
-        return raw
-    return cv2.cvtColor(raw, cv2.COLOR_BGRA2RGBA if raw.shape[2] == 4 else cv2.COLOR_BGR2RGB)
 
 
 def _scale_to_8_bits(raw: np.ndarray, name: str) -> np.ndarray:
@@ -168,9 +148,9 @@ def _composite_over_white(image: np.ndarray) -> np.ndarray:
 def _convert_to_rgb(image: Image.Image, name: str) -> np.ndarray:
     if image.mode.startswith("I;16"):
         return _scale_to_8_bits(np.asarray(image).astype(np.uint16), name)
-    if image.mode not in PILLOW_MODES:
+    if image.mode not in (*_OPAQUE, *_TRANSPARENT):
         raise _unsupported(f"Pillow's mode {image.mode}", name)
-    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+    if image.mode in _TRANSPARENT or "transparency" in image.info:
         return _composite_over_white(np.array(image.convert("RGBA")))
     return np.array(image.convert("RGB"))
 

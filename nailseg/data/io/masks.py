@@ -20,65 +20,58 @@ from nailseg.data.mask_encoding import MaskEncoding
 
 
 def read_mask(path: str | Path, encoding: MaskEncoding, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Reads a mask as classes: `read_mask_values`, decoded by `encoding`.
+    """Reads a mask as classes.
 
     Returns:
         uint8 (H, W), class index, 255 where no class counts. Upright.
 
     Raises:
-        IssueError: for a file that cannot be read unambiguously, and for values without a class.
+        IssueError: a file that cannot be read unambiguously, or values without a class.
     """
     raw, lossy = decode_mask_values(read_bytes(path), str(path), max_pixels, encoding.has_colors)
     return encoding.apply(raw, lossy, str(path))
 
 
-def read_mask_values(path: str | Path, max_pixels: int = MAX_PIXELS, colors: bool = False) -> np.ndarray:
-    """Reads a mask as the file has it; `colors` expands palettes to their colors instead of their indices.
-
-    Returns:
-        uint8 (H, W) values, gray levels or palette indices; uint16 (H, W) where a 16-bit file needs more than
-        255; or uint8 (H, W, 3) for color masks. Upright.
-
-    Raises:
-        IssueError: for a file that cannot be read unambiguously.
-    """
-    return decode_mask_values(read_bytes(path), str(path), max_pixels, colors)[0]
-
-
 def decode_mask_values(
     data: bytes, name: str, max_pixels: int = MAX_PIXELS, colors: bool = False
 ) -> tuple[np.ndarray, bool]:
-    """Decodes the bytes of a mask file as `read_mask_values` does, and states whether the file is lossy."""
+    """Decodes the bytes of a mask file to the values that it has.
+
+    Args:
+        data: the file's bytes.
+        name: what errors call the file.
+        max_pixels: limit on height times width.
+        colors: expand palettes to their colors instead of their indices.
+
+    Returns:
+        uint8 (H, W) values, gray levels or palette indices; uint16 (H, W) where a 16-bit file needs more than
+        255; or uint8 (H, W, 3) for color masks. Upright. And whether the file is lossy.
+
+    Raises:
+        IssueError: a file that cannot be read unambiguously.
+    """
     header = images.check_header(data, name, max_pixels)
     if header.bits > 8:
         raw = images.decode_16_bits(data, header, name)
-    elif header.channels == "palette":
-        raw = _read_palette(data, name, colors)
-    elif header.format == "png" or (header.format == "jpeg" and header.channels != "other"):
+    elif header.channels not in ("palette", "other") and header.format in ("png", "jpeg"):
         # GRAYSCALE for gray: it expands 1, 2 and 4 bits to 0..255 and ignores tRNS; UNCHANGED keeps alpha
         flag = cv2.IMREAD_GRAYSCALE if header.channels == "gray" else cv2.IMREAD_UNCHANGED
-        raw = images.bgr_to_rgb(images.decode_with_cv2(data, flag, name))
+        raw = images.decode_with_cv2(data, flag, name)
     else:
-        raw = _decode_with_pillow(data, header, name)
+        raw = _decode_with_pillow(data, header, name, colors)
     return apply_orientation(_reduce_channels(raw, header, name), header.orientation), header.lossy
 
 
-def _read_palette(data: bytes, name: str, colors: bool) -> np.ndarray:
+def _decode_with_pillow(data: bytes, header: Header, name: str, colors: bool) -> np.ndarray:
     image = images.decode_with_pillow(data, name)
-    indices = np.array(image)
-    entries = image.getpalette("RGB") or []
-    table = np.array([*entries, *[0] * (768 - len(entries))], np.uint8).reshape(256, 3)
-    if (table[:, :1] == table).all():
-        return table[indices][..., 0]  # an optimized 0/255 mask: the order of its indices is arbitrary
-    return table[indices] if colors else indices
-
-
-def _decode_with_pillow(data: bytes, header: Header, name: str) -> np.ndarray:
-    image = images.decode_with_pillow(data, name)
-    if image.mode == "1":
-        return np.array(image.convert("L"))
-    if image.mode in ("L", "LA", "RGB", "RGBA"):
-        return np.array(image)
+    if image.mode == "P":
+        indices, entries = np.array(image), image.getpalette("RGB") or []
+        table = np.array([*entries, *[0] * (768 - len(entries))], np.uint8).reshape(256, 3)
+        if (table[:, :1] == table).all():
+            return table[indices][..., 0]  # an optimized 0/255 mask: the order of its indices is arbitrary
+        return table[indices] if colors else indices
+    if image.mode in ("1", "L", "LA", "RGB", "RGBA"):
+        return np.array(image.convert("L") if image.mode == "1" else image)
     message = f"expected whole-number class values, found a {header.format} file of form {image.mode}"
     raise IssueError("mask-format", name, message, "Save the mask as 8-bit PNG.")
 

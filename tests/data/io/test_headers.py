@@ -12,10 +12,9 @@ from PIL import Image, ImageOps
 
 from nailseg.data.io.headers import apply_orientation, read_header
 from nailseg.data.io.images import read_image, read_image_size
-from nailseg.data.io.masks import read_mask_values
 from nailseg.data.issues import IssueError
 from nailseg.errors import DataError
-from tests.data.io.files import png_chunk, save
+from tests.data.io.files import png_chunk, read_mask_values, save
 
 
 def test_format_comes_from_the_bytes_not_the_name(tmp_path: Path, rgb: np.ndarray) -> None:

@@ -13,10 +13,9 @@ import pytest
 from PIL import Image
 
 from nailseg.data.io.images import decode_image, read_image, read_image_size
-from nailseg.data.io.masks import read_mask_values
 from nailseg.data.issues import IssueError
 from nailseg.errors import DataError
-from tests.data.io.files import save
+from tests.data.io.files import read_mask_values, save
 
 
 @pytest.mark.parametrize("ending", ["png", "bmp", "tif", "tiff"])

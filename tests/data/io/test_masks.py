@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nailseg.data.io.masks import read_mask, read_mask_values
+from nailseg.data.io.masks import read_mask
 from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.errors import DataError
-from tests.data.io.files import save
+from tests.data.io.files import read_mask_values, save
 
 BINARY = MaskEncoding(((0, 0), (255, 1)), ("background", "nail"))
 
