@@ -13,6 +13,10 @@ from nailseg.models.loading import rename_key
 from nailseg.models.mix_transformer import AllMLPDecoder, MixTransformer, MixTransformerSegFormer
 from nailseg.models.segformer import SegFormer, convert_to_channels_last
 
+# transformers' names of the arguments of `MixTransformer` and `AllMLPDecoder`, in order
+ENCODER_FIELDS = ("depths", "hidden_sizes", "num_attention_heads", "sr_ratios", "mlp_ratios", "patch_sizes",
+                  "strides", "drop_path_rate")  # fmt: skip
+DECODER_FIELDS = ("hidden_sizes", "decoder_hidden_size", "num_labels", "classifier_dropout_prob")
 TRANSFORMERS_NAMES = (
     (r"^encoder\.", "segformer."),
     (r"(stages\.\d+)\.norm\.", r"\1.layer_norm."),
@@ -39,11 +43,7 @@ def transformers_name(name: str) -> str:
 
 
 class MixSegFormer(SegFormer):
-    """`MixTransformerSegFormer` as a replacement of `SegFormer`: same arguments, weights and model folders.
-
-    Attributes:
-        paper: the network.
-    """
+    """`MixTransformerSegFormer` (in `paper`) with the arguments, weights and model folders of `SegFormer`."""
 
     architecture = "mix_transformer"
 
@@ -56,24 +56,9 @@ class MixSegFormer(SegFormer):
                 f"in the encoder; found hidden_act {options[0]}, dropout {options[1]} and {options[2]}, "
                 f"reshape_last_stage {config.reshape_last_stage}. Use --model.name segformer."
             )
-        self.paper = MixTransformerSegFormer(
-            MixTransformer(
-                config.depths,
-                config.hidden_sizes,
-                config.num_attention_heads,
-                config.sr_ratios,
-                config.mlp_ratios,
-                config.patch_sizes,
-                config.strides,
-                config.drop_path_rate,
-            ),
-            AllMLPDecoder(
-                config.hidden_sizes,
-                config.decoder_hidden_size,
-                config.num_labels,
-                config.classifier_dropout_prob,
-            ),
-        )
+        encoder = MixTransformer(*(getattr(config, field) for field in ENCODER_FIELDS))
+        decoder = AllMLPDecoder(*(getattr(config, field) for field in DECODER_FIELDS))
+        self.paper = MixTransformerSegFormer(encoder, decoder)
         tensors = hf.state_dict()
         renamed = {name: tensors.pop(transformers_name(name)) for name in self.paper.state_dict()}
         assert not tensors, f"keys without a counterpart: {sorted(tensors)}"

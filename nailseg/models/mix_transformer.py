@@ -1,17 +1,21 @@
 """SegFormer implemented from the paper, for reading: Mix Transformer encoder (MiT) and all-MLP decoder.
 
 Xie et al., "SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers", 2021. The
-names are the paper's. Each class uses only classes above it.
+names are the paper's. Each class uses only classes above it. `mix_segformer` loads transformers' weights.
 
-Shapes: N images, C channels (the stage's width), H x W the stage's feature map, L = H * W tokens. The four
+Shapes: N images, C channels (a stage's `width`), H x W pixels of a stage's map, L = H * W tokens. The four
 stages have 1/4, 1/8, 1/16 and 1/32 of the image's size. There is no position encoding: the zero padding of
 the depth-wise convolutions carries the position, so every input size works.
-`mix_segformer` loads transformers' weights into this network.
+
+Settings of a stage: its `patch_size` K (kernel of the patch merging) and `stride` S (reduction of the map),
+`heads` of C / heads channels each, `reduction` R of keys and values per side of the map, and `ratio` E, by
+which the Mix-FFN expands its hidden layer. D is the decoder's width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -29,11 +33,6 @@ ARCHITECTURES: dict[str, tuple[tuple[int, ...], tuple[int, ...], int]] = {
     "b4": ((3, 8, 27, 3), _WIDE, 768),  #                               60.8        3.3
     "b5": ((3, 6, 40, 3), _WIDE, 768),  #                               81.4        3.3
 }
-HEADS = (1, 2, 5, 8)
-REDUCTIONS = (8, 4, 2, 1)
-MLP_RATIOS = (4, 4, 4, 4)
-PATCH_SIZES = (7, 3, 3, 3)
-STRIDES = (4, 2, 2, 2)
 
 
 def as_tokens(features: Tensor) -> Tensor:
@@ -47,14 +46,7 @@ def as_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class OverlapPatchMerging(nn.Module):
-    """The first layer of a stage: a convolution whose kernel exceeds its stride, so that patches overlap.
-
-    Args:
-        channels: of the input map.
-        width: C, channels of the output.
-        patch_size: K, the kernel size: 7 in the first stage, then 3.
-        stride: S, the reduction of the map: 4, then 2.
-    """
+    """The first layer of a stage: a convolution whose kernel exceeds its stride, so that patches overlap."""
 
     def __init__(self, channels: int, width: int, patch_size: int, stride: int) -> None:
         super().__init__()
@@ -64,9 +56,7 @@ class OverlapPatchMerging(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """(N, channels, S H, S W) to tokens (N, L, C) and their map's size (H, W)."""
         merged = self.proj(features)  # (N, channels, S H, S W) -> (N, C, H, W)
-        size = (merged.shape[2], merged.shape[3])
-        tokens = as_tokens(merged)  # (N, C, H, W) -> (N, L, C)
-        return self.norm(tokens), size
+        return self.norm(as_tokens(merged)), (merged.shape[2], merged.shape[3])  # (N, L, C)
 
 
 class EfficientSelfAttention(nn.Module):
@@ -74,11 +64,6 @@ class EfficientSelfAttention(nn.Module):
 
     The paper describes the sequence reduction as a reshape and a linear layer. Over neighbors of a map that
     is a convolution with kernel = stride = R, as in the paper's code. (The paper's R is R^2 here.)
-
-    Args:
-        width: C.
-        heads: their number; each has C / heads channels.
-        reduction: R, per side of the map: 8, 4, 2, 1.
     """
 
     def __init__(self, width: int, heads: int, reduction: int) -> None:
@@ -110,12 +95,7 @@ class EfficientSelfAttention(nn.Module):
 
 
 class MixFFN(nn.Module):
-    """The feed-forward part: dense, depth-wise 3x3 convolution, GELU, dense.
-
-    Args:
-        width: C.
-        ratio: E, expansion of the hidden layer.
-    """
+    """The feed-forward part: dense, depth-wise 3x3 convolution, GELU, dense."""
 
     def __init__(self, width: int, ratio: int) -> None:
         super().__init__()
@@ -132,11 +112,7 @@ class MixFFN(nn.Module):
 
 
 class StochasticDepth(nn.Module):
-    """Drops a branch for a random share of the images in training, and rescales it (Huang et al. 2016).
-
-    Args:
-        rate: share of the images, 0..1.
-    """
+    """Drops a branch for a share `rate` of the images in training, and rescales it (Huang et al. 2016)."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -151,15 +127,7 @@ class StochasticDepth(nn.Module):
 
 
 class EncoderBlock(nn.Module):
-    """Attention and Mix-FFN, each on normalized tokens and with a residual connection.
-
-    Args:
-        width: C.
-        heads: of the attention.
-        reduction: R of the attention.
-        ratio: E of the Mix-FFN.
-        drop_path: rate of the stochastic depth.
-    """
+    """Attention and Mix-FFN on normalized tokens, with stochastic depth and a residual connection each."""
 
     def __init__(self, width: int, heads: int, reduction: int, ratio: int, drop_path: float) -> None:
         super().__init__()
@@ -176,12 +144,7 @@ class EncoderBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """Patch merging, blocks, norm. (The paper's figure shows the merging after the blocks; it comes first.)
-
-    Args:
-        merging: of the previous stage's map, or of the image.
-        blocks: of the merging's width.
-    """
+    """Patch merging, blocks, norm. (The paper's figure has the merging after the blocks; it comes first.)"""
 
     def __init__(self, merging: OverlapPatchMerging, blocks: Sequence[EncoderBlock]) -> None:
         super().__init__()
@@ -200,37 +163,27 @@ class Stage(nn.Module):
 class MixTransformer(nn.Module):
     """The encoder: four feature maps of decreasing size, as in a convolutional network.
 
-    Args:
-        depths: blocks per stage.
-        widths: C per stage.
-        heads: of the attention, per stage.
-        reductions: R per stage.
-        mlp_ratios: E per stage.
-        patch_sizes: K per stage.
-        strides: S per stage.
-        drop_path: stochastic depth rate of the last block; it rises linearly from 0 over all blocks.
+    Its arguments are per stage: `depths` is the number of blocks, the others are explained above. `drop_path`
+    is the stochastic depth rate of the last block; it rises linearly from 0 over all blocks.
     """
 
     def __init__(
         self,
         depths: Sequence[int],
         widths: Sequence[int],
-        heads: Sequence[int] = HEADS,
-        reductions: Sequence[int] = REDUCTIONS,
-        mlp_ratios: Sequence[int] = MLP_RATIOS,
-        patch_sizes: Sequence[int] = PATCH_SIZES,
-        strides: Sequence[int] = STRIDES,
+        heads: Sequence[int] = (1, 2, 5, 8),
+        reductions: Sequence[int] = (8, 4, 2, 1),
+        ratios: Sequence[int] = (4, 4, 4, 4),
+        patch_sizes: Sequence[int] = (7, 3, 3, 3),
+        strides: Sequence[int] = (4, 2, 2, 2),
         drop_path: float = 0.1,
     ) -> None:
         super().__init__()
-        rates = iter([drop_path * i / max(sum(depths) - 1, 1) for i in range(sum(depths))])
+        rates = iter(drop_path * i / max(sum(depths) - 1, 1) for i in range(sum(depths)))
         self.stages = nn.ModuleList()
-        for i, width in enumerate(widths):
-            channels = 3 if i == 0 else widths[i - 1]
-            blocks = [
-                EncoderBlock(width, heads[i], reductions[i], mlp_ratios[i], next(rates))
-                for _ in range(depths[i])
-            ]
+        for i, (channels, width) in enumerate(pairwise((3, *widths))):
+            settings = (width, heads[i], reductions[i], ratios[i])
+            blocks = [EncoderBlock(*settings, drop_path=next(rates)) for _ in range(depths[i])]
             merging = OverlapPatchMerging(channels, width, patch_sizes[i], strides[i])
             self.stages.append(Stage(merging, blocks))
 
@@ -255,13 +208,10 @@ class MLP(nn.Module):
 
 
 class AllMLPDecoder(nn.Module):
-    """The decoder: projects four maps to one width, upsamples them to one size, fuses and classifies them.
+    """The decoder: projects four maps to D channels, upsamples them to one size, fuses and classifies them.
 
-    Args:
-        widths: C per stage.
-        width: D.
-        classes: their number.
-        dropout: share of whole channels dropped before the classifier.
+    `widths` are the C of the stages, `width` is D, and `dropout` is the share of whole channels that training
+    drops before the classifier.
     """
 
     def __init__(self, widths: Sequence[int], width: int, classes: int, dropout: float = 0.1) -> None:
