@@ -18,25 +18,21 @@ from torch import Tensor
 from nailseg.checkpoints import model_folder
 from nailseg.errors import ConfigError, WeightsError, shorten_list
 from nailseg.models.loading import quiet_transformers, rename_key
-from nailseg.models.pretrained import NON_COMMERCIAL, load_plain, warn_if_non_commercial
+from nailseg.models.pretrained import NON_COMMERCIAL, check_tensors, load_plain, warn_if_non_commercial
 from nailseg.models.segformer import SegFormer
 
-
-def _stage(match: re.Match[str]) -> str:
-    return f"stages.{int(match[1]) - 1}."  # the paper's code counts stages from 1
-
-
+# parts of a stage: NVlabs names them and counts stages from 1, mmsegmentation counts both from 0
+PARTS = {
+    **{"patch_embed": "patch_embeddings", "block": "blocks", "norm": "layer_norm"},
+    **{"0": "patch_embeddings", "1": "blocks", "2": "layer_norm"},
+}
 RENAMES = (
     (r"^module\.", ""),
     (r"^(backbone\.)?(?=patch_embed\d|block\d|norm\d|layers\.\d)", "segformer."),
-    (r"(?<=^segformer\.)patch_embed(\d)\.norm", lambda m: _stage(m) + "patch_embeddings.layer_norm"),
-    (r"(?<=^segformer\.)patch_embed(\d)\.", lambda m: _stage(m) + "patch_embeddings."),
-    (r"(?<=^segformer\.)block(\d)\.", lambda m: _stage(m) + "blocks."),
-    (r"(?<=^segformer\.)norm(\d)\.", lambda m: _stage(m) + "layer_norm."),
-    (r"(?<=^segformer\.)layers\.(\d)\.0\.projection", r"stages.\1.patch_embeddings.proj"),
-    (r"(?<=^segformer\.)layers\.(\d)\.0\.norm", r"stages.\1.patch_embeddings.layer_norm"),
-    (r"(?<=^segformer\.)layers\.(\d)\.1\.", r"stages.\1.blocks."),
-    (r"(?<=^segformer\.)layers\.(\d)\.2\.", r"stages.\1.layer_norm."),
+    (r"(?<=^segformer\.)(patch_embed|block|norm)(\d)\.", lambda m: f"stages.{int(m[2]) - 1}.{PARTS[m[1]]}."),
+    (r"(?<=^segformer\.)layers\.(\d)\.([012])\.", lambda m: f"stages.{m[1]}.{PARTS[m[2]]}."),
+    (r"\.patch_embeddings\.projection\.", ".patch_embeddings.proj."),
+    (r"\.patch_embeddings\.norm\.", ".patch_embeddings.layer_norm."),
     (r"\.norm1\.", ".layernorm_before."),
     (r"\.norm2\.", ".layernorm_after."),
     (r"\.attn\.attn\.in_proj_", ".attention.qkv_proj."),
@@ -87,9 +83,9 @@ def convert(
         tensors = {key: t for key, t in tensors.items() if not key.startswith("decode_head.")}
     if foreign := [key for key in tensors if key.startswith(MMSEG_HEAD)]:
         raise WeightsError(
-            f"{file}: expected SegFormer's decode head, found mmsegmentation's ({foreign[0]} …), which has a "
-            "nonlinearity after every scale's projection and is another function. Convert the encoder alone "
-            "with --encoder and fine-tune it, or convert weights of the paper's own code."
+            f"{file}: expected SegFormer's decode head, found mmsegmentation's ({foreign[0]} …), which is "
+            "another network. Convert the encoder alone with --encoder and fine-tune it, or convert weights "
+            "of the paper's own code."
         )
     renamed = _rename(tensors)
     has_head = "decode_head.classifier.weight" in renamed
@@ -105,9 +101,7 @@ def convert(
         found = f"{count} in {file}" if has_head else f"none in {file}, which is an encoder"
         raise ConfigError(f"--classes: expected as many names as there are classes, {found}; got {classes}.")
     network = SegFormer.from_config(config, classes or [f"LABEL_{index}" for index in range(count)])
-    target = network.hf if has_head else network.hf.segformer
-    prefix = "" if has_head else "segformer."
-    expected = {f"{prefix}{key}" for key in target.state_dict()}
+    expected = {key for key in network.hf.state_dict() if has_head or key.startswith("segformer.")}
     if renamed.keys() != expected:
         raise WeightsError(
             f"{file}: expected exactly the tensors of a SegFormer; unexpected: "
@@ -115,7 +109,7 @@ def convert(
             f"{shorten_list(sorted(expected - renamed.keys()))}."
         )
     try:
-        target.load_state_dict({key.removeprefix(prefix): tensor for key, tensor in renamed.items()})
+        network.hf.load_state_dict(renamed, strict=False)  # an encoder lacks the head; the keys are checked
     except RuntimeError as error:
         raise WeightsError(f"{file}: expected tensors that fit each other. {error}") from error
     network.origin, network.new_head = {"weights": Path(file).name, "licence": licence}, False
@@ -124,7 +118,7 @@ def convert(
         model_folder.save_model_folder(folder, network, info)
     else:
         with model_folder.new_folder(folder) as scratch, quiet_transformers():
-            target.save_pretrained(scratch)
+            network.hf.segformer.save_pretrained(scratch)
             model_folder.write_metadata_files(scratch, Path(folder).name, info)
     warn_if_non_commercial(network.origin)
     kind = f"SegFormer with {count} classes" if has_head else "SegFormer's encoder, to fine-tune from"
@@ -146,10 +140,10 @@ def _read(file: Path) -> dict[str, Tensor]:
             f"{error} If you trust it: torch.save(torch.load(FILE, weights_only=False)['state_dict'], "
             "'plain.pth'), and convert that."
         ) from error
-    tensors = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
-        raise WeightsError(f"{file}: expected a state dict (names to tensors), found something else.")
-    return {str(k): t for k, t in tensors.items() if not str(k).startswith(UNUSED)}
+    if isinstance(content, dict):
+        content = content.get("state_dict", content)
+    tensors = check_tensors(content, file)
+    return {key: tensor for key, tensor in tensors.items() if not key.startswith(UNUSED)}
 
 
 def _rename(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -157,15 +151,12 @@ def _rename(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     renamed = {}
     for key, value in tensors.items():
         name = rename_key(key, RENAMES)
-        tensor = value.float() if value.is_floating_point() else value
-        if ".mlp.fc" in name and tensor.ndim == 4:
-            tensor = tensor.flatten(1)
-        joined = re.search(r"(?<=\.attention\.)(kv|qkv)(?=_proj\.)", name)
-        if joined is None:
+        tensor = value.flatten(1) if ".mlp.fc" in name and value.ndim == 4 else value
+        if joined := re.search(r"\.(q?kv)_proj\.", name):
+            for letter, part in zip(joined[1], tensor.chunk(len(joined[1])), strict=True):
+                renamed[name.replace(joined[0], f".{letter}_proj.")] = part
+        else:
             renamed[name] = tensor
-            continue
-        for letter, part in zip(joined[0], tensor.chunk(len(joined[0])), strict=True):
-            renamed[f"{name[: joined.start()]}{letter}{name[joined.end() :]}"] = part
     return renamed
 
 

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 HUB_LICENSES = ("apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0")
 """The hub's identifiers of the licences that weights most often have."""
-
 NVIDIA_LICENSE = {
     "license": "other",
     "license_name": "nvidia-segformer",

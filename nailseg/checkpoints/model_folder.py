@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -50,23 +51,18 @@ def describe_network(network: Network, **facts: Any) -> ModelInfo:
 
 def unique_path(path: Path) -> Path:
     """Returns the path, or the first of `path-2`, `path-3`, … that does not exist."""
-    candidate, number = path, 2
-    while candidate.exists():
-        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
-    return candidate
+    numbered = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return next(candidate for candidate in itertools.chain([path], numbered) if not candidate.exists())
 
 
 def save_model_folder(folder: str | Path, network: Network, info: ModelInfo, half: bool = False) -> Path:
-    """Writes a model folder, completely or not at all, and verifies it before it gets its name.
+    """Writes a model folder, completely or not at all, verifies it before it gets its name, and returns it.
 
     Args:
         folder: must not exist.
         network: its weights are written in float32.
         info: for nailseg.json and the model card.
-        half: whether to store the weights in float16, which halves the file; they are loaded as float32.
-
-    Returns:
-        The folder.
+        half: store the weights in float16, which halves the file; they are loaded as float32.
 
     Raises:
         OutputError: the folder exists.
@@ -86,7 +82,7 @@ def save_model_folder(folder: str | Path, network: Network, info: ModelInfo, hal
 
 @contextlib.contextmanager
 def new_folder(folder: str | Path) -> Iterator[Path]:
-    """Yields a scratch folder beside `folder`; it is renamed to `folder` at the end, or removed on an error.
+    """Yields a scratch folder, which becomes `folder` at the end and is removed on an error.
 
     Raises:
         OutputError: the folder exists.
@@ -110,16 +106,11 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
 def write_metadata_files(folder: Path, name: str, info: ModelInfo) -> None:
     """Writes preprocessor_config.json, nailseg.json and the model card; `name` is for the card."""
     preprocessor = {
-        # `pipeline` in plain transformers finds the class by this name
-        "image_processor_type": "SegformerImageProcessor",
-        "do_resize": True,
-        "size": {"height": info.image_size, "width": info.image_size},
+        "image_processor_type": "SegformerImageProcessor",  # for `pipeline` of plain transformers
+        **{"do_resize": True, "size": {"height": info.image_size, "width": info.image_size}},
         "resample": 2,  # Pillow's number for bilinear
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": info.mean,
-        "image_std": info.std,
+        **{"do_rescale": True, "rescale_factor": 1 / 255},
+        **{"do_normalize": True, "image_mean": info.mean, "image_std": info.std},
         "do_reduce_labels": False,
     }
     for file, content in (("preprocessor_config.json", preprocessor), (INFO_FILE, dataclasses.asdict(info))):
@@ -147,11 +138,7 @@ def _verify(folder: Path, network: Network, tolerance: float) -> None:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Reads a training checkpoint without executing any code in it.
-
-    Raises:
-        WeightsError: no such file, not a checkpoint, or not one of nailseg.
-    """
+    """Reads a training checkpoint, executing no code in it; raises `WeightsError` for any other file."""
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such checkpoint. A run keeps its own in runs/NAME/checkpoints/.")
@@ -200,9 +187,9 @@ def open_network(
     """
     source = locate(source)
     info = read_model_info(source)
+    recorded = info.architecture if info else None
     if info:
         require_same_classes(source, info, class_names)
-    recorded = info.architecture if info else None
     name = name or recorded or "segformer"
     if recorded not in (None, name) and (is_checkpoint(source) or not {recorded, name} <= INTERCHANGEABLE):
         raise ConfigError(
@@ -211,26 +198,17 @@ def open_network(
         )
     if not is_checkpoint(source):
         return build_network(source, class_names, drop_path, name)
-    content = read_checkpoint(source)
     assert info is not None
+    content = read_checkpoint(source)
     network = network_class(name).from_config(
-        content[CHECKPOINT_KEY]["config"],
-        info.class_names,
-        drop_path=drop_path,
-        mean=info.mean,
-        std=info.std,
-        origin=info.origin,
+        content[CHECKPOINT_KEY]["config"], info.class_names, drop_path, info.mean, info.std, info.origin
     )
     load_checkpoint_weights(network, content, source)
     return network
 
 
 def require_same_classes(source: str | Path, info: ModelInfo, class_names: Sequence[str] | None) -> None:
-    """Checks that a model was trained for these class names; None and default labels (LABEL_0 …) pass.
-
-    Raises:
-        WeightsError: the names differ.
-    """
+    """Raises `WeightsError` for other names than the model's; None and default labels (LABEL_0 …) pass."""
     if class_names and list(class_names) != info.class_names and not are_default_labels(info.class_names):
         raise WeightsError(
             f"{source} was trained for the classes {info.class_names}, found {list(class_names)}. Give the "
@@ -239,11 +217,7 @@ def require_same_classes(source: str | Path, info: ModelInfo, class_names: Seque
 
 
 def require_trained(network: Network, source: str | Path) -> None:
-    """Checks that a network has a trained classifier.
-
-    Raises:
-        WeightsError: the classifier is freshly initialized.
-    """
+    """Raises `WeightsError` for a network whose classifier is new and untrained."""
     if network.new_head:
         raise WeightsError(
             f"{source}: expected a trained classifier for {network.class_names}, found weights without one. "
@@ -252,11 +226,7 @@ def require_trained(network: Network, source: str | Path) -> None:
 
 
 def load_checkpoint_weights(network: Network, content: dict[str, Any], source: str | Path) -> None:
-    """Loads a checkpoint's weights (the averaged ones, if there are any) into a network.
-
-    Raises:
-        WeightsError: a key is missing, unexpected or of another size.
-    """
+    """Loads a checkpoint's weights (averaged ones, if any); raises `WeightsError` if they do not fit."""
     prefix = "network."
     state = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
     try:

@@ -62,11 +62,11 @@ class Network(nn.Module):
             self._build(config, check_class_names(names), drop_path)
             origin = {"weights": f"{weights}, random weights", "licence": pretrained.NO_LICENCE}
             self._complete(self.random_mean, self.random_std, origin, new_head=True)
-            return
-        source = pretrained.find_weights(weights, self.model_type)
-        new_head = self._load(source, class_names, drop_path)
-        pretrained.warn_if_non_commercial(source.origin)
-        self._complete(source.mean, source.std, source.origin, new_head)
+        else:
+            source = pretrained.find_weights(weights, self.model_type)
+            new_head = self._load(source, class_names, drop_path)
+            pretrained.warn_if_non_commercial(source.origin)
+            self._complete(source.mean, source.std, source.origin, new_head)
 
     @classmethod
     def from_config(
@@ -78,12 +78,10 @@ class Network(nn.Module):
         std: Sequence[float] | None = None,
         origin: dict[str, str] | None = None,
     ) -> Self:
-        """Builds a network with random weights from the content of a config.json, without any file.
-
-        Used for checkpoints, whose state dict is loaded afterwards, and for tiny networks in tests.
+        """Builds a network with random weights without any file: for checkpoints, and tiny ones for tests.
 
         Args:
-            config: as `config_dict` returns it; missing fields have defaults.
+            config: content of a config.json, as `config_dict` returns it; missing fields have defaults.
             class_names: order is the class index.
             drop_path: as in the constructor.
             mean: three values, for images in 0..1; None takes those of random weights.
@@ -100,13 +98,11 @@ class Network(nn.Module):
     def _complete(
         self, mean: Sequence[float], std: Sequence[float], origin: dict[str, str], new_head: bool
     ) -> None:
-        # from_pretrained leaves the module in eval mode, and Lightning does not change it
-        self.train()
-        self.origin = dict(origin)
-        self.new_head = new_head
-        # not persistent: the state dict stays that of transformers
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.train()  # from_pretrained leaves the module in eval mode, and Lightning does not change it
+        self.origin, self.new_head = dict(origin), new_head
+        for name, values in (("mean", mean), ("std", std)):
+            # not persistent: the state dict stays that of transformers
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     # every architecture defines these
 

@@ -87,11 +87,9 @@ def load_network(
         with quiet_transformers():
             hf, info = model_class.from_pretrained(
                 None,
-                config=config,
-                state_dict=tensors,
+                **{"config": config, "state_dict": tensors, "dtype": torch.float32},
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are reported below, all together
-                dtype=torch.float32,
             )
     except Exception as error:  # an inconsistent config causes many kinds
         raise WeightsError(f"{folder}: no network can be built from its config.json ({error!r}).") from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,18 +53,13 @@ class Source:
 
 
 def find_weights(weights: str, model_type: str | None = "segformer") -> Source:
-    """Finds weights by folder or hub name and reads everything but the tensors.
-
-    Args:
-        weights: a local folder, or a hub name such as `nvidia/mit-b0`.
-        model_type: the type that config.json must have; None accepts every type.
+    """Finds weights by local folder or hub name (`nvidia/mit-b0`) and reads everything but the tensors.
 
     Raises:
-        WeightsError: nothing of that name, no network, or files that are not such a network's.
+        WeightsError: nothing of that name, no network, or another `model_type` than asked for (None: any).
     """
     local = Path(weights).expanduser()
-    is_local = local.is_dir()
-    folder = local if is_local else _download(weights)
+    folder = local if local.is_dir() else _download(weights)
     file = folder / "config.json"
     config = _read_json(file)
     if config is None:
@@ -86,8 +80,7 @@ def find_weights(weights: str, model_type: str | None = "segformer") -> Source:
         raise WeightsError(f"{file}: expected id2label to name classes 0, 1, 2 …, found {labels}.")
     names = [str(labels[index]) for index in indices]
     mean, std = _read_normalization(folder / "preprocessor_config.json")
-    origin = _find_origin(weights, config, folder if is_local else None)
-    return Source(folder, config, names, mean, std, origin)
+    return Source(folder, config, names, mean, std, _find_origin(weights, config, folder))
 
 
 def are_default_labels(labels: list[str]) -> bool:
@@ -96,20 +89,20 @@ def are_default_labels(labels: list[str]) -> bool:
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """Reads a folder's state dict to the CPU, as float32.
-
-    Raises:
-        WeightsError: no weights in the folder, or a file that cannot be read as plain tensors.
-    """
+    """Reads a folder's state dict to the CPU, as float32; raises `WeightsError` as `load_plain`."""
     path = weight_file(folder)
     if path is None:
         raise WeightsError(
             f"{folder}: expected {' or '.join(WEIGHT_FILES)}, found neither. Give the folder that has one."
         )
-    tensors = load_plain(path)
-    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
-        raise WeightsError(f"{path}: expected a plain state dict (names to tensors), found something else.")
-    return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+    return check_tensors(load_plain(path), path)
+
+
+def check_tensors(content: Any, path: Path) -> dict[str, Tensor]:
+    """Returns the content of a file as float32 tensors by name; raises `WeightsError` for other content."""
+    if not isinstance(content, dict) or not all(isinstance(t, Tensor) for t in content.values()):
+        raise WeightsError(f"{path}: expected a state dict (names to tensors), found something else.")
+    return {str(name): t.float() if t.is_floating_point() else t for name, t in content.items()}
 
 
 def load_plain(path: Path) -> Any:
@@ -151,12 +144,11 @@ def _download(name: str) -> Path:
             f"b4 b5 (another --model.name has other names); found no such folder (looked from {Path.cwd()})."
         )
     from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
-    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError
 
-    cached = None
-    with suppress(LocalEntryNotFoundError):
-        cached = Path(snapshot_download(name, local_files_only=True, allow_patterns="config.json"))
-    if cached and not ((cached / "config.json").is_file() and weight_file(cached)):
+    config = try_to_load_from_cache(name, "config.json", constants.HF_HUB_CACHE)
+    cached = Path(config).parent if isinstance(config, str) else None
+    if cached and not weight_file(cached):
         cached = None  # an interrupted download
     # None: it is unknown whether the model has such a file
     preprocessor = try_to_load_from_cache(name, "preprocessor_config.json", constants.HF_HUB_CACHE)
@@ -195,9 +187,9 @@ def _download(name: str) -> Path:
     )
 
 
-def _find_origin(weights: str, config: dict[str, Any], folder: Path | None) -> dict[str, str]:
+def _find_origin(weights: str, config: dict[str, Any], folder: Path) -> dict[str, str]:
     source = weights
-    if folder is not None:
+    if folder == Path(weights).expanduser():  # not of the hub
         recorded = (_read_json(folder / "nailseg.json") or {}).get("origin")
         if isinstance(recorded, dict):
             return {str(key): str(value) for key, value in recorded.items()}
@@ -213,7 +205,7 @@ def _read_normalization(file: Path) -> tuple[tuple[float, ...], tuple[float, ...
     std = preprocessor.get("image_std") or IMAGENET_STD
     if not preprocessor.get("do_normalize", True):
         mean, std = (0.0,) * 3, (1.0,) * 3
-    lists = isinstance(mean, list | tuple) and isinstance(std, list | tuple) and len(mean) == len(std) == 3
+    lists = all(isinstance(values, list | tuple) and len(values) == 3 for values in (mean, std))
     if not lists or not all(isinstance(x, int | float) for x in (*mean, *std)) or min(std) <= 0:
         raise WeightsError(
             f"{file}: expected three means and three positive standard deviations, found image_mean "

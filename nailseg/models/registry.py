@@ -12,28 +12,22 @@ if TYPE_CHECKING:
     from nailseg.models.base import Network
 
 Architecture = Literal["segformer", "mix_transformer", "vit", "auto"]
-
-CLASSES: dict[str, tuple[str, str]] = {
-    "segformer": ("nailseg.models.segformer", "SegFormer"),
-    "mix_transformer": ("nailseg.models.mix_segformer", "MixSegFormer"),
-    "vit": ("nailseg.models.vit", "ViT"),
-    "auto": ("nailseg.models.auto", "AutoNetwork"),
+CLASSES = {
+    "segformer": "segformer.SegFormer",
+    "mix_transformer": "mix_segformer.MixSegFormer",
+    "vit": "vit.ViT",
+    "auto": "auto.AutoNetwork",
 }
-
 INTERCHANGEABLE = frozenset({"segformer", "mix_transformer"})
 """Two implementations of one network: each opens the other's model folders, but not its checkpoints."""
 
 
 def network_class(name: str) -> type[Network]:
-    """Returns the class of an architecture.
-
-    Raises:
-        ConfigError: no architecture of that name.
-    """
+    """Returns the class of an architecture; raises `ConfigError` for an unknown name."""
     if name not in CLASSES:
         raise ConfigError(f"--model.name: expected one of {', '.join(CLASSES)}, found {name!r}.")
-    module, attribute = CLASSES[name]
-    return getattr(import_module(module), attribute)
+    module, _, attribute = CLASSES[name].partition(".")
+    return getattr(import_module(f"nailseg.models.{module}"), attribute)
 
 
 def build_network(
