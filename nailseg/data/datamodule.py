@@ -212,14 +212,9 @@ class SegmentationDataModule(LightningDataModule):
         folders = [str(PurePosixPath(row.image).parent) for row in dataset.rows]
         strata = folders if self.balance_folders else None
         sampler = EpochSampler(len(dataset), self.seed, *self._processes(), strata)
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            # batch norm cannot learn from a last batch of one
-            drop_last=len(sampler) >= self.batch_size,
-            **self._loading(persistent=True),
-        )
+        drop_last = len(sampler) >= self.batch_size  # batch norm cannot learn from a last batch of one
+        options = self._loading(persistent=True)
+        return DataLoader(dataset, self.batch_size, sampler=sampler, drop_last=drop_last, **options)
 
     def val_dataloader(self) -> DataLoader:
         """Batches of equal image size, in the order of the CSV."""
@@ -232,13 +227,10 @@ class SegmentationDataModule(LightningDataModule):
     def _evaluation_loader(self, split: str) -> DataLoader:
         dataset = self.dataset(split)
         sizes = [read_image_size(dataset.root / row.image, self.max_pixels) for row in dataset.rows]
-        return DataLoader(
-            dataset,
-            batch_size=None,  # the sampler yields whole batches
-            sampler=EqualSizeSampler(sizes, self.eval_batch_size, *self._processes()),
-            collate_fn=collate,
-            **self._loading(persistent=dataset.mode == "val"),
-        )
+        sampler = EqualSizeSampler(sizes, self.eval_batch_size, *self._processes())
+        options = self._loading(persistent=dataset.mode == "val")
+        # without a batch size, because the sampler yields whole batches
+        return DataLoader(dataset, batch_size=None, sampler=sampler, collate_fn=collate, **options)
 
     def _loading(self, persistent: bool) -> dict[str, Any]:
         """Options that all loaders share."""
