@@ -26,6 +26,8 @@ from nailseg.training.losses import cross_entropy, lovasz_loss, segmentation_los
 from nailseg.types import IGNORE_INDEX, Batch
 
 SPLIT = Path(__file__).parent / "nailseg_b0_split.csv"
+# the split of the shipped weights is kept; the pair (train 3/1389.jpg, val 4/7_1.jpg) is not in the test part
+ALLOW = "[near-duplicate-split]"
 EPOCHS = 6
 
 Pair = tuple[Tensor, Tensor]  # images uint8 (N, 3, H, W) and masks int64 (N, H, W)
@@ -186,7 +188,7 @@ def train(trial: Trial, root: Path, out: Path, name: str, seed: int) -> float:
         task.SegmentationTask.training_step, task.segmentation_loss = step, loss
         own = dict(option.split("=") for option in trial.options)
         try:
-            data = {"data.csv": SPLIT, "data.root": root, "data.eval_size": 192}
+            data = {"data.csv": SPLIT, "data.root": root, "data.allow": ALLOW, "data.eval_size": 192}
             fit(out, name, **data, **{"model.weights": weights, "seed_everything": seed, **own})
         finally:
             task.SegmentationTask.training_step, task.segmentation_loss = training_step, segmentation_loss
