@@ -1,20 +1,23 @@
 """The issues that a data set can have, their codes, and the errors that list them.
 
 The codes are stable: programs and people may rely on them. An error stops a command, a warning is only
-printed. An error whose code is allowed does not stop a command; rows that cannot be used with it (`UNUSABLE`)
-are left out.
+printed. An error whose code is allowed does not stop a command; if it is one of `UNUSABLE`, its rows are left
+out. Only `nailseg import` finds `label-format`: a class, outline, run lengths, size or split that is invalid.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 from nailseg.errors import ConfigError, DataError
 
-ERRORS = {
+# Each table: code -> meaning. A row with an unusable error cannot be trained on or measured.
+UNUSABLE = {
     "missing-path": "a row names no image",
     "path-outside": "a path is absolute, contains .., or is a link out of the data root",
     "duplicate-row": "several rows name the same image",
@@ -27,12 +30,14 @@ ERRORS = {
     "too-large": "more pixels than the limit; the header is read before anything is decoded",
     "image-format": "readable, but its values cannot be converted to colors (float, 12 bits in 16, Lab)",
     "mask-format": "readable, but not a mask: colors in a lossy file, alpha that contradicts the color",
-    "extension-mismatch": "the file name's extension is not that of the file's format",
     "no-mask": "the row has an image and no mask",
     "size-mismatch": "mask and image differ in height or width, each after its own EXIF orientation",
-    "orientation-mismatch": "the EXIF orientations differ, and the sizes do not show which one is right",
     "mask-values": "values or colors without a class",
     "mask-mixed": "some masks are encoded as 0/255 and others as 0/1",
+}
+ERRORS = UNUSABLE | {
+    "extension-mismatch": "the file name's extension is not that of the file's format",
+    "orientation-mismatch": "the EXIF orientations differ, and the sizes do not show which one is right",
     "mask-full": "two classes: only foreground",
     "mask-inverted": "two classes: foreground on most of the image and of its border",
     "split-empty": "a split that the command needs has no rows",
@@ -44,7 +49,6 @@ ERRORS = {
     "duplicate-split": "equal image files under two names, in two splits",
     "near-duplicate-split": "mirrored, rotated, re-compressed or slightly cropped copies in two splits",
 }
-"""Code -> meaning."""
 WARNINGS = {
     "mask-empty": "only background",
     "mask-jpeg": "a lossy file, read at > 127",
@@ -55,27 +59,15 @@ WARNINGS = {
     "mask-16-bit": "16 bits, read as integers",
     "few-rows": "a split too small to train on, or to measure with",
 }
-"""Code -> meaning. The masks among them have formats that are read without ambiguity."""
-USABLE = {
-    "extension-mismatch", "orientation-mismatch", "mask-full", "mask-inverted", "split-empty",
-    "no-foreground", "class-missing", "class-one-split", "duplicate-image", "group-split",
-    "duplicate-split", "near-duplicate-split",
-}  # fmt: skip
-UNUSABLE = ERRORS.keys() - USABLE
-"""A row with one of these cannot be trained on or measured; if the code is allowed, the row is left out."""
 
-IMPORT_ERRORS = {"label-format": "a label that cannot be used: class, outline, run lengths, size, split"}
-"""Code -> meaning, for errors that only `nailseg import` finds."""
-
-LINES_PER_CODE = 20
-"""A message lists at most this many issues of one code; more would hide the other codes."""
+LINES_PER_CODE = 20  # of a message; more issues of one code would hide the other codes
 
 
 @dataclass(frozen=True)
 class Issue:
     """One thing that is wrong with a data set."""
 
-    code: str  # of `ERRORS`, `WARNINGS` or `IMPORT_ERRORS`
+    code: str  # of `ERRORS` or `WARNINGS`, or label-format
     file: str  # the file or split it concerns
     message: str  # what was expected and what was found
     fix: str  # the way out
@@ -90,16 +82,12 @@ class Issue:
 
 
 class IssueError(DataError):
-    """A `DataError` about one file.
-
-    Attributes:
-        issue: the `Issue`, with its code.
-    """
+    """A `DataError` about one file; `issue` is the `Issue`, with its code."""
 
     def __init__(self, code: str, file: object, message: str, fix: str) -> None:
         # Exception keeps these arguments and pickles them: a worker process can raise this error
         super().__init__(code, str(file), message, fix)
-        self.issue = Issue(code, str(file), message, fix)
+        self.issue = Issue(*self.args)
 
     def __str__(self) -> str:
         return str(self.issue)
@@ -111,19 +99,17 @@ class DataIssuesError(DataError):
     Attributes:
         csv: the CSV.
         issues: all errors; the message lists at most twenty per code.
-        full_list: a text file with all of them, if the message does not list all.
+        listing: the lines of the message, from `list_issues`; without the file by default.
     """
 
-    def __init__(self, csv: str, issues: Sequence[Issue], full_list: str | None = None) -> None:
-        # Exception keeps these arguments and pickles them: a worker process can raise this error
-        super().__init__(csv, issues, full_list)
-        self.csv, self.issues, self.full_list = csv, tuple(issues), full_list
+    def __init__(self, csv: str, issues: Sequence[Issue], listing: str | None = None) -> None:
+        super().__init__(csv, issues, listing)
+        self.csv, self.issues, self.listing = csv, tuple(issues), listing or format_issues(issues)
 
     def __str__(self) -> str:
         files = len({issue.file for issue in self.issues})
         found = f"found {len(self.issues)} in {files} files or splits"
-        text = f"{self.csv}: expected data without errors, {found}:\n{format_issues(self.issues)}"
-        return text + (f"\nAll of them: {self.full_list}" if self.full_list else "")
+        return f"{self.csv}: expected data without errors, {found}:\n{self.listing}"
 
 
 def check_codes(codes: Iterable[str]) -> frozenset[str]:
@@ -146,17 +132,16 @@ def check_codes(codes: Iterable[str]) -> frozenset[str]:
     return allowed
 
 
-def write_full_list(issues: Sequence[Issue]) -> str | None:
-    """Writes all issues to a new temporary file if a message would not list all; returns its path."""
-    codes = [issue.code for issue in issues]
-    if all(codes.count(code) <= LINES_PER_CODE for code in set(codes)):
-        return None
+def list_issues(issues: Sequence[Issue]) -> str:
+    """Formats issues; if that leaves some out, a new temporary file, named in the last line, lists all."""
+    text = format_issues(issues)
+    if max(Counter(issue.code for issue in issues).values(), default=0) <= LINES_PER_CODE:
+        return text
     # not in the data folder: it may be read-only, and belongs to the user
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="nailseg-issues-", suffix=".txt", delete=False, encoding="utf-8"
-    ) as file:
+    handle, path = tempfile.mkstemp(".txt", "nailseg-issues-")
+    with open(handle, "w", encoding="utf-8") as file:
         file.write(format_issues(issues, len(issues)) + "\n")
-    return file.name
+    return f"{text}\nAll of them: {path}"
 
 
 def format_issues(issues: Iterable[Issue], lines_per_code: int = LINES_PER_CODE) -> str:
@@ -167,11 +152,9 @@ def format_issues(issues: Iterable[Issue], lines_per_code: int = LINES_PER_CODE)
     lines: list[str] = []
     for code, group in by_code.items():
         lines.append(f"{code} ({len(group)}):")
-        shown = group[:lines_per_code]
-        for issue, following in zip(shown, [*shown[1:], None], strict=True):
-            lines.append(f"  {issue.file}: {issue.message}")
-            if following is None or following.fix != issue.fix:  # a shared fix is printed once, at the end
-                lines.append(f"    -> {issue.fix}")
+        for fix, same_fix in groupby(group[:lines_per_code], key=lambda issue: issue.fix):
+            lines += [f"  {issue.file}: {issue.message}" for issue in same_fix]
+            lines.append(f"    -> {fix}")
         if len(group) > lines_per_code:
             lines.append(f"  ... and {len(group) - lines_per_code} more of this kind")
     return "\n".join(lines)

@@ -17,5 +17,5 @@ def map_threads(
 ) -> list[Any]:
     """Calls `function` for each job; `title` names the progress bar on stderr."""
     workers = workers or min(os.cpu_count() or 1, MAX_THREADS)
-    bar = {"desc": title, "unit": " rows", "leave": False, "disable": not progress}
+    bar = {"desc": title, "unit": " rows", "leave": False, "disable": not (progress and jobs)}
     return thread_map(function, jobs, max_workers=workers, **bar)

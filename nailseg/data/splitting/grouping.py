@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from nailseg.data.io.images import decode_image, read_bytes
 from nailseg.data.io.masks import decode_mask_values
 from nailseg.data.issues import IssueError
 from nailseg.data.manifest import Row
 from nailseg.data.mask_encoding import THRESHOLD
-from nailseg.data.splitting.duplicates import DuplicatePair, Signature, compute_signature, find_duplicates
-from nailseg.data.splitting.index_report import MAX_NAMES
-from nailseg.data.splitting.near_duplicates import label_clusters
+from nailseg.data.splitting.near_duplicates import (
+    DuplicatePair,
+    Signature,
+    compute_signature,
+    find_duplicates,
+)
 from nailseg.data.threads import map_threads
 from nailseg.errors import ConfigError, shorten_list
 
-COLUMN = "column:"
-"""Prefix of --group values that name a column of the CSV."""
+COLUMN = "column:"  # prefix of --group values that name a column of the CSV
+# shares of foreground that divide the strata; constants, so that one more image does not move others
 BINS = (0.0, 0.005, 0.02, 0.08, 0.3)
-"""Shares of foreground that divide the strata; constants, so that one more image does not move others."""
 
 
 def find_group(row: Row, group: str | None) -> str:
@@ -47,21 +54,32 @@ def find_group(row: Row, group: str | None) -> str:
     return (match[1] if match.re.groups and match[1] is not None else match[0]) or stem
 
 
-@dataclass(frozen=True)
-class Contents:
-    """What the files of a data set show."""
+def read_contents(
+    root: Path, rows: Sequence[Row], progress: bool
+) -> tuple[list[DuplicatePair], dict[str, str], list[str]]:
+    """Decodes the files of all rows once; what cannot be read is left to `nailseg check`.
 
-    pairs: Sequence[DuplicatePair] = ()  # duplicates and near-duplicates
-    strata: Mapping[str, str] = field(default_factory=dict)  # image -> its folder and bin of foreground
-    unreadable: int = 0  # rows of which a file cannot be decoded
+    Returns:
+        Duplicates and near-duplicates; image -> stratum (its folder and bin of foreground); and notes.
+    """
 
+    def read(row: Row) -> tuple[str, Signature | None]:
+        try:
+            data = read_bytes(root / row.image)
+            signature = compute_signature(data, decode_image(data, row.image))
+            raw, lossy = decode_mask_values(read_bytes(root / (row.mask or "")), row.mask or "")
+        except IssueError:
+            return f"{row.folder} unread", None
+        # classes are not known yet: any value but 0 may be foreground, but for the noise of lossy compression
+        share = (raw > (THRESHOLD if lossy else 0)).mean()
+        return f"{row.folder} {sum(share > limit for limit in BINS)}", signature
 
-def read_contents(root: Path, rows: Sequence[Row], progress: bool) -> Contents:
-    """Decodes the files of all rows once; what cannot be read is left to `nailseg check`."""
-    found = map_threads(lambda row: _read(root, row), rows, "finding near-duplicates", progress)
-    strata = {row.image: f"{row.folder} {size}" for row, (_, size) in zip(rows, found, strict=True)}
-    signatures = {row.image: each for row, (each, _) in zip(rows, found, strict=True) if each}
-    return Contents(find_duplicates(signatures), strata, len(rows) - len(signatures))
+    found = map_threads(read, rows, "finding near-duplicates", progress)
+    strata = {row.image: stratum for row, (stratum, _) in zip(rows, found, strict=True)}
+    signatures = {row.image: signature for row, (_, signature) in zip(rows, found, strict=True) if signature}
+    unreadable = len(rows) - len(signatures)
+    notes = [f"{unreadable} pairs cannot be read; nailseg check lists them"] if unreadable else []
+    return find_duplicates(signatures), strata, notes
 
 
 def merge_groups(
@@ -74,45 +92,41 @@ def merge_groups(
         and notes on what was found.
     """
     # the second of two equal files adds nothing, and `nailseg check` would report it as an error
-    duplicates = {row.image for row in new} & {pair.second for pair in pairs if pair.exact}
+    duplicates = sorted({row.image for row in new} & {pair.second for pair in pairs if pair.exact})
     new = [row for row in new if row.image not in duplicates]
     rows = [*existing, *new]
     position = {row.image: number for number, row in enumerate(rows)}
-    linked = [(position[a], position[b]) for a, b, _ in pairs if {a, b} <= position.keys()]
     first: dict[str, int] = {}
+    near = [(position[a], position[b]) for a, b, _ in pairs if {a, b} <= position.keys()]
     same_group = [(first.setdefault(row.group, number), number) for number, row in enumerate(rows)]
-    labels = label_clusters(len(rows), [*linked, *same_group]).tolist()
+    labels = _label_components(len(rows), near + same_group)
     members: dict[int, list[Row]] = {}
     for row, label in zip(rows, labels, strict=True):
         members.setdefault(label, []).append(row)
     merged, conflicts = [], []
     for row, label in zip(new, labels[len(existing) :], strict=True):
-        anchors = [member for member in members[label] if member.split]
+        anchors = [member for member in members[label] if member.split] or members[label]
         splits = {anchor.split for anchor in anchors}
         if len(splits) > 1:
             conflicts.append(row.image)
         else:
-            group = min(member.group for member in anchors or members[label])
-            merged.append(replace(row, group=group, split="".join(splits)))
-    clusters = len(set(label_clusters(len(rows), linked)[[one for one, _ in linked]].tolist()))
+            group = min(anchor.group for anchor in anchors)
+            merged.append(replace(row, group=group, split=splits.pop()))
+    clusters = sum(size > 1 for size in Counter(_label_components(len(rows), near)).values())
     images = len({image for pair in pairs for image in pair[:2]})
-    removed, ambiguous = (shorten_list(names, MAX_NAMES) for names in (sorted(duplicates), conflicts))
-    notes = {
-        f"{clusters} clusters of near-duplicates ({images} images), each in one split": clusters,
-        f"{len(duplicates)} duplicates (same bytes), left out: {removed}": duplicates,
-        f"{len(conflicts)} new rows belong to several splits, left out: {ambiguous}": conflicts,
-    }
-    return merged, [note for note, found in notes.items() if found]
+    found = f"{clusters} clusters of near-duplicates ({images} images), each in one split"
+    notes = [found] if clusters else []
+    notes += list_names("duplicates (same bytes), left out", duplicates)
+    return merged, notes + list_names("new rows belong to several splits, left out", conflicts)
 
 
-def _read(root: Path, row: Row) -> tuple[Signature | None, str]:
-    """Decodes both files of a row: the signature, None for errors, and the bin of the foreground's share."""
-    try:
-        data = read_bytes(root / row.image)
-        signature = compute_signature(data, decode_image(data, row.image))
-        raw, lossy = decode_mask_values(read_bytes(root / (row.mask or "")), row.mask or "")
-    except IssueError:
-        return None, "unread"
-    # classes are not known yet: any value but 0 may be foreground, except for the noise of lossy compression
-    share = float((raw > (THRESHOLD if lossy else 0)).mean())
-    return signature, str(sum(share > limit for limit in BINS))
+def list_names(what: str, names: Sequence[str]) -> list[str]:
+    """A line with the number of names and the first 20 of them, if there are any."""
+    return [f"{len(names)} {what}: {shorten_list(names, 20)}"] if names else []
+
+
+def _label_components(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
+    """Labels `count` items by the connected component that they belong to."""
+    one, other = np.array(pairs, int).reshape(-1, 2).T
+    links = coo_array((np.ones(len(one)), (one, other)), (count, count))
+    return connected_components(links, directed=False)[1].tolist()

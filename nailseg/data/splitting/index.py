@@ -3,36 +3,44 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from nailseg.data.assign import SPLITS, assign_folds, assign_splits
-from nailseg.data.manifest import (
-    Manifest,
-    Row,
-    find_group_splits,
-    load_manifest,
-    write_manifest,
-)
+from nailseg.data.manifest import Manifest, Row, find_group_splits, load_manifest, write_manifest
 from nailseg.data.pairing import Pairs, pair_folders
-from nailseg.data.splitting.grouping import COLUMN, Contents, find_group, merge_groups, read_contents
-from nailseg.data.splitting.index_report import MAX_NAMES, IndexReport, list_left_out
-from nailseg.errors import ConfigError, DataError, OutputError, shorten_list
+from nailseg.data.splitting.grouping import COLUMN, find_group, list_names, merge_groups, read_contents
+from nailseg.errors import ConfigError, DataError, OutputError
 
 SPLIT_FOLDERS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 SPLIT_FOLDERS |= {split: split for split in SPLITS}
 
 
 @dataclass(frozen=True)
-class Target:
-    """The input of `index_dataset`, and where its output goes."""
+class IndexReport:
+    """Result of `index_dataset`; `str()` gives the text that the command prints."""
 
-    root: Path  # folder the paths in the CSV are relative to
-    outputs: tuple[Path, ...]  # the CSV, or one per fold
-    source: Manifest | None  # CSV that lists the pairs; None to search the root
-    existing: tuple[Row, ...]  # rows of the existing CSV, which keep their splits
-    backup: Path | None  # new name of the existing CSV
+    csv: Path  # the file written; the first of several folds
+    rows: tuple[Row, ...]  # of that file
+    kept_folders: bool  # the splits are those of the folders train, valid, test
+    notes: tuple[str, ...]  # one line each
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows per split."""
+        counts = Counter(row.split for row in self.rows)
+        return {split: counts[split] for split in SPLITS}
+
+    def __str__(self) -> str:
+        groups = Counter(split for split, _ in {(row.split, row.group) for row in self.rows})
+        counts = ", ".join(f"{count} {split}" for split, count in self.counts.items())
+        source = ", from the folders' names" if self.kept_folders else ""
+        lines = [f"{self.csv}: {len(self.rows)} pairs ({counts}{source})"]
+        if groups.total() < len(self.rows):
+            lines.append("groups: " + ", ".join(f"{groups[split]} {split}" for split in SPLITS))
+        return "\n".join([*lines, *self.notes])
 
 
 def index_dataset(
@@ -75,28 +83,37 @@ def index_dataset(
         OutputError: a CSV of a fold or the .bak file exists, or a file cannot be written.
     """
     _check_options(val, test, group, folds)
-    target = _open_target(Path(root), out, folds)
-    pairs, rows = _list_new_rows(target)
+    source = load_manifest(root) if Path(root).is_file() else None
+    root = source.root if source else Path(root)
+    out = Path(out) if out is not None else root / "nails.csv"
+    outputs = [out.with_name(f"{out.stem}-fold{k + 1}{out.suffix}") for k in range(folds or 0)] or [out]
+    old = load_manifest(out, root) if out.exists() and not folds else None
+    existing = old.rows if old and old.split_given else ()
+    for path in [Path(f"{out}.bak")] if old else outputs:
+        if path.exists():
+            message = f"{path}: expected a new file, found an existing one. "
+            raise OutputError(message + "Move it, or write elsewhere with --out.")
+    rows, left_out = _list_new_rows(root, source or (None if existing else old), existing)
     rows = [replace(row, group=find_group(row, group)) for row in rows]
-    contents = Contents()
-    if near_duplicates:
-        contents = read_contents(target.root, [*target.existing, *rows], progress)
-    rows, notes = merge_groups(target.existing, rows, contents.pairs)
-    strata = [contents.strata.get(row.image, row.folder) for row in rows]
-    keep_folders = not target.existing and not folds and all(_find_split_folder(row) for row in rows)
-    if keep_folders:
-        tables = [[replace(row, split=_find_split_folder(row) or "") for row in rows]]
+    pairs, found_strata, notes = read_contents(root, [*existing, *rows] if near_duplicates else [], progress)
+    rows, group_notes = merge_groups(existing, rows, pairs)
+    strata = [found_strata.get(row.image, row.folder) for row in rows]
+    folders = [_find_split_folder(row) for row in rows]
+    kept_folders = all(folders) and not existing and not folds
+    if kept_folders:
+        assigned = [folders]
     elif folds:
         assigned = assign_folds([row.group for row in rows], strata, folds, test, seed)
-        tables = [[replace(r, split=s) for r, s in zip(rows, splits, strict=True)] for splits in assigned]
     else:
-        tables = [[*target.existing, *split_rows(rows, val, test, seed, strata)]]
-    _write(target, tables)
-    if contents.unreadable:
-        notes.append(f"{contents.unreadable} pairs cannot be read; nailseg check lists them")
-    shares = {} if keep_folders or target.existing else {"train": 1 - val - test, "val": val, "test": test}
-    notes += _describe(target, tables[0], shares)
-    return IndexReport(target.outputs[0], tuple(tables[0]), pairs, keep_folders, tuple(notes))
+        assigned = [[row.split for row in split_rows(rows, val, test, seed, strata)]]
+    tables = [
+        (*existing, *(replace(row, split=split) for row, split in zip(rows, splits, strict=True)))
+        for splits in assigned
+    ]
+    _write(outputs, tables)
+    shares = {} if kept_folders or existing else {"train": 1 - val - test, "val": val, "test": test}
+    notes = [*group_notes, *notes, *_describe(root, outputs, existing, tables[0], shares), *left_out]
+    return IndexReport(outputs[0], tables[0], kept_folders, tuple(notes))
 
 
 def split_rows(
@@ -113,8 +130,8 @@ def _check_options(val: float, test: float, group: str | None, folds: int | None
     if folds is not None and folds < 2:
         raise ConfigError(f"expected --folds of 2 or more, found {folds}.")
     if not (0 <= val <= 1 and 0 <= test <= 1 and val + test <= 1 + 1e-9):
-        found = f"found {val} and {test}"
-        raise ConfigError(f"expected --val and --test from 0 to 1 with a sum of at most 1, {found}.")
+        message = "expected --val and --test from 0 to 1 with a sum of at most 1, "
+        raise ConfigError(f"{message}found {val} and {test}.")
     try:
         re.compile("" if not group or group.startswith(COLUMN) else group)
     except re.error as error:
@@ -122,46 +139,31 @@ def _check_options(val: float, test: float, group: str | None, folds: int | None
         raise ConfigError(message) from None
 
 
-def _open_target(root: Path, out: str | Path | None, folds: int | None) -> Target:
-    """Reads the CSVs that exist, and makes sure that no other file would be overwritten."""
-    source = load_manifest(root) if root.is_file() else None
-    root = source.root if source else root
-    out = Path(out) if out is not None else root / "nails.csv"
-    outputs = tuple(out.with_name(f"{out.stem}-fold{k + 1}{out.suffix}") for k in range(folds or 0)) or (out,)
-    manifest = load_manifest(out, root) if out.exists() and not folds else None
-    backup = Path(f"{out}.bak") if manifest else None
-    for path in [backup] if backup else outputs:
-        if path.exists():
-            raise OutputError(
-                f"{path}: expected a new file, found an existing one. Move it, or write elsewhere with --out."
-            )
-    existing = manifest.rows if manifest and manifest.split_given else ()
-    return Target(root, outputs, source if existing else source or manifest, existing, backup)
-
-
-def _list_new_rows(target: Target) -> tuple[Pairs, list[Row]]:
-    """Pairs images with masks; files of existing rows are neither new nor without a partner."""
-    if target.source:
-        rows = [replace(row, split="") for row in target.source.rows if row.mask]
-        pairs = Pairs(tuple((row.image, row.mask) for row in rows))
-    else:
-        pairs = pair_folders(target.root)
-        rows = [Row(image, mask, "", "") for image, mask in pairs.pairs]
+def _list_new_rows(
+    root: Path, source: Manifest | None, existing: Sequence[Row]
+) -> tuple[list[Row], list[str]]:
+    """Rows of `source`, or pairs in the folder, that are not existing rows; and notes on files left out."""
+    pairs = pair_folders(root) if source is None else Pairs(())
+    rows = [Row(image, mask, "", "") for image, mask in pairs.pairs]
+    if source:
+        rows = [replace(row, split="") for row in source.rows if row.mask]
+    # files of existing rows are neither new nor without a partner
+    images, masks = {row.image for row in existing}, {row.mask for row in existing}
+    reasons = {
+        "images without a mask": [name for name in pairs.unpaired_images if name not in images],
+        "masks without an image": [name for name in pairs.unpaired_masks if name not in masks],
+        "ambiguous names": [" = ".join(names) for names in pairs.ambiguous],
+        "names that are not UTF-8": pairs.not_utf8,
+    }
+    notes = [note for reason, names in reasons.items() for note in list_names(f"{reason}, left out", names)]
     if not rows:
         message = (
-            f"{target.root}: expected pairs like Images/1/a.jpg with Masks/1/a.png, or train/images/a.jpg "
+            f"{root}: expected pairs like Images/1/a.jpg with Masks/1/a.png, or train/images/a.jpg "
             "with train/masks/a.png; found none. Name the two folders Images and Masks, and give each mask "
             "its image's name."
         )
-        raise DataError("\n".join([message, *list_left_out(pairs)]))
-    images = {row.image for row in target.existing}
-    masks = {row.mask for row in target.existing}
-    pairs = replace(
-        pairs,
-        unpaired_images=tuple(name for name in pairs.unpaired_images if name not in images),
-        unpaired_masks=tuple(name for name in pairs.unpaired_masks if name not in masks),
-    )
-    return pairs, [row for row in rows if row.image not in images]
+        raise DataError("\n".join([message, *notes]))
+    return [row for row in rows if row.image not in images], notes
 
 
 def _find_split_folder(row: Row) -> str | None:
@@ -170,23 +172,23 @@ def _find_split_folder(row: Row) -> str | None:
     return next((SPLIT_FOLDERS[folder] for folder in folders if folder in SPLIT_FOLDERS), None)
 
 
-def _describe(target: Target, rows: Sequence[Row], shares: dict[str, float]) -> list[str]:
-    """Notes on the CSV with these rows; `shares` is empty if folders or existing rows decide the splits."""
+def _describe(
+    root: Path, outputs: list[Path], existing: Sequence[Row], rows: Sequence[Row], shares: dict[str, float]
+) -> list[str]:
+    """Notes on a CSV with these rows; `shares` is empty if folders or existing rows decide the splits."""
     notes = []
-    if target.existing:
-        kept, new = len(target.existing), len(rows) - len(target.existing)
-        notes.append(f"{kept} existing rows kept, {new} new; the previous file is {target.backup.name}")
-    files = {row.image: (row.image, row.mask or "") for row in target.existing}
-    missing = [name for name, pair in files.items() if not all((target.root / f).is_file() for f in pair)]
-    if missing:
-        names = shorten_list(missing, MAX_NAMES)
-        notes.append(f"{len(missing)} existing rows kept whose image or mask is missing: {names}")
-    if len(target.outputs) > 1:
-        names = ", ".join(path.name for path in target.outputs)
+    names = ", ".join(path.name for path in outputs)
+    if existing:
+        new = len(rows) - len(existing)
+        notes.append(f"{len(existing)} existing rows kept, {new} new; the previous file is {names}.bak")
+    files = {row.image: (root / row.image, root / (row.mask or "")) for row in existing}
+    missing = [image for image, paths in files.items() if not all(path.is_file() for path in paths)]
+    notes += list_names("existing rows kept whose image or mask is missing", missing)
+    if len(outputs) > 1:
         notes.append(f"written: {names}; the counts are those of the first")
-    if target.outputs[0].resolve().parent != target.root.resolve():
-        notes.append(f"paths are relative to {target.root}: give it with --data.root")
-    if shares and any(map(_find_split_folder, rows)) and not all(map(_find_split_folder, rows)):
+    if outputs[0].resolve().parent != root.resolve():
+        notes.append(f"paths are relative to {root}: give it with --data.root")
+    if shares and 0 < sum(_find_split_folder(row) is not None for row in rows) < len(rows):
         notes.append("only some images lie in folders train, valid or test: those folders are no splits")
     present = {row.split for row in rows}
     empty = " and ".join(s for s in SPLITS if s not in present and shares.get(s, 1) > 1e-9)
@@ -194,19 +196,17 @@ def _describe(target: Target, rows: Sequence[Row], shares: dict[str, float]) -> 
         reason = "too few pairs or groups" if shares else "the folders or the existing rows have none"
         notes.append(f"no rows in {empty}: {reason}")
     divided = sorted(group for group, splits in find_group_splits(rows).items() if len(splits) > 1)
-    if divided:
-        notes.append(f"{len(divided)} groups lie in several splits: {shorten_list(divided, MAX_NAMES)}")
-    return notes
+    return notes + list_names("groups lie in several splits", divided)
 
 
-def _write(target: Target, tables: Sequence[Sequence[Row]]) -> None:
-    out = target.outputs[0]
+def _write(outputs: Sequence[Path], tables: Sequence[Sequence[Row]]) -> None:
+    """Writes a CSV for each table; an existing one gets the ending .bak."""
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if target.backup:
-            out.rename(target.backup)
-        for path, rows in zip(target.outputs, tables, strict=True):
+        outputs[0].parent.mkdir(parents=True, exist_ok=True)
+        for path, rows in zip(outputs, tables, strict=True):
+            if path.exists():
+                path.rename(f"{path}.bak")
             write_manifest(path, rows)
     except OSError as error:
-        message = f"{out}: expected to write the CSV, found {error.strerror}. Choose --out."
+        message = f"{outputs[0]}: expected to write the CSV, found {error.strerror}. Choose --out."
         raise OutputError(message) from None

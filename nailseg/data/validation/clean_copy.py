@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from nailseg.data.io.headers import IMAGE_SUFFIXES, read_header
-from nailseg.data.io.images import MAX_PIXELS, read_bytes
+from nailseg.data.io.images import read_bytes
 from nailseg.data.io.masks import read_mask
 from nailseg.data.manifest import write_manifest
 from nailseg.data.validation.validate import ValidationResult
@@ -14,7 +14,7 @@ from nailseg.errors import DataError, OutputError
 from nailseg.imaging.overlay import encode_image
 
 
-def write_clean_copy(result: ValidationResult, folder: str | Path, max_pixels: int = MAX_PIXELS) -> Path:
+def write_clean_copy(result: ValidationResult, folder: str | Path, max_pixels: int) -> Path:
     """Copies the checked rows without errors; the original files are not changed.
 
     Images are copied byte for byte, with the extension of their format. Masks become upright 8-bit PNGs of
@@ -44,20 +44,20 @@ def write_clean_copy(result: ValidationResult, folder: str | Path, max_pixels: i
                 continue
             data = read_bytes(result.manifest.path(row.image))
             format_, suffix = read_header(data, row.image).format, PurePosixPath(row.image).suffix
-            image = _choose_name(
-                row.image, suffix if IMAGE_SUFFIXES.get(suffix.lower()) == format_ else f".{format_}", used
-            )
-            mask = _choose_name(row.mask, ".png", used)
+            if IMAGE_SUFFIXES.get(suffix.lower()) != format_:
+                suffix = f".{format_}"
             classes = read_mask(result.manifest.path(row.mask), result.mask_encoding, max_pixels)
-            for name, content in ((image, data), (mask, encode_image(classes, ".png"))):
+            copy = replace(
+                row, image=_choose_name(row.image, suffix, used), mask=_choose_name(row.mask, ".png", used)
+            )
+            for name, content in ((copy.image, data), (copy.mask, encode_image(classes, ".png"))):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).write_bytes(content)
-            rows.append(replace(row, image=image, mask=mask))
+            rows.append(copy)
         write_manifest(folder / "nails.csv", rows)
     except OSError as error:
-        raise OutputError(
-            f"{folder}: expected to write a copy, found {error.strerror}. Choose another folder."
-        ) from None
+        message = f"{folder}: expected to write a copy, found {error.strerror}. Choose another folder."
+        raise OutputError(message) from None
     return folder / "nails.csv"
 
 

@@ -6,10 +6,10 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Literal
 
 from nailseg.data.io.images import MAX_PIXELS
-from nailseg.data.issues import format_issues, write_full_list
+from nailseg.data.issues import list_issues
 from nailseg.data.manifest import load_manifest
 from nailseg.data.validation.clean_copy import write_clean_copy
 from nailseg.data.validation.contact_sheet import draw_contact_sheet
@@ -18,8 +18,6 @@ from nailseg.data.validation.validate import FIT_SPLITS, ValidationResult, valid
 from nailseg.errors import ConfigError, OutputError
 from nailseg.imaging.overlay import write_png
 from nailseg.types import DEFAULT_CLASSES, check_class_names
-
-SPLITS_NEEDED = {"fit": FIT_SPLITS, "validate": ("val",), "test": ("test",)}
 
 
 def validate_dataset(
@@ -62,37 +60,34 @@ def validate_dataset(
     if sheet and os.path.exists(sheet):
         raise OutputError(f"{sheet}: expected a new file, found an existing one. Move it, or choose another.")
     manifest = load_manifest(csv, root, strict=False)
-    needed = SPLITS_NEEDED[command]
+    splits = {"fit": FIT_SPLITS, "validate": ("val",), "test": ("test",)}[command]
     if command == "fit" and manifest.select("test"):
-        needed = (*needed, "test")
+        splits = (*splits, "test")
     names = check_class_names(classes, "--classes")
-    result = validate_rows(
-        manifest, names, mask_values, needed, max_pixels=max_pixels, allow=allow, skip_bad=skip_bad
-    )
+    options = {"max_pixels": max_pixels, "allow": allow, "skip_bad": skip_bad}
+    result = validate_rows(manifest, names, mask_values, splits, **options)
     statistics = compute_statistics(result.scans, result.mask_encoding) if result.mask_encoding else {}
-    if as_json:
-        print(json.dumps(_to_json(result, statistics, allow), indent=1))
-    else:
-        print(_to_text(result, statistics))
+    print(_to_json(result, statistics, allow) if as_json else _to_text(result, statistics))
     if sheet:
-        write_png(sheet, draw_contact_sheet(result, max_pixels=max_pixels))
+        write_png(sheet, draw_contact_sheet(result, max_pixels))
     if clean:
         write_clean_copy(result, clean, max_pixels)
     return int(bool(result.errors))
 
 
-def _to_json(result: ValidationResult, statistics: Statistics, allow: Sequence[str]) -> dict[str, Any]:
-    return {
+def _to_json(result: ValidationResult, statistics: Statistics, allow: Sequence[str]) -> str:
+    content = {
         "csv": str(result.manifest.csv),
-        "checked": list(result.splits),
+        "checked": result.splits,
         "errors": [asdict(issue) for issue in result.errors],
         "warnings": [asdict(issue) for issue in result.warnings],
         "left_out": [asdict(issue) for issue in result.skipped],
         "allowed": sorted(allow),
         "mask_encoding": result.mask_encoding.to_dict() if result.mask_encoding else None,
-        "notes": list(result.manifest.notes),
+        "notes": result.manifest.notes,
         "statistics": statistics,
     }
+    return json.dumps(content, indent=1)
 
 
 def _to_text(result: ValidationResult, statistics: Statistics) -> str:
@@ -102,12 +97,7 @@ def _to_text(result: ValidationResult, statistics: Statistics) -> str:
     if statistics:
         parts.append(f"\n{format_statistics(statistics)}\n")
     titles = {"left out": result.skipped, "warnings": result.warnings, "errors": result.errors}
-    for title, issues in titles.items():
-        if issues:
-            parts.append(f"{title}: {len(issues)}\n{format_issues(issues)}")
-            full_list = write_full_list(issues)
-            if full_list:
-                parts.append(f"All of them: {full_list}")
+    parts += [f"{title}: {len(issues)}\n{list_issues(issues)}" for title, issues in titles.items() if issues]
     if not result.errors:
         parts.append(f"{result.manifest.csv}: no errors")
     return "\n".join(parts)

@@ -5,57 +5,47 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from nailseg.data.io.images import MAX_PIXELS, read_image
+from nailseg.data.io.images import read_image
 from nailseg.data.io.masks import read_mask
 from nailseg.data.validation.scan import ScanResult
-from nailseg.data.validation.statistics import compute_foreground_share, count_nails
+from nailseg.data.validation.statistics import tabulate_scans
 from nailseg.data.validation.validate import ValidationResult
 from nailseg.errors import DataError
 from nailseg.imaging.overlay import concat_horizontal, concat_vertical, draw_overlay
 
-TILE = 208
-"""Pixels of a thumbnail's sides."""
-TEXT = 34
-"""Pixels of the caption's height."""
+TILE = 208  # pixels of a thumbnail's sides
+TEXT = 34  # pixels of the caption's height
 COLUMNS = 6
+MAX_TILES = 48
 
 
-def draw_contact_sheet(result: ValidationResult, count: int = 48, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Draws the first `count` rows of `rank_scans`, 6 in a line; uint8 (H, W, 3), RGB."""
-    tiles = [_draw_tile(result, scan, caption, max_pixels) for scan, caption in rank_scans(result)[:count]]
+def draw_contact_sheet(result: ValidationResult, max_pixels: int) -> np.ndarray:
+    """Draws 48 checked rows, 6 in a line: errors first, then warnings, then by distance from the median.
+
+    The distance is in robust standard deviations, of the logarithm of the foreground or of the number of
+    nails, whichever is larger. A caption has the codes of the row's issues, or the distance.
+
+    Returns:
+        uint8 (H, W, 3), RGB.
+    """
+    first = {issue.file: issue for issue in reversed(result.errors + result.warnings)}
+    distance = np.zeros(len(result.scans))
+    if result.mask_encoding is not None:
+        table = tabulate_scans(result.scans, result.mask_encoding)
+        for values in (np.log(table["foreground"].fillna(0) + 1e-4), table["nails"]):
+            apart = (values - values.median()).abs()
+            distance = np.maximum(distance, apart / (1.48 * apart.median() + 0.1))
+    ranked = []
+    for scan, own in zip(result.scans, distance, strict=True):
+        issues = [first[file] for file in (scan.row.image, scan.row.mask) if file in first]
+        level = min(("error", "warning").index(issue.severity) for issue in issues) if issues else 2
+        caption = ", ".join(dict.fromkeys(issue.code for issue in issues)) or f"{own:.1f} sd"
+        ranked.append((level, -own, scan, caption))
+    ranked.sort(key=lambda entry: entry[:2])
+    tiles = [_draw_tile(result, scan, caption, max_pixels) for _, _, scan, caption in ranked[:MAX_TILES]]
     tiles = tiles or [np.full((TILE + TEXT, TILE, 3), 255, np.uint8)]
     lines = [tiles[start : start + COLUMNS] for start in range(0, len(tiles), COLUMNS)]
     return concat_vertical([concat_horizontal(line) for line in lines])
-
-
-def rank_scans(result: ValidationResult) -> list[tuple[ScanResult, str]]:
-    """Orders the checked rows: errors first, then warnings, then by distance from the median.
-
-    The distance is in robust standard deviations, of the logarithm of the foreground or of the number of
-    nails, whichever is larger.
-
-    Returns:
-        Each scan with a caption: the codes of its issues, or the distance.
-    """
-    scans = result.scans
-    codes: dict[str, str] = {}  # file -> code of its first issue
-    for issue in (*result.errors, *result.warnings):
-        codes.setdefault(issue.file, issue.code)
-    errors = {issue.file for issue in result.errors}
-    distance = np.zeros(len(scans))
-    if result.mask_encoding is not None and scans:
-        shares = [compute_foreground_share(scan, result.mask_encoding) for scan in scans]
-        nails = [count_nails(scan, result.mask_encoding) for scan in scans]
-        for values in (np.log(np.nan_to_num(shares) + 1e-4), np.asarray(nails, float)):
-            apart = np.abs(values - np.median(values))
-            distance = np.maximum(distance, apart / (1.48 * np.median(apart) + 0.1))
-    ranked = []
-    for scan, own in zip(scans, distance.tolist(), strict=True):
-        files = [file for file in (scan.row.image, scan.row.mask) if file in codes]
-        level = 2 if not files else 1 if errors.isdisjoint(files) else 0
-        caption = ", ".join(dict.fromkeys(codes[file] for file in files)) or f"{own:.1f} sd"
-        ranked.append((level, -own, scan, caption))
-    return [entry[2:] for entry in sorted(ranked, key=lambda entry: entry[:2])]
 
 
 def _draw_tile(result: ValidationResult, scan: ScanResult, caption: str, max_pixels: int) -> np.ndarray:

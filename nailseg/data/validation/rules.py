@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from nailseg.data.assign import SPLITS
 from nailseg.data.issues import WARNINGS, Issue
 from nailseg.data.manifest import Manifest, Row, find_group_splits
 from nailseg.data.mask_encoding import MaskEncoding
-from nailseg.data.mask_inference import MaskContent, count_classes, count_foreground
-from nailseg.data.splitting.duplicates import DuplicatePair
+from nailseg.data.mask_inference import count_classes, count_foreground
+from nailseg.data.splitting.near_duplicates import DuplicatePair
 from nailseg.data.validation.scan import ScanResult
 
-MAX_FOREGROUND = 0.5
-"""If more of an image and of its border is foreground, the mask is probably inverted."""
+MAX_FOREGROUND = 0.5  # if more of an image and of its border is foreground, the mask is probably inverted
+# with fewer rows there is little to train on, or a metric means little
 MIN_ROWS = {"train": 20, "val": 5, "test": 5}
-"""With fewer rows there is little to train on, or a metric means little."""
 SPLIT_AGAIN = "Split again with nailseg index, or leave these rows out (--skip-bad)."
 
 
@@ -33,46 +33,40 @@ def check_needed_splits(manifest: Manifest, needed: Sequence[str]) -> Iterator[I
 
 
 def check_masks(scans: Sequence[ScanResult], encoding: MaskEncoding) -> Iterator[Issue]:
-    """Finds unusual masks among those whose values all have a class."""
+    """Finds unusual masks; the values of all of them have a class."""
     for scan in scans:
         content = scan.content
-        if content is None:
-            continue
         classes = count_classes(content, encoding)
-        foreground = count_foreground(classes)
-        if not foreground:
+        border = count_classes(replace(content, counts=scan.border), encoding)
+        share = count_foreground(classes) / max(classes.total(), 1)
+        border_share = count_foreground(border) / max(border.total(), 1)
+        two_classes = len(encoding.class_names) == 2  # with more, images without background are common
+        if share == 0:
             message = "expected some foreground, found none"
-            yield Issue("mask-empty", content.file, message, "Correct if the image shows none.")
-        elif len(encoding.class_names) == 2:  # with more classes, images without background are common
-            border = count_classes(MaskContent(content.file, scan.border, content.lossy), encoding)
-            share = foreground / classes.total()
-            border_share = count_foreground(border) / max(border.total(), 1)
-            if share == 1:
-                message = f"expected some {encoding.class_names[0]}, found foreground only"
-                fix = "Redraw it, or remove the row from the CSV."
-                yield Issue("mask-full", content.file, message, fix)
-            elif share > MAX_FOREGROUND and border_share > MAX_FOREGROUND:
-                found = f"found it on {share:.0%}, and on {border_share:.0%} of its border"
-                message = f"expected foreground on less than half of the image, {found}"
-                fix = "Invert the mask, or name what the values mean (--data.mask_values)."
-                yield Issue("mask-inverted", content.file, message, fix)
+            yield content.issue(message, "Correct if the image shows none.", "mask-empty")
+        elif two_classes and share == 1:
+            message = f"expected some {encoding.class_names[0]}, found foreground only"
+            yield content.issue(message, "Redraw it, or remove the row from the CSV.", "mask-full")
+        elif two_classes and min(share, border_share) > MAX_FOREGROUND:
+            found = f"found it on {share:.0%}, and on {border_share:.0%} of its border"
+            message = f"expected foreground on less than half of the image, {found}"
+            fix = "Invert the mask, or name what the values mean (--data.mask_values)."
+            yield content.issue(message, fix, "mask-inverted")
         grey = encoding.antialiased and not content.lossy and not content.counts.keys() <= {0, 255}
         code = "mask-antialiased" if grey else f"mask-{scan.storage}"
         if code in WARNINGS and not encoding.has_colors:
             message = f"expected an 8-bit grey PNG, found {WARNINGS[code]}"
-            fix = "nailseg check --write-clean writes plain copies."
-            yield Issue(code, content.file, message, fix)
+            yield content.issue(message, "nailseg check --write-clean writes plain copies.", code)
 
 
 def check_splits(
     scans: Sequence[ScanResult], encoding: MaskEncoding, splits: Sequence[str]
 ) -> Iterator[Issue]:
     """Finds missing classes and small splits; `splits` are those of which every mask could be read."""
-    pixels = {split: Counter[int]() for split in splits}
-    rows = Counter(scan.row.split for scan in scans)
+    pixels = {split: Counter[int]() for split in SPLITS}
     for scan in scans:
-        if scan.content is not None and scan.row.split in pixels:
-            pixels[scan.row.split].update(count_classes(scan.content, encoding))
+        pixels[scan.row.split].update(count_classes(scan.content, encoding))
+    rows = Counter(scan.row.split for scan in scans)
     fix = "Check the masks and --data.mask_values"
     empty = [split for split in splits if not count_foreground(pixels[split])]
     for split in empty:
@@ -91,8 +85,7 @@ def check_splits(
     for split in splits:
         if rows[split] < MIN_ROWS[split]:
             message = f"expected {MIN_ROWS[split]} rows or more, found {rows[split]}"
-            fix = "Add images, or mind the wide intervals of the metrics."
-            yield Issue("few-rows", split, message, fix)
+            yield Issue("few-rows", split, message, "Add images, or mind the wide intervals of the metrics.")
 
 
 def check_duplicates(pairs: Sequence[DuplicatePair], splits: dict[str, str]) -> Iterator[Issue]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import cv2
 import numpy as np
@@ -18,20 +16,19 @@ from nailseg.data.issues import Issue, IssueError
 from nailseg.data.manifest import Manifest, Row
 from nailseg.data.mask_encoding import THRESHOLD, Value, pack_colors
 from nailseg.data.mask_inference import MaskContent, count_values
-from nailseg.data.splitting.duplicates import Signature, compute_signature
+from nailseg.data.splitting.near_duplicates import Signature, compute_signature
 
-MAX_VALUES = 16
-"""Masks with more values are antialiased; their components are counted above the threshold."""
+MAX_VALUES = 16  # masks with more values are antialiased; their components are counted above the threshold
+# Header.channels -> ScanResult.storage
 STORAGE = {"palette": "palette", "color": "rgb", "color+alpha": "alpha", "gray+alpha": "alpha"}
-"""Header.channels -> ScanResult.storage."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class ScanResult:
     """What one row's files contain."""
 
     row: Row
-    issues: tuple[Issue, ...] = ()  # errors of its files; empty if only the mask's values were needed
+    issues: list[Issue] = field(default_factory=list)  # errors of its files
     size: tuple[int, int] | None = None  # height and width of the upright image
     content: MaskContent | None = None  # values of the mask
     storage: str = "plain"  # how the mask is stored: plain, or jpeg, palette, rgb, alpha, 16-bit
@@ -47,60 +44,53 @@ def scan_row(manifest: Manifest, row: Row, needed: bool, has_colors: bool, max_p
     Args:
         manifest: gives the paths of the files.
         row: the row.
-        needed: False for a row of which only the mask's values are needed; it has no issues.
+        needed: False for a row of which only the values of its mask are needed.
         has_colors: read the mask's palette as colors.
         max_pixels: limit on an image's height times width.
     """
-    issues: list[Issue] = []
-    found: dict[str, Any] = {}
+    result = ScanResult(row)
     orientation = 1
     if needed:
         try:
             data = read_bytes(manifest.path(row.image))
             image = decode_image(data, row.image, max_pixels)
             header = read_header(data, row.image)
-            issues += _check_extension(row.image, header)
+            result.issues += _check_extension(row.image, header)
+            result.size, result.signature = image.shape[:2], compute_signature(data, image)
             orientation = header.orientation
-            found["size"] = image.shape[:2]
-            found["signature"] = compute_signature(data, image)
         except IssueError as error:
-            issues.append(_name_as_in_csv(error.issue, row.image, manifest))
+            result.issues.append(_name_as_in_csv(error.issue, row.image, manifest.path(row.image)))
     if row.mask is None:
         message = "expected a mask, found none in the CSV"
-        issues.append(Issue("no-mask", row.image, message, "Name it, or remove the row."))
-        return ScanResult(row, tuple(issues) if needed else (), **found)
+        result.issues.append(Issue("no-mask", row.image, message, "Name it, or remove the row."))
+        return result
     try:
         data = read_bytes(manifest.path(row.mask))
         raw, lossy = decode_mask_values(data, row.mask, max_pixels, has_colors)
         header = read_header(data, row.mask)
-        content = MaskContent(row.mask, count_values(raw), lossy)
-        found["content"], found["storage"] = content, _describe_storage(header)
+        result.content = MaskContent(row.mask, count_values(raw), lossy)
+        result.storage = "16-bit" if header.bits > 8 else STORAGE.get(header.channels, "plain")
+        if header.lossy:
+            result.storage = "jpeg"
         if needed:
-            issues += _check_extension(row.mask, header)
+            result.issues += _check_extension(row.mask, header)
             border = np.concatenate([raw[0], raw[-1], raw[:, 0], raw[:, -1]])
-            found["border"] = count_values(border[None])
-            found["components"] = _count_components(raw, content)
-            if "size" in found:
-                issues += _compare(row, found["size"], raw.shape[:2], orientation, header.orientation)
+            result.border = count_values(border[None])
+            result.components = _count_components(raw, result.content)
+        if result.size:
+            result.issues += _compare(row, result.size, raw.shape[:2], orientation, header.orientation)
     except IssueError as error:
-        issues.append(_name_as_in_csv(error.issue, row.mask, manifest))
-    return ScanResult(row, tuple(issues) if needed else (), **found)
+        result.issues.append(_name_as_in_csv(error.issue, row.mask, manifest.path(row.mask)))
+    return result
 
 
-def _name_as_in_csv(issue: Issue, file: str, manifest: Manifest) -> Issue:
-    """Replaces the file's path by the name in the CSV, and suggests a similar name for a missing file."""
-    similar = _find_similar(manifest.path(file)) if issue.code == "missing-file" else None
-    return replace(issue, file=file, fix=similar or issue.fix)
-
-
-def _find_similar(path: Path) -> str | None:
-    """Suggests a file whose name differs in its extension or in upper case only."""
-    try:
-        names = os.listdir(path.parent)
-    except OSError:
-        return None
-    similar = sorted(name for name in names if Path(name).stem.lower() == path.stem.lower())
-    return f"The folder contains {similar[0]}: correct the CSV." if similar else None
+def _name_as_in_csv(issue: Issue, file: str, path: Path) -> Issue:
+    """Replaces the path by the name in the CSV; suggests a file that differs in extension or upper case."""
+    similar = []
+    if issue.code == "missing-file":
+        similar = sorted(p.name for p in path.parent.glob("*") if p.stem.lower() == path.stem.lower())
+    fix = f"The folder contains {similar[0]}: correct the CSV." if similar else issue.fix
+    return replace(issue, file=file, fix=fix)
 
 
 def _check_extension(file: str, header: Header) -> Iterator[Issue]:
@@ -108,12 +98,6 @@ def _check_extension(file: str, header: Header) -> Iterator[Issue]:
     if expected != header.format:
         message = f"expected {expected} by its extension, found {header.format}"
         yield Issue("extension-mismatch", file, message, "Rename it: other programs may not open it.")
-
-
-def _describe_storage(header: Header) -> str:
-    if header.lossy:
-        return "jpeg"
-    return "16-bit" if header.bits > 8 else STORAGE.get(header.channels, "plain")
 
 
 def _count_components(raw: np.ndarray, content: MaskContent) -> dict[Value, int]:
@@ -132,18 +116,17 @@ def _compare(
     row: Row, size: tuple[int, int], mask_size: tuple[int, ...], orientation: int, mask_orientation: int
 ) -> Iterator[Issue]:
     """Compares size (height, width) and EXIF orientation of image and mask."""
-    mask = row.mask or ""
     if size != mask_size:
         expected, found = (f"{width} x {height}" for height, width in (size, mask_size))
         message = f"expected {expected} (width x height) like {row.image}, found {found}"
         fix = "Pair it with the right image, or export the mask at the image's size."
         if size == mask_size[::-1]:
             fix = "One of the two is rotated: their EXIF tags differ; remove the tag or rotate the mask."
-        yield Issue("size-mismatch", mask, message, fix)
+        yield Issue("size-mismatch", str(row.mask), message, fix)
     # orientations from 5 on exchange height and width, which proves them right if the image is oblong
     elif orientation != mask_orientation and (
         (orientation >= 5) == (mask_orientation >= 5) or size[0] == size[1]
     ):
         message = f"expected the EXIF orientation of {row.image}, {orientation}; found {mask_orientation}"
         fix = "Check whether the two match; save both upright without the tag."
-        yield Issue("orientation-mismatch", mask, message, fix)
+        yield Issue("orientation-mismatch", str(row.mask), message, fix)

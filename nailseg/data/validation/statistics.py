@@ -5,35 +5,38 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from nailseg.data.manifest import Row
-from nailseg.data.mask_encoding import UNKNOWN, MaskEncoding
-from nailseg.data.mask_inference import count_classes, count_foreground
+from nailseg.data.mask_encoding import MaskEncoding
+from nailseg.data.mask_inference import MaskContent, count_classes, count_foreground
 from nailseg.data.validation.scan import ScanResult
 
 Statistics = dict[str, dict[str, dict[str, Any]]]
-MAX_LINES = 20
-"""More folders or groups are in the JSON only."""
+MAX_LINES = 20  # more folders or groups are in the JSON only
 
 
-def compute_foreground_share(scan: ScanResult, encoding: MaskEncoding) -> float:
-    """Computes the foreground's share of a mask's pixels with a class, 0..1; nan if there are none."""
-    if scan.content is None:
-        return float("nan")
-    classes = count_classes(scan.content, encoding)
-    foreground = count_foreground(classes)
-    return foreground / (foreground + classes[0]) if foreground + classes[0] else float("nan")
+def tabulate_scans(scans: Sequence[ScanResult], encoding: MaskEncoding) -> pd.DataFrame:
+    """Computes a line for each scan.
 
-
-def count_nails(scan: ScanResult, encoding: MaskEncoding) -> int:
-    """Counts the connected components of foreground in a mask."""
-    lossy = scan.content is not None and scan.content.lossy
-    classes = {value: encoding.class_of(value, lossy) or 0 for value in scan.components}
-    return sum(count for value, count in scan.components.items() if 0 < classes[value] < UNKNOWN)
+    Returns:
+        `split`, `folder` and `group` of the row; `size`, height and width of the image; `foreground`, its
+        share of the mask's pixels with a class, 0..1, nan without any; `nails`, its connected components.
+    """
+    records = []
+    for scan in scans:
+        content = scan.content or MaskContent("", {})
+        classes = count_classes(content, encoding)
+        nails = count_foreground(count_classes(replace(content, counts=scan.components), encoding))
+        foreground = count_foreground(classes)
+        share = foreground / (foreground + classes[0]) if foreground + classes[0] else np.nan
+        records.append((scan.row.split, scan.row.folder, scan.row.group, scan.size, share, nails))
+    return pd.DataFrame(records, columns=["split", "folder", "group", "size", "foreground", "nails"])
 
 
 def compute_statistics(scans: Sequence[ScanResult], encoding: MaskEncoding) -> Statistics:
@@ -44,32 +47,24 @@ def compute_statistics(scans: Sequence[ScanResult], encoding: MaskEncoding) -> S
         images per "width x height"; `foreground`, mean share of the images' areas; `nails`, the mean of an
         image, with `nails_min` and `nails_max`.
     """
-    members: dict[str, dict[str, list[ScanResult]]] = {"split": {}, "folder": {}, "group": {}}
-    for scan in scans:
-        if scan.size is not None and scan.content is not None:
-            for kind, groups in members.items():
-                groups.setdefault(getattr(scan.row, kind), []).append(scan)
-    members["group"] = {name: part for name, part in members["group"].items() if len(part) > 1}
-    if len({scan.row.group for scan in scans}) == len(scans):
-        del members["group"]
+    table = tabulate_scans([scan for scan in scans if scan.size and scan.content], encoding)
+    tables = {"split": table, "folder": table}
+    if len({scan.row.group for scan in scans}) < len(scans):
+        tables["group"] = table[table.duplicated("group", keep=False)]
     return {
-        kind: {name: _summarize(groups[name], encoding) for name in sorted(groups)}
-        for kind, groups in members.items()
+        kind: {name: _summarize(part) for name, part in each.groupby(kind)} for kind, each in tables.items()
     }
 
 
-def _summarize(scans: Sequence[ScanResult], encoding: MaskEncoding) -> dict[str, Any]:
-    sizes = Counter(scan.size for scan in scans if scan.size is not None)
-    nails = [count_nails(scan, encoding) for scan in scans]
-    shares = np.array([compute_foreground_share(scan, encoding) for scan in scans])
-    shares = shares[~np.isnan(shares)]
+def _summarize(table: pd.DataFrame) -> dict[str, Any]:
+    foreground, nails = table["foreground"], table["nails"]
     return {
-        "images": len(scans),
-        "sizes": {f"{width} x {height}": count for (height, width), count in sorted(sizes.items())},
-        "foreground": round(float(shares.mean()), 6) if len(shares) else None,
-        "nails": round(float(np.mean(nails)), 3),
-        "nails_min": min(nails),
-        "nails_max": max(nails),
+        "images": len(table),
+        "sizes": {f"{w} x {h}": count for (h, w), count in sorted(Counter(table["size"]).items())},
+        "foreground": round(float(foreground.mean()), 6) if foreground.notna().any() else None,
+        "nails": round(float(nails.mean()), 3),
+        "nails_min": int(nails.min()),
+        "nails_max": int(nails.max()),
     }
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from nailseg.data.io.images import MAX_PIXELS
-from nailseg.data.issues import UNUSABLE, DataIssuesError, Issue, check_codes, format_issues, write_full_list
+from nailseg.data.issues import UNUSABLE, DataIssuesError, Issue, check_codes, format_issues, list_issues
 from nailseg.data.manifest import Manifest, Row
 from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.mask_inference import check_values, count_classes, count_foreground, infer_encoding
-from nailseg.data.splitting.duplicates import DuplicatePair, find_duplicates
+from nailseg.data.splitting.near_duplicates import DuplicatePair, find_duplicates
 from nailseg.data.threads import map_threads
 from nailseg.data.validation import rules
 from nailseg.data.validation.scan import ScanResult, scan_row
@@ -53,8 +53,7 @@ class ValidationResult:
             DataIssuesError: (a `DataError`) listing all errors, if there are any.
         """
         if self.errors or self.mask_encoding is None:
-            raise DataIssuesError(str(self.manifest.csv), self.errors, write_full_list(self.errors))
-        counts = Counter(row.split for row in self.manifest.rows)
+            raise DataIssuesError(str(self.manifest.csv), self.errors, list_issues(self.errors))
         lines = [f"masks: {self.mask_encoding.describe()}"]
         for split in self.splits:
             contents = [scan.content for scan in self.scans if scan.row.split == split]
@@ -62,12 +61,13 @@ class ValidationResult:
             foreground = [count_foreground(each) for each in classes]
             share = sum(foreground) / max(sum(foreground) + sum(each[0] for each in classes), 1)
             without = f", {foreground.count(0)} without" if 0 in foreground else ""
-            lines.append(f"{split}: {counts[split]} images, {share:.2%} foreground{without}")
+            lines.append(f"{split}: {len(contents)} images, {share:.2%} foreground{without}")
         lines += self.manifest.notes
         for title, issues in {"left out": self.skipped, "warnings": self.warnings}.items():
             if issues:
                 lines.append(f"{title}:\n{format_issues(issues)}")
-        return DataSummary(self.mask_encoding, dict(counts), self.left_out, "\n".join(lines))
+        counts = dict(Counter(row.split for row in self.manifest.rows))
+        return DataSummary(self.mask_encoding, counts, self.left_out, "\n".join(lines))
 
 
 def validate_rows(
@@ -84,32 +84,23 @@ def validate_rows(
     """Decodes both files of every row in the needed splits, and infers the mask encoding from the whole set.
 
     Of the other splits only the masks are read: the values must have the same meaning everywhere, but other
-    errors of those files do not matter for the command.
-
-    Args:
-        manifest: the rows.
-        class_names: names by class index, the first is background.
-        mask_values: what file values or colors mean; by default inferred from the files.
-        splits_needed: `fit` needs train and val, `validate` val, `test` test.
-        progress: show a progress bar on stderr.
-        workers: threads; by default one per core, 8 at most.
-        max_pixels: limit on an image's height times width.
-        allow: codes of errors that are ignored; rows that cannot be used are left out.
-        skip_bad: leave out every row that an error names.
+    errors of those files do not matter for the command. The arguments are those of `validate_dataset`, with
+    the splits that the command needs, `progress` (show a bar on stderr) and `workers` (threads; by default
+    one per core, 8 at most).
 
     Raises:
         ConfigError: invalid `mask_values` or `allow`.
     """
     allowed, needed = check_codes(allow), tuple(splits_needed)
-    if mask_values is not None and not isinstance(mask_values, MaskEncoding):
-        mask_values = MaskEncoding.from_mapping(mask_values, class_names)
     given = mask_values
-    rows = [row for row in manifest.rows if row.split in needed or (given is None and row.mask)]
+    if given is not None and not isinstance(given, MaskEncoding):
+        given = MaskEncoding.from_mapping(given, class_names)
     has_colors = given is not None and given.has_colors
 
     def read(row: Row) -> ScanResult:
         return scan_row(manifest, row, row.split in needed, has_colors, max_pixels)
 
+    rows = [row for row in manifest.rows if row.split in needed or (given is None and row.mask)]
     scans = map_threads(read, rows, "checking data", progress, workers)
     pairs = find_duplicates({scan.row.image: scan.signature for scan in scans if scan.signature})
     skipped = [issue for issue in manifest.issues if skip_bad or issue.code in allowed]
@@ -118,15 +109,17 @@ def validate_rows(
     # Without some rows the others can have other issues: the masks have one encoding, or a split is empty.
     # So the rules are applied again until no row is left out.
     while True:
-        issues, encoding = apply_rules(kept, scans, pairs, class_names, given, needed)
+        issues, encoding = _apply_rules(kept, scans, pairs, class_names, given, needed)
         errors = [issue for issue in issues if issue.severity == "error"]
-        may_skip = [issue for issue in errors if skip_bad or issue.code in allowed & UNUSABLE]
-        bad_images, reasons = _find_bad_rows(kept.rows, may_skip)
-        if not bad_images:
+        may_skip = [issue for issue in errors if skip_bad or issue.code in allowed & UNUSABLE.keys()]
+        first = {issue.file: issue for issue in reversed(may_skip)}  # the first issue of each file
+        bad = [row for row in kept.rows if first.keys() & {row.image, row.mask}]
+        if not bad:
             break
-        skipped += reasons
-        kept = kept.without(bad_images)
-        scans = [scan for scan in scans if scan.row.image not in bad_images]
+        files = {file for row in bad for file in (row.image, row.mask)}
+        skipped += [issue for file, issue in first.items() if file in files]
+        kept = kept.without(files)
+        scans = [scan for scan in scans if scan.row.image not in files]
     images = {row.image for row in kept.rows}
     return ValidationResult(
         kept,
@@ -140,29 +133,24 @@ def validate_rows(
     )
 
 
-def apply_rules(
+def _apply_rules(
     manifest: Manifest,
     scans: Sequence[ScanResult],
     pairs: Sequence[DuplicatePair],
     class_names: Sequence[str],
-    given: MaskEncoding | None,
+    encoding: MaskEncoding | None,
     needed: Sequence[str],
 ) -> tuple[list[Issue], MaskEncoding | None]:
-    """Applies all rules to the scanned rows; the encoding is inferred if none is given.
-
-    Returns:
-        Errors and warnings, and the mask encoding; None if no encoding fits all masks.
-    """
+    """All issues of the rows, and the encoding: the given one, or the inferred one, None if none fits."""
     checked = [scan for scan in scans if scan.row.split in needed]
     contents = [scan.content for scan in scans if scan.content is not None]
-    if given is None:
+    if encoding is None:
         encoding, mask_issues = infer_encoding(contents, class_names)
     else:
-        encoding = given
-        mask_issues = [issue for content in contents if (issue := check_values(content, given))]
+        mask_issues = [issue for content in contents if (issue := check_values(content, encoding))]
     masks = {scan.row.mask for scan in checked}
     issues = [*rules.check_needed_splits(manifest, needed)]
-    issues += [issue for scan in scans for issue in scan.issues]
+    issues += [issue for scan in checked for issue in scan.issues]
     issues += [issue for issue in mask_issues if issue.file in masks or issue.code == "mask-mixed"]
     issues += rules.check_duplicates(pairs, {scan.row.image: scan.row.split for scan in checked})
     issues += rules.check_groups(manifest.rows)
@@ -174,11 +162,3 @@ def apply_rules(
         issues += rules.check_masks(readable, encoding)
         issues += rules.check_splits(readable, encoding, complete)
     return issues, encoding
-
-
-def _find_bad_rows(rows: Sequence[Row], issues: Sequence[Issue]) -> tuple[set[str], list[Issue]]:
-    """The images of the rows whose image or mask an issue names, and the first issue of each such file."""
-    first = {issue.file: issue for issue in reversed(issues)}
-    bad = [row for row in rows if row.image in first or row.mask in first]
-    files = {file for row in bad for file in (row.image, row.mask)}
-    return {row.image for row in bad}, [issue for file, issue in first.items() if file in files]

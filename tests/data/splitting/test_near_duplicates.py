@@ -1,4 +1,4 @@
-"""Near-duplicates: hashes against imagehash, candidates against every pair, the result on known copies."""
+"""Duplicates: hashes against imagehash, candidates against every pair, the result on known copies."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from PIL import Image
 from nailseg.data.splitting.near_duplicates import (
     MAX_DISTANCE,
     apply_symmetry,
+    compute_signature,
     find_candidates,
+    find_duplicates,
     find_near_duplicates,
     hash_symmetries,
-    label_clusters,
-    make_thumbnail,
 )
 from tests.data.planted import draw_image
 
 
 def make_thumbnails(*images: np.ndarray) -> np.ndarray:
-    return np.stack([make_thumbnail(image) for image in images])
+    return np.stack([compute_signature(b"", image).thumbnail for image in images])
 
 
 def test_hashes_match_imagehash_within_two_bits() -> None:
@@ -75,18 +75,26 @@ def test_copies_are_found_and_unrelated_images_are_not(kind: str) -> None:
     rng = np.random.default_rng(3)
     originals = [draw_image(seed) for seed in range(30)]
     copies = [copy_image(image, kind, rng) for image in originals]
-    pairs = find_near_duplicates(make_thumbnails(*originals, *copies)).tolist()
+    pairs = find_near_duplicates(make_thumbnails(*originals, *copies))
     assert all(b == a + 30 for a, b in pairs)
     assert len(pairs) >= (28 if kind == "all" else 29)
 
 
 def test_empty_images_match_nothing_and_equal_images_match_the_first() -> None:
-    assert find_near_duplicates(np.zeros((50, 96, 96), np.uint8)).shape == (0, 2)
-    assert find_near_duplicates(np.zeros((0, 96, 96), np.uint8)).shape == (0, 2)
+    assert find_near_duplicates(np.zeros((50, 96, 96), np.uint8)) == []
+    assert find_near_duplicates([]) == []
     equal = np.repeat(make_thumbnails(draw_image(0)), 500, axis=0)
-    assert find_near_duplicates(equal).tolist() == [[0, k] for k in range(1, 500)]
+    assert find_near_duplicates(equal) == [(0, k) for k in range(1, 500)]
 
 
-def test_label_clusters_connects_pairs() -> None:
-    assert label_clusters(6, np.array([(4, 5), (1, 3), (3, 4)])).tolist() == [0, 1, 2, 1, 1, 1]
-    assert label_clusters(2, np.empty((0, 2), int)).tolist() == [0, 1]
+def test_equal_files_are_exact_and_copies_are_near_duplicates() -> None:
+    image, other = draw_image(0), draw_image(1)
+    mirrored = np.ascontiguousarray(image[:, ::-1])
+    files = {"a": (b"1", image), "b": (b"2", other), "c": (b"1", image), "d": (b"3", mirrored)}
+    signatures = {name: compute_signature(data, pixels) for name, (data, pixels) in files.items()}
+    assert find_duplicates(signatures) == [("a", "c", True), ("a", "d", False)]
+
+
+def test_fewer_than_two_images_have_no_duplicates() -> None:
+    assert find_duplicates({}) == []
+    assert find_duplicates({"a": compute_signature(b"1", draw_image(0))}) == []
