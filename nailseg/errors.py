@@ -30,7 +30,7 @@ class OutputError(NailsegError):
 
 
 def shorten_list(values: Sequence[object], limit: int = 8) -> str:
-    """The first values, for a message, and the number of the others.
+    """Lists the first values, for a message, and the number of the others.
 
     Examples:
         >>> shorten_list([1, 2, 3], limit=2)

@@ -74,13 +74,7 @@ def is_checkpoint(source: str | Path) -> bool:
 
 
 def locate(source: str | Path) -> str:
-    """Finds the model folder of a run, or of the shipped model.
-
-    Args:
-        source: anything that names a model.
-
-    Returns:
-        The model folder of a run or shipped model; any other `source` unchanged.
+    """Returns the model folder of a run or of the shipped model; any other `source` unchanged.
 
     Raises:
         WeightsError: an interrupted run, which has no model folder yet.

@@ -37,27 +37,26 @@ def check_class_names(class_names: Sequence[str], option: str = "class names") -
         >>> check_class_names(["background", "nail"])
         ['background', 'nail']
     """
-
-    def require(condition: bool, expected: str) -> None:
-        if not condition:
-            raise ConfigError(
-                f"{option}: expected {expected}, found {class_names!r}. "
-                "Give for example [background, nail]: the order is the class index."
-            )
-
     names = list(class_names)
-    are_names = not isinstance(class_names, str) and all(isinstance(n, str) and n.strip() for n in names)
-    require(are_names, "a list of names")
-    number = f"2 to {MAX_CLASSES} names (background and at least one other class)"
-    require(2 <= len(names) <= MAX_CLASSES, number)
-    require(len(set(names)) == len(names), "names that differ")
-    require("background" not in names[1:], "background as the first name")
-    mean = "another name than foreground, which in curves is the mean of several classes"
-    require("foreground" not in names or len(names) == 2, mean)
     reserved = {f"{prefix}_{name}" for prefix in REPORT_PREFIXES for name in names}
-    for name in names:
-        require(name not in reserved, f"a name other than {name}, a column of the report for another class")
-    return names
+    if isinstance(class_names, str) or not all(isinstance(name, str) and name.strip() for name in names):
+        expected = "a list of names"
+    elif not 2 <= len(names) <= MAX_CLASSES:
+        expected = f"2 to {MAX_CLASSES} names (background and at least one other class)"
+    elif len(set(names)) < len(names):
+        expected = "names that differ"
+    elif "background" in names[1:]:
+        expected = "background as the first name"
+    elif "foreground" in names and len(names) > 2:
+        expected = "another name than foreground, which in curves is the mean of several classes"
+    elif taken := [name for name in names if name in reserved]:
+        expected = f"a name other than {taken[0]}, a column of the report for another class"
+    else:
+        return names
+    raise ConfigError(
+        f"{option}: expected {expected}, found {class_names!r}. "
+        "Give for example [background, nail]: the order is the class index."
+    )
 
 
 class Sample(TypedDict):
@@ -79,8 +78,8 @@ class Sample(TypedDict):
     row: Tensor
 
 
-class Batch(TypedDict):
-    """Samples of one shape stacked along a first dimension N.
+class Batch(Sample):
+    """Samples of one shape, stacked along a first dimension N.
 
     Attributes:
         image: uint8 or float32 (N, 3, H, W), 0..255.
@@ -88,8 +87,3 @@ class Batch(TypedDict):
         valid_size: int64 (N, 2); in evaluation all rows are equal, because batches hold equal sizes only.
         row: int64 (N,).
     """
-
-    image: Tensor
-    mask: Tensor
-    valid_size: Tensor
-    row: Tensor

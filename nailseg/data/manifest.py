@@ -20,6 +20,7 @@ from nailseg.errors import DataError
 COLUMNS = ("image", "mask", "split", "group")
 ALIASES = {"images": "image", "masks": "mask"}
 """Other names of the columns that are accepted."""
+PATHS_FIX = "Give paths relative to the data root (--data.root), and keep the files inside it."
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def load_manifest(
 
     Args:
         csv_path: the CSV, UTF-8.
-        root: the folder the paths are relative to; the CSV's own folder by default. May itself be a symlink.
+        root: the folder the paths are relative to (it may be a symlink); None takes the CSV's own folder.
         strict: raise for errors in rows; otherwise leave those rows out and list the errors in `issues`.
         masks: find masks that the CSV does not name; prediction needs none.
 
@@ -120,10 +121,7 @@ def find_group_splits(rows: Iterable[Row]) -> dict[str, set[str]]:
 
 def write_manifest(csv_path: str | Path, rows: Sequence[Row]) -> None:
     """Writes rows as `image,mask,split,group` and their further columns; an existing file is overwritten."""
-    records = [
-        {"image": row.image, "mask": row.mask, "split": row.split, "group": row.group, **dict(row.extra)}
-        for row in rows
-    ]
+    records = [{name: getattr(row, name) for name in COLUMNS} | dict(row.extra) for row in rows]
     extra = dict.fromkeys(name for row in rows for name, _ in row.extra)
     table = pd.DataFrame(records, columns=[*COLUMNS, *extra], dtype=object)
     table.to_csv(csv_path, index=False, lineterminator="\n", encoding="utf-8")
@@ -175,20 +173,15 @@ def _check_paths(table: pd.DataFrame, root: Path, csv_name: str, issues: list[Is
     columns = [column for column in ("image", "mask") if column in table]
     wrong: set[int] = set()
     for line, *paths in table[columns].itertuples():
-        where = f"{csv_name} line {line}"
-        found = []
-        if not paths[0]:
-            found.append(Issue("missing-path", where, "expected an image, found nothing", "Name it."))
-        for path in paths:
-            if problem := _find_path_problem(path, root, is_inside):
-                fix = "Give paths relative to the data root (--data.root), and keep the files inside it."
-                found.append(Issue("path-outside", where, problem, fix))
         image = _to_posix(paths[0])
-        if image and first_lines.setdefault(image, line) != line:
-            message = f"{image} is in line {first_lines[image]} already"
-            found.append(Issue("duplicate-row", where, message, "Delete one."))
+        problems = [_find_path_problem(path, root, is_inside) for path in paths]
+        found = [("path-outside", problem, PATHS_FIX) for problem in filter(None, problems)]
+        if not image:
+            found.insert(0, ("missing-path", "expected an image, found nothing", "Name it."))
+        elif first_lines.setdefault(image, line) != line:
+            found.append(("duplicate-row", f"{image} is in line {first_lines[image]} already", "Delete one."))
+        issues += [Issue(code, f"{csv_name} line {line}", message, fix) for code, message, fix in found]
         if found:
-            issues.extend(found)
             wrong.add(line)
     table = table.drop(index=list(wrong))
     return table.assign(**{column: table[column].map(_to_posix) for column in columns})
@@ -220,8 +213,9 @@ def _derive_masks(table: pd.DataFrame, root: Path, issues: list[Issue]) -> pd.Da
             message += " and ".join(found) or "none"
             fix = "Put it there, or add a column mask to the CSV."
             issues.append(Issue("missing-file", image, message, fix))
-    masks = [found[0] if len(found) == 1 else None for found in matches]
-    return table.assign(mask=masks).dropna(subset="mask")
+    return table.assign(mask=[found[0] if len(found) == 1 else None for found in matches]).dropna(
+        subset="mask"
+    )
 
 
 def _check_splits(table: pd.DataFrame, csv_name: str, issues: list[Issue]) -> pd.DataFrame:

@@ -76,8 +76,7 @@ class MaskEncoding:
             IssueError: `mask-values` for values outside the mapping.
         """
         if raw.ndim == 3 or self.has_colors:
-            rgb = raw if raw.ndim == 3 else np.repeat(raw.astype(np.uint8)[..., None], 3, axis=2)
-            codes = pack_colors(rgb)
+            codes = pack_colors(raw if raw.ndim == 3 else np.stack([raw.astype(np.uint8)] * 3, axis=-1))
             mask = np.full(codes.shape, UNKNOWN, np.uint8)
             for value, index in self.mapping:
                 mask[codes == pack_colors(np.array(to_color(value)))] = index
@@ -133,10 +132,9 @@ class MaskEncoding:
         known = {index for _, index in pairs}
         missing = [name for index, name in enumerate(class_names) if index not in known and index > 0]
         if missing or not pairs:
-            found = f"none for {', '.join(missing) or 'any'} in {dict(mapping)}"
             raise ConfigError(
-                f"mask_values: expected a value for every class, found {found}. "
-                "Add it, or take the class out of --data.classes."
+                f"mask_values: expected a value for every class, found none for {', '.join(missing) or 'any'}"
+                f" in {dict(mapping)}. Add it, or take the class out of --data.classes."
             )
         return cls(pairs, tuple(class_names))
 

@@ -14,15 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nailseg.data.issues import Issue
-from nailseg.data.mask_encoding import (
-    NAME_VALUES,
-    THRESHOLD,
-    MaskEncoding,
-    Value,
-    pack_colors,
-    to_color,
-    unpack_colors,
-)
+from nailseg.data.mask_encoding import NAME_VALUES, THRESHOLD, MaskEncoding, Value, pack_colors, unpack_colors
 from nailseg.errors import shorten_list
 from nailseg.types import IGNORE_INDEX, MAX_CLASSES
 
@@ -70,15 +62,11 @@ def count_values(raw: np.ndarray) -> dict[Value, int]:
 def infer_encoding(
     contents: Iterable[MaskContent], class_names: Sequence[str]
 ) -> tuple[MaskEncoding | None, list[Issue]]:
-    """Infers the encoding of a set of masks.
+    """Infers the encoding of a set of masks from the contents of all of them.
 
     Two classes: 0/255 (JPEG masks and antialiased edges at `> 127`), 0/65535, or 0/1 with 255 as ignore. More
     classes: 0..C-1 with 255 as ignore. A set in which some masks are 0/255 and others 0/1 is an error, and so
     is each value without a class; `MaskEncoding.from_mapping` (`--data.mask_values`) resolves both.
-
-    Args:
-        contents: of every mask of the set.
-        class_names: names by class index.
 
     Returns:
         The encoding, None where none fits all masks, and the issues of single files.
@@ -90,7 +78,7 @@ def infer_encoding(
     """
     names = tuple(class_names)
     issues: list[Issue] = []
-    groups: dict[str, list[MaskContent]] = {"255": [], "65535": [], "index": [], "empty": []}
+    groups: dict[str, list[MaskContent]] = {"empty": [], **{form: [] for form in _NAMES}}
     antialiased = False
     for content in contents:
         form = _find_form(content, len(names))
@@ -104,22 +92,18 @@ def infer_encoding(
         return None, issues + _find_mixed(groups, found)
     # nothing but background: any encoding gives the same masks
     form = found[0] if found else "255" if len(names) == 2 else "index"
-    mapping: dict[Value, int]
-    if form == "index":
-        mapping = {index: index for index in range(len(names))}
-        if any(IGNORE_INDEX in content.counts for content in groups["index"]):
-            mapping[IGNORE_INDEX] = IGNORE_INDEX
-    else:
-        mapping = {0: 0, int(form): 1}
-    return MaskEncoding(tuple(mapping.items()), names, antialiased), issues
+    pairs = [(0, 0), (int(form), 1)] if form != "index" else [(index, index) for index in range(len(names))]
+    if any(IGNORE_INDEX in content.counts for content in groups["index"]):
+        pairs.append((IGNORE_INDEX, IGNORE_INDEX))
+    return MaskEncoding(tuple(pairs), names, antialiased), issues
 
 
 def check_values(content: MaskContent, encoding: MaskEncoding) -> Issue | None:
     """Compares one mask with an encoding that was given or stored."""
     if encoding.binary and (content.lossy or encoding.antialiased):
         return _check_gray(content)
-    known = {to_color(value) for value, _ in encoding.mapping}
-    unknown = {value: count for value, count in content.counts.items() if to_color(value) not in known}
+    values = content.counts.items()
+    unknown = {value: count for value, count in values if encoding.class_of(value, content.lossy) is None}
     if not unknown:
         return None
     lossless = " in a lossless file" if content.lossy else ""
@@ -129,11 +113,10 @@ def check_values(content: MaskContent, encoding: MaskEncoding) -> Issue | None:
 
 def count_classes(content: MaskContent, encoding: MaskEncoding) -> Counter[int]:
     """Counts pixels by class index; values without a class are left out."""
-    by_class: Counter[int] = Counter()
+    by_class: Counter[int | None] = Counter()
     for value, count in content.counts.items():
-        index = encoding.class_of(value, content.lossy)
-        if index is not None:
-            by_class[index] += count
+        by_class[encoding.class_of(value, content.lossy)] += count
+    del by_class[None]
     return by_class
 
 
@@ -177,11 +160,10 @@ def _has_flat_gray(content: MaskContent) -> bool:
 
 def _check_gray(content: MaskContent) -> Issue | None:
     """Checks a compressed or antialiased 0/255 mask: nearly all pixels are black or white."""
-    grays = {value: count for value, count in content.counts.items() if isinstance(value, int)}
-    if len(grays) < len(content.counts):
+    if any(isinstance(value, tuple) for value in content.counts):
         return _unexpected_colors(content)
-    total, brightest = sum(grays.values()), max(grays)
-    middle = sum(count for value, count in grays.items() if 64 <= value <= 191) / max(total, 1)
+    total, brightest = sum(content.counts.values()), max(content.counts)
+    middle = sum(count for value, count in content.counts.items() if 64 <= value <= 191) / max(total, 1)
     if brightest > 255 or middle > MAX_MIDDLE:
         found = f"up to {brightest}" if brightest > 255 else f"{middle:.0%} of the pixels between 64 and 191"
         message = f"expected a 0/255 mask, black or white nearly everywhere; found {found}"
@@ -189,8 +171,7 @@ def _check_gray(content: MaskContent) -> Issue | None:
         return content.issue(message, fix)
     if 0 < brightest <= THRESHOLD:
         message = f"expected 0/255 with compression noise, found {brightest} as the brightest value"
-        fix = "Export the mask as PNG: a lossy file cannot carry 0/1 or dark grays."
-        return content.issue(message, fix)
+        return content.issue(message, "Export the mask as PNG: a lossy file cannot carry 0/1 or dark grays.")
     return None
 
 
@@ -218,8 +199,5 @@ def _find_mixed(groups: dict[str, list[MaskContent]], found: Sequence[str]) -> l
     example = '{"0": "background", "1": "nail", "255": "ignore"}'
     fix = f"Make them alike, or, if 255 means ignore everywhere, state it: --data.mask_values '{example}'."
     message = f"expected one encoding for the whole set ({counts}), found this one as "
-    return [
-        content.issue(message + _NAMES[form], fix, "mask-mixed")
-        for form in order[1:]
-        for content in groups[form]
-    ]
+    rare = ((form, content) for form in order[1:] for content in groups[form])
+    return [content.issue(message + _NAMES[form], fix, "mask-mixed") for form, content in rare]

@@ -30,39 +30,32 @@ def pair_folders(root: str | Path) -> Pairs:
     The two folders may lie at the root (`Images/1/a.jpg`, `Masks/1/a.png`) or deeper (`train/images/a.jpg`,
     `train/masks/a.png`), in upper or lower case. Two images, or two masks, of one stem in one folder are left
     out and reported, because any choice would be a guess; names that are not UTF-8 are, too. Hidden files are
-    skipped.
-
-    Args:
-        root: folder to search; links to folders below it are not followed.
+    skipped, and links to folders below `root` are not followed.
 
     Raises:
         DataError: no such folder.
     """
     root = Path(root)
     if not root.is_dir():
-        message = f"{root}: expected a folder with Images/ and Masks/, found no folder. Check the path."
-        raise DataError(message)
+        raise DataError(f"{root}: expected a folder with Images/ and Masks/, found no folder. Check it.")
     sides: dict[str, dict[tuple[str, ...], list[str]]] = {"images": {}, "masks": {}}
     not_utf8 = []
     for relative in list_images(root):
-        parts = relative.parent.parts
+        parts, name = relative.parent.parts, relative.as_posix()
         side, position = find_side(parts)
-        name = relative.as_posix()
         shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         if side and shown != name:
             not_utf8.append(shown)
         elif side:
             key = (*parts[:position], "", *parts[position + 1 :], relative.stem)
             sides[side].setdefault(key, []).append(name)
-    all_images, all_masks = sides.values()
-    groups = [*all_images.items(), *all_masks.items()]
+    images, masks = sides.values()
+    groups = [*images.items(), *masks.items()]
     ambiguous = {key for key, files in groups if len(files) > 1}
-    images = {key: files[0] for key, files in all_images.items() if key not in ambiguous}
-    masks = {key: files[0] for key, files in all_masks.items() if key not in ambiguous}
     return Pairs(
-        tuple(sorted((images[key], masks[key]) for key in images.keys() & masks.keys())),
-        tuple(sorted(images[key] for key in images.keys() - all_masks.keys())),
-        tuple(sorted(masks[key] for key in masks.keys() - all_images.keys())),
+        tuple(sorted((images[key][0], masks[key][0]) for key in (images.keys() & masks.keys()) - ambiguous)),
+        tuple(sorted(images[key][0] for key in images.keys() - masks.keys() - ambiguous)),
+        tuple(sorted(masks[key][0] for key in masks.keys() - images.keys() - ambiguous)),
         tuple(sorted(tuple(sorted(files)) for _, files in groups if len(files) > 1)),
         tuple(not_utf8),
     )
@@ -104,10 +97,10 @@ def find_side(parts: tuple[str, ...]) -> tuple[str | None, int]:
         >>> find_side(("train", "Images", "1"))
         ('images', 1)
     """
-    found = (
-        (FOLDERS[part.lower()], position) for position, part in enumerate(parts) if part.lower() in FOLDERS
-    )
-    return next(found, (None, 0))
+    for position, part in enumerate(parts):
+        if part.lower() in FOLDERS:
+            return FOLDERS[part.lower()], position
+    return None, 0
 
 
 def _find_mask_folder(root: Path, folder: PurePosixPath) -> PurePosixPath | None:
