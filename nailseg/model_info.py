@@ -20,35 +20,22 @@ SHIPPED = "nailseg-b0"
 
 @dataclass
 class ModelInfo:
-    """The information about a model besides its weights; the content of nailseg.json.
+    """The information about a model besides its weights; the content of nailseg.json."""
 
-    Attributes:
-        class_names: in index order, the first is the background.
-        image_size: pixels of the longer side of the training images.
-        resize: `keep` or `squash`, as in `geometry.network_size`.
-        mean: RGB mean of images in 0..1, applied inside the network.
-        std: as `mean`, standard deviation.
-        origin: `weights` (what the training started from) and `licence` (of those weights).
-        threshold: smallest foreground probability of a foreground pixel; None takes the most probable class.
-        mask_values: mask encoding of the training data.
-        metrics: content of metrics.json of the held-out test, empty without a test.
-        data: statistics of the training data, empty if unknown.
-        version: the version of nailseg that wrote it.
-        architecture: as `--model.name` takes it.
-    """
-
-    class_names: list[str]
-    image_size: int = 512
-    resize: str = "keep"
-    mean: list[float] = field(default_factory=list)
-    std: list[float] = field(default_factory=list)
-    origin: dict[str, str] = field(default_factory=dict)
-    threshold: float | None = None
-    mask_values: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-    version: str = __version__
-    architecture: str = "segformer"
+    class_names: list[str]  # in index order, the first is the background
+    image_size: int = 512  # pixels of the longer side of the training images
+    resize: str = "keep"  # or `squash`, as in `geometry.network_size`
+    mean: list[float] = field(default_factory=list)  # of RGB images in 0..1, applied inside the network
+    std: list[float] = field(default_factory=list)  # as `mean`, standard deviation
+    origin: dict[str, str] = field(
+        default_factory=dict
+    )  # `weights` that training began with, their `licence`
+    threshold: float | None = None  # least foreground probability; None takes the most probable class
+    mask_values: dict[str, Any] = field(default_factory=dict)  # mask encoding of the training data
+    metrics: dict[str, Any] = field(default_factory=dict)  # metrics.json of the held-out test, empty without
+    data: dict[str, Any] = field(default_factory=dict)  # statistics of the training data, empty if unknown
+    version: str = __version__  # of the nailseg that wrote it
+    architecture: str = "segformer"  # as `--model.name` takes it
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> ModelInfo:

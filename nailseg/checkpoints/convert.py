@@ -103,11 +103,9 @@ def convert(
     network = SegFormer.from_config(config, classes or [f"LABEL_{index}" for index in range(count)])
     expected = {key for key in network.hf.state_dict() if has_head or key.startswith("segformer.")}
     if renamed.keys() != expected:
-        raise WeightsError(
-            f"{file}: expected exactly the tensors of a SegFormer; unexpected: "
-            f"{shorten_list(sorted(renamed.keys() - expected))}; missing: "
-            f"{shorten_list(sorted(expected - renamed.keys()))}."
-        )
+        extra, missing = sorted(renamed.keys() - expected), sorted(expected - renamed.keys())
+        found = f"unexpected: {shorten_list(extra)}; missing: {shorten_list(missing)}"
+        raise WeightsError(f"{file}: expected exactly the tensors of a SegFormer; {found}.")
     try:
         network.hf.load_state_dict(renamed, strict=False)  # an encoder lacks the head; the keys are checked
     except RuntimeError as error:
@@ -130,16 +128,13 @@ def _read(file: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{file}: expected a file of weights, found none. Give the .pth file.")
     with file.open("rb") as opened:
         if not opened.read(2).startswith((b"PK", b"\x80")):  # zip files and pickles
-            raise WeightsError(
-                f"{file}: expected a file written by torch.save, found another format. Give the .pth file."
-            )
+            found = "expected a file written by torch.save, found another format"
+            raise WeightsError(f"{file}: {found}. Give the .pth file.")
     try:
         content = load_plain(file)
     except WeightsError as error:
-        raise WeightsError(
-            f"{error} If you trust it: torch.save(torch.load(FILE, weights_only=False)['state_dict'], "
-            "'plain.pth'), and convert that."
-        ) from error
+        plain = "torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'plain.pth')"
+        raise WeightsError(f"{error} If you trust it: {plain}, and convert that.") from error
     if isinstance(content, dict):
         content = content.get("state_dict", content)
     tensors = check_tensors(content, file)
@@ -162,9 +157,8 @@ def _rename(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _read_config(tensors: dict[str, Tensor], has_head: bool) -> dict[str, Any]:
     """Derives the network's config from the shapes of its tensors."""
-    merging = re.compile(r"segformer\.stages\.(\d+)\.patch_embeddings\.proj\.weight")
-    count = sum(bool(merging.fullmatch(name)) for name in tensors)
-    stages = [f"segformer.stages.{i}." for i in range(count)]
+    starts = (re.match(r"segformer\.stages\.\d+\.", name) for name in tensors)
+    stages = sorted({start[0] for start in starts if start})
     kernels = [tensors[f"{stage}patch_embeddings.proj.weight"].shape for stage in stages]
     widths, patches = [k[0] for k in kernels], [k[2] for k in kernels]
     blocks = [{name.split(".")[4] for name in tensors if name.startswith(f"{s}blocks.")} for s in stages]
@@ -172,7 +166,7 @@ def _read_config(tensors: dict[str, Tensor], has_head: bool) -> dict[str, Any]:
     inner = [len(tensors[f"{stage}blocks.0.mlp.fc1.weight"]) for stage in stages]
     projection = tensors["decode_head.linear_projections.0.proj.weight"] if has_head else [0] * widths[0]
     return {
-        "num_encoder_blocks": count,
+        "num_encoder_blocks": len(stages),
         "depths": [len(names) for names in blocks],
         "hidden_sizes": widths,
         # the shapes do not show the number of heads; the paper's heads all have the first stage's width

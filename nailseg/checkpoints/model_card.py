@@ -12,11 +12,7 @@ if TYPE_CHECKING:
 
 HUB_LICENSES = ("apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0")
 """The hub's identifiers of the licences that weights most often have."""
-NVIDIA_LICENSE = {
-    "license": "other",
-    "license_name": "nvidia-segformer",
-    "license_link": "https://github.com/NVlabs/SegFormer/blob/master/LICENSE",
-}
+NVIDIA_LICENSE = "https://github.com/NVlabs/SegFormer/blob/master/LICENSE"
 
 
 def render_model_card(name: str, info: ModelInfo, library: str = "transformers") -> str:
@@ -28,11 +24,8 @@ def render_model_card(name: str, info: ModelInfo, library: str = "transformers")
         library: `transformers`, `onnx` or `openvino`.
     """
     licence = info.origin.get("licence", "unknown")
-    measured = {
-        key: value
-        for key, value in info.metrics.items()
-        if isinstance(value, float) and key != "surface_tolerance"
-    }
+    metrics = info.metrics.items()
+    measured = {key: v for key, v in metrics if isinstance(v, float) and key != "surface_tolerance"}
     results = [
         EvalResult(
             task_type="image-segmentation",
@@ -70,6 +63,6 @@ def render_model_card(name: str, info: ModelInfo, library: str = "transformers")
 def _hub_license(licence: str) -> dict[str, str]:
     """Translates the licence of the weights into the hub's metadata; empty where no identifier fits."""
     if licence.startswith("non-commercial"):
-        return NVIDIA_LICENSE
+        return {"license": "other", "license_name": "nvidia-segformer", "license_link": NVIDIA_LICENSE}
     identifier = licence.partition(";")[0].strip().lower()
     return {"license": identifier} if identifier in HUB_LICENSES else {}

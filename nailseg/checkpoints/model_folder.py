@@ -82,11 +82,7 @@ def save_model_folder(folder: str | Path, network: Network, info: ModelInfo, hal
 
 @contextlib.contextmanager
 def new_folder(folder: str | Path) -> Iterator[Path]:
-    """Yields a scratch folder, which becomes `folder` at the end and is removed on an error.
-
-    Raises:
-        OutputError: the folder exists.
-    """
+    """Yields a scratch folder, which becomes `folder` at the end; raises `OutputError` if that exists."""
     folder = Path(folder)
     if folder.exists():
         raise OutputError(f"{folder} exists and is not overwritten. Choose another folder or move it away.")

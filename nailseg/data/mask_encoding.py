@@ -31,11 +31,6 @@ NAME_VALUES = f"Name what each value means, e.g. --data.mask_values '{_EXAMPLE}'
 class MaskEncoding:
     """Which class a mask file's value or color means. Plain data: picklable, `to_dict` for JSON.
 
-    Attributes:
-        mapping: pairs of a file value (or RGB color) and a class index, 255 for ignore.
-        class_names: by class index, for messages.
-        antialiased: lossless masks with gray edges are thresholded at `> 127`, as lossy files always are.
-
     Examples:
         >>> names = ["background", "nail"]
         >>> encoding = MaskEncoding.from_mapping({0: "background", 128: "ignore", 255: "nail"}, names)
@@ -43,9 +38,9 @@ class MaskEncoding:
         array([[  0, 255,   1]], dtype=uint8)
     """
 
-    mapping: tuple[tuple[Value, int], ...]
-    class_names: tuple[str, ...]
-    antialiased: bool = False
+    mapping: tuple[tuple[Value, int], ...]  # pairs of a file value (or RGB color) and a class index or 255
+    class_names: tuple[str, ...]  # by class index, for messages
+    antialiased: bool = False  # lossless masks with gray edges are read at > 127, as lossy files always are
 
     @property
     def has_colors(self) -> bool:

@@ -107,7 +107,7 @@ class AutoNetwork(Network):
         tensors = {key: t for key, t in tensors.items() if not key.startswith("auxiliary_head.")}
         with torch.device("meta"):
             stock_class = type(_build_stock(config))
-        hf = loading.load_network(stock_class, config, tensors, source.folder, classifier.__contains__)
+        hf = loading.load_network(stock_class, config, tensors, source.folder, tuple(classifier))
         self._wrap(hf, classifier)
         return new_head
 

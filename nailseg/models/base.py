@@ -19,6 +19,9 @@ from nailseg.types import DEFAULT_CLASSES, check_class_names
 class Network(nn.Module):
     """A segmentation network: the interface that training, model folders and inference use.
 
+    An architecture defines `random_config`, `_build`, `_load` and `encoder`; the other methods suit those of
+    transformers.
+
     Args:
         weights: what to start from; each architecture documents what it takes.
         class_names: order is the class index, the first is background. None keeps a segmentation checkpoint's
@@ -104,8 +107,6 @@ class Network(nn.Module):
             # not persistent: the state dict stays that of transformers
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
-    # every architecture defines these
-
     @staticmethod
     def random_config(weights: str) -> dict[str, Any] | None:
         """Returns the config of a name that stands for random weights; None for every other name."""
@@ -123,8 +124,6 @@ class Network(nn.Module):
     def encoder(self) -> nn.Module:
         """The part that may be pretrained; all other parameters belong to the head."""
         raise NotImplementedError
-
-    # defaults for a transformers model; other architectures override them
 
     @property
     def class_names(self) -> list[str]:

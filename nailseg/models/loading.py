@@ -76,12 +76,12 @@ def load_network(
     config: PreTrainedConfig,
     tensors: dict[str, Tensor],
     folder: Path,
-    is_new: Callable[[str], bool],
+    new: tuple[str, ...],
 ) -> PreTrainedModel:
     """Loads tensors, with new or old key names, into one of transformers' own networks.
 
-    No key may be missing, unexpected or of another size, unless `is_new` says that the caller initializes it.
-    transformers maps old key names by the name of the class, so a subclass would keep random weights.
+    No key may be missing, unexpected or of another size, except those that start with `new`, which the caller
+    initializes. transformers maps old names by the name of the class: a subclass would keep random weights.
     """
     try:
         with quiet_transformers():
@@ -95,9 +95,9 @@ def load_network(
         raise WeightsError(f"{folder}: no network can be built from its config.json ({error!r}).") from error
     sizes = {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
     problems = {
-        "missing": {key for key in info["missing_keys"] if not is_new(key)},
+        "missing": {key for key in info["missing_keys"] if not key.startswith(new)},
         "unexpected": set(info["unexpected_keys"]),
-        "of another size": {key for key in sizes if not is_new(key)},
+        "of another size": {key for key in sizes if not key.startswith(new)},
     }
     if any(problems.values()) or info.get("error_msgs"):
         found = "; ".join(f"{kind}: {shorten_list(sorted(keys))}" for kind, keys in problems.items() if keys)

@@ -33,23 +33,14 @@ HUB_TIMEOUT = 5.0
 
 @dataclass(frozen=True)
 class Source:
-    """A folder of weights with the validated content of its JSON files.
-
-    Attributes:
-        folder: where the files are.
-        config: content of config.json.
-        labels: its class names, in index order.
-        mean: per RGB channel, for images in 0..1.
-        std: as `mean`.
-        origin: `weights` (where they came from) and `licence`.
-    """
+    """A folder of weights with the validated content of its JSON files."""
 
     folder: Path
-    config: dict[str, Any]
-    labels: list[str]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    origin: dict[str, str]
+    config: dict[str, Any]  # content of config.json
+    labels: list[str]  # its class names, in index order
+    mean: tuple[float, ...]  # per RGB channel, for images in 0..1
+    std: tuple[float, ...]  # as `mean`
+    origin: dict[str, str]  # `weights` (where they came from) and `licence`
 
 
 def find_weights(weights: str, model_type: str | None = "segformer") -> Source:

@@ -74,12 +74,9 @@ class SegFormer(Network):
             # an encoder's file also has the classifier of its ImageNet training
             unused = CLASSIFIER if has_head else ("classifier.weight", "classifier.bias")
             tensors = {name: tensor for name, tensor in tensors.items() if name not in unused}
-
-        def is_new(key: str) -> bool:
-            return new_head and (key in CLASSIFIER if has_head else key.startswith("decode_head."))
-
+        new = () if not new_head else CLASSIFIER if has_head else ("decode_head.",)
         config = _make_config(source.config, names, drop_path)
-        hf = loading.load_network(SegformerForSemanticSegmentation, config, tensors, source.folder, is_new)
+        hf = loading.load_network(SegformerForSemanticSegmentation, config, tensors, source.folder, new)
         if not has_head:
             loading.initialize_as_paper(hf.decode_head)
         if new_head:

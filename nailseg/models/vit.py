@@ -174,8 +174,7 @@ class ViT(Network):
                 f"{pixels.shape[-2]} x {pixels.shape[-1]}. Give --data.size {size} --data.resize squash."
             )
         # (N, L, W) -> (N, L, C P P) -> (N, S / P, S / P, C, P, P): a token gives its patch's pixels
-        patches = (
-            self.head(self.body(pixels)).unflatten(2, (-1, patch, patch)).unflatten(1, (size // patch, -1))
-        )
+        pieces = self.head(self.body(pixels)).unflatten(2, (-1, patch, patch))
+        patches = pieces.unflatten(1, (size // patch, -1))
         # -> (N, C, S / P, P, S / P, P) -> (N, C, S, S)
         return patches.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)

@@ -4,7 +4,7 @@ Rules, the same for the mask files that `nailseg.data.io.masks` reads:
 
 - The header comes first; more than `max_pixels` pixels are an error before anything is decoded.
 - Bytes are decoded, not files: `cv2.imread` of a truncated JPEG gives an array of rubbish, `imdecode` none.
-- The EXIF orientation is applied to the decoded array, because the decoders differ in it.
+- The file's own EXIF orientation is applied (JPEG, PNG, WebP, TIFF); the decoders differ in it.
 
 Gray becomes RGB; 16 bits are scaled by 1/257; CMYK JPEG is converted; transparent parts are composited over
 white, as in nearly every viewer. Color profiles are not applied. Of several images in one JPEG (MPO, motion
