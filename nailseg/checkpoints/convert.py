@@ -61,7 +61,7 @@ def convert(
     encoder: bool = False,
     licence: str = NON_COMMERCIAL,
 ) -> str:
-    """Converts a weights file to a model folder.
+    """Converts a weights file to a model folder; returns a description of the model.
 
     Args:
         file: a state dict, or a dict with one under `state_dict`; a SegFormer, or its encoder alone.
@@ -69,9 +69,6 @@ def convert(
         classes: names in index order; without them, any names can be given when the weights are used.
         encoder: leave out the decode head; fine-tuning starts with a new one.
         licence: of the weights.
-
-    Returns:
-        A description of the model.
 
     Raises:
         WeightsError: a file whose tensors are not exactly those of a SegFormer.

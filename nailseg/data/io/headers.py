@@ -80,10 +80,8 @@ def read_header(data: bytes | BinaryIO, name: str, verify: bool = False) -> Head
     """
     file = io.BytesIO(data) if isinstance(data, bytes) else data
     image = open_image(file, name)
-    try:
+    with reported_damage(name):
         return _describe(image, file, verify)
-    except Exception as error:
-        raise damaged(name, error) from error
 
 
 def open_image(file: BinaryIO, name: str) -> ImageFile:
@@ -97,18 +95,20 @@ def open_image(file: BinaryIO, name: str) -> ImageFile:
     if isinstance(plugin, str):
         message = f"expected JPEG, PNG, WebP, BMP or TIFF, found {plugin}"
         raise IssueError("unreadable", name, message, "Save it as PNG or JPEG.")
+    with reported_damage(name), _no_warnings():
+        return plugin(file)
+
+
+@contextlib.contextmanager
+def reported_damage(name: str) -> Iterator[None]:
+    """Turns every error into an `IssueError`: damaged bytes can break parsers and decoders in many ways."""
     try:
-        with _no_warnings():
-            return plugin(file)
-    except Exception as error:  # a damaged header can break a parser anywhere
-        raise damaged(name, error) from error
-
-
-def damaged(name: str, error: object) -> IssueError:
-    """Returns the error for a file that is truncated or does not decode."""
-    text = str(error).strip().rstrip(".") or type(error).__name__
-    message = f"expected a whole image, found a truncated or damaged file ({text})"
-    return IssueError("unreadable", name, message, "Copy or export it again, or take its row out of the CSV.")
+        yield
+    except Exception as error:
+        text = str(getattr(error, "err", error)).strip().rstrip(".") or type(error).__name__
+        message = f"expected a whole image, found a truncated or damaged file ({text})"
+        fix = "Copy or export it again, or take its row out of the CSV."
+        raise IssueError("unreadable", name, message, fix) from error
 
 
 def apply_orientation(array: np.ndarray, orientation: int) -> np.ndarray:
@@ -120,8 +120,7 @@ def apply_orientation(array: np.ndarray, orientation: int) -> np.ndarray:
     """
     if orientation == 1:
         return array
-    turned = array.swapaxes(0, 1) if orientation >= 5 else array
-    # after the transposition, 5..8 differ by flips alone
+    turned = array.swapaxes(0, 1) if orientation >= 5 else array  # then 5..8 differ by flips alone
     rows = -1 if orientation in (3, 4, 7, 8) else 1
     columns = -1 if orientation in (2, 3, 6, 7) else 1
     return np.ascontiguousarray(turned[::rows, ::columns])

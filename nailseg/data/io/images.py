@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from nailseg.data.io.headers import Header, apply_orientation, damaged, open_image, read_header
+from nailseg.data.io.headers import Header, apply_orientation, open_image, read_header, reported_damage
 from nailseg.data.issues import IssueError
 
 MAX_PIXELS = 200_000_000
@@ -91,12 +91,10 @@ def check_header(data: bytes | BinaryIO, name: str, max_pixels: int) -> Header:
 
 def decode_with_cv2(data: bytes, flags: int, name: str) -> np.ndarray:
     """Decodes JPEG or PNG with cv2, the fastest decoder, to gray, RGB or RGBA."""
-    try:
+    with reported_damage(name):
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise damaged(name, error.err) from error
-    if decoded is None:
-        raise damaged(name, "it is cut off, or its content is damaged")
+        if decoded is None:
+            raise ValueError("it is cut off, or its content is damaged")
     if flags == cv2.IMREAD_UNCHANGED and decoded.ndim == 3:
         return cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA if decoded.shape[2] == 4 else cv2.COLOR_BGR2RGB)
     return decoded
@@ -105,10 +103,8 @@ def decode_with_cv2(data: bytes, flags: int, name: str) -> np.ndarray:
 def decode_with_pillow(data: bytes, name: str) -> Image.Image:
     """Decodes with Pillow, for the forms that cv2 does not support or changes."""
     image = open_image(io.BytesIO(data), name)
-    try:
+    with reported_damage(name):
         image.load()
-    except Exception as error:  # a decoder can fail in many ways on damaged bytes
-        raise damaged(name, error) from error
     return image
 
 
