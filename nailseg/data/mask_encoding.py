@@ -47,10 +47,9 @@ class MaskEncoding:
         """Whether the mapping is of RGB colors."""
         return any(isinstance(value, tuple) for value, _ in self.mapping)
 
-    @property
-    def binary(self) -> bool:
-        """Whether this is 0/255, the only encoding that compression noise and gray edges do not destroy."""
-        return dict(self.mapping) == {0: 0, 255: 1}
+    def is_thresholded(self, lossy: bool) -> bool:
+        """Whether a mask is read at > 127; only 0/255 survives compression noise and gray edges."""
+        return dict(self.mapping) == {0: 0, 255: 1} and (lossy or self.antialiased)
 
     def describe(self) -> str:
         """One line for the log: `0/255 read as background/nail`."""
@@ -76,7 +75,7 @@ class MaskEncoding:
             for value, index in self.mapping:
                 mask[codes == pack_colors(np.array(to_color(value)))] = index
             unknown: list[Any] = unpack_colors(np.unique(codes[mask == UNKNOWN])[:8])
-        elif self._is_thresholded(lossy) and raw.dtype == np.uint8:
+        elif self.is_thresholded(lossy) and raw.dtype == np.uint8:
             return (raw > THRESHOLD).astype(np.uint8)
         else:
             table = np.full(65536, UNKNOWN, np.uint8)  # for 8-bit and 16-bit masks
@@ -92,12 +91,9 @@ class MaskEncoding:
 
     def class_of(self, value: Value, lossy: bool = False) -> int | None:
         """The class index of one file value, as `apply` gives it; None where it has none."""
-        if self._is_thresholded(lossy) and isinstance(value, int):
+        if self.is_thresholded(lossy) and isinstance(value, int):
             return int(value > THRESHOLD)
         return {to_color(known): index for known, index in self.mapping}.get(to_color(value))
-
-    def _is_thresholded(self, lossy: bool) -> bool:
-        return self.binary and (lossy or self.antialiased)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, strings and numbers, for JSON."""

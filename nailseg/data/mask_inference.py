@@ -100,7 +100,7 @@ def infer_encoding(
 
 def check_values(content: MaskContent, encoding: MaskEncoding) -> Issue | None:
     """Compares one mask with an encoding that was given or stored."""
-    if encoding.binary and (content.lossy or encoding.antialiased):
+    if encoding.is_thresholded(content.lossy):
         return _check_gray(content)
     values = content.counts.items()
     unknown = {value: count for value, count in values if encoding.class_of(value, content.lossy) is None}
@@ -129,12 +129,13 @@ def _find_form(content: MaskContent, n_classes: int) -> str | Issue:
     """`empty` (all 0), `255`, `antialiased` (0/255 with gray edges), `65535`, `index`, or an issue."""
     values = set(content.counts)
     indices = {*range(n_classes), IGNORE_INDEX}
+    expected = f"class indices 0..{n_classes - 1}"
     if any(isinstance(value, tuple) for value in values):
         return _unexpected_colors(content)
     if values == {0}:
         return "empty"
     if content.lossy and n_classes > 2:
-        message = f"expected class indices 0..{n_classes - 1}, found a lossy file (JPEG)"
+        message = f"expected {expected}, found a lossy file (JPEG)"
         return content.issue(message, "Its values are approximate: export the masks as PNG.")
     if content.lossy:
         return _check_gray(content) or "255"
@@ -147,7 +148,7 @@ def _find_form(content: MaskContent, n_classes: int) -> str | Issue:
     if n_classes == 2 and max(values) > 250 and not _has_flat_gray(content) and not _check_gray(content):
         return "antialiased"
     unknown = {value: count for value, count in content.counts.items() if value not in indices}
-    known = "0/255, or 0/1 with" if n_classes == 2 else f"class indices 0..{n_classes - 1}, or"
+    known = "0/255, or 0/1 with" if n_classes == 2 else f"{expected}, or"
     return _unknown_values(content, unknown, f"{known} 255 for ignore")
 
 

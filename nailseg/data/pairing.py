@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -38,7 +39,7 @@ def pair_folders(root: str | Path) -> Pairs:
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"{root}: expected a folder with Images/ and Masks/, found no folder. Check it.")
-    sides: dict[str, dict[tuple[str, ...], list[str]]] = {"images": {}, "masks": {}}
+    images, masks = defaultdict(list), defaultdict(list)
     not_utf8 = []
     for relative in list_images(root):
         parts, name = relative.parent.parts, relative.as_posix()
@@ -48,8 +49,7 @@ def pair_folders(root: str | Path) -> Pairs:
             not_utf8.append(shown)
         elif side:
             key = (*parts[:position], "", *parts[position + 1 :], relative.stem)
-            sides[side].setdefault(key, []).append(name)
-    images, masks = sides.values()
+            (images if side == "images" else masks)[key].append(name)
     groups = [*images.items(), *masks.items()]
     ambiguous = {key for key, files in groups if len(files) > 1}
     return Pairs(
@@ -81,9 +81,9 @@ def find_mask(root: Path, image: str, listings: dict[PurePosixPath, dict[str, li
     if folder is None:
         return []
     if folder not in listings:
-        by_stem = listings[folder] = {}
+        listings[folder] = defaultdict(list)
         for name in filter(_is_image, sorted(os.listdir(root / folder))):
-            by_stem.setdefault(PurePosixPath(name).stem, []).append((folder / name).as_posix())
+            listings[folder][PurePosixPath(name).stem].append((folder / name).as_posix())
     return listings[folder].get(path.stem, [])
 
 

@@ -42,7 +42,7 @@ def test_jpeg_masks_beside_png_masks() -> None:
     found, issues = infer_encoding([greys, content("b.png", 0, 255)], TWO)
     assert issues == []
     assert found is not None
-    assert found.binary
+    assert found.mapping == ((0, 0), (255, 1))
     assert not found.antialiased
     assert count_classes(greys, found) == {0: 1025, 1: 300}
 
