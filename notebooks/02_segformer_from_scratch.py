@@ -69,7 +69,7 @@ plt.show()
 # ## Mix-FFN: position without a position embedding
 #
 # Dense, depth-wise 3x3, GELU, dense. The zero padding of the convolution encodes the distance to the border. It
-# replaces the position embedding, so the network takes images of any size. Some tutorials put the depth-wise
+# replaces the position embedding, so the network takes images of any size. One tutorial puts the depth-wise
 # convolution before the expansion; in the paper it comes after, on the wide tokens, as here.
 
 # %%
