@@ -1,4 +1,4 @@
-# Every target does its own set-up: git, make and Python 3.11 or newer are all it needs.
+# Every target runs the set-up first. It needs git, make and Python 3.11 or newer.
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow lint format bench notebooks nails train-nailseg-b0 ship-nailseg-b0 wheel clean
 
@@ -20,7 +20,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 setup: $(VENV)/.installed ## make .venv with the pinned packages
 
-# what is there already is not made again; an interrupted training is resumed
+# existing outputs are kept; an interrupted training is resumed
 demo: setup ## draw data, train, test, predict: minutes on a laptop, ends with a report and overlays
 	test -d demo/Images || $(BIN)/nailseg sample demo --count 400
 	test -f demo/nails.csv || $(BIN)/nailseg index demo --val 0.15 --test 0.15
@@ -30,7 +30,7 @@ demo: setup ## draw data, train, test, predict: minutes on a laptop, ends with a
 
 test: lint ## the test suite, as CI runs it
 	$(BIN)/python -m pytest --ignore tests/export
-	$(BIN)/python -m pytest tests/export  # apart: the runtimes stay out of a process that starts many others
+	$(BIN)/python -m pytest tests/export  # in a separate process: the other tests start many processes, without the exported runtimes
 
 test-slow: setup ## the long checks
 	$(BIN)/python -m pytest -m slow
@@ -64,7 +64,7 @@ nails: setup ## index real photographs (NAILS=folder with Images/ and Masks/), t
 	test -f runs/nails.csv || { mkdir -p runs && $(BIN)/nailseg index $(NAILS) --out runs/nails.csv; }
 	$(BIN)/python -m nailseg.train --config scratch_b0.yaml --data.csv runs/nails.csv --data.root $(NAILS)
 
-# the model that ships, on its own split (the photographs are not part of the project); an interrupted part is resumed
+# nailseg-b0 on its own split (the photographs are not part of the project); an interrupted part is resumed
 SPLIT := --data.csv experiments/nailseg_b0_split.csv --data.root $(NAILS)
 # the split of the shipped weights is kept: its one pair of near-duplicates, train 3/1389.jpg and val 4/7_1.jpg, is not in the test part
 ALLOW := --data.allow '[near-duplicate-split]'
@@ -72,7 +72,7 @@ SEEDS := 0 1
 SHIPPED := runs/$(if $(GPU),nailseg_b0_gpu,nailseg_b0_mean)
 part = $(if $(wildcard runs/$(1)/checkpoints/last.ckpt),--resume runs/$(1),--config $(2).yaml --name $(1) --seed_everything $(or $(3),0))
 train = test -d runs/$(1)/model || $(BIN)/python -m nailseg.train $(call part,$(1),$(2),$(3)) $(SPLIT) $(ALLOW) || exit 1;
-train-nailseg-b0: setup ## train the model that ships (NAILS=folder): six and a half hours on 2 cores, or GPU=1; go on where it stopped
+train-nailseg-b0: setup ## train nailseg-b0 (NAILS=folder): six and a half hours on 2 cores, or with GPU=1; resumes an interrupted training
 ifdef GPU
 	$(call train,nailseg_b0_gpu,nailseg_b0_gpu)
 else
@@ -81,12 +81,12 @@ else
 	test -d $(SHIPPED)/model || { rm -rf $(SHIPPED) && $(BIN)/python experiments/average.py $(SHIPPED) $(SEEDS:%=runs/nailseg_b0_416_%) $(SPLIT:--data.%=--%); }
 endif
 
-ship-nailseg-b0: setup ## put that run into the package, in half precision
+ship-nailseg-b0: setup ## write that run's model into the package, in half precision
 	$(BIN)/python experiments/ship.py $(SHIPPED)
 
 wheel: setup ## build the package into dist/
 	$(BIN)/python -m build --outdir dist
 
-clean: ## remove what the targets made, but for .venv, runs/ and demo/
+clean: ## remove generated files, except .venv, runs/ and demo/
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
