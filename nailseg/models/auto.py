@@ -67,9 +67,8 @@ def _build_stock(config: PreTrainedConfig) -> PreTrainedModel:
 
 def _classifier_keys(config: PreTrainedConfig) -> set[str]:
     """Finds the tensors whose size depends on the number of classes, by building one class more."""
-    wider = type(config).from_dict(
-        config.to_dict() | {"id2label": dict(enumerate(range(config.num_labels + 1)))}
-    )
+    labels = dict(enumerate(range(config.num_labels + 1)))
+    wider = type(config).from_dict(config.to_dict() | {"id2label": labels})
     with torch.device("meta"):
         tensors, wider_tensors = (_build_stock(each).state_dict() for each in (config, wider))
     return {key for key, tensor in tensors.items() if tensor.shape != wider_tensors[key].shape}

@@ -14,6 +14,7 @@ in training too: the gradients reach V_i, b_i and W_i through the product.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -69,10 +70,8 @@ class DecodeHead(nn.Module):
         maps = [stage.contiguous(memory_format=torch.channels_last) for stage in stages]
         # the products stay in the parameters' precision: rounding them affects every pixel and saves no time
         device = maps[0].device.type
-        if torch.is_autocast_enabled(device):
-            with torch.autocast(device, enabled=False):
-                weights, bias = self._mixed_weights()
-        else:
+        autocast = torch.is_autocast_enabled(device)
+        with torch.autocast(device, enabled=False) if autocast else contextlib.nullcontext():
             weights, bias = self._mixed_weights()
 
         size = maps[0].shape[-2:]

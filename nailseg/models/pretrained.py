@@ -116,10 +116,8 @@ def load_plain(path: Path) -> Any:
 def warn_if_non_commercial(origin: dict[str, str]) -> None:
     """Logs one line for weights with a non-commercial licence."""
     if origin.get("licence", "").startswith("non-commercial"):
-        logger.warning(
-            "%s: non-commercial licence (NVIDIA); what is trained from these weights inherits it.",
-            origin["weights"],
-        )
+        message = "%s: non-commercial licence (NVIDIA); what is trained from these weights inherits it."
+        logger.warning(message, origin["weights"])
 
 
 def weight_file(folder: Path) -> Path | None:
@@ -160,11 +158,8 @@ def _download(name: str) -> Path:
         ) from error
     except Exception as error:  # which errors mean "no network" changes with the hub library's HTTP client
         if cached:  # transformers' from_pretrained downloads no preprocessor file
-            logger.warning(
-                "%s: the cache has no preprocessor_config.json and the hub cannot be reached; using "
-                "ImageNet's mean and standard deviation",
-                name,
-            )
+            problem = "the cache has no preprocessor_config.json and the hub cannot be reached"
+            logger.warning("%s: %s; using ImageNet's mean and standard deviation", name, problem)
             return cached
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise WeightsError(

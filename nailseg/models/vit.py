@@ -54,10 +54,9 @@ class Block(nn.Module):
         self.heads, self.p = shape.heads, shape.dropout
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query_key_value, self.output = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.dropout = nn.Dropout(shape.dropout)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, inner), nn.GELU(), self.dropout, nn.Linear(inner, width), self.dropout
-        )
+        self.dropout = dropout = nn.Dropout(shape.dropout)
+        layers = nn.Linear(width, inner), nn.GELU(), dropout, nn.Linear(inner, width), dropout
+        self.mlp = nn.Sequential(*layers)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(N, L, W) to (N, L, W)."""
