@@ -11,8 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 SPLITS = ("train", "val", "test")
-TOLERANCE = 1e-9
-"""Shares are floats: 0.1 of 30 rows must be three rows, not 2.9999."""
+TOLERANCE = 1e-9  # shares are floats: 0.1 of 30 rows must be three rows, not 2.9999
 
 
 def assign_splits(
@@ -39,13 +38,14 @@ def assign_splits(
         >>> assign_splits(["a", "a", "b", "c"], ["x"] * 4, val=0.25, test=0.25)
         ['test', 'test', 'train', 'val']
     """
-    folders_of: dict[str, Counter[str]] = {}
-    for group, folder in zip(groups, folders, strict=True):
-        folders_of.setdefault(group, Counter())[folder] += 1
-    sizes = {group: counts.total() for group, counts in folders_of.items()}
+    sizes = Counter(groups)
+    home: dict[str, str] = {}  # group -> folder of most of its rows
+    counts = Counter(zip(groups, folders, strict=True))
+    for group, folder in sorted(counts, key=lambda pair: (-counts[pair], pair[1])):
+        home.setdefault(group, folder)
     strata: dict[str, list[str]] = {}
-    for group, counts in folders_of.items():
-        strata.setdefault(min(counts, key=lambda folder: (-counts[folder], folder)), []).append(group)
+    for group, folder in home.items():
+        strata.setdefault(folder, []).append(group)
     missing = {"test": 0.0, "val": 0.0}  # rows that the split still lacks
     assigned: dict[str, str] = {}
     for folder in sorted(strata):

@@ -17,12 +17,7 @@ from nailseg.data.io.masks import decode_mask_values
 from nailseg.data.issues import IssueError
 from nailseg.data.manifest import Row
 from nailseg.data.mask_encoding import THRESHOLD
-from nailseg.data.splitting.near_duplicates import (
-    DuplicatePair,
-    Signature,
-    compute_signature,
-    find_duplicates,
-)
+from nailseg.data.splitting.near_duplicates import DuplicatePair, compute_signature, find_duplicates
 from nailseg.data.threads import map_threads
 from nailseg.errors import ConfigError, shorten_list
 
@@ -63,7 +58,7 @@ def read_contents(
         Duplicates and near-duplicates; image -> stratum (its folder and bin of foreground); and notes.
     """
 
-    def read(row: Row) -> tuple[str, Signature | None]:
+    def read(row: Row) -> tuple[str, tuple | None]:
         try:
             data = read_bytes(root / row.image)
             signature = compute_signature(data, decode_image(data, row.image))
@@ -92,7 +87,7 @@ def merge_groups(
         and notes on what was found.
     """
     # the second of two equal files adds nothing, and `nailseg check` would report it as an error
-    duplicates = sorted({row.image for row in new} & {pair.second for pair in pairs if pair.exact})
+    duplicates = {row.image for row in new} & {pair.second for pair in pairs if pair.exact}
     new = [row for row in new if row.image not in duplicates]
     rows = [*existing, *new]
     position = {row.image: number for number, row in enumerate(rows)}
@@ -116,7 +111,7 @@ def merge_groups(
     images = len({image for pair in pairs for image in pair[:2]})
     found = f"{clusters} clusters of near-duplicates ({images} images), each in one split"
     notes = [found] if clusters else []
-    notes += list_names("duplicates (same bytes), left out", duplicates)
+    notes += list_names("duplicates (same bytes), left out", sorted(duplicates))
     return merged, notes + list_names("new rows belong to several splits, left out", conflicts)
 
 

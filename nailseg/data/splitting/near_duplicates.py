@@ -10,7 +10,8 @@ not enough: all hands on white paper have similar hashes, and so have images rot
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from itertools import compress
 from typing import NamedTuple
 
 import cv2
@@ -29,12 +30,7 @@ MIN_ALIGNMENT = 0.5  # smallest correlation of two aligned thumbnails; below it,
 # Random crops of up to 5 % a side, light, scale and JPEG 30-90 leave 0.88 in 99 of 100 cases.
 MIN_CORRELATION = 0.75
 
-
-class Signature(NamedTuple):
-    """What is kept of an image to compare it with others."""
-
-    digest: bytes  # hash of the file's bytes
-    thumbnail: np.ndarray  # uint8 (96, 96), grey
+Signature = tuple[bytes, np.ndarray]  # what is kept of an image to compare it with others
 
 
 class DuplicatePair(NamedTuple):
@@ -46,54 +42,36 @@ class DuplicatePair(NamedTuple):
 
 
 def compute_signature(data: bytes, image: np.ndarray) -> Signature:
-    """Computes the signature of a file's bytes and its decoded image, uint8 (H, W, 3) RGB."""
+    """Hashes a file's bytes, and reduces its decoded image, uint8 (H, W, 3) RGB, to a grey uint8 (96, 96)."""
     # resizing first makes the conversion to grey nearly free
     small = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    thumbnail = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-    return Signature(hashlib.blake2b(data, digest_size=16).digest(), thumbnail)
+    return hashlib.blake2b(data, digest_size=16).digest(), cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
 
 
 def find_duplicates(signatures: Mapping[str, Signature]) -> list[DuplicatePair]:
-    """Compares all images of a data set, given by name.
-
-    Returns:
-        Pairs of equal files (each file with the first equal one), then pairs of near-duplicates.
-    """
-    first: dict[bytes, str] = {}
-    originals = {name: first.setdefault(each.digest, name) for name, each in signatures.items()}
-    exact = [DuplicatePair(original, name, True) for name, original in originals.items() if original != name]
-    names = list(signatures)
-    thumbnails = [signature.thumbnail for signature in signatures.values()]
-    near = [DuplicatePair(names[one], names[other], False) for one, other in find_near_duplicates(thumbnails)]
-    return exact + [pair for pair in near if originals[pair.second] != pair.first]
-
-
-def find_near_duplicates(thumbnails: Sequence[np.ndarray]) -> list[tuple[int, int]]:
-    """Finds pairs of thumbnails that show one photograph; enough pairs to connect every cluster.
+    """Compares all images of a data set, given by name; finds enough pairs to connect every cluster.
 
     The alignment of a candidate pair takes a millisecond; photographs of hands have about 5 for each image.
 
-    Args:
-        thumbnails: N of uint8 (96, 96), from `compute_signature`.
-
     Returns:
-        Pairs of indices, sorted, the smaller one first. Equal thumbnails are paired with the first one only.
+        Pairs of equal files, then of near-duplicates; of several equal ones, each is paired with the first.
 
     Example:
         >>> image = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
         >>> image = cv2.resize(image, (128, 128), interpolation=cv2.INTER_CUBIC)
-        >>> copies = [image, image[::-1], image[2:, 3:]]
-        >>> find_near_duplicates([compute_signature(b"", copy).thumbnail for copy in copies])
-        [(0, 1), (0, 2), (1, 2)]
+        >>> copies = {"a": image, "flipped": image[::-1], "cropped": image[2:, 3:]}
+        >>> pairs = find_duplicates({k: compute_signature(k.encode(), v) for k, v in copies.items()})
+        >>> [(pair.first, pair.second) for pair in pairs]
+        [('a', 'flipped'), ('a', 'cropped'), ('flipped', 'cropped')]
     """
-    first: dict[bytes, int] = {}
-    pairs = {
-        (first.setdefault(thumbnail.tobytes(), number), number)
-        for number, thumbnail in enumerate(thumbnails)
-        if thumbnail.std() >= MIN_CONTRAST
-    }
-    unique = list(first.values())
-    images = np.array([thumbnails[number] for number in unique], np.uint8).reshape(-1, SIDE, SIDE)
+    names, files, thumbnails = list(signatures), {}, {}  # the dictionaries: content -> first number
+    exact, near = [], set()
+    for number, (digest, thumbnail) in enumerate(signatures.values()):
+        exact.append((files.setdefault(digest, number), number))
+        if thumbnail.std() >= MIN_CONTRAST:
+            near.add((thumbnails.setdefault(thumbnail.tobytes(), number), number))
+    unique = list(thumbnails.values())
+    images = np.array([signatures[names[number]][1] for number in unique]).reshape(-1, SIDE, SIDE)
     coarse = [_reduce(image) for image in images]
 
     def is_near_duplicate(candidate: tuple[int, int, int]) -> bool:
@@ -104,10 +82,9 @@ def find_near_duplicates(thumbnails: Sequence[np.ndarray]) -> list[tuple[int, in
 
     candidates = find_candidates(hash_symmetries(images)).tolist()
     verified = map_threads(is_near_duplicate, candidates, "comparing images", progress=False)
-    for (one, other, _), near in zip(candidates, verified, strict=True):
-        if near:
-            pairs.add((unique[one], unique[other]))
-    return sorted((one, other) for one, other in pairs if one != other)
+    near |= {(unique[one], unique[other]) for one, other, _ in compress(candidates, verified)}
+    found = [(pair, True) for pair in exact] + [(pair, False) for pair in sorted(near.difference(exact))]
+    return [DuplicatePair(names[one], names[other], same) for (one, other), same in found if one != other]
 
 
 def hash_symmetries(thumbnails: np.ndarray) -> np.ndarray:

@@ -27,9 +27,8 @@ def check_needed_splits(manifest: Manifest, needed: Sequence[str]) -> Iterator[I
     """Finds needed splits without rows."""
     for split in needed:
         if not manifest.select(split):
-            message = f"expected rows with split {split}, found none"
             fix = "Set the split column, or split again with nailseg index (--val, --test)."
-            yield Issue("split-empty", split, message, fix)
+            yield Issue("split-empty", split, f"expected rows with split {split}, found none", fix)
 
 
 def check_masks(scans: Sequence[ScanResult], encoding: MaskEncoding) -> Iterator[Issue]:
@@ -59,9 +58,7 @@ def check_masks(scans: Sequence[ScanResult], encoding: MaskEncoding) -> Iterator
             yield content.issue(message, "nailseg check --write-clean writes plain copies.", code)
 
 
-def check_splits(
-    scans: Sequence[ScanResult], encoding: MaskEncoding, splits: Sequence[str]
-) -> Iterator[Issue]:
+def check_splits(scans: Sequence[ScanResult], encoding: MaskEncoding, splits: list[str]) -> Iterator[Issue]:
     """Finds missing classes and small splits; `splits` are those of which every mask could be read."""
     pixels = {split: Counter[int]() for split in SPLITS}
     for scan in scans:
@@ -98,12 +95,9 @@ def check_duplicates(pairs: Sequence[DuplicatePair], splits: dict[str, str]) -> 
             continue
         if splits[first] != splits[second]:
             trained, measured = sorted((first, second), key=lambda image: SPLITS.index(splits[image]))
-            found = "the same image" if exact else "a near-duplicate"
-            message = (
-                f"expected a {splits[trained]} image that no other split contains, "
-                f"found {found} in {splits[measured]}: {measured}"
-            )
             code = "duplicate-split" if exact else "near-duplicate-split"
+            found = f"{'the same image' if exact else 'a near-duplicate'} in {splits[measured]}: {measured}"
+            message = f"expected a {splits[trained]} image that no other split contains, found {found}"
             yield Issue(code, trained, message, SPLIT_AGAIN)
         elif exact:
             message = f"expected each image once, found the same bytes as {first}"

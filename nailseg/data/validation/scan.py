@@ -28,7 +28,7 @@ class ScanResult:
     """What one row's files contain."""
 
     row: Row
-    issues: list[Issue] = field(default_factory=list)  # errors of its files
+    issues: list[Issue] = field(default_factory=list)
     size: tuple[int, int] | None = None  # height and width of the upright image
     content: MaskContent | None = None  # values of the mask
     storage: str = "plain"  # how the mask is stored: plain, or jpeg, palette, rgb, alpha, 16-bit
@@ -39,14 +39,9 @@ class ScanResult:
 
 
 def scan_row(manifest: Manifest, row: Row, needed: bool, has_colors: bool, max_pixels: int) -> ScanResult:
-    """Decodes a row's files.
+    """Decodes both files of a row, or only its mask if the row is not needed.
 
-    Args:
-        manifest: gives the paths of the files.
-        row: the row.
-        needed: False for a row of which only the values of its mask are needed.
-        has_colors: read the mask's palette as colors.
-        max_pixels: limit on an image's height times width.
+    With `has_colors`, palettes are read as colors; `max_pixels` limits an image's height times width.
     """
     result = ScanResult(row)
     orientation = 1

@@ -201,9 +201,7 @@ def test_skip_bad_leaves_rows_out(data: Path, code: str) -> None:
 
 def test_copies_leave_out_the_training_row(data: Path) -> None:
     near_duplicate(data)
-    summary = validate_rows(
-        load_manifest(data / "nails.csv"), ["background", "nail"], splits_needed=NEEDED, skip_bad=True
-    ).summarize()
+    summary = validate(data, skip_bad=True).summarize()
     assert summary.left_out == ("Images/0.jpg",)
     assert summary.counts == {"train": 19, "val": 5, "test": 5}
 
