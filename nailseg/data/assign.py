@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
 
 SPLITS = ("train", "val", "test")
 TOLERANCE = 1e-9  # shares are floats: 0.1 of 30 rows must be three rows, not 2.9999
@@ -39,27 +40,31 @@ def assign_splits(
         ['test', 'test', 'train', 'val']
     """
     sizes = Counter(groups)
+    rank = {group: (hashlib.sha256(f"{seed}:{group}".encode()).digest(), group) for group in sizes}
     home: dict[str, str] = {}  # group -> folder of most of its rows
     counts = Counter(zip(groups, folders, strict=True))
     for group, folder in sorted(counts, key=lambda pair: (-counts[pair], pair[1])):
         home.setdefault(group, folder)
-    strata: dict[str, list[str]] = {}
-    for group, folder in home.items():
-        strata.setdefault(folder, []).append(group)
     missing = {"test": 0.0, "val": 0.0}  # rows that the split still lacks
     assigned: dict[str, str] = {}
-    for folder in sorted(strata):
-        rows = sum(sizes[group] for group in strata[folder])
+    for _, same in groupby(sorted(home, key=lambda group: (home[group], rank[group])), key=home.get):
+        members = list(same)
+        rows = sum(sizes[group] for group in members)
         missing["test"] += test * rows
         missing["val"] += val * rows
-        for group in sorted(strata[folder], key=lambda group: _rank(seed, group)):
+        for group in members:
             # a split takes a group if it lacks half of the group's rows: the result is nearer to its share
             need = max(sizes[group] / 2 - TOLERANCE, TOLERANCE)
             split = next((split for split in missing if missing[split] >= need), "train")
             assigned[group] = split
             if split != "train":
                 missing[split] -= sizes[group]
-    _fill_empty(assigned, sizes, {"test": test, "val": val, "train": 1 - val - test}, seed)
+    for split, share in {"test": test, "val": val, "train": 1 - val - test}.items():
+        # an empty split gets the smallest group of a split that has several
+        held = Counter(assigned.values())
+        spare = [group for group, own in assigned.items() if held[own] > 1]
+        if share > TOLERANCE and not held[split] and spare:
+            assigned[min(spare, key=lambda group: (sizes[group], rank[group]))] = split
     return [assigned[group] for group in groups]
 
 
@@ -71,35 +76,16 @@ def assign_folds(
     Returns:
         A list per fold with train, val or test for each row: in fold k, part k is val.
     """
-    part = [folds - 1] * len(groups)
-    remaining = list(range(len(groups)))
-    for fold in range(-1, folds - 1):  # -1: the test rows
+    rest = list(range(len(groups)))
+    part = dict.fromkeys(rest, folds - 1)  # of each row; -1: the test rows
+    for fold in range(-1, folds - 1):
         share = test if fold < 0 else 1 / (folds - fold)
-        chosen = assign_splits(
-            [groups[row] for row in remaining],
-            [strata[row] for row in remaining],
-            val=share,
-            test=0.0,
-            seed=seed * 1000 + fold + 1,  # each part needs its own order of the groups
-        )
-        for row, split in zip(remaining, chosen, strict=True):
-            part[row] = fold if split == "val" else part[row]
-        remaining = [row for row, split in zip(remaining, chosen, strict=True) if split != "val"]
+        own_seed = seed * 1000 + fold + 1  # each part needs its own order of the groups
+        own_groups, own_strata = [groups[row] for row in rest], [strata[row] for row in rest]
+        chosen = assign_splits(own_groups, own_strata, val=share, test=0.0, seed=own_seed)
+        part |= {row: fold for row, split in zip(rest, chosen, strict=True) if split == "val"}
+        rest = [row for row, split in zip(rest, chosen, strict=True) if split != "val"]
     return [
-        ["test" if own < 0 else "val" if own == fold else "train" for own in part] for fold in range(folds)
+        ["test" if own < 0 else "val" if own == fold else "train" for own in part.values()]
+        for fold in range(folds)
     ]
-
-
-def _fill_empty(assigned: dict[str, str], sizes: dict[str, int], shares: dict[str, float], seed: int) -> None:
-    """Moves the smallest group into each empty split with a share, from a split of two or more groups."""
-    for split, share in shares.items():
-        if share <= TOLERANCE or split in assigned.values():
-            continue
-        counts = Counter(assigned.values())
-        spare = [group for group, own in assigned.items() if counts[own] > 1]
-        if spare:
-            assigned[min(spare, key=lambda group: (sizes[group], _rank(seed, group)))] = split
-
-
-def _rank(seed: int, group: str) -> tuple[bytes, str]:
-    return hashlib.sha256(f"{seed}:{group}".encode()).digest(), group

@@ -94,21 +94,14 @@ class IssueError(DataError):
 
 
 class DataIssuesError(DataError):
-    """All errors of a data set in one exception.
-
-    Attributes:
-        csv: the CSV.
-        issues: all errors; the message lists at most twenty per code.
-        listing: the lines of the message, from `list_issues`; without the file by default.
-    """
+    """All errors, `issues`, of the data set `csv`; `listing` is their text, by default of `format_issues`."""
 
     def __init__(self, csv: str, issues: Sequence[Issue], listing: str | None = None) -> None:
         super().__init__(csv, issues, listing)
         self.csv, self.issues, self.listing = csv, tuple(issues), listing or format_issues(issues)
 
     def __str__(self) -> str:
-        files = len({issue.file for issue in self.issues})
-        found = f"found {len(self.issues)} in {files} files or splits"
+        found = f"found {len(self.issues)} in {len({issue.file for issue in self.issues})} files or splits"
         return f"{self.csv}: expected data without errors, {found}:\n{self.listing}"
 
 

@@ -27,20 +27,14 @@ BINS = (0.0, 0.005, 0.02, 0.08, 0.3)
 
 
 def find_group(row: Row, group: str | None) -> str:
-    """Finds the name of a row's group; `group` is the option of `index_dataset`.
-
-    Raises:
-        ConfigError: `group` names a column that the row does not have.
-    """
+    """Finds the name of a row's group; `group` is the option of `index_dataset`."""
     if group == "folder":
         return row.folder
     if group and group.startswith(COLUMN):
         columns = {"group": row.group, **dict(row.extra)}
         if group.removeprefix(COLUMN) not in columns:
-            raise ConfigError(
-                f"expected --group {group} to name a column, found {', '.join(sorted(columns))}. "
-                "Index a CSV that has it: nailseg index CSV --out NEW.csv."
-            )
+            message = f"expected --group {group} to name a column, found {', '.join(sorted(columns))}. "
+            raise ConfigError(message + "Index a CSV that has it: nailseg index CSV --out NEW.csv.")
         return columns[group.removeprefix(COLUMN)] or row.image
     stem = PurePosixPath(row.image).with_suffix("").as_posix()
     match = re.search(group, stem) if group else None

@@ -95,9 +95,9 @@ def index_dataset(
             raise OutputError(message + "Move it, or write elsewhere with --out.")
     rows, left_out = _list_new_rows(root, source or (None if existing else old), existing)
     rows = [replace(row, group=find_group(row, group)) for row in rows]
-    pairs, found_strata, notes = read_contents(root, [*existing, *rows] if near_duplicates else [], progress)
+    pairs, strata, notes = read_contents(root, [*existing, *rows] if near_duplicates else [], progress)
     rows, group_notes = merge_groups(existing, rows, pairs)
-    strata = [found_strata.get(row.image, row.folder) for row in rows]
+    strata = [strata.get(row.image, row.folder) for row in rows]
     folders = [_find_split_folder(row) for row in rows]
     kept_folders = all(folders) and not existing and not folds
     if kept_folders:
@@ -130,13 +130,13 @@ def _check_options(val: float, test: float, group: str | None, folds: int | None
     if folds is not None and folds < 2:
         raise ConfigError(f"expected --folds of 2 or more, found {folds}.")
     if not (0 <= val <= 1 and 0 <= test <= 1 and val + test <= 1 + 1e-9):
-        message = "expected --val and --test from 0 to 1 with a sum of at most 1, "
-        raise ConfigError(f"{message}found {val} and {test}.")
+        found = f"found {val} and {test}"
+        raise ConfigError(f"expected --val and --test from 0 to 1 with a sum of at most 1, {found}.")
     try:
         re.compile("" if not group or group.startswith(COLUMN) else group)
     except re.error as error:
-        message = f"expected --group to be a regular expression, found {group!r} ({error})."
-        raise ConfigError(message) from None
+        found = f"found {group!r} ({error})"
+        raise ConfigError(f"expected --group to be a regular expression, {found}.") from None
 
 
 def _list_new_rows(
@@ -145,8 +145,7 @@ def _list_new_rows(
     """Rows of `source`, or pairs in the folder, that are not existing rows; and notes on files left out."""
     pairs = pair_folders(root) if source is None else Pairs(())
     rows = [Row(image, mask, "", "") for image, mask in pairs.pairs]
-    if source:
-        rows = [replace(row, split="") for row in source.rows if row.mask]
+    rows += [replace(row, split="") for row in source.rows if row.mask] if source else []
     # files of existing rows are neither new nor without a partner
     images, masks = {row.image for row in existing}, {row.mask for row in existing}
     reasons = {
@@ -157,11 +156,9 @@ def _list_new_rows(
     }
     notes = [note for reason, names in reasons.items() for note in list_names(f"{reason}, left out", names)]
     if not rows:
-        message = (
-            f"{root}: expected pairs like Images/1/a.jpg with Masks/1/a.png, or train/images/a.jpg "
-            "with train/masks/a.png; found none. Name the two folders Images and Masks, and give each mask "
-            "its image's name."
-        )
+        pair, other = "Images/1/a.jpg with Masks/1/a.png", "train/images/a.jpg with train/masks/a.png"
+        fix = "Name the two folders Images and Masks, and give each mask its image's name."
+        message = f"{root}: expected pairs like {pair}, or {other}; found none. {fix}"
         raise DataError("\n".join([message, *notes]))
     return [row for row in rows if row.image not in images], notes
 
@@ -200,7 +197,7 @@ def _describe(
 
 
 def _write(outputs: Sequence[Path], tables: Sequence[Sequence[Row]]) -> None:
-    """Writes a CSV for each table; an existing one gets the ending .bak."""
+    """Writes a CSV for each table; an existing file gets the ending .bak."""
     try:
         outputs[0].parent.mkdir(parents=True, exist_ok=True)
         for path, rows in zip(outputs, tables, strict=True):

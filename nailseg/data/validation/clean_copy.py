@@ -29,12 +29,10 @@ def write_clean_copy(result: ValidationResult, folder: str | Path, max_pixels: i
     """
     folder = Path(folder)
     if result.mask_encoding is None:
-        raise DataError(
-            f"{result.manifest.csv}: expected masks of one encoding, found several. "
-            "Name what the values mean with --mask-values, or add --skip-bad."
-        )
-    wrong = {issue.file for issue in result.errors}
-    rows, used = [], set[str]()
+        message = f"{result.manifest.csv}: expected masks of one encoding, found several. "
+        raise DataError(message + "Name what the values mean with --mask-values, or add --skip-bad.")
+    wrong, used = {issue.file for issue in result.errors}, set[str]()
+    rows = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -47,13 +45,11 @@ def write_clean_copy(result: ValidationResult, folder: str | Path, max_pixels: i
             if IMAGE_SUFFIXES.get(suffix.lower()) != format_:
                 suffix = f".{format_}"
             classes = read_mask(result.manifest.path(row.mask), result.mask_encoding, max_pixels)
-            copy = replace(
-                row, image=_choose_name(row.image, suffix, used), mask=_choose_name(row.mask, ".png", used)
-            )
-            for name, content in ((copy.image, data), (copy.mask, encode_image(classes, ".png"))):
+            image, mask = _choose_name(row.image, suffix, used), _choose_name(row.mask, ".png", used)
+            for name, content in ((image, data), (mask, encode_image(classes, ".png"))):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).write_bytes(content)
-            rows.append(copy)
+            rows.append(replace(row, image=image, mask=mask))
         write_manifest(folder / "nails.csv", rows)
     except OSError as error:
         message = f"{folder}: expected to write a copy, found {error.strerror}. Choose another folder."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -38,13 +38,15 @@ class ScanResult:
     signature: Signature | None = None  # of the image, to find duplicates
 
 
-def scan_row(manifest: Manifest, row: Row, needed: bool, has_colors: bool, max_pixels: int) -> ScanResult:
-    """Decodes both files of a row, or only its mask if the row is not needed.
+def scan_row(
+    manifest: Manifest, splits_needed: Sequence[str], has_colors: bool, max_pixels: int, row: Row
+) -> ScanResult:
+    """Decodes both files of a row, or only its mask if its split is not needed.
 
     With `has_colors`, palettes are read as colors; `max_pixels` limits an image's height times width.
     """
     result = ScanResult(row)
-    orientation = 1
+    needed, orientation = row.split in splits_needed, 1
     if needed:
         try:
             data = read_bytes(manifest.path(row.image))

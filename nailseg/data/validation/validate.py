@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from nailseg.data.io.images import MAX_PIXELS
 from nailseg.data.issues import UNUSABLE, DataIssuesError, Issue, check_codes, format_issues, list_issues
-from nailseg.data.manifest import Manifest, Row
+from nailseg.data.manifest import Manifest
 from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.mask_inference import check_values, count_classes, count_foreground, infer_encoding
 from nailseg.data.splitting.near_duplicates import DuplicatePair, find_duplicates
@@ -54,20 +55,20 @@ class ValidationResult:
         """
         if self.errors or self.mask_encoding is None:
             raise DataIssuesError(str(self.manifest.csv), self.errors, list_issues(self.errors))
+        counts = Counter(row.split for row in self.manifest.rows)
         lines = [f"masks: {self.mask_encoding.describe()}"]
         for split in self.splits:
-            contents = [scan.content for scan in self.scans if scan.row.split == split]
-            classes = [count_classes(each, self.mask_encoding) for each in contents if each is not None]
+            contents = [scan.content for scan in self.scans if scan.row.split == split and scan.content]
+            classes = [count_classes(content, self.mask_encoding) for content in contents]
             foreground = [count_foreground(each) for each in classes]
             share = sum(foreground) / max(sum(foreground) + sum(each[0] for each in classes), 1)
             without = f", {foreground.count(0)} without" if 0 in foreground else ""
-            lines.append(f"{split}: {len(contents)} images, {share:.2%} foreground{without}")
+            lines.append(f"{split}: {counts[split]} images, {share:.2%} foreground{without}")
         lines += self.manifest.notes
         for title, issues in {"left out": self.skipped, "warnings": self.warnings}.items():
             if issues:
                 lines.append(f"{title}:\n{format_issues(issues)}")
-        counts = dict(Counter(row.split for row in self.manifest.rows))
-        return DataSummary(self.mask_encoding, counts, self.left_out, "\n".join(lines))
+        return DataSummary(self.mask_encoding, dict(counts), self.left_out, "\n".join(lines))
 
 
 def validate_rows(
@@ -93,12 +94,9 @@ def validate_rows(
     given = mask_values
     if given is not None and not isinstance(given, MaskEncoding):
         given = MaskEncoding.from_mapping(given, class_names)
-    has_colors = given is not None and given.has_colors
-
-    def read(row: Row) -> ScanResult:
-        return scan_row(manifest, row, row.split in needed, has_colors, max_pixels)
-
     rows = [row for row in manifest.rows if row.split in needed or (given is None and row.mask)]
+    has_colors = given is not None and given.has_colors
+    read = partial(scan_row, manifest, needed, has_colors, max_pixels)
     scans = map_threads(read, rows, "checking data", progress)
     pairs = find_duplicates({scan.row.image: scan.signature for scan in scans if scan.signature})
     skipped = [issue for issue in manifest.issues if skip_bad or issue.code in allowed]
