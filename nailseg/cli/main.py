@@ -52,12 +52,9 @@ VERBS = {
 """Each verb: the function below `nailseg` that does its work, and its line in `nailseg --help`."""
 
 OPTIONS = {
-    "as_index": "index",
     "as_json": "json",
     "clean": "write-clean",
     "command": "for",
-    "overlays": "overlay",
-    "table": "csv",
 }
 """Options whose name is a keyword or a module in Python, where the parameter has another."""
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import logging
 import os
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tqdm import tqdm
 
@@ -23,6 +21,9 @@ from nailseg.inference.polygons import describe_objects, to_coco, to_csv
 from nailseg.inference.segmenter import Result, Segmenter
 from nailseg.inference.sources import find_images, name_masks, refuse_collisions
 from nailseg.model_info import SHIPPED
+
+if TYPE_CHECKING:
+    import numpy as np
 
 log = logging.getLogger("nailseg")
 
@@ -38,22 +39,14 @@ class Job(NamedTuple):
     mask: Path  # relative
 
 
-class Outcome(NamedTuple):
-    """What a process returns."""
-
-    failures: list[str]  # a message per failed image
-    records: list[dict[str, Any]]  # of `describe_objects`, if requested
-
-
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """How images are predicted and what is written; see `predict_files`."""
 
     out: Path
-    overlays: bool
+    overlay: bool
     probability: bool
     records: bool  # of `describe_objects`, for polygons.json and objects.csv
-    as_index: bool
+    index: bool
     tta: bool
     tile: int | Literal["auto"] | None
 
@@ -63,13 +56,13 @@ def predict_files(
     *,
     out: str | Path,
     model: str = SHIPPED,
-    overlays: bool = False,
-    as_index: bool = False,
+    overlay: bool = False,
+    index: bool = False,
     device: str | None = None,
     threshold: float | Literal["model"] | None = None,
     probability: bool = False,
     polygons: bool = False,
-    table: bool = False,
+    csv: bool = False,
     tta: bool = False,
     tile: int | Literal["auto"] | None = None,
     resume: bool = False,
@@ -83,15 +76,15 @@ def predict_files(
         paths: Files, folders, globs and CSVs. Of a folder with Images/ and Masks/ only Images/ is used.
         out: The folder for masks with the images' names: 0/255 for two classes, class indices otherwise.
         model: A model folder, checkpoint, run folder, exported file, or the name of a shipped model.
-        overlays: Also write NAME.overlay.jpg beside each mask.
-        as_index: Write class indices for two classes, too.
+        overlay: Also write NAME.overlay.jpg beside each mask.
+        index: Write class indices for two classes, too.
         device: cpu, cuda, …; a GPU by default if there is one.
         threshold: Probability from which on a pixel is foreground; model: the one with the best validation
             Dice. For two classes only.
         probability: Also write NAME.probability.png, 16 bits, 0..65535 for 0..1; for more than two classes
             NAME.probability.CLASS.png for each but the background.
         polygons: Also write polygons.json, COCO instance annotations of all images.
-        table: Also write objects.csv, one row per image: count, areas and boxes of its objects.
+        csv: Also write objects.csv, one row per image: count, areas and boxes of its objects.
         tta: Test-time augmentation: average mirrored and resized predictions, at six times the cost.
         tile: Predict large images in overlapping tiles of this many pixels; auto: the network's own size.
         resume: Skip images whose files all exist. With --polygons or --csv, no image may be done.
@@ -116,20 +109,21 @@ def predict_files(
     images = find_images(paths, out, root, split)
     jobs = [Job(file, images[file], mask) for file, mask in name_masks(images).items()]
     distributed = multiprocess.is_distributed(devices)
-    segment = segmenter.load(model, "cpu" if distributed else device, threshold)
-    options = Options(out, overlays, probability, polygons or table, as_index, tta, tile)
+    load = functools.partial(segmenter.load, model, threshold=threshold)
+    segment = load("cpu" if distributed else device)
+    options = Options(out, overlay, probability, polygons or csv, index, tta, tile)
     tables = {"polygons.json": to_coco} if polygons else {}
-    tables |= {"objects.csv": to_csv} if table else {}
+    tables |= {"objects.csv": to_csv} if csv else {}
     pending = _select_pending(jobs, options, segment.class_names, list(tables), resume)
     if distributed:
-        work = functools.partial(_load_and_predict, model=model, threshold=threshold, options=options)
-        outcomes = multiprocess.run_distributed(work, pending, devices, device)
+        work = functools.partial(_predict, load=load, options=options)
+        results = multiprocess.run_distributed(work, pending, devices, device)
     else:
-        outcomes = [_predict(pending, 0, segment, options)]
-    failures = [failure for outcome in outcomes for failure in outcome.failures]
+        results = _predict(pending, 0, device, lambda _: segment, options)
+    failures = [result for result in results if isinstance(result, str)]
     if multiprocess.get_rank() == 0:
         order = {job.mask.as_posix(): number for number, job in enumerate(jobs)}
-        records = [record for outcome in outcomes for record in outcome.records]
+        records = [result for result in results if isinstance(result, dict)]
         records.sort(key=lambda record: order[record["mask"]])
         for name, to_text in tables.items():
             write_atomically(out / name, to_text(records, segment.class_names).encode())
@@ -139,19 +133,21 @@ def predict_files(
     return 1 if failures else 0
 
 
-def name_outputs(mask: Path, options: Options, class_names: Sequence[str]) -> dict[Path, int | None]:
-    """Returns the relative paths of an image's files, the mask last; a probability's with its class."""
-    files: dict[Path, int | None] = {}
-    if options.overlays:
-        files[mask.with_suffix(".overlay.jpg")] = None
-    if options.probability and len(class_names) == 2:
-        files[mask.with_suffix(".probability.png")] = 1
-    elif options.probability:
-        safe = [re.sub(r"[^\w .+-]", "_", name) for name in class_names]
-        for index, name in list(enumerate(safe))[1:]:
-            number = "" if safe.count(name) == 1 else f"-{index}"
-            files[mask.with_suffix(f".probability.{name}{number}.png")] = index
-    return {**files, mask: None}
+def name_outputs(
+    mask: Path, options: Options, class_names: Sequence[str]
+) -> dict[Path, Callable[[Result], np.ndarray]]:
+    """Returns the relative paths of an image's files, the mask last, and what draws each from a result."""
+    files: dict[Path, Callable[[Result], np.ndarray]] = {}
+    if options.overlay:
+        files[mask.with_suffix(".overlay.jpg")] = Result.overlay
+    safe = [re.sub(r"[^\w .+-]", "_", name) for name in class_names]
+    for index in range(1, len(safe)) if options.probability else ():
+        number = f"-{index}" if safe.count(safe[index]) > 1 else ""
+        name = f".{safe[index]}{number}" if len(safe) > 2 else ""
+        files[mask.with_suffix(f".probability{name}.png")] = functools.partial(
+            Result.encode_probability, index=index
+        )
+    return {**files, mask: functools.partial(Result.encode_mask, as_index=options.index)}
 
 
 def _select_pending(
@@ -161,15 +157,14 @@ def _select_pending(
     out = options.out
     outputs = {job: list(name_outputs(job.mask, options, class_names)) for job in jobs}
     refuse_collisions((job.file, name) for job in jobs for name in outputs[job])
-    existing = {job: [name for name in outputs[job] if (out / name).exists()] for job in jobs}
     existing_tables = [name for name in tables if (out / name).exists()]
+    existing = [name for names in outputs.values() for name in names if (out / name).exists()]
+    existing += existing_tables
     inputs = {job.file.resolve() for job in jobs}
-    taken = [*itertools.chain.from_iterable(existing.values()), *existing_tables]
-    if own := [name for name in taken if (out / name).resolve() in inputs]:
+    if own := [name for name in existing if (out / name).resolve() in inputs]:
         raise ConfigError(f"--out {out}: expected a folder apart from the images, found {own[0]} among them.")
-    pending = jobs
     if resume:
-        pending = [job for job in jobs if len(existing[job]) < len(outputs[job])]
+        pending = [job for job in jobs if not all((out / name).exists() for name in outputs[job])]
         done = len(jobs) - len(pending)
         if done and tables:
             raise OutputError(
@@ -177,68 +172,63 @@ def _select_pending(
                 f"already. Choose another --out for complete tables, or leave out --polygons and --csv."
             )
         log.info("%d of %d images are done already", done, len(jobs))
-        taken = existing_tables
-    if taken:
+        jobs, existing = pending, existing_tables
+    if existing:
         raise OutputError(
-            f"{out}: {len(taken)} of the files to write exist already (the first: {taken[0]}) and are not "
-            f"overwritten. Choose another --out, move them away, or use --resume."
+            f"{out}: {len(existing)} of the files to write exist already (the first: {existing[0]}) and are "
+            f"not overwritten. Choose another --out, move them away, or use --resume."
         )
-    return pending
+    return jobs
 
 
-def _load_and_predict(
-    jobs: list[Job], rank: int, device: str | None, model: str, threshold: Any, options: Options
-) -> Outcome:
-    return _predict(jobs, rank, segmenter.load(model, device, threshold), options)
+def _predict(
+    jobs: list[Job], rank: int, device: str | None, load: Callable[[str | None], Segmenter], options: Options
+) -> list[dict[str, Any] | str]:
+    """Predicts images and writes their files; two threads read and write while the network runs.
 
+    Returns the records of `describe_objects`, if requested, and a message for each failed image.
+    """
+    results: list[dict[str, Any] | str] = []
+    segment = load(device)
 
-def _predict(jobs: list[Job], rank: int, segment: Segmenter, options: Options) -> Outcome:
-    """Predicts images and writes their files; two threads read and write while the network runs."""
-    outcome = Outcome([], [])
-    saving: deque[tuple[Job, Future[dict[str, Any] | None]]] = deque()
-
-    def collect() -> None:
-        job, future = saving.popleft()
-        try:
-            if record := future.result():
-                outcome.records.append(record)
-        except OutputError as error:  # the image is too large for an overlay's format
-            outcome.failures.append(f"{job.file}: {error}")
-
-    with ThreadPoolExecutor(2) as pool:
-        to_read = ((job, pool.submit(segmenter.to_array, job.file)) for job in jobs)
-        reading = deque(itertools.islice(to_read, QUEUE_LENGTH))
-        for _ in tqdm(jobs, unit="image", disable=len(jobs) < 2 or rank > 0):
-            reading.extend(itertools.islice(to_read, 1))
-            job, image = reading.popleft()
+    def predict_all() -> Iterator[tuple[Job, Result]]:
+        images = _run_ahead(pool, lambda job: segmenter.to_array(job.file), jobs)
+        for job, image in tqdm(images, unit="image", total=len(jobs), disable=len(jobs) < 2 or rank > 0):
             try:
                 result = segment(image.result(), options.tta, options.tile)
             except DataError as error:
-                outcome.failures.append(str(error))
-                continue
-            saving.append((job, pool.submit(_save, job, result, options)))
-            if len(saving) > QUEUE_LENGTH:
-                collect()
-        while saving:
-            collect()
-    return outcome
+                results.append(str(error))
+            else:
+                yield job, result
+
+    with ThreadPoolExecutor(2) as pool:
+        for (job, _), saved in _run_ahead(pool, lambda predicted: _save(*predicted, options), predict_all()):
+            try:
+                results.extend(saved.result())
+            except OutputError as error:  # the image is too large for an overlay's format
+                results.append(f"{job.file}: {error}")
+    return results
 
 
-def _save(job: Job, result: Result, options: Options) -> dict[str, Any] | None:
+def _run_ahead(
+    pool: ThreadPoolExecutor, function: Callable[[Any], Any], items: Iterable[Any]
+) -> Iterator[tuple[Any, Future[Any]]]:
+    """Yields each item with the future of the function's result; `QUEUE_LENGTH` more items are submitted."""
+    queue: deque[tuple[Any, Future[Any]]] = deque()
+    for item in items:
+        queue.append((item, pool.submit(function, item)))
+        if len(queue) > QUEUE_LENGTH:
+            yield queue.popleft()
+    yield from queue
+
+
+def _save(job: Job, result: Result, options: Options) -> list[dict[str, Any]]:
     """Writes an image's files, the mask last, and returns its record; keeps files of an earlier run."""
-    for name, class_index in name_outputs(job.mask, options, result.class_names).items():
-        if (options.out / name).exists():
-            continue
-        if class_index is not None:
-            content = encode_image(segmenter.quantize_probability(result.probability[class_index]), ".png")
-        elif name == job.mask:
-            content = encode_image(result.encode_mask(options.as_index), ".png")
-        else:
-            content = encode_image(result.overlay(), ".jpg")
-        write_atomically(options.out / name, content)
-    if not options.records:
-        return None
-    return describe_objects(job.image, job.mask, result.mask, result.probability)
+    for name, draw in name_outputs(job.mask, options, result.class_names).items():
+        if not (options.out / name).exists():
+            write_atomically(options.out / name, encode_image(draw(result), name.suffix))
+    record = (job.image, job.mask, result.mask, result.probability)
+    return [describe_objects(*record)] if options.records else []
 
 
 def write_atomically(path: Path, content: bytes) -> None:

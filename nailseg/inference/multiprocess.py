@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from lightning.fabric import Fabric
 
-    Work = Callable[[list[Any], int, str | None], Any]
+    Work = Callable[[list[Any], int, str | None], list[Any]]
 
 
 def get_rank() -> int:
@@ -30,13 +30,13 @@ def run_distributed(work: Work, jobs: list[Any], devices: int, device: str | Non
     """Assigns the jobs r, r + n, r + 2n … to process r of n.
 
     Args:
-        work: Called with the jobs of a process, its rank and its device. It and its result can be pickled.
+        work: Called with the jobs of a process, its rank and its device. It and its results can be pickled.
         jobs: The same list in every process.
-        devices: Number of processes to start; under torchrun its own number counts.
+        devices: As in `predict_files`.
         device: `cpu` or `cuda`; None is `cuda` if there is a GPU. Process r uses GPU r.
 
     Returns:
-        The result of each process, by rank. An error of any process is raised after the others have finished.
+        The results of all processes. An error of one is raised after the others have finished.
 
     Raises:
         ConfigError: There are not as many such devices.
@@ -49,29 +49,27 @@ def run_distributed(work: Work, jobs: list[Any], devices: int, device: str | Non
 
     if device not in (None, "cpu", "cuda"):
         raise ConfigError(f"--device {device}: expected cpu or cuda for several processes. Leave it out.")
-    torchrun = TorchElasticEnvironment.detect()
-    local_devices = int(os.environ["LOCAL_WORLD_SIZE"]) if torchrun else devices
+    nodes = 1
+    if torchrun := TorchElasticEnvironment.detect():
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // devices
     strategy = DDPStrategy(
         cluster_environment=TorchElasticEnvironment() if torchrun else LightningEnvironment(),
         process_group_backend="gloo",  # works without a GPU, and only short messages are exchanged
         timeout=timedelta(days=30),  # the first process to finish waits for the others
         start_method="popen" if torchrun else "spawn",
     )
+    accelerator = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        fabric = Fabric(
-            accelerator=device or ("cuda" if torch.cuda.is_available() else "cpu"),
-            devices=local_devices,
-            num_nodes=int(os.environ["WORLD_SIZE"]) // local_devices if torchrun else 1,
-            strategy=strategy,
-        )
+        fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy)
     except (MisconfigurationException, RuntimeError) as error:
-        message = f"--devices {local_devices}: expected as many devices on this machine. {error}"
-        raise ConfigError(message) from error
+        raise ConfigError(
+            f"--devices {devices}: expected as many devices on this machine. {error}"
+        ) from error
     outcomes = fabric.launch(_run_process, work, jobs, device)
-    for outcome in outcomes:
-        if isinstance(outcome, Exception):
-            raise outcome
-    return outcomes
+    if errors := [outcome for outcome in outcomes if isinstance(outcome, Exception)]:
+        raise errors[0]
+    return [result for outcome in outcomes for result in outcome]
 
 
 def _run_process(fabric: Fabric, work: Work, jobs: list[Any], device: str | None) -> list[Any]:

@@ -37,13 +37,13 @@ def describe_objects(
         image, mask (paths with forward slashes), width, height, and objects: each with its category_id (class
         index), segmentation, area (pixels), bbox (x, y, width, height) and score (mean probability).
     """
-    objects: list[dict[str, Any]] = []
-    for index in range(1, int(mask.max()) + 1):
-        for entry in _find_objects(mask == index, probability[index]):
-            objects.append({"category_id": index, **entry})
-    height, width = mask.shape
+    objects = [
+        {"category_id": index, **entry}
+        for index in range(1, int(mask.max()) + 1)
+        for entry in _find_objects(mask == index, probability[index])
+    ]
     paths = {"image": image_path.as_posix(), "mask": mask_path.as_posix()}
-    return {**paths, "width": width, "height": height, "objects": objects}
+    return {**paths, "width": mask.shape[1], "height": mask.shape[0], "objects": objects}
 
 
 def _find_objects(region: np.ndarray, probability: np.ndarray) -> list[dict[str, Any]]:
@@ -57,7 +57,8 @@ def _find_objects(region: np.ndarray, probability: np.ndarray) -> list[dict[str,
     # in an image of double size, (c + 1) // 2 of a contour pixel is the pixel edge that it lies at
     double = region.view(np.uint8).repeat(2, 0).repeat(2, 1)
     contours, (hierarchy,) = cv2.findContours(double, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    rings = [_remove_repeated((contour[:, 0] + 1) // 2) for contour in contours]
+    rings = [(contour[:, 0] + 1) // 2 for contour in contours]
+    rings = [ring[(ring != np.roll(ring, 1, axis=0)).any(1)] for ring in rings]  # no repeated points
     parents = hierarchy[:, 3]
     objects = []
     for number in np.flatnonzero(parents < 0):  # outer contours; a hole has its outer contour as parent
@@ -81,16 +82,8 @@ def _find_objects(region: np.ndarray, probability: np.ndarray) -> list[dict[str,
     return objects
 
 
-def _remove_repeated(ring: np.ndarray) -> np.ndarray:
-    """Removes points that repeat the previous one."""
-    return ring[(ring != np.roll(ring, 1, axis=0)).any(1)]
-
-
 def to_coco(records: Sequence[dict[str, Any]], class_names: Sequence[str]) -> str:
-    """Formats records of `describe_objects` as COCO instance annotations (JSON).
-
-    The id of a category is its class index.
-    """
+    """Formats records of `describe_objects` as COCO instance annotations (JSON); category ids are indices."""
     images, annotations = [], []
     for number, record in enumerate(records, start=1):
         size = {"width": record["width"], "height": record["height"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from nailseg.errors import ConfigError, DataError, WeightsError
 from nailseg.imaging.overlay import draw_overlay
 from nailseg.inference.backends.exported import find_exported_file, open_exported
 from nailseg.inference.tiling import predict_tiled
-from nailseg.model_info import SHIPPED, ModelInfo, locate
+from nailseg.model_info import SHIPPED, locate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,18 +50,14 @@ class Result:
         """Returns the mask as in files, uint8 (H, W): 0/255 for two classes, otherwise class indices."""
         return self.mask * np.uint8(255 if len(self.class_names) == 2 and not as_index else 1)
 
+    def encode_probability(self, index: int | None = None) -> np.ndarray:
+        """Returns a class's or the foreground's probability as in files: uint16 (H, W), 0..65535 for 0..1."""
+        probability = self.foreground_probability() if index is None else self.probability[index]
+        return np.rint(probability * 65535).astype(np.uint16)
+
     def overlay(self, opacity: float = 0.5) -> np.ndarray:
         """Draws the classes over the image; uint8 (H, W, 3), RGB."""
         return draw_overlay(self.image, self.mask, opacity)
-
-
-def quantize_probability(probability: np.ndarray) -> np.ndarray:
-    """Converts probabilities to uint16 as they are written to files: 0..65535 for 0..1.
-
-    >>> quantize_probability(np.array([0.0, 0.5, 1.0]))
-    array([    0, 32768, 65535], dtype=uint16)
-    """
-    return np.rint(probability * 65535).astype(np.uint16)
 
 
 class Segmenter:
@@ -71,12 +68,17 @@ class Segmenter:
         threshold: For two classes, the probability (0..1) from which on a pixel is foreground; None takes
             the more probable class, as 0.5 does.
 
+    Attributes:
+        info: What is known of the model besides its weights.
+        class_names: Names in index order; the first is the background.
+
     Raises:
         ConfigError: The threshold is outside 0..1, or the model has more than two classes.
     """
 
     def __init__(self, backend: Backend, threshold: float | None = None) -> None:
-        self.backend = backend
+        self.backend, self.threshold = backend, threshold
+        self.info, self.class_names = backend.info, backend.info.class_names
         if threshold is not None and not 0 <= threshold <= 1:
             raise ConfigError(f"--threshold {threshold}: expected a probability from 0 to 1.")
         if threshold is not None and len(self.class_names) != 2:
@@ -84,17 +86,6 @@ class Segmenter:
                 f"--threshold {threshold}: expected a model of two classes, found {self.class_names}. Leave "
                 f"it out to take the most probable class."
             )
-        self.threshold = threshold
-
-    @property
-    def info(self) -> ModelInfo:
-        """What is known of the model besides its weights."""
-        return self.backend.info
-
-    @property
-    def class_names(self) -> list[str]:
-        """Names in index order; the first is the background."""
-        return self.info.class_names
 
     def __call__(self, image: Any, tta: bool = False, tile: int | Literal["auto"] | None = None) -> Result:
         """Segments one image; thread-safe.
@@ -102,7 +93,7 @@ class Segmenter:
         Args:
             image: A file's path or its bytes, a PIL image, or uint8 (H, W, 3) RGB. For a list see `batch`.
             tta: Test-time augmentation, as in `tiling.predict_tiled`.
-            tile: Tiled inference for images far larger than in training, as in `tiling.predict_tiled`.
+            tile: Tiled inference for images far larger than in training, as there.
 
         Raises:
             DataError: The file is damaged, or the array has another shape or dtype.
@@ -112,10 +103,7 @@ class Segmenter:
         return self._make_result(pixels, *predict_tiled(self.backend, pixels, tta, tile))
 
     def batch(self, images: Sequence[Any]) -> list[Result]:
-        """Segments many images; those of one size go through the network together.
-
-        Args:
-            images: Each as in `__call__`.
+        """Segments images, each as in `__call__`; those of one size go through the network together.
 
         Returns:
             One result per image, in the same order.
@@ -126,14 +114,12 @@ class Segmenter:
         if isinstance(images, str | Path | bytes | bytearray | memoryview):
             raise DataError("segment.batch: expected a list of images, found one. Call segment(image).")
         arrays = [to_array(image) for image in images]
-        by_size: dict[tuple[int, ...], list[int]] = {}
-        for index, array in enumerate(arrays):
-            by_size.setdefault(array.shape, []).append(index)
         results: dict[int, Result] = {}
-        for (height, width, _), indices in by_size.items():
-            batch_size = max(1, MAX_BATCH_PIXELS // (height * width))
-            for start in range(0, len(indices), batch_size):
-                chunk = indices[start : start + batch_size]
+        order = sorted(range(len(arrays)), key=lambda index: arrays[index].shape)
+        for (height, width, _), group in itertools.groupby(order, lambda index: arrays[index].shape):
+            indices, length = list(group), max(1, MAX_BATCH_PIXELS // (height * width))
+            for start in range(0, len(indices), length):
+                chunk = indices[start : start + length]
                 masks, probabilities = self.backend(np.stack([arrays[index] for index in chunk]))
                 for index, mask, probability in zip(chunk, masks, probabilities, strict=True):
                     results[index] = self._make_result(arrays[index], mask, probability)
@@ -153,12 +139,10 @@ def to_array(image: Any) -> np.ndarray:
         return decode_image(bytes(image), "the given bytes")
     if hasattr(image, "convert"):  # a PIL image
         return convert_pillow_image(image)
-    if isinstance(image, np.ndarray):
-        if image.dtype == np.uint8 and image.shape[2:] == (3,) and image.size:
-            return image
-        found = f"{image.dtype} {image.shape}"
-    else:
-        found = type(image).__name__
+    is_array = isinstance(image, np.ndarray)
+    if is_array and image.dtype == np.uint8 and image.shape[2:] == (3,) and image.size:
+        return image
+    found = f"{image.dtype} {image.shape}" if is_array else type(image).__name__
     raise DataError(
         f"expected a path, a file's bytes, a PIL image or a uint8 array (H, W, 3) in RGB order, found "
         f"{found}. For several images: segment.batch(images)."
@@ -174,8 +158,8 @@ def load(
     """Opens a model for inference.
 
     Args:
-        model: A model folder, a training checkpoint, a run folder, a segmentation checkpoint of the hub, an
-            exported file or its folder, or `nailseg-b0`, the nail model that comes with the package.
+        model: A model folder, a checkpoint, a run folder, a segmentation model of the hub, an exported file
+            or its folder, or `nailseg-b0`, the nail model that comes with the package.
         device: "cpu", "cuda", …; None uses a GPU if there is one. Exported files run on the CPU.
         threshold: As in `Segmenter`; "model" is the one in the model folder, chosen on its validation split.
         threads: Threads of an exported file's runtime; None takes OMP_NUM_THREADS, else the runtime chooses.
@@ -198,8 +182,8 @@ def load(
         backend: Backend = open_exported(file, device, threads)
     else:
         place = locate(model)
-        is_hub_name = re.fullmatch(r"[^/]+/[^/]+|b[0-5]", place)  # b0 … b5: refused as untrained below
-        if not is_hub_name and not Path(place).exists():
+        # b0 … b5 are refused as untrained
+        if not re.fullmatch(r"[^/]+/[^/]+|b[0-5]", place) and not Path(place).exists():
             raise WeightsError(
                 f"--model {model}: expected {SHIPPED}, a model folder, a run folder, a checkpoint, an export "
                 f"or a model of the hub (owner/name); found nothing there (looked from {Path.cwd()})."
@@ -207,11 +191,9 @@ def load(
         from nailseg.inference.backends.torch import open_torch  # exported models do not need torch
 
         backend = open_torch(place, device)
-    if threshold == "model":
-        threshold = backend.info.threshold
-        if threshold is None:
-            raise ConfigError(
-                f"--threshold model: expected a threshold in {model}, found none. The model folder of a run "
-                "has one if there are two classes; give a number, or leave the option out."
-            )
-    return Segmenter(backend, threshold)
+    if threshold == "model" and backend.info.threshold is None:
+        raise ConfigError(
+            f"--threshold model: expected a threshold in {model}, found none. The model folder of a run has "
+            f"one if there are two classes; give a number, or leave the option out."
+        )
+    return Segmenter(backend, backend.info.threshold if threshold == "model" else threshold)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,21 +22,12 @@ log = logging.getLogger("nailseg")
 def find_images(
     paths: Sequence[str], out: Path, root: str | Path | None = None, split: str | None = None
 ) -> dict[Path, Path]:
-    """Lists the images that paths stand for.
+    """Lists the images that paths stand for; the arguments and errors are those of `predict_files`.
 
-    Args:
-        paths: Files, folders (searched recursively), globs (`**` included) and CSVs with a column image.
-        out: The folder for masks; it is not searched.
-        root: As in `predict_files`.
-        split: As in `predict_files`.
+    Folders are searched recursively, except for `out`; globs may contain `**`; a CSV has a column image.
 
     Returns:
         Each file with its path relative to the folder, the fixed part of the glob, or the CSV's root.
-
-    Raises:
-        ConfigError: A path does not exist or has no image, `root` or `split` is given without a CSV, or a
-            mask would be written beside its image.
-        DataError: A CSV is invalid.
     """
     csv_options = [name for name, value in (("--root", root), ("--split", split)) if value is not None]
     if csv_options and not any(map(_is_csv, paths)):
@@ -46,7 +38,7 @@ def find_images(
         if Path(path).is_dir():
             members = _list_folder(Path(path), out)
         elif _is_csv(path):
-            members = _list_csv(Path(path), root, split)
+            members = _list_csv(path, root, split)
         elif Path(path).exists():
             members = {Path(path): Path(Path(path).name)}
         else:
@@ -77,16 +69,15 @@ def name_masks(images: dict[Path, Path]) -> dict[Path, Path]:
     Raises:
         ConfigError: Two masks would have the same path.
     """
-    by_stem: dict[Path, list[Path]] = {}
-    for file, relative in images.items():
-        by_stem.setdefault(relative.with_suffix(""), []).append(file)
-    names: dict[Path, Path] = {}
-    for stem, files in by_stem.items():
-        for file in files:
-            name = stem.name if len(files) == 1 else images[file].name
-            names[file] = stem.with_name(f"{name}.png")
+    stems = Counter(relative.with_suffix("") for relative in images.values())
+    names = {
+        file: relative.with_suffix(".png")
+        if stems[relative.with_suffix("")] == 1
+        else relative.with_name(f"{relative.name}.png")
+        for file, relative in images.items()
+    }
     refuse_collisions(names.items())
-    if shared := sum(len(files) > 1 for files in by_stem.values()):
+    if shared := sum(count > 1 for count in stems.values()):
         log.info("%d stems belong to several images: their masks keep the suffix (a.jpg.png)", shared)
     return names
 
@@ -103,42 +94,41 @@ def refuse_collisions(outputs: Iterable[tuple[Path, Path]]) -> None:
 
 
 def _list_folder(folder: Path, out: Path) -> dict[Path, Path]:
-    if _is_inside(folder, out) or folder.resolve() == out.resolve():
+    if _is_inside(folder, out):
         raise ConfigError(f"--out {out}: expected a folder apart from the images, but {folder} is in it.")
-    images = {folder / p: Path(p) for p in list_images(folder) if not _is_inside(folder / p, out)}
     files = [path for path in folder.rglob("[!.]*") if path.is_file() and not _is_inside(path, out)]
     skipped = [file.suffix.lower() for file in files if file.suffix.lower() not in {"", *IMAGE_SUFFIXES}]
     if skipped:
         suffixes = ", ".join(sorted(set(skipped))[:8])
         log.info("%s: skips %d files without an image suffix (%s)", folder, len(skipped), suffixes)
+    images = {folder / p: Path(p) for p in list_images(folder) if not _is_inside(folder / p, out)}
     sides = {file: find_side(relative.parent.parts)[0] for file, relative in images.items()}
-    if not {"images", "masks"} <= set(sides.values()):
-        return images
-    selected = {file: relative for file, relative in images.items() if sides[file] == "images"}
-    others = len(images) - len(selected)
-    log.info("%s: takes the %d images in Images/ and skips %d others", folder, len(selected), others)
-    return selected
+    if {"images", "masks"} <= set(sides.values()):
+        selected = {file: relative for file, relative in images.items() if sides[file] == "images"}
+        others = len(images) - len(selected)
+        log.info("%s: takes the %d images in Images/ and skips %d others", folder, len(selected), others)
+        return selected
+    return images
 
 
-def _list_csv(path: Path, root: str | Path | None, split: str | None) -> dict[Path, Path]:
+def _list_csv(path: str, root: str | Path | None, split: str | None) -> dict[Path, Path]:
     manifest = load_manifest(path, root, masks=False)
-    if split is not None:  # without --split, derived splits do not matter
-        for note in manifest.notes:
-            log.info("%s: %s", path, note)
-    rows = manifest.rows if split is None else manifest.select(split)
+    for note in manifest.notes if split else ():  # without --split, derived splits do not matter
+        log.info("%s: %s", path, note)
+    rows = manifest.select(split) if split else manifest.rows
     return {manifest.path(row.image): Path(row.image) for row in rows}
 
 
 def _list_glob(pattern: str, out: Path) -> dict[Path, Path]:
-    files = [
-        file
-        for file in map(Path, sorted(glob.glob(pattern, recursive=True)))
-        if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file() and not _is_inside(file, out)
-    ]
     base = Path(pattern).parent
     while glob.has_magic(str(base)):
         base = base.parent
-    return {file: file.relative_to(base) for file in files}
+    files = [Path(file) for file in sorted(glob.glob(pattern, recursive=True))]
+    return {
+        file: file.relative_to(base)
+        for file in files
+        if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file() and not _is_inside(file, out)
+    }
 
 
 def _is_csv(path: str) -> bool:
@@ -146,4 +136,4 @@ def _is_csv(path: str) -> bool:
 
 
 def _is_inside(path: Path, folder: Path) -> bool:
-    return folder.resolve() in path.resolve().parents
+    return path.resolve().is_relative_to(folder.resolve())

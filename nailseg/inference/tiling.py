@@ -1,8 +1,4 @@
-"""Tiled inference and test-time augmentation: several predictions of one image, averaged.
-
-Probabilities are averaged, never masks. The mean over tiles is weighted by the distance to the tile's edge,
-so that no seams appear.
-"""
+"""Tiled inference and test-time augmentation: the probabilities of several predictions are averaged."""
 
 from __future__ import annotations
 
@@ -52,8 +48,7 @@ def predict_tiled(
     Raises:
         ConfigError: The tile is smaller than `MIN_TILE`.
     """
-    if tile == "auto":
-        tile = backend.info.image_size
+    tile = backend.info.image_size if tile == "auto" else tile
     if tile is not None and (not isinstance(tile, Integral) or tile < MIN_TILE):
         raise ConfigError(f"--tile {tile}: expected auto, or {MIN_TILE} pixels or more. Use a larger tile.")
     height, width = image.shape[:2]
@@ -66,10 +61,8 @@ def predict_tiled(
         )
     probability = np.zeros((len(backend.info.class_names), height, width), np.float32)
     grid = list(itertools.product(split_into_tiles(height, tile), split_into_tiles(width, tile)))
-    # a progress bar, because a large image takes minutes; disable=None hides it in log files
-    for (rows, row_weights), (columns, column_weights) in tqdm(
-        grid, unit="tile", delay=3, leave=False, disable=None
-    ):
+    progress = tqdm(grid, unit="tile", delay=3, leave=False, disable=None)  # None: not in log files
+    for (rows, row_weights), (columns, column_weights) in progress:
         _, part = _predict_augmented(backend, image[rows, columns], tta)
         probability[:, rows, columns] += part * (row_weights[:, None] * column_weights)
     return probability.argmax(0).astype(np.uint8), probability
@@ -83,43 +76,41 @@ def split_into_tiles(length: int, tile: int) -> Iterator[tuple[slice, np.ndarray
         tile: Length of a tile in pixels; a shorter side is one tile.
 
     Yields:
-        The position of each tile, and float32 weights (tile,) that decrease linearly over the overlap; the
-        weights of all tiles add up to 1 at each pixel.
+        The position of each tile, and float32 weights (tile,) that decrease linearly over the overlap, so
+        that no seams appear; the weights of all tiles add up to 1 at each pixel.
 
     >>> [position for position, _ in split_into_tiles(100, 40)]
     [slice(0, 40, None), slice(30, 70, None), slice(60, 100, None)]
     """
     tile = min(tile, length)
     overlap = int(tile * OVERLAP)
-    starts = [*range(0, length - tile, tile - overlap), length - tile]
+    starts = (*range(0, length - tile, tile - overlap), length - tile)
     edge_distance = np.minimum(np.arange(tile), np.arange(tile)[::-1]) + 0.5
     weights = np.minimum(edge_distance / max(overlap, 1), 1)
     total = np.zeros(length)
-    for start in starts:
-        total[start : start + tile] += weights
-    for start in starts:
-        position = slice(start, start + tile)
+    positions = [slice(start, start + tile) for start in starts]
+    for position in positions:
+        total[position] += weights
+    for position in positions:
         yield position, (weights / total[position]).astype(np.float32)
 
 
 def _predict_augmented(backend: Backend, image: np.ndarray, tta: bool) -> tuple[np.ndarray, np.ndarray]:
     """Predicts once, or averages over test-time augmentation: mask (H, W), probability (C, H, W)."""
     if not tta:
-        masks, probabilities = backend(image[None])
-        return masks[0], probabilities[0]
+        (mask,), (probability,) = backend(image[None])
+        return mask, probability
     total, count = 0.0, 0
-    for scale in SCALES:
+    for scale, step in itertools.product(SCALES, (1, -1)):  # -1: mirrored
         size = None if scale == 1 else round(scale * backend.info.image_size)
-        for step in (1, -1):  # original, mirrored
-            augmented = np.ascontiguousarray(image[None, :, ::step])
-            try:
-                _, probabilities = backend(augmented, size)
-            except ConfigError:
-                if size is None:
-                    raise
-                _log_once("--tta: the model has a fixed input size; only the mirrored image is added")
-                break
-            total, count = total + probabilities[0][..., ::step], count + 1
+        try:
+            _, (probability,) = backend(np.ascontiguousarray(image[None, :, ::step]), size)
+        except ConfigError:
+            if size is None:
+                raise
+            _log_once("--tta: the model has a fixed input size; only the mirrored image is added")
+            continue
+        total, count = total + probability[..., ::step], count + 1
     probability = np.asarray(total / count, np.float32)
     return probability.argmax(0).astype(np.uint8), probability
 

@@ -4,12 +4,11 @@ Nothing is stored or sent elsewhere. There is no password, so only requests from
 unless another address is given. `GET /openapi.json` describes the API. Needs the serve extra.
 """
 
-import asyncio
 import contextlib
 import logging
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -41,6 +40,7 @@ WORKERS = 2
 """Images that are decoded, segmented or encoded at a time, each in a thread; the others wait."""
 
 Upload = Annotated[UploadFile, File(description="JPEG, PNG, WebP, BMP or TIFF")]
+Answer = Literal["mask", "probability", "overlay", "objects"]
 
 
 def create_app(segment: Segmenter, hosts: Sequence[str] = ("*",)) -> FastAPI:
@@ -58,7 +58,7 @@ def create_app(segment: Segmenter, hosts: Sequence[str] = ("*",)) -> FastAPI:
     # the documentation pages of FastAPI load scripts from other servers
     app = FastAPI(title="nailseg", version=__version__, docs_url=None, redoc_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-    workers = ThreadPoolExecutor(WORKERS, "nailseg")
+    free_workers = threading.Semaphore(WORKERS)
     page = PAGE.read_text()
 
     @app.middleware("http")
@@ -72,16 +72,12 @@ def create_app(segment: Segmenter, hosts: Sequence[str] = ("*",)) -> FastAPI:
                 return _error(413, f"expected at most {MAX_BYTES:,} bytes, found {int(length):,}")
         return await call_next(request)
 
-    @app.exception_handler(NailsegError)
-    async def handle_invalid_request(request: Request, error: NailsegError) -> Response:
-        return _error(400, str(error))
-
     @app.exception_handler(Exception)
-    async def handle_server_error(request: Request, error: Exception) -> Response:
+    @app.exception_handler(NailsegError)
+    async def handle_error(request: Request, error: Exception) -> Response:
+        if isinstance(error, NailsegError):
+            return _error(400, str(error))
         return _error(500, "internal error of the server; see its log")
-
-    async def run(action: Callable[[], Response]) -> Response:
-        return await asyncio.get_running_loop().run_in_executor(workers, action)
 
     @app.get("/", include_in_schema=False)
     async def show_page() -> HTMLResponse:
@@ -93,15 +89,11 @@ def create_app(segment: Segmenter, hosts: Sequence[str] = ("*",)) -> FastAPI:
         origin = {key: segment.info.origin.get(key, "unknown") for key in ("weights", "licence")}
         if (path := Path(origin["weights"])).is_absolute():
             origin["weights"] = path.name  # clients must not learn the folders of this machine
-        size = {"image_size": segment.info.image_size}
-        return {"classes": segment.class_names, **size, **origin, "nailseg": __version__}
+        facts = {"classes": segment.class_names, "image_size": segment.info.image_size}
+        return {**facts, **origin, "nailseg": __version__}
 
     @app.post("/predict", response_class=Response)
-    async def predict(
-        file: Upload,
-        answer: Literal["mask", "probability", "overlay", "objects"] = "mask",
-        tta: bool = False,
-    ) -> Response:
+    def predict(file: Upload, answer: Answer = "mask", tta: bool = False) -> Response:
         """Segments one image, at its own size.
 
         mask: PNG of 0 and 255, or of class indices for more than two classes; probability: of the foreground,
@@ -109,7 +101,7 @@ def create_app(segment: Segmenter, hosts: Sequence[str] = ("*",)) -> FastAPI:
         JSON.
         """
 
-        def action() -> Response:
+        with free_workers:
             result = segment(_decode(file), tta)
             if answer == "objects":
                 path = PurePosixPath(_base_name(file))
@@ -117,27 +109,21 @@ def create_app(segment: Segmenter, hosts: Sequence[str] = ("*",)) -> FastAPI:
                 record = polygons.describe_objects(*paths, result.mask, result.probability)
                 return JSONResponse({"classes": result.class_names, **record})
             if answer == "overlay":
-                return _image(result.overlay(), ".jpg")
-            if answer == "probability":
-                return _image(segmenter.quantize_probability(result.foreground_probability()), ".png")
-            return _image(result.encode_mask(), ".png")
-
-        return await run(action)
+                return _image(result.overlay(), "jpeg")
+            pixels = result.encode_probability() if answer == "probability" else result.encode_mask()
+            return _image(pixels, "png")
 
     @app.post("/tryon", response_class=Response)
-    async def try_on(file: Upload, color: str) -> Response:
+    def try_on(file: Upload, color: str) -> Response:
         """Recolours the nails of an image (#c2185b, rgb(194, 24, 91) or crimson) and returns a JPEG.
 
         An image without nails is returned unchanged.
         """
         rgb = recolor.parse_color(color)
-
-        def action() -> Response:
+        with free_workers:
             result = segment(_decode(file))
             coverage = recolor.compute_coverage(result.mask, result.foreground_probability())
-            return _image(recolor.recolor(result.image, coverage, rgb), ".jpg")
-
-        return await run(action)
+            return _image(recolor.recolor(result.image, coverage, rgb), "jpeg")
 
     return app
 
@@ -158,9 +144,8 @@ def _decode(file: UploadFile) -> np.ndarray:
     return image
 
 
-def _image(pixels: np.ndarray, suffix: str) -> Response:
-    media_type = "image/jpeg" if suffix == ".jpg" else "image/png"
-    return Response(encode_image(pixels, suffix), media_type=media_type)
+def _image(pixels: np.ndarray, form: str) -> Response:
+    return Response(encode_image(pixels, f".{form}"), media_type=f"image/{form}")
 
 
 def serve(
@@ -195,11 +180,10 @@ def serve(
             f"--host {host} --port {port}: expected a free address of this machine, found that it is not "
             f"available ({error}). Use another --port (0 is a free one), or leave --host out."
         ) from error
-    all_addresses = host in ("0.0.0.0", "::")
     name = f"[{host}]" if family == socket.AF_INET6 else host
+    hosts = ("*",) if host in ("0.0.0.0", "::") else ("localhost", "127.0.0.1", "[::1]", name)
     with listening:
-        segment = segmenter.load(model, device, threshold)
-        app = create_app(segment, ("*",) if all_addresses else ("localhost", "127.0.0.1", "[::1]", name))
+        app = create_app(segmenter.load(model, device, threshold), hosts)
         log.info("%s at http://%s:%d (Ctrl-C ends it)", model, name, listening.getsockname()[1])
         # waits this many seconds for clients that have stalled
         settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)

@@ -19,26 +19,20 @@ if TYPE_CHECKING:
 
 
 class ExportedNetwork(nn.Module):
-    """Runs an exported file as a network; it cannot be trained.
+    """Runs an exported file (from `exported.find_exported_file`) as a network; it cannot be trained.
 
-    Args:
-        file: From `exported.find_exported_file`.
-
-    Attributes:
-        info: The file's metadata, which `class_names`, `origin`, `architecture`, `mean` and `std` repeat.
+    The attribute `info` is the file's metadata, parts of which other attributes repeat, as in `Network`.
     """
 
-    new_head = False
-    fixed_size = None
+    new_head, fixed_size = False, None
 
     def __init__(self, file: Path) -> None:
         super().__init__()
         self.backend = open_exported(file)
-        self.info = self.backend.info
-        self.class_names, self.origin = self.info.class_names, self.info.origin
-        self.architecture = self.info.architecture
-        self.register_buffer("mean", torch.tensor(self.info.mean), persistent=False)
-        self.register_buffer("std", torch.tensor(self.info.std), persistent=False)
+        self.info = info = self.backend.info
+        self.class_names, self.origin, self.architecture = info.class_names, info.origin, info.architecture
+        self.register_buffer("mean", torch.tensor(info.mean), persistent=False)
+        self.register_buffer("std", torch.tensor(info.std), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Segments images of one size.
@@ -50,8 +44,8 @@ class ExportedNetwork(nn.Module):
             float32 (N, C, H, W): logarithms of the probabilities, which are logits of the same softmax.
         """
         _, probability = self.backend(image.permute(0, 2, 3, 1).cpu().numpy())
-        tiny = torch.finfo(torch.float32).tiny
-        return torch.from_numpy(probability).clamp_min(tiny).log().to(image.device)
+        smallest = torch.finfo(torch.float32).tiny  # log(0) is infinite
+        return torch.from_numpy(probability).clamp_min(smallest).log().to(image.device)
 
 
 def open_module(

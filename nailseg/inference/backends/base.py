@@ -37,11 +37,13 @@ class ExportedBackend:
     """Base of the backends of exported files: reads the metadata and converts the axis order.
 
     The graph of an exported file takes uint8 (N, 3, H, W) RGB images of any size and contains everything that
-    follows: resizing, normalisation, the network, upsampling and softmax.
+    follows: resizing, normalisation, the network, upsampling and softmax. `_run` maps them to mask and
+    probability as `Backend` returns them.
     """
 
     def __init__(self, file: Path, metadata: str | None, source: str) -> None:
         """Parses the metadata, the JSON text of nailseg.json; `source` names its place in messages."""
+        self.file = file
         try:
             self.info = ModelInfo.from_dict(json.loads(metadata or ""))
         except (ValueError, TypeError, AttributeError) as error:
@@ -49,7 +51,6 @@ class ExportedBackend:
                 f"{file}: expected a file exported by nailseg with class names in {source}, found none. "
                 f"Run: nailseg export MODEL --format {'onnx' if file.suffix == '.onnx' else 'openvino'}"
             ) from error
-        self.file = file
 
     def __call__(self, images: np.ndarray, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Segments images of one size, as `Backend`; thread-safe.
@@ -65,16 +66,11 @@ class ExportedBackend:
         return self._run(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
     def _run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Maps uint8 (N, 3, H, W) to mask uint8 (N, H, W) and probability float32 (N, C, H, W)."""
         raise NotImplementedError
 
 
 def import_runtime(name: str) -> ModuleType:
-    """Imports a module of the export extra.
-
-    Raises:
-        ConfigError: It is not installed.
-    """
+    """Imports a module of the export extra; raises a ConfigError if it is not installed."""
     try:
         return import_module(name)
     except ImportError as error:

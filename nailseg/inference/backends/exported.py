@@ -28,7 +28,7 @@ def open_exported(file: Path, device: str | None = None, threads: int | None = N
     Args:
         file: From `find_exported_file`.
         device: None or "cpu".
-        threads: Number of threads; None takes OMP_NUM_THREADS, or the runtime's own choice without it.
+        threads: As in `segmenter.load`.
 
     Raises:
         WeightsError: The file does not exist, is damaged, or was not exported by nailseg.
@@ -40,10 +40,8 @@ def open_exported(file: Path, device: str | None = None, threads: int | None = N
         )
     if not file.is_file():
         raise WeightsError(f"{file}: expected an exported model, found nothing. nailseg export writes them.")
-    environment = os.environ.get("OMP_NUM_THREADS", "")
-    if threads is None and environment.isdecimal() and int(environment):
-        threads = int(environment)
     if threads is not None and threads < 1:
         raise ConfigError(f"--threads: expected 1 or more, found {threads}.")
-    backend = OnnxBackend if file.suffix == ".onnx" else OpenVinoBackend
-    return backend(file, threads)
+    environment = os.environ.get("OMP_NUM_THREADS", "")
+    threads = threads or int(environment if environment.isdecimal() else 0)
+    return OnnxBackend(file, threads) if file.suffix == ".onnx" else OpenVinoBackend(file, threads)

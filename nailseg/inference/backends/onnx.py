@@ -19,10 +19,10 @@ METADATA_KEY = "nailseg"
 class OnnxBackend(ExportedBackend):
     """Runs an ONNX file in ONNX Runtime on the CPU; see `exported.open_exported`."""
 
-    def __init__(self, file: Path, threads: int | None = None) -> None:
+    def __init__(self, file: Path, threads: int = 0) -> None:
         ort = import_runtime("onnxruntime")
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or 0
+        options.intra_op_num_threads = threads  # 0: it chooses
         options.log_severity_level = 3  # its warnings concern the graph: users cannot act on them
         try:
             self.session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])

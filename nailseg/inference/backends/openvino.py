@@ -17,15 +17,10 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-PRECISION_HINTS = {"fp32": "f32", "fp16": "f32", "bf16": "bf16"}
-"""What OpenVINO computes in; fp16 is only how the weights are stored."""
-
 STATIC_AFTER = 3
 """Occurrences of a shape after which it gets a static graph."""
 
-MAX_STATIC_GRAPHS = 4
-
-MAX_COUNTED_SHAPES = 1000
+MAX_STATIC_GRAPHS, MAX_COUNTED_SHAPES = 4, 1000
 
 MAX_STATIC_PIXELS = 1_000_000
 """Pixels of a batch; for larger ones a static graph was no faster, or slower."""
@@ -39,27 +34,26 @@ class OpenVinoBackend(ExportedBackend):
     a static graph. At six megapixels it is slower.
     """
 
-    def __init__(self, file: Path, threads: int | None = None) -> None:
+    def __init__(self, file: Path, threads: int = 0) -> None:
         self.core = import_runtime("openvino").Core()
         info_file = file.parent / INFO_FILE
-        metadata = info_file.read_text() if info_file.is_file() else None
+        metadata = info_file.read_text() if info_file.is_file() else ""
         super().__init__(file, metadata, INFO_FILE)
-        precision = json.loads(metadata).get("precision", "fp32")
-        # without the hint, OpenVINO computes in bfloat16 wherever the processor can, which nobody measured
-        self.hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": PRECISION_HINTS.get(precision, "f32")}
+        # without the hint, OpenVINO computes in bfloat16 wherever the processor can, which nobody measured;
+        # fp16 is only how the weights are stored
+        precision = "bf16" if json.loads(metadata).get("precision") == "bf16" else "f32"
+        self.hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision}
         if threads:
             self.hints["INFERENCE_NUM_THREADS"] = threads
         try:
             self.graph = self.core.read_model(file)
             self.dynamic = self.core.compile_model(self.graph, "CPU", self.hints)
         except RuntimeError as error:
-            raise WeightsError(
-                f"{file}: cannot be opened as an OpenVINO model ({last_line(error)})."
-            ) from error
+            message = f"{file}: cannot be opened as an OpenVINO model ({last_line(error)})."
+            raise WeightsError(message) from error
         self.shape_counts: collections.Counter[tuple[int, ...]] = collections.Counter()
         self.static: dict[tuple[int, ...], Any] = {}
-        self.lock = threading.Lock()
-        self.local = threading.local()
+        self.lock, self.local = threading.Lock(), threading.local()
 
     def _run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         model = self._select_model(images.shape)
@@ -75,13 +69,9 @@ class OpenVinoBackend(ExportedBackend):
             if len(self.shape_counts) > MAX_COUNTED_SHAPES:  # most of them will not occur again
                 self.shape_counts.clear()
             self.shape_counts[shape] += 1
-            compile_static = (
-                self.shape_counts[shape] == STATIC_AFTER
-                and shape not in self.static
-                and len(self.static) < MAX_STATIC_GRAPHS
-                and math.prod(shape) <= 3 * MAX_STATIC_PIXELS
-            )
-        if compile_static:  # outside the lock: other threads continue with the dynamic model
+            is_frequent = self.shape_counts[shape] == STATIC_AFTER and shape not in self.static
+            is_allowed = len(self.static) < MAX_STATIC_GRAPHS and math.prod(shape) <= 3 * MAX_STATIC_PIXELS
+        if is_frequent and is_allowed:  # outside the lock: other threads continue with the dynamic model
             graph = self.graph.clone()
             graph.reshape(shape)
             self.static[shape] = self.core.compile_model(graph, "CPU", self.hints)

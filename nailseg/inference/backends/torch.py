@@ -36,9 +36,13 @@ class TorchBackend:
     """
 
     def __init__(self, network: nn.Module, info: ModelInfo, device: str | torch.device | None = None) -> None:
-        self.device = _check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.network = network.to(self.device).eval()
-        self.info = info
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            self.device = torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:  # torch raises the latter for a build without CUDA
+            message = f"--device: expected a device of this machine, found {device!r}. {error}"
+            raise ConfigError(message) from error
+        self.network, self.info = network.to(self.device).eval(), info
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -55,23 +59,9 @@ def create_backend(network: nn.Module, info: ModelInfo, device: str | torch.devi
 
 
 def open_torch(model: str, device: str | None = None) -> TorchBackend:
-    """Opens whatever `checkpoints.model_folder.open_network` accepts.
-
-    Raises:
-        WeightsError: The model is not found, does not fit, or its classifier is untrained.
-        ConfigError: The device does not exist.
-    """
+    """Opens whatever `checkpoints.model_folder.open_network` accepts; errors as in `segmenter.load`."""
     network = model_folder.open_network(model)
     model_folder.require_trained(network, model)
     info = model_folder.read_model_info(model)
     info = info or model_folder.describe_network(network, image_size=DEFAULT_SIZE)
     return TorchBackend(network, info, device)
-
-
-def _check_device(device: str | torch.device) -> torch.device:
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:  # torch raises the latter for a build without CUDA
-        raise ConfigError(
-            f"--device: expected a device of this machine, found {device!r}. {error}"
-        ) from error
