@@ -8,19 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe & Ito 2008
+# Okabe & Ito 2008: colour-blind readers can distinguish them
 BLUE, ORANGE, GREEN, VERMILLION, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#777777"
-COLORS = [BLUE, ORANGE, GREEN, VERMILLION, "#cc79a7", "#56b4e9"]
+PURPLE, SKY_BLUE, YELLOW = "#cc79a7", "#56b4e9", "#f0e442"
+COLORS = [BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY_BLUE]
 
 
 def new_figure(columns: int = 1, rows: int = 1, width: float = 4.6, height: float = 3.2) -> Any:
-    """Creates a figure with a grid of axes, without the upper and right spines.
-
-    Args:
-        columns: Number of columns.
-        rows: Number of rows.
-        width: Width of each of the axes in inches.
-        height: Height of each of the axes in inches.
+    """Creates a figure with a grid of axes of this width and height in inches.
 
     Returns:
         The figure and a one-dimensional array of its axes, row by row.
@@ -45,19 +40,14 @@ def to_svg(figure: Figure) -> str:
     import matplotlib
 
     text = io.StringIO()
-    with matplotlib.rc_context(
-        {"svg.hashsalt": "nailseg", "svg.fonttype": "none", "font.family": "sans-serif"}
-    ):
+    style = {"svg.hashsalt": "nailseg", "svg.fonttype": "none", "font.family": "sans-serif"}
+    with matplotlib.rc_context(style):
         figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
 def plot_latencies(rows: list[dict[str, Any]]) -> str:
-    """Draws the latency of each form of a model as SVG.
-
-    Args:
-        rows: Dictionaries with the fields of `nailseg.export.benchmark.Row`.
-    """
+    """Draws the latency of each form of a model as SVG; for fields see `nailseg.export.benchmark.Row`."""
     counts = sorted({row["threads"] for row in rows})
     forms = list(dict.fromkeys(row["form"] for row in rows))
     figure, (axis,) = new_figure(width=6.4, height=1.2 + 0.45 * len(forms))
@@ -66,10 +56,10 @@ def plot_latencies(rows: list[dict[str, Any]]) -> str:
         some = [row for row in rows if row["threads"] == count]
         places = [forms.index(row["form"]) + (number - (len(counts) - 1) / 2) * bar for row in some]
         medians = [row["median"] for row in some]
-        beyond = [max(0.0, row["p95"] - row["median"]) for row in some]
-        label = f"{count} thread" + "s" * (count > 1)
+        beyond = [[0.0] * len(some), [max(0.0, row["p95"] - row["median"]) for row in some]]
+        label = f"{count} thread{'s' * (count > 1)}"
         axis.barh(places, medians, bar, label=label, color=COLORS[number % len(COLORS)])
-        axis.errorbar(medians, places, xerr=[[0.0] * len(some), beyond], fmt="none", color=GREY)
+        axis.errorbar(medians, places, xerr=beyond, fmt="none", color=GREY)
     axis.set_yticks(range(len(forms)), forms)
     axis.invert_yaxis()
     axis.set(xlabel="milliseconds for an image: median, 95th percentile")

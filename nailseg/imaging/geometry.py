@@ -30,7 +30,7 @@ def network_size(height: int, width: int, size: int, resize: Resize) -> tuple[in
         height: The image's height in pixels.
         width: The image's width in pixels.
         size: Pixels of the longer side (`keep`, which also enlarges) or of both sides (`squash`).
-        resize: `keep` or `squash`.
+        resize: See `Resize`.
 
     Returns:
         Height and width, each at least 1 and at most `size`.
@@ -42,10 +42,8 @@ def network_size(height: int, width: int, size: int, resize: Resize) -> tuple[in
         return size, size
     # integers only: exact, and traceable when height and width are symbols of an export
     longer = symbolic_max(height, width)
-    return (
-        symbolic_max(1, (2 * height * size + longer) // (2 * longer)),
-        symbolic_max(1, (2 * width * size + longer) // (2 * longer)),
-    )
+    rows, columns = ((2 * side * size + longer) // (2 * longer) for side in (height, width))
+    return symbolic_max(1, rows), symbolic_max(1, columns)
 
 
 def symbolic_max(one: int, other: int) -> int:
@@ -70,14 +68,10 @@ def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def pad(image: Tensor, multiple: int = MULTIPLE) -> Tensor:
-    """Pads on the right and at the bottom with `PAD_VALUE`.
-
-    Args:
-        image: uint8 or float (N, 3, H, W), 0..255.
-        multiple: Both sides become multiples of it.
+    """Pads uint8 or float (N, 3, H, W), 0..255, on the right and at the bottom with `PAD_VALUE`.
 
     Returns:
-        The image's type, (N, 3, H', W'), with the image at the top left.
+        The image's type, (N, 3, H', W'); both sides are multiples of `multiple`.
     """
     height, width = image.shape[-2:]
     return F.pad(image, (0, -width % multiple, 0, -height % multiple), value=PAD_VALUE)
@@ -91,13 +85,13 @@ def fit_image(image: Tensor, size: int, resize: Resize = "keep") -> tuple[Tensor
 
     Args:
         image: uint8 (N, 3, H, W), RGB, 0..255.
-        size: Pixels of the longer side (`keep`) or of both sides (`squash`).
-        resize: `keep` or `squash`.
+        size: As `resize`, see `network_size`.
+        resize: How to resize.
 
     Returns:
         The padded float32 (N, 3, H', W'), and height and width of the image inside it.
     """
-    valid = network_size(image.shape[-2], image.shape[-1], size, resize)
+    valid = network_size(*image.shape[-2:], size, resize)
     return pad(resize_image(image, valid)), valid
 
 

@@ -1,44 +1,31 @@
-"""Draws masks over images in colours that colour-blind readers can distinguish, and encodes images."""
+"""Draws masks over images, and encodes images."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from PIL import ImageColor
 
 from nailseg.errors import OutputError
+from nailseg.imaging.figures import BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILLION, YELLOW
 from nailseg.types import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-# Okabe & Ito 2008; index 0 is the background, which is never drawn
-PALETTE = np.array(
-    [
-        (0, 0, 0),
-        (0, 158, 115),
-        (230, 159, 0),
-        (86, 180, 233),
-        (204, 121, 167),
-        (240, 228, 66),
-        (0, 114, 178),
-        (213, 94, 0),
-    ],
-    np.uint8,
-)
-OUTLINE = (255, 255, 255)
+PALETTE = (GREEN, ORANGE, SKY_BLUE, PURPLE, YELLOW, BLUE, VERMILLION)
 
 
-def class_color(index: int) -> tuple[int, int, int]:
-    """Returns the RGB colour of a class; the palette repeats after seven foreground classes.
+def class_color(index: int) -> tuple[int, ...]:
+    """Returns the RGB colour of a foreground class; the palette repeats after seven.
 
     >>> class_color(1) == class_color(8) == (0, 158, 115)
     True
     """
-    red, green, blue = PALETTE[0 if index == 0 else 1 + (index - 1) % (len(PALETTE) - 1)].tolist()
-    return red, green, blue
+    return ImageColor.getrgb(PALETTE[(index - 1) % len(PALETTE)])
 
 
 def draw_overlay(image: np.ndarray, mask: np.ndarray, opacity: float = 0.5) -> np.ndarray:
@@ -54,14 +41,12 @@ def draw_overlay(image: np.ndarray, mask: np.ndarray, opacity: float = 0.5) -> n
     """
     drawn = image.copy()
     thickness = max(1, round(max(image.shape[:2]) / 400))
-    for index in np.unique(mask):
-        if index in (0, IGNORE_INDEX):
-            continue
+    for index in sorted({*np.unique(mask).tolist()} - {0, IGNORE_INDEX}):
         region = mask == index
-        color = np.array(class_color(int(index)), np.float32)
+        color = np.array(class_color(index), np.float32)
         drawn[region] = np.rint((1 - opacity) * image[region] + opacity * color).astype(np.uint8)
         outlines, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(drawn, outlines, -1, OUTLINE, thickness, cv2.LINE_AA)
+        cv2.drawContours(drawn, outlines, -1, (255, 255, 255), thickness, cv2.LINE_AA)
     return drawn
 
 
@@ -109,5 +94,4 @@ def encode_image(image: np.ndarray, suffix: str, quality: int = 92) -> bytes:
 
 def write_png(path: str | Path, image: np.ndarray) -> None:
     """Writes uint8 (H, W, 3) RGB or (H, W) grey as PNG."""
-    with open(path, "wb") as file:
-        file.write(encode_image(image, ".png"))
+    Path(path).write_bytes(encode_image(image, ".png"))

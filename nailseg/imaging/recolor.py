@@ -26,7 +26,7 @@ def parse_color(color: str) -> tuple[int, int, int]:
     (220, 20, 60)
     """
     try:
-        red, green, blue = (min(max(value, 0), 255) for value in ImageColor.getrgb(color)[:3])
+        red, green, blue = np.clip(ImageColor.getrgb(color)[:3], 0, 255).tolist()
         return red, green, blue
     except ValueError as error:
         raise ConfigError(
@@ -60,16 +60,14 @@ def recolor(image: np.ndarray, coverage: np.ndarray, color: tuple[int, int, int]
     Returns:
         uint8 (H, W, 3); pixels where `coverage` is 0 are unchanged.
     """
-    region = coverage > 0
-    if not region.any():
-        return image.copy()
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
     target = cv2.cvtColor(np.array([[color]], np.uint8), cv2.COLOR_RGB2LAB)[0, 0].astype(np.float32)
     mean = lab[coverage >= 0.5 * coverage.max()].mean(axis=0)
     recolored = np.clip(target + (lab - mean) * RELIEF, 0, 255)
     mixed = np.rint(np.clip(lab + (recolored - lab) * coverage[..., None], 0, 255)).astype(np.uint8)
     result = cv2.cvtColor(mixed, cv2.COLOR_LAB2RGB)
-    result[~region] = image[~region]  # the conversion to L*a*b* and back rounds
+    outside = coverage <= 0
+    result[outside] = image[outside]  # the conversion to L*a*b* and back rounds
     return result
 
 

@@ -25,13 +25,11 @@ from nailseg.data.io.images import decode_image
 from nailseg.errors import ConfigError, DataError, NailsegError
 from nailseg.imaging import recolor
 from nailseg.imaging.overlay import encode_image
-from nailseg.inference import polygons, segmenter
-from nailseg.inference.segmenter import Segmenter
+from nailseg.inference import segmenter
+from nailseg.inference.polygons import describe_objects
 from nailseg.model_info import SHIPPED
 
 log = logging.getLogger("nailseg")
-
-PAGE = resources.files("nailseg.serving") / "page" / "index.html"
 
 MAX_BYTES, MAX_PIXELS, MAX_SIDE = 64_000_000, 50_000_000, 16_000
 """Limits of an uploaded image. One of 50 million pixels takes 3 GB of memory, 5 GB with OpenVINO."""
@@ -43,29 +41,26 @@ Upload = Annotated[UploadFile, File(description="JPEG, PNG, WebP, BMP or TIFF")]
 Answer = Literal["mask", "probability", "overlay", "objects"]
 
 
-def create_app(segment: Segmenter, hosts: Sequence[str] = ("*",)) -> FastAPI:
-    """Creates the application.
+def create_app(segment: segmenter.Segmenter, hosts: Sequence[str] = ("*",)) -> FastAPI:
+    """Creates an application with `GET /` (the page), `GET /model`, `POST /predict` and `POST /tryon`.
+
+    Invalid requests get a 4xx status and JSON, whose `detail` says what was expected and found.
 
     Args:
         segment: From `nailseg.load`.
         hosts: Allowed host names. Requests with another Host header are refused, so that web pages cannot
             reach a server that is only for this machine (DNS rebinding).
-
-    Returns:
-        An application with `GET /` (the page), `GET /model`, `POST /predict` and `POST /tryon`. Invalid
-        requests get a 4xx status and JSON, whose `detail` says what was expected and found.
     """
     # the documentation pages of FastAPI load scripts from other servers
     app = FastAPI(title="nailseg", version=__version__, docs_url=None, redoc_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     free_workers = threading.Semaphore(WORKERS)
-    page = PAGE.read_text()
+    page = (resources.files("nailseg.serving") / "page" / "index.html").read_text()
 
     @app.middleware("http")
     async def limit_size(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        if request.method == "POST":  # checked before the body is read
+        if request.method == "POST":  # before the body is read; Transfer-Encoding would replace the length
             length = request.headers.get("content-length", "")
-            # with Transfer-Encoding, the length would not be used
             if not length.isdecimal() or "transfer-encoding" in request.headers:
                 return _error(411, "expected the header Content-Length, and not Transfer-Encoding")
             if int(length) > MAX_BYTES:
@@ -75,13 +70,14 @@ def create_app(segment: Segmenter, hosts: Sequence[str] = ("*",)) -> FastAPI:
     @app.exception_handler(Exception)
     @app.exception_handler(NailsegError)
     async def handle_error(request: Request, error: Exception) -> Response:
-        if isinstance(error, NailsegError):
-            return _error(400, str(error))
-        return _error(500, "internal error of the server; see its log")
+        is_known = isinstance(error, NailsegError)
+        return (
+            _error(400, str(error)) if is_known else _error(500, "internal error of the server; see its log")
+        )
 
-    @app.get("/", include_in_schema=False)
-    async def show_page() -> HTMLResponse:
-        return HTMLResponse(page)
+    @app.get("/", include_in_schema=False, response_class=HTMLResponse)
+    async def show_page() -> str:
+        return page
 
     @app.get("/model")
     async def model() -> dict[str, Any]:
@@ -97,16 +93,14 @@ def create_app(segment: Segmenter, hosts: Sequence[str] = ("*",)) -> FastAPI:
         """Segments one image, at its own size.
 
         mask: PNG of 0 and 255, or of class indices for more than two classes; probability: of the foreground,
-        16-bit PNG, 0..65535 for 0..1; overlay: JPEG; objects: outline, box, area and score of each object, as
-        JSON.
+        16-bit PNG, 0..65535 for 0..1; overlay: JPEG; objects: outline, box, area and score of each, as JSON.
         """
 
         with free_workers:
             result = segment(_decode(file), tta)
             if answer == "objects":
                 path = PurePosixPath(_base_name(file))
-                paths = path, path.with_suffix(".png")
-                record = polygons.describe_objects(*paths, result.mask, result.probability)
+                record = describe_objects(path, path.with_suffix(".png"), result.mask, result.probability)
                 return JSONResponse({"classes": result.class_names, **record})
             if answer == "overlay":
                 return _image(result.overlay(), "jpeg")
@@ -115,10 +109,7 @@ def create_app(segment: Segmenter, hosts: Sequence[str] = ("*",)) -> FastAPI:
 
     @app.post("/tryon", response_class=Response)
     def try_on(file: Upload, color: str) -> Response:
-        """Recolours the nails of an image (#c2185b, rgb(194, 24, 91) or crimson) and returns a JPEG.
-
-        An image without nails is returned unchanged.
-        """
+        """Recolours nails (#c2185b, rgb(194, 24, 91) or crimson); without nails, the JPEG is unchanged."""
         rgb = recolor.parse_color(color)
         with free_workers:
             result = segment(_decode(file))
@@ -185,7 +176,6 @@ def serve(
     with listening:
         app = create_app(segmenter.load(model, device, threshold), hosts)
         log.info("%s at http://%s:%d (Ctrl-C ends it)", model, name, listening.getsockname()[1])
-        # waits this many seconds for clients that have stalled
-        settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)  # stalled clients
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(settings).run(sockets=[listening])
+            uvicorn.Server(config).run(sockets=[listening])

@@ -34,7 +34,7 @@ def test_verb(mixed_model, photo, tmp_path, monkeypatch, capsys) -> None:
 
 
 def test_verb_without_a_nail(mixed_model, tmp_path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(segmenter, "load", lambda *_: lambda image: Nothing(image.shape[:2]))
+    monkeypatch.setattr(segmenter, "load", lambda *_: lambda photo: Nothing())
     photo = tmp_path / "wall.png"
     cv2.imwrite(str(photo), np.full((40, 40, 3), 90, np.uint8))
     assert main(["tryon", str(photo), "--color", "blue", "--out", str(tmp_path / "x.png")]) == 1
@@ -43,7 +43,4 @@ def test_verb_without_a_nail(mixed_model, tmp_path, capsys, monkeypatch) -> None
 
 
 class Nothing:
-    class_names = ("background", "nail")
-
-    def __init__(self, shape: tuple[int, int]) -> None:
-        self.mask = np.zeros(shape, np.uint8)
+    class_names, mask = ("background", "nail"), np.zeros((40, 40), np.uint8)
