@@ -20,9 +20,8 @@ def recolor_file(
 
     Args:
         photo: The photograph.
-        color: '#c2185b', 'rgb(194, 24, 91)' or a CSS name such as crimson.
-        model: A model folder, checkpoint, run folder, exported file, or the name of a shipped model. All its
-            classes but the background are recoloured.
+        color: Of all classes but the background: '#c2185b', 'rgb(194, 24, 91)' or a CSS name such as crimson.
+        model: A model folder, checkpoint, run folder, exported file, or the name of a shipped model.
         out: The file to write; by default NAME.tryon.png in the current folder.
         device: cpu, cuda, …; a GPU by default if there is one.
 

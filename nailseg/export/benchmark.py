@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import glob
 import json
 import logging
 import statistics
@@ -31,7 +30,7 @@ from nailseg.errors import ConfigError
 from nailseg.export.exporter import load_images
 from nailseg.export.graph import write_onnx, write_openvino
 from nailseg.imaging.figures import plot_latencies
-from nailseg.inference.backends.base import import_runtime
+from nailseg.inference.backends.base import import_runtime, last_line
 from nailseg.inference.backends.exported import find_exported_file, open_exported
 from nailseg.inference.backends.openvino import STATIC_AFTER
 from nailseg.inference.backends.torch import TorchBackend, open_torch
@@ -117,9 +116,8 @@ def bench(
     """
     threads = threads or sorted({1, torch.get_num_threads()})
     if min(*threads, repeats, size or 1) < 1:
-        raise ConfigError(
-            f"--threads {threads}, --repeats {repeats}, --size {size}: expected numbers from 1 on."
-        )
+        options = f"--threads {threads}, --repeats {repeats}, --size {size}"
+        raise ConfigError(f"{options}: expected numbers from 1 on.")
     # the folder first: a name that exists is an error before anything is timed
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(model_folder.new_folder(out)) if out is not None else None
@@ -131,10 +129,12 @@ def bench(
         rows: list[Row] = []
         for number in threads:
             backends = {form: opener(number) for form, opener in openers.items()}
-            rows += _time_forms(backends, image, number, repeats, costs)
+            figures = _time_forms(backends, image, repeats)
+            rows += [Row(form, number, *figures[form], *costs[form]) for form in backends]
         if folder is not None:
-            (folder / "bench.json").write_text(json.dumps([vars(row) for row in rows], indent=2) + "\n")
-            (folder / "bench.svg").write_text(plot_latencies([vars(row) for row in rows]))
+            content = [vars(row) for row in rows]
+            (folder / "bench.json").write_text(json.dumps(content, indent=2) + "\n")
+            (folder / "bench.svg").write_text(plot_latencies(content))
     return f"{model}, one image of {side} x {side}, {repeats} times each\n{format_table(rows)}"
 
 
@@ -166,36 +166,28 @@ def _forms(
         sources[form] = scratch / form
         sources[form].mkdir()
         write(sources[form], network, info)
-        file = find_exported_file(sources[form])
-        assert file is not None
-        openers[form] = partial(open_exported, file, "cpu")
+        openers[form] = partial(open_exported, sources[form], "cpu")
     return info, sources, openers
 
 
 def _probe(form: str, source: Path, side: int) -> tuple[float | None, float, float]:
     """Peak memory in MiB, seconds until a first image is done, MiB on disk."""
     # an OpenVINO export is model.xml and model.bin
-    files = source.rglob("*") if source.is_dir() else source.parent.glob(f"{glob.escape(source.stem)}.*")
+    files = source.rglob("*") if source.is_dir() else [source, source.with_suffix(".bin")]
     on_disk = sum(file.stat().st_size for file in files if file.is_file()) / 2**20
     command = [sys.executable, "-W", "ignore", "-c", PROBE, str(source), str(side), form]
     begin = time.perf_counter()
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     seconds = time.perf_counter() - begin
-    memory = int(done.stdout.split()[-1]) / 1024 if done.returncode == 0 else None
-    if memory is None:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        log.warning("%s: memory and start could not be measured in a process of its own (%s)", form, reason)
-    return memory, seconds, on_disk
+    if done.returncode == 0:
+        return int(done.stdout.split()[-1]) / 1024, seconds, on_disk
+    reason = last_line(done.stderr)
+    log.warning("%s: memory and start could not be measured in a process of its own (%s)", form, reason)
+    return None, seconds, on_disk
 
 
-def _time_forms(
-    backends: dict[str, Backend],
-    image: np.ndarray,
-    number: int,
-    repeats: int,
-    costs: dict[str, tuple[float | None, float, float]],
-) -> list[Row]:
-    """Runs all forms in turn, `repeats` times after the warm-up."""
+def _time_forms(backends: dict[str, Backend], image: np.ndarray, repeats: int) -> dict[str, tuple]:
+    """Runs all forms in turn, `repeats` times after the warm-up; fields `median` to `agreement` of `Row`."""
     times: dict[str, list[float]] = {form: [] for form in backends}
     masks = {}
     for repeat in range(repeats + WARM_UP):
@@ -205,21 +197,13 @@ def _time_forms(
             masks[form] = backend(image)[0]
             if repeat >= WARM_UP:
                 times[form].append(1e3 * (time.perf_counter() - begin))
-    first = masks[next(iter(masks))]
-    medians = {form: statistics.median(taken) for form, taken in times.items()}
-    return [
-        Row(
-            form,
-            number,
-            medians[form],
-            float(np.percentile(taken, 95)),
-            1e3 / statistics.mean(taken),
-            medians[BASELINE] / medians[form] if BASELINE in medians else None,
-            float((masks[form] == first).mean()),
-            *costs[form],
-        )
-        for form, taken in times.items()
-    ]
+    figures = {}
+    for form, taken in times.items():
+        median, p95 = statistics.median(taken), float(np.percentile(taken, 95))
+        ratio = statistics.median(times[BASELINE]) / median if BASELINE in times else None
+        agreement = float((masks[form] == next(iter(masks.values()))).mean())
+        figures[form] = median, p95, 1e3 / statistics.mean(taken), ratio, agreement
+    return figures
 
 
 def format_table(rows: Sequence[Row]) -> str:

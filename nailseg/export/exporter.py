@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from nailseg.checkpoints import model_folder
 from nailseg.checkpoints.model_card import render_model_card
-from nailseg.data.io.headers import IMAGE_SUFFIXES
 from nailseg.data.io.images import read_image
+from nailseg.data.pairing import list_images
 from nailseg.data.synthetic.sample import draw_hand
 from nailseg.errors import ConfigError, OutputError, WeightsError
 from nailseg.export.graph import write_onnx, write_openvino
@@ -31,11 +31,6 @@ if TYPE_CHECKING:
 
 Format = Literal["onnx", "openvino"]
 Precision = Literal["fp32", "fp16", "bf16"]
-PRECISIONS: dict[Precision, tuple[Format, ...]] = {
-    "fp32": ("onnx", "openvino"),
-    "fp16": ("onnx", "openvino"),
-    "bf16": ("openvino",),
-}
 WRITERS = {"onnx": write_onnx, "openvino": write_openvino}
 MIN_AGREEMENT, MAX_DIFFERENCE = 0.999, 1e-3
 """Limits of a float32 export: smallest share of equal mask pixels, largest difference of a probability."""
@@ -85,10 +80,11 @@ def export_model(
         ConfigError: options that exclude each other, or the export extra is not installed.
         OutputError: the folder exists, or the hub cannot be reached.
     """
-    if format not in PRECISIONS[precision] or (precision != "fp32" and csv is None):
+    formats = ["openvino"] if precision == "bf16" else list(WRITERS)
+    if format not in formats or (precision != "fp32" and csv is None):
         raise ConfigError(
-            f"--precision {precision}: expected --format {' or '.join(PRECISIONS[precision])} and --csv CSV, "
-            f"whose test rows measure the loss; found --format {format} and {csv or 'no --csv'}."
+            f"--precision {precision}: expected --format {' or '.join(formats)} and --csv CSV, whose test "
+            f"rows measure the loss; found --format {format} and {csv or 'no --csv'}."
         )
     if file := find_exported_file(model):
         raise ConfigError(
@@ -99,9 +95,7 @@ def export_model(
     with model_folder.new_folder(out) as scratch:
         WRITERS[format](scratch, reference.network, reference.info, precision)
         (scratch / "README.md").write_text(render_model_card(Path(out).name, reference.info, format))
-        file = find_exported_file(scratch)
-        assert file is not None
-        exported = open_exported(file)
+        exported = open_exported(scratch)
         result = str(compare_with_torch(reference, exported, images, strict=precision == "fp32"))
         if csv is not None:
             result += "; " + measure_loss(reference, exported, csv, root, max_drop)
@@ -118,11 +112,8 @@ def compare_with_torch(
     Args:
         reference: torch's backend of the same model.
         exported: the export's backend.
-        images: images, or folders of them; drawn hands by default.
-        strict: whether differences beyond rounding are an error.
-
-    Raises:
-        WeightsError: the differences are larger than rounding explains, with the figures.
+        images: as in `export_model`.
+        strict: whether differences beyond rounding raise a `WeightsError` with the figures.
     """
     originals = load_images(images)
     size = reference.info.image_size
@@ -131,7 +122,7 @@ def compare_with_torch(
         resized = np.stack([cv2.resize(image, (width, height)) for image in originals])
         for batch in (resized[:1], resized):
             (mask, probability), (own_mask, own_probability) = reference(batch), exported(batch)
-            if own_mask.shape != mask.shape or own_probability.shape != probability.shape:
+            if (own_mask.shape, own_probability.shape) != (mask.shape, probability.shape):
                 raise WeightsError(
                     f"the export gives masks of {own_mask.shape} for {batch.shape} images; nothing is kept."
                 )
@@ -151,23 +142,16 @@ def load_images(images: Sequence[str]) -> list[np.ndarray]:
     if not images:
         rng = np.random.default_rng(0)
         return [draw_hand(rng, 256, nails)[0] for nails in (1, 4, 8)]
-    files = [
-        file
-        for path in map(Path, images)
-        for file in (sorted(path.rglob("*")) if path.is_dir() else [path])
-        if file.suffix.lower() in IMAGE_SUFFIXES or not path.is_dir()
-    ]
+    files: list[Path] = []
+    for path in map(Path, images):
+        files += [path / name for name in list_images(path)] if path.is_dir() else [path]
     if not files:
         raise ConfigError(f"--images: expected images, found none in {', '.join(images)}.")
     return [read_image(files[number * len(files) // 3]) for number in range(3)]
 
 
 def measure_loss(reference: Backend, exported: Backend, csv: str, root: str | None, max_drop: float) -> str:
-    """Foreground IoU over the CSV's test rows of both, in a sentence.
-
-    Raises:
-        WeightsError: the export loses more than `max_drop`.
-    """
+    """Returns the foreground IoU of both over the CSV's test rows; `WeightsError` if it drops too much."""
     from nailseg.data.datamodule import SegmentationDataModule
     from nailseg.data.mask_encoding import MaskEncoding
 
@@ -191,11 +175,7 @@ def measure_loss(reference: Backend, exported: Backend, csv: str, root: str | No
 
 
 def push_folder(folder: Path, repository: str) -> str:
-    """Uploads a folder to the Hugging Face hub; a new repository is private. Returns its address.
-
-    Raises:
-        OutputError: not reachable, not logged in or not allowed; the folder stays.
-    """
+    """Uploads a folder to the Hugging Face hub, where a new repository is private; returns its address."""
     from huggingface_hub import HfApi
 
     try:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from nailseg.export import resampling
 from nailseg.export.rewrites import rewrite_for_export
 from nailseg.imaging import geometry
-from nailseg.imaging.geometry import MULTIPLE
 from nailseg.inference.backends.base import import_runtime
 from nailseg.inference.backends.onnx import METADATA_KEY
 from nailseg.metrics.confusion import class_index
@@ -25,6 +24,7 @@ from nailseg.model_info import INFO_FILE, ONNX_FILE, OPENVINO_FILE
 from nailseg.models.loading import quiet_transformers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from nailseg.model_info import ModelInfo
@@ -90,12 +90,7 @@ class Postprocess(nn.Module):
 
 
 class ExportGraph(nn.Module):
-    """A network with pre- and post-processing: image in, mask and probability out.
-
-    Args:
-        network: is copied.
-        info: its image size, resize rule and class names.
-    """
+    """A copy of a network with pre- and post-processing: image in, mask and probability out."""
 
     def __init__(self, network: Network, info: ModelInfo) -> None:
         super().__init__()
@@ -127,7 +122,7 @@ def write_onnx(folder: Path, network: Network, info: ModelInfo, precision: str =
 
     Args:
         folder: where to write.
-        network: as `ExportGraph` takes it.
+        network: is copied.
         info: its image size and resize rule, and the metadata.
         precision: fp32, or fp16, which stores the weights so; the runtime computes in float32.
 
@@ -143,33 +138,28 @@ def write_onnx(folder: Path, network: Network, info: ModelInfo, precision: str =
     dynamic, dimension = torch.export.Dim.DYNAMIC, torch.export.Dim
     free = inside = {0: dynamic, 2: dynamic, 3: dynamic}
     multiples = {0: dimension("batch", min=1)}
-    multiples |= {2: MULTIPLE * dimension("rows", min=1), 3: MULTIPLE * dimension("columns", min=1)}
+    rows, columns = dimension("rows", min=1), dimension("columns", min=1)
+    multiples |= {2: geometry.MULTIPLE * rows, 3: geometry.MULTIPLE * columns}
     if info.resize == "squash":  # the network has one input size only
         multiples = inside = {0: dynamic}
-    parts = [
-        ("preprocess", (image,), (free,), ["image"], ["pixels"]),
-        ("body", (pixels,), (multiples,), ["pixels"], ["logits"]),
-        (
-            "postprocess",
-            (logits, pixels, image),
-            (inside, multiples, free),
-            ["logits", "pixels", "image"],
-            ["mask", "probability"],
-        ),
-    ]
+    examples = {"image": (image, free), "pixels": (pixels, multiples), "logits": (logits, inside)}
+    parts = {
+        "preprocess": (["image"], ["pixels"]),
+        "body": (["pixels"], ["logits"]),
+        "postprocess": (["logits", "pixels", "image"], ["mask", "probability"]),
+    }
     nodes, initializers = [], []
-    for name, *arguments in parts:
-        exported = _export(getattr(whole, name), *arguments)
+    for name, (names_in, names_out) in parts.items():
+        tensors, sizes = zip(*(examples[each] for each in names_in), strict=True)
+        exported = _export(getattr(whole, name), tensors, sizes, names_in, names_out)
         part = onnx.compose.add_prefix(exported, f"{name}/", rename_inputs=False, rename_outputs=False)
         nodes.extend(part.graph.node)
         initializers.extend(part.graph.initializer)
     kinds, tensor = onnx.TensorProto, onnx.helper.make_tensor_value_info
-    inputs = [tensor("image", kinds.UINT8, ["N", 3, "H", "W"])]
-    outputs = [
-        tensor("mask", kinds.UINT8, ["N", "H", "W"]),
-        tensor("probability", kinds.FLOAT, ["N", logits.shape[1], "H", "W"]),
-    ]
-    graph = onnx.helper.make_graph(nodes, "nailseg", inputs, outputs, initializers)
+    source = tensor("image", kinds.UINT8, ["N", 3, "H", "W"])
+    mask = tensor("mask", kinds.UINT8, ["N", "H", "W"])
+    probability = tensor("probability", kinds.FLOAT, ["N", logits.shape[1], "H", "W"])
+    graph = onnx.helper.make_graph(nodes, "nailseg", [source], [mask, probability], initializers)
     if precision == "fp16":
         _halve(graph, onnx)
     # the exporter leaves stack traces with this machine's paths
@@ -199,45 +189,36 @@ def _halve(graph: Any, onnx: Any) -> None:
 
 
 def _export(module: nn.Module, inputs: tuple, sizes: tuple, names_in: list[str], names_out: list[str]) -> Any:
-    # it logs with every call that torchvision's operators are missing
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        # torch calls names that it and onnxscript have deprecated
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
+    names = {"input_names": names_in, "output_names": names_out}
+    with _quiet_export():
         program = torch.onnx.export(
-            module,
-            inputs,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=names_in,
-            output_names=names_out,
-            dynamic_shapes=sizes,
-            verbose=False,
+            module, inputs, dynamo=True, opset_version=OPSET, dynamic_shapes=sizes, verbose=False, **names
         )
     return program.model_proto
 
 
+@contextlib.contextmanager
+def _quiet_export() -> Iterator[None]:
+    """Hides what torch, transformers and the converters report in every export."""
+    # it logs with every call that torchvision's operators are missing
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    # transformers' loss function logs when the tracer reads it, as every property
+    with torch.no_grad(), quiet_transformers(), warnings.catch_warnings():
+        # deprecated names and the tracer, which onnxscript and OpenVINO still call; every comparison of
+        # sizes: the comparison with torch on other sizes is the check
+        for category in (FutureWarning, DeprecationWarning, torch.jit.TracerWarning):
+            warnings.simplefilter("ignore", category)
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+
+
 def write_openvino(folder: Path, network: Network, info: ModelInfo, precision: str = "fp32") -> None:
-    """Writes model.xml, model.bin and nailseg.json, all sizes free.
+    """Writes model.xml, model.bin and nailseg.json, all sizes free; arguments and errors as `write_onnx`.
 
-    Args:
-        folder: where to write.
-        network: as `ExportGraph` takes it.
-        info: its image size and resize rule, and the metadata.
-        precision: fp32; fp16 stores weights so; bf16 computes so.
-
-    Raises:
-        ConfigError: the export extra is not installed.
+    The precision bf16 is what the runtime computes in; fp16 only stores the weights so.
     """
     openvino = import_runtime("openvino")
-    # the tracer reads every property, and transformers' loss function logs when it is read
-    with torch.no_grad(), quiet_transformers(), warnings.catch_warnings():
-        # it warns of every comparison of sizes; the comparison with torch on other sizes is the check
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        # torch deprecates its tracer, which OpenVINO still calls
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", FutureWarning)
+    with _quiet_export():
         model = openvino.convert_model(
             ExportGraph(network, info).eval(),
             example_input=torch.zeros(EXAMPLE_SHAPE, dtype=torch.uint8),

@@ -26,19 +26,13 @@ TILE = 16
 
 
 def bilinear_matrix(target: int, size: int, device: torch.device) -> Tensor:
-    """One axis of a bilinear resize without antialiasing: `bilinear_matrix(...) @ pixels`.
-
-    Args:
-        target: output pixels.
-        size: input pixels.
-        device: where to make it.
+    """One axis of a bilinear resize from `size` to `target` pixels without antialiasing.
 
     Returns:
-        float32 (target, size), rows that sum to one.
+        float32 (target, size), to be multiplied with the pixels; rows sum to one.
 
-    Examples:
-        >>> bilinear_matrix(4, 2, torch.device("cpu")).tolist()
-        [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]
+    >>> bilinear_matrix(4, 2, torch.device("cpu")).tolist()
+    [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]
     """
     rows = torch.arange(target, device=device)[:, None]
     pixels = torch.arange(size, device=device)[None]
@@ -46,15 +40,7 @@ def bilinear_matrix(target: int, size: int, device: torch.device) -> Tensor:
 
 
 def resize_antialiased(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """A bilinear resize with antialiasing; where it enlarges, the plain one.
-
-    Args:
-        image: float (N, C, H, W).
-        size: target height and width.
-
-    Returns:
-        float (N, C, *size).
-    """
+    """Resizes float (N, C, H, W) to float (N, C, *size): bilinear with antialiasing where it reduces."""
     height, width = size
     pixels, weights = _tiles(height, image.shape[-2], image.device)
     # (N, C, tiles, span, W)

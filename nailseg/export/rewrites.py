@@ -35,9 +35,8 @@ def rewrite_for_export(network: Network) -> Network:
             parts = module.fc1, module.dwconv.dwconv, module.activation_fn, module.fc2
             network.set_submodule(name, ConvolutionalFFN(*parts))
         elif isinstance(module, MixFFN):
-            network.set_submodule(
-                name, ConvolutionalFFN(module.dense1, module.depthwise, F.gelu, module.dense2)
-            )
+            parts = module.dense1, module.depthwise, F.gelu, module.dense2
+            network.set_submodule(name, ConvolutionalFFN(*parts))
     head = getattr(getattr(network, "hf", None), "decode_head", None)
     if isinstance(head, DecodeHead):
         products = head._mixed_weights()
@@ -53,18 +52,14 @@ class ConvolutionalFFN(nn.Module):
     512 px.
 
     Args:
-        dense1: the Mix-FFN's first dense layer, C to E C channels.
-        depthwise: its 3x3 depth-wise convolution.
+        dense1: from C to E C channels.
+        depthwise: 3x3.
         activation: element-wise.
-        dense2: its second dense layer, E C to C channels.
+        dense2: from E C to C channels.
     """
 
     def __init__(
-        self,
-        dense1: nn.Linear,
-        depthwise: nn.Conv2d,
-        activation: Callable[[Tensor], Tensor],
-        dense2: nn.Linear,
+        self, dense1: nn.Linear, depthwise: nn.Conv2d, activation: Callable[..., Tensor], dense2: nn.Linear
     ) -> None:
         super().__init__()
         self.dense1, self.depthwise, self.activation, self.dense2 = dense1, depthwise, activation, dense2
@@ -83,12 +78,7 @@ def _pointwise(features: Tensor, dense: nn.Linear) -> Tensor:
 def adaptive_pool(image: Tensor, cells: int | tuple[int, int]) -> Tensor:
     """`nn.AdaptiveAvgPool2d` as matrix products; torch exports the module for the example's size only.
 
-    Args:
-        image: float (N, C, H, W).
-        cells: output height and width, or one number for both.
-
-    Returns:
-        (N, C, *cells).
+    Maps float (N, C, H, W) to (N, C, *cells); one number stands for height and width.
     """
     both = cells if isinstance(cells, tuple) else (cells, cells)
     rows, columns = (_pooling(n, size, image) for n, size in zip(both, image.shape[-2:], strict=True))

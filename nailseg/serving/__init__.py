@@ -14,15 +14,7 @@ _import_name = lazy_names(__name__, "app.create_app", "app.serve")
 
 def __getattr__(name: str) -> object:
     try:
-<<<<<<< HEAD
         return _import_name(name)
     except ImportError as error:
         missing = f"nailseg serve needs packages that are missing ({error})."
         raise ConfigError(f"{missing} Run: pip install 'nailseg[serve]'") from error
-=======
-        return getattr(import_module("nailseg.serving.app"), name)
-    except ImportError as error:
-        raise ConfigError(
-            f"nailseg serve needs packages that are missing ({error}). Run: pip install 'nailseg[serve]'"
-        ) from error
->>>>>>> 76963ea (Shorten imaging, serving and tryon; one colour-blind palette)

@@ -80,6 +80,6 @@ def import_runtime(name: str) -> ModuleType:
         ) from error
 
 
-def last_line(error: Exception) -> str:
+def last_line(error: Exception | str) -> str:
     """Returns the last line of an error's text, where the runtimes state the cause."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+    return (str(error).strip().splitlines() or ["no reason given"])[-1].strip()

@@ -22,11 +22,11 @@ def find_exported_file(source: str | Path) -> Path | None:
     return next((path / name for name in (ONNX_FILE, OPENVINO_FILE) if (path / name).is_file()), None)
 
 
-def open_exported(file: Path, device: str | None = None, threads: int | None = None) -> Backend:
-    """Opens an exported file for inference.
+def open_exported(source: str | Path, device: str | None = None, threads: int | None = None) -> Backend:
+    """Opens an exported file or its folder for inference.
 
     Args:
-        file: From `find_exported_file`.
+        source: As in `find_exported_file`.
         device: None or "cpu".
         threads: As in `segmenter.load`.
 
@@ -34,6 +34,7 @@ def open_exported(file: Path, device: str | None = None, threads: int | None = N
         WeightsError: The file does not exist, is damaged, or was not exported by nailseg.
         ConfigError: The runtime is not installed, the device is not the CPU, or `threads` is below 1.
     """
+    file = find_exported_file(source) or Path(source)
     if device not in (None, "cpu"):
         raise ConfigError(
             f"--device {device}: expected cpu for the exported model {file}. The model folder runs on a GPU."
