@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from nailseg.errors import ConfigError, DataError, OutputError
 from nailseg.imaging.overlay import encode_image
-from nailseg.inference import multiprocess, segmenter
+from nailseg.inference import segmenter
+from nailseg.inference.multiprocess import run_distributed
 from nailseg.inference.polygons import describe_objects, to_coco, to_csv
 from nailseg.inference.segmenter import Result, Segmenter
 from nailseg.inference.sources import find_images, name_masks, refuse_collisions
@@ -32,23 +33,12 @@ QUEUE_LENGTH = 2
 
 
 class Job(NamedTuple):
-    """An image to predict."""
+    """An image to predict; all paths but `file` are relative."""
 
     file: Path
-    image: Path  # relative
-    mask: Path  # relative
-
-
-class Options(NamedTuple):
-    """How images are predicted and what is written; see `predict_files`."""
-
-    out: Path
-    overlay: bool
-    probability: bool
-    records: bool  # of `describe_objects`, for polygons.json and objects.csv
-    index: bool
-    tta: bool
-    tile: int | Literal["auto"] | None
+    image: Path
+    mask: Path
+    outputs: dict[Path, Callable[[Result], np.ndarray]]  # of `plan_outputs`
 
 
 def predict_files(
@@ -107,21 +97,22 @@ def predict_files(
     if devices < 1:
         raise ConfigError(f"--devices {devices}: expected 1 or more processes. Leave it out for one.")
     images = find_images(paths, out, root, split)
-    jobs = [Job(file, images[file], mask) for file, mask in name_masks(images).items()]
-    distributed = multiprocess.is_distributed(devices)
+    masks = name_masks(images)
+    distributed = devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1  # several started by torchrun
     load = functools.partial(segmenter.load, model, threshold=threshold)
     segment = load("cpu" if distributed else device)
-    options = Options(out, overlay, probability, polygons or csv, index, tta, tile)
+    plan = functools.partial(plan_outputs, segment.class_names, overlay, probability, index)
+    jobs = [Job(file, images[file], mask, plan(mask)) for file, mask in masks.items()]
     tables = {"polygons.json": to_coco} if polygons else {}
     tables |= {"objects.csv": to_csv} if csv else {}
-    pending = _select_pending(jobs, options, segment.class_names, list(tables), resume)
+    pending = _select_pending(jobs, out, list(tables), resume)
+    work = functools.partial(_predict, out=out, records=bool(tables), tta=tta, tile=tile)
     if distributed:
-        work = functools.partial(_predict, load=load, options=options)
-        results = multiprocess.run_distributed(work, pending, devices, device)
+        results = run_distributed(functools.partial(work, load), pending, devices, device)
     else:
-        results = _predict(pending, 0, device, lambda _: segment, options)
+        results = work(lambda _: segment, pending, 0, device)
     failures = [result for result in results if isinstance(result, str)]
-    if multiprocess.get_rank() == 0:
+    if int(os.environ.get("RANK", "0")) == 0:  # of torchrun
         order = {job.mask.as_posix(): number for number, job in enumerate(jobs)}
         records = [result for result in results if isinstance(result, dict)]
         records.sort(key=lambda record: order[record["mask"]])
@@ -133,38 +124,33 @@ def predict_files(
     return 1 if failures else 0
 
 
-def name_outputs(
-    mask: Path, options: Options, class_names: Sequence[str]
+def plan_outputs(
+    class_names: Sequence[str], overlay: bool, probability: bool, index: bool, mask: Path
 ) -> dict[Path, Callable[[Result], np.ndarray]]:
     """Returns the relative paths of an image's files, the mask last, and what draws each from a result."""
     files: dict[Path, Callable[[Result], np.ndarray]] = {}
-    if options.overlay:
+    if overlay:
         files[mask.with_suffix(".overlay.jpg")] = Result.overlay
     safe = [re.sub(r"[^\w .+-]", "_", name) for name in class_names]
-    for index in range(1, len(safe)) if options.probability else ():
-        number = f"-{index}" if safe.count(safe[index]) > 1 else ""
-        name = f".{safe[index]}{number}" if len(safe) > 2 else ""
-        files[mask.with_suffix(f".probability{name}.png")] = functools.partial(
-            Result.encode_probability, index=index
-        )
-    return {**files, mask: functools.partial(Result.encode_mask, as_index=options.index)}
+    for number in range(1, len(safe)) if probability else ():
+        suffix = f".{safe[number]}" if len(safe) > 2 else ""
+        suffix += f"-{number}" if suffix and safe.count(safe[number]) > 1 else ""
+        path = mask.with_suffix(f".probability{suffix}.png")
+        files[path] = functools.partial(Result.encode_probability, index=number)
+    return {**files, mask: functools.partial(Result.encode_mask, as_index=index)}
 
 
-def _select_pending(
-    jobs: list[Job], options: Options, class_names: Sequence[str], tables: list[str], resume: bool
-) -> list[Job]:
+def _select_pending(jobs: list[Job], out: Path, tables: list[str], resume: bool) -> list[Job]:
     """Returns the images to predict; raises instead of overwriting a file or writing half a table."""
-    out = options.out
-    outputs = {job: list(name_outputs(job.mask, options, class_names)) for job in jobs}
-    refuse_collisions((job.file, name) for job in jobs for name in outputs[job])
+    refuse_collisions((job.file, name) for job in jobs for name in job.outputs)
     existing_tables = [name for name in tables if (out / name).exists()]
-    existing = [name for names in outputs.values() for name in names if (out / name).exists()]
+    existing = [name for job in jobs for name in job.outputs if (out / name).exists()]
     existing += existing_tables
     inputs = {job.file.resolve() for job in jobs}
     if own := [name for name in existing if (out / name).resolve() in inputs]:
         raise ConfigError(f"--out {out}: expected a folder apart from the images, found {own[0]} among them.")
     if resume:
-        pending = [job for job in jobs if not all((out / name).exists() for name in outputs[job])]
+        pending = [job for job in jobs if not all((out / name).exists() for name in job.outputs)]
         done = len(jobs) - len(pending)
         if done and tables:
             raise OutputError(
@@ -182,7 +168,14 @@ def _select_pending(
 
 
 def _predict(
-    jobs: list[Job], rank: int, device: str | None, load: Callable[[str | None], Segmenter], options: Options
+    load: Callable[[str | None], Segmenter],
+    jobs: list[Job],
+    rank: int,
+    device: str | None,
+    *,
+    out: Path,
+    records: bool,
+    **augmentation: Any,
 ) -> list[dict[str, Any] | str]:
     """Predicts images and writes their files; two threads read and write while the network runs.
 
@@ -195,14 +188,14 @@ def _predict(
         images = _run_ahead(pool, lambda job: segmenter.to_array(job.file), jobs)
         for job, image in tqdm(images, unit="image", total=len(jobs), disable=len(jobs) < 2 or rank > 0):
             try:
-                result = segment(image.result(), options.tta, options.tile)
+                result = segment(image.result(), **augmentation)
             except DataError as error:
                 results.append(str(error))
             else:
                 yield job, result
 
     with ThreadPoolExecutor(2) as pool:
-        for (job, _), saved in _run_ahead(pool, lambda predicted: _save(*predicted, options), predict_all()):
+        for (job, _), saved in _run_ahead(pool, lambda each: _save(*each, out, records), predict_all()):
             try:
                 results.extend(saved.result())
             except OutputError as error:  # the image is too large for an overlay's format
@@ -222,13 +215,13 @@ def _run_ahead(
     yield from queue
 
 
-def _save(job: Job, result: Result, options: Options) -> list[dict[str, Any]]:
+def _save(job: Job, result: Result, out: Path, records: bool) -> list[dict[str, Any]]:
     """Writes an image's files, the mask last, and returns its record; keeps files of an earlier run."""
-    for name, draw in name_outputs(job.mask, options, result.class_names).items():
-        if not (options.out / name).exists():
-            write_atomically(options.out / name, encode_image(draw(result), name.suffix))
+    for name, draw in job.outputs.items():
+        if not (out / name).exists():
+            write_atomically(out / name, encode_image(draw(result), name.suffix))
     record = (job.image, job.mask, result.mask, result.probability)
-    return [describe_objects(*record)] if options.records else []
+    return [describe_objects(*record)] if records else []
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -13,21 +13,11 @@ if TYPE_CHECKING:
 
     from lightning.fabric import Fabric
 
-    Work = Callable[[list[Any], int, str | None], list[Any]]
 
-
-def get_rank() -> int:
-    """Returns the rank of this process under torchrun; 0 without torchrun."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def is_distributed(devices: int) -> bool:
-    """Whether there are several processes, either to be started or started by torchrun."""
-    return devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-def run_distributed(work: Work, jobs: list[Any], devices: int, device: str | None) -> list[Any]:
-    """Assigns the jobs r, r + n, r + 2n … to process r of n.
+def run_distributed(
+    work: Callable[..., list[Any]], jobs: list[Any], devices: int, device: str | None
+) -> list[Any]:
+    """Assigns the jobs r, r + n, r + 2n … to process r of n; `ConfigError` without as many devices.
 
     Args:
         work: Called with the jobs of a process, its rank and its device. It and its results can be pickled.
@@ -37,9 +27,6 @@ def run_distributed(work: Work, jobs: list[Any], devices: int, device: str | Non
 
     Returns:
         The results of all processes. An error of one is raised after the others have finished.
-
-    Raises:
-        ConfigError: There are not as many such devices.
     """
     import torch
     from lightning.fabric import Fabric
@@ -63,17 +50,16 @@ def run_distributed(work: Work, jobs: list[Any], devices: int, device: str | Non
     try:
         fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy)
     except (MisconfigurationException, RuntimeError) as error:
-        raise ConfigError(
-            f"--devices {devices}: expected as many devices on this machine. {error}"
-        ) from error
+        message = f"--devices {devices}: expected as many devices on this machine. {error}"
+        raise ConfigError(message) from error
     outcomes = fabric.launch(_run_process, work, jobs, device)
     if errors := [outcome for outcome in outcomes if isinstance(outcome, Exception)]:
         raise errors[0]
     return [result for outcome in outcomes for result in outcome]
 
 
-def _run_process(fabric: Fabric, work: Work, jobs: list[Any], device: str | None) -> list[Any]:
-    import torch
+def _run_process(fabric: Fabric, work: Callable, jobs: list[Any], device: str | None) -> list[Any]:
+    from torch import distributed
 
     fabric.barrier()  # nothing is written before all processes have checked which files exist
     rank = fabric.global_rank
@@ -83,6 +69,6 @@ def _run_process(fabric: Fabric, work: Work, jobs: list[Any], device: str | None
     except (NailsegError, OSError) as error:  # an exception would leave the other processes waiting
         outcome = error
     outcomes = [None] * fabric.world_size
-    torch.distributed.all_gather_object(outcomes, outcome)
-    torch.distributed.destroy_process_group()
+    distributed.all_gather_object(outcomes, outcome)
+    distributed.destroy_process_group()
     return outcomes

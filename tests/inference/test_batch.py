@@ -13,7 +13,7 @@ from PIL import Image
 import nailseg
 from nailseg.checkpoints import model_folder
 from nailseg.cli.main import main
-from nailseg.inference.batch import Options, name_outputs
+from nailseg.inference.batch import plan_outputs
 from nailseg.models.segformer import SegFormer
 from tests.conftest import TINY
 from tests.inference.conftest import NAMES, read_pngs
@@ -187,8 +187,7 @@ def test_image_too_large_for_jpeg_does_not_stop_the_others(predict, photos, caps
 
 
 def test_similar_class_names_have_different_files() -> None:
-    options = Options(Path(), False, True, False, False, False, None)
-    files = name_outputs(Path("a.png"), options, ["background", "x/y", "x:y", "z"])
+    files = plan_outputs(["background", "x/y", "x:y", "z"], False, True, False, Path("a.png"))
     assert [str(name) for name in files] == [
         "a.probability.x_y-1.png",
         "a.probability.x_y-2.png",
