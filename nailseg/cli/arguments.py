@@ -17,8 +17,8 @@ import yaml
 
 from nailseg.cli.runner import UsageError
 from nailseg.errors import ConfigError
+from nailseg.inference.backends import find_exported_file
 from nailseg.inference.backends.as_module import read_module_info
-from nailseg.inference.backends.exported import find_exported_file
 from nailseg.model_info import locate
 
 log = logging.getLogger("nailseg")

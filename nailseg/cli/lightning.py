@@ -34,7 +34,7 @@ from nailseg.data.datamodule import SegmentationDataModule
 from nailseg.errors import ConfigError, NailsegError
 from nailseg.evaluation import report
 from nailseg.evaluation.wandb import report_to_wandb
-from nailseg.inference.backends.exported import find_exported_file
+from nailseg.inference.backends import find_exported_file
 from nailseg.inference.backends.torch import create_backend
 from nailseg.inference.segmenter import Segmenter
 from nailseg.model_info import model_name

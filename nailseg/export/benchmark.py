@@ -30,8 +30,8 @@ from nailseg.errors import ConfigError
 from nailseg.export.exporter import load_images
 from nailseg.export.graph import write_onnx, write_openvino
 from nailseg.imaging.figures import plot_latencies
+from nailseg.inference.backends import find_exported_file, open_exported
 from nailseg.inference.backends.base import import_runtime, last_line
-from nailseg.inference.backends.exported import find_exported_file, open_exported
 from nailseg.inference.backends.openvino import STATIC_AFTER
 from nailseg.inference.backends.torch import TorchBackend, open_torch
 from nailseg.model_info import locate

@@ -21,7 +21,7 @@ from nailseg.data.pairing import list_images
 from nailseg.data.synthetic.sample import draw_hand
 from nailseg.errors import ConfigError, OutputError, WeightsError
 from nailseg.export.graph import write_onnx, write_openvino
-from nailseg.inference.backends.exported import find_exported_file, open_exported
+from nailseg.inference.backends import find_exported_file, open_exported
 from nailseg.inference.backends.torch import open_torch
 from nailseg.metrics.confusion import ConfusionMatrix, iou, mean_defined
 from nailseg.model_info import locate

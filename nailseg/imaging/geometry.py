@@ -42,8 +42,8 @@ def network_size(height: int, width: int, size: int, resize: Resize) -> tuple[in
         return size, size
     # integers only: exact, and traceable when height and width are symbols of an export
     longer = symbolic_max(height, width)
-    rows, columns = ((2 * side * size + longer) // (2 * longer) for side in (height, width))
-    return symbolic_max(1, rows), symbolic_max(1, columns)
+    rows, columns = (symbolic_max(1, (2 * side * size + longer) // (2 * longer)) for side in (height, width))
+    return rows, columns
 
 
 def symbolic_max(one: int, other: int) -> int:

@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
 from nailseg.errors import ConfigError, DataError, OutputError
@@ -22,9 +23,6 @@ from nailseg.inference.polygons import describe_objects, to_coco, to_csv
 from nailseg.inference.segmenter import Result, Segmenter
 from nailseg.inference.sources import find_images, name_masks, refuse_collisions
 from nailseg.model_info import SHIPPED
-
-if TYPE_CHECKING:
-    import numpy as np
 
 log = logging.getLogger("nailseg")
 
@@ -106,7 +104,8 @@ def predict_files(
     tables = {"polygons.json": to_coco} if polygons else {}
     tables |= {"objects.csv": to_csv} if csv else {}
     pending = _select_pending(jobs, out, list(tables), resume)
-    work = functools.partial(_predict, out=out, records=bool(tables), tta=tta, tile=tile)
+    save = functools.partial(_save, out, bool(tables))
+    work = functools.partial(_predict, save=save, tta=tta, tile=tile)
     if distributed:
         results = run_distributed(functools.partial(work, load), pending, devices, device)
     else:
@@ -132,10 +131,9 @@ def plan_outputs(
     if overlay:
         files[mask.with_suffix(".overlay.jpg")] = Result.overlay
     safe = [re.sub(r"[^\w .+-]", "_", name) for name in class_names]
-    for number in range(1, len(safe)) if probability else ():
-        suffix = f".{safe[number]}" if len(safe) > 2 else ""
-        suffix += f"-{number}" if suffix and safe.count(safe[number]) > 1 else ""
-        path = mask.with_suffix(f".probability{suffix}.png")
+    for number, name in list(enumerate(safe))[1:] if probability else ():
+        suffix = f".{name}" if safe.count(name) == 1 else f".{name}-{number}"
+        path = mask.with_suffix(f".probability{suffix if len(safe) > 2 else ''}.png")
         files[path] = functools.partial(Result.encode_probability, index=number)
     return {**files, mask: functools.partial(Result.encode_mask, as_index=index)}
 
@@ -168,14 +166,7 @@ def _select_pending(jobs: list[Job], out: Path, tables: list[str], resume: bool)
 
 
 def _predict(
-    load: Callable[[str | None], Segmenter],
-    jobs: list[Job],
-    rank: int,
-    device: str | None,
-    *,
-    out: Path,
-    records: bool,
-    **augmentation: Any,
+    load: Callable[..., Segmenter], jobs: list[Job], rank: int, device: str | None, save: Any, **options: Any
 ) -> list[dict[str, Any] | str]:
     """Predicts images and writes their files; two threads read and write while the network runs.
 
@@ -188,14 +179,14 @@ def _predict(
         images = _run_ahead(pool, lambda job: segmenter.to_array(job.file), jobs)
         for job, image in tqdm(images, unit="image", total=len(jobs), disable=len(jobs) < 2 or rank > 0):
             try:
-                result = segment(image.result(), **augmentation)
+                result = segment(image.result(), **options)
             except DataError as error:
                 results.append(str(error))
             else:
                 yield job, result
 
     with ThreadPoolExecutor(2) as pool:
-        for (job, _), saved in _run_ahead(pool, lambda each: _save(*each, out, records), predict_all()):
+        for (job, _), saved in _run_ahead(pool, lambda each: save(*each), predict_all()):
             try:
                 results.extend(saved.result())
             except OutputError as error:  # the image is too large for an overlay's format
@@ -215,13 +206,12 @@ def _run_ahead(
     yield from queue
 
 
-def _save(job: Job, result: Result, out: Path, records: bool) -> list[dict[str, Any]]:
+def _save(out: Path, records: bool, job: Job, result: Result) -> list[dict[str, Any]]:
     """Writes an image's files, the mask last, and returns its record; keeps files of an earlier run."""
     for name, draw in job.outputs.items():
         if not (out / name).exists():
             write_atomically(out / name, encode_image(draw(result), name.suffix))
-    record = (job.image, job.mask, result.mask, result.probability)
-    return [describe_objects(*record)] if records else []
+    return [describe_objects(job.image, job.mask, result.mask, result.probability)] if records else []
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -49,8 +49,8 @@ def describe_objects(
 def _find_objects(region: np.ndarray, probability: np.ndarray) -> list[dict[str, Any]]:
     """Lists the connected components of a boolean (H, W) region."""
     left, top, width, height = cv2.boundingRect(region.view(np.uint8))
-    box = slice(top, top + height), slice(left, left + width)
-    region, probability = region[box], probability[box]
+    part = slice(top, top + height), slice(left, left + width)
+    region, probability = region[part], probability[part]
     labels, areas = label_components(region)
     if not len(areas):
         return []
@@ -71,14 +71,10 @@ def _find_objects(region: np.ndarray, probability: np.ndarray) -> list[dict[str,
         label = labels[row, column]
         inside = labels[y:bottom, x:right] == label
         score = probability[y:bottom, x:right][inside].mean(dtype=np.float64)
-        objects.append(
-            {
-                "segmentation": [(outline + np.array([left, top])).ravel().tolist()],
-                "area": int(areas[label - 1]),
-                "bbox": [left + x, top + y, right - x, bottom - y],
-                "score": round(float(score), 4),
-            }
-        )
+        segmentation = [(outline + np.array([left, top])).ravel().tolist()]
+        box = [left + x, top + y, right - x, bottom - y]
+        facts = {"area": int(areas[label - 1]), "bbox": box, "score": round(float(score), 4)}
+        objects.append({"segmentation": segmentation, **facts})
     return objects
 
 

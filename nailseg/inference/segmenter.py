@@ -13,7 +13,7 @@ import numpy as np
 from nailseg.data.io.images import convert_pillow_image, decode_image, read_image
 from nailseg.errors import ConfigError, DataError, WeightsError
 from nailseg.imaging.overlay import draw_overlay
-from nailseg.inference.backends.exported import find_exported_file, open_exported
+from nailseg.inference.backends import find_exported_file, open_exported
 from nailseg.inference.tiling import predict_tiled
 from nailseg.model_info import SHIPPED, locate
 
@@ -66,14 +66,11 @@ class Segmenter:
     Args:
         backend: Runs the network.
         threshold: For two classes, the probability (0..1) from which on a pixel is foreground; None takes
-            the more probable class, as 0.5 does.
+            the more probable class, as 0.5 does. A `ConfigError` refuses it for other numbers of classes.
 
     Attributes:
         info: What is known of the model besides its weights.
         class_names: Names in index order; the first is the background.
-
-    Raises:
-        ConfigError: The threshold is outside 0..1, or the model has more than two classes.
     """
 
     def __init__(self, backend: Backend, threshold: float | None = None) -> None:
@@ -103,13 +100,9 @@ class Segmenter:
         return self._make_result(pixels, *predict_tiled(self.backend, pixels, tta, tile))
 
     def batch(self, images: Sequence[Any]) -> list[Result]:
-        """Segments images, each as in `__call__`; those of one size go through the network together.
+        """Segments images, each as in `__call__`, in the same order.
 
-        Returns:
-            One result per image, in the same order.
-
-        Raises:
-            DataError: An image cannot be read; none is segmented then.
+        Images of one size go through the network together. If one cannot be read, none is segmented.
         """
         if isinstance(images, str | Path | bytes | bytearray | memoryview):
             raise DataError("segment.batch: expected a list of images, found one. Call segment(image).")

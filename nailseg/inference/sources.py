@@ -51,31 +51,22 @@ def find_images(
         images |= members
     for file, relative in images.items():
         if (out / relative).parent.resolve() == file.parent.resolve():
-            raise ConfigError(
-                f"--out {out}: expected a folder apart from the images, but the mask of {file} would be "
-                f"written beside it. Choose another folder."
-            )
+            beside = f"but the mask of {file} would be written beside it. Choose another folder."
+            raise ConfigError(f"--out {out}: expected a folder apart from the images, {beside}")
     return images
 
 
 def name_masks(images: dict[Path, Path]) -> dict[Path, Path]:
-    """Returns the relative path of each image's mask: the image's own with the suffix .png.
+    """Returns the relative path of the mask of each image of `find_images`: its own with the suffix .png.
 
-    Images that share a stem keep their suffix in the name (a.jpg.png and a.png.png).
-
-    Args:
-        images: As `find_images` returns them.
-
-    Raises:
-        ConfigError: Two masks would have the same path.
+    Images that share a stem keep their suffix in the name (a.jpg.png and a.png.png). A `ConfigError` says
+    that two masks would have the same path.
     """
     stems = Counter(relative.with_suffix("") for relative in images.values())
-    names = {
-        file: relative.with_suffix(".png")
-        if stems[relative.with_suffix("")] == 1
-        else relative.with_name(f"{relative.name}.png")
-        for file, relative in images.items()
-    }
+    names: dict[Path, Path] = {}
+    for file, relative in images.items():
+        is_shared = stems[relative.with_suffix("")] > 1
+        names[file] = relative.with_name(f"{relative.name if is_shared else relative.stem}.png")
     refuse_collisions(names.items())
     if shared := sum(count > 1 for count in stems.values()):
         log.info("%d stems belong to several images: their masks keep the suffix (a.jpg.png)", shared)
@@ -103,12 +94,12 @@ def _list_folder(folder: Path, out: Path) -> dict[Path, Path]:
         log.info("%s: skips %d files without an image suffix (%s)", folder, len(skipped), suffixes)
     images = {folder / p: Path(p) for p in list_images(folder) if not _is_inside(folder / p, out)}
     sides = {file: find_side(relative.parent.parts)[0] for file, relative in images.items()}
-    if {"images", "masks"} <= set(sides.values()):
-        selected = {file: relative for file, relative in images.items() if sides[file] == "images"}
-        others = len(images) - len(selected)
-        log.info("%s: takes the %d images in Images/ and skips %d others", folder, len(selected), others)
-        return selected
-    return images
+    if not {"images", "masks"} <= set(sides.values()):
+        return images
+    selected = {file: relative for file, relative in images.items() if sides[file] == "images"}
+    others = len(images) - len(selected)
+    log.info("%s: takes the %d images in Images/ and skips %d others", folder, len(selected), others)
+    return selected
 
 
 def _list_csv(path: str, root: str | Path | None, split: str | None) -> dict[Path, Path]:

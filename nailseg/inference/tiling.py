@@ -39,14 +39,11 @@ def predict_tiled(
         image: uint8 (H, W, 3), RGB.
         tta: Also predict the mirrored image, and both at the `SCALES` if the backend accepts sizes.
         tile: Side of a tile in pixels of the image; "auto" is the network's own size, so that tiles are not
-            resized; None predicts the whole image in one pass, as does an image no larger than one tile.
+            resized; None predicts the whole image in one pass, as does an image no larger than one tile. A
+            `ConfigError` refuses less than `MIN_TILE`.
 
     Returns:
-        Mask uint8 (H, W), class index (the first of equally probable classes), and probability float32
-        (C, H, W).
-
-    Raises:
-        ConfigError: The tile is smaller than `MIN_TILE`.
+        Mask uint8 (H, W), class index (the first of equals), and probability float32 (C, H, W).
     """
     tile = backend.info.image_size if tile == "auto" else tile
     if tile is not None and (not isinstance(tile, Integral) or tile < MIN_TILE):

@@ -28,7 +28,7 @@ from nailseg.cli.main import main
 from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.errors import ConfigError, DataError, WeightsError
 from nailseg.export import benchmark, exporter
-from nailseg.inference.backends.exported import find_exported_file
+from nailseg.inference.backends import find_exported_file
 from nailseg.models.loading import quiet_transformers
 from nailseg.models.segformer import SegFormer
 from nailseg.models.vit import ViT

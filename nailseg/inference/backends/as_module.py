@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nailseg.checkpoints import model_folder
-from nailseg.inference.backends.exported import find_exported_file, open_exported
+from nailseg.inference.backends import find_exported_file, open_exported
 from nailseg.model_info import ModelInfo, locate
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ExportedNetwork(nn.Module):
-    """Runs an exported file (from `exported.find_exported_file`) as a network; it cannot be trained.
+    """Runs an exported file (from `find_exported_file`) as a network; it cannot be trained.
 
     The attribute `info` is the file's metadata, parts of which other attributes repeat, as in `Network`.
     """
@@ -35,13 +35,9 @@ class ExportedNetwork(nn.Module):
         self.register_buffer("std", torch.tensor(info.std), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Segments images of one size.
+        """Maps uint8 (N, 3, H, W), RGB, neither resized nor padded, to float32 (N, C, H, W).
 
-        Args:
-            image: uint8 (N, 3, H, W), RGB, neither resized nor padded.
-
-        Returns:
-            float32 (N, C, H, W): logarithms of the probabilities, which are logits of the same softmax.
+        The result are logarithms of the probabilities, which are logits of the same softmax.
         """
         _, probability = self.backend(image.permute(0, 2, 3, 1).cpu().numpy())
         smallest = torch.finfo(torch.float32).tiny  # log(0) is infinite
@@ -49,10 +45,7 @@ class ExportedNetwork(nn.Module):
 
 
 def open_module(
-    source: str | Path,
-    class_names: Sequence[str] | None = None,
-    drop_path: float = 0.1,
-    name: str | None = None,
+    source: str | Path, class_names: Sequence[str] | None, drop_path: float, name: str | None
 ) -> Network | ExportedNetwork:
     """Opens any model as a module: an exported file or its folder, or what `open_network` accepts.
 

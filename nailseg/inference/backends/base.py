@@ -53,11 +53,7 @@ class ExportedBackend:
             ) from error
 
     def __call__(self, images: np.ndarray, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Segments images of one size, as `Backend`; thread-safe.
-
-        Raises:
-            ConfigError: The size differs from the one that is fixed in the graph.
-        """
+        """As `Backend`, thread-safe; raises a ConfigError if the size is not the one fixed in the graph."""
         if size not in (None, self.info.image_size):
             raise ConfigError(
                 f"expected the size {self.info.image_size}, which is fixed in {self.file}, found {size}. "

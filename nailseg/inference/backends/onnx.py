@@ -17,7 +17,7 @@ METADATA_KEY = "nailseg"
 
 
 class OnnxBackend(ExportedBackend):
-    """Runs an ONNX file in ONNX Runtime on the CPU; see `exported.open_exported`."""
+    """Runs an ONNX file in ONNX Runtime on the CPU; see `open_exported`."""
 
     def __init__(self, file: Path, threads: int = 0) -> None:
         ort = import_runtime("onnxruntime")

@@ -27,7 +27,7 @@ MAX_STATIC_PIXELS = 1_000_000
 
 
 class OpenVinoBackend(ExportedBackend):
-    """Runs `model.xml` in OpenVINO on the CPU; see `exported.open_exported`.
+    """Runs `model.xml` in OpenVINO on the CPU; see `open_exported`.
 
     A static graph (known shape) is faster than a dynamic one (nailseg-b0, images of 432 x 432: 1.2 times in
     float32, 1.3 times in bfloat16) but takes half a second to compile. Shapes that occur often therefore get

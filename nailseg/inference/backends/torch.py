@@ -29,10 +29,7 @@ class TorchBackend:
     Args:
         network: Any network from float (N, 3, H, W), 0..255, to logits (N, C, H, W).
         info: Its image size and resize rule.
-        device: Where it runs; None uses a GPU if there is one.
-
-    Raises:
-        ConfigError: The device does not exist.
+        device: Where it runs; None uses a GPU if there is one. A `ConfigError` says that it does not exist.
     """
 
     def __init__(self, network: nn.Module, info: ModelInfo, device: str | torch.device | None = None) -> None:
