@@ -38,8 +38,6 @@ from nailseg.model_info import locate
 from nailseg.models.loading import quiet_transformers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from nailseg.inference.backends.base import Backend
 
 log = logging.getLogger("nailseg")
@@ -95,7 +93,7 @@ def bench(
     repeats: int = 20,
     out: str | Path | None = None,
 ) -> str:
-    """Times a model in all its forms: transformers, torch, ONNX Runtime and OpenVINO.
+    """Times a model in all its forms (transformers, torch, ONNX Runtime, OpenVINO) and returns the table.
 
     Args:
         model: a model folder or checkpoint, which is exported to a temporary folder; or an exported file.
@@ -105,9 +103,6 @@ def bench(
         threads: numbers of threads; 1 and all by default.
         repeats: number of timed runs of each form.
         out: a new folder for bench.json and bench.svg.
-
-    Returns:
-        The table.
 
     Raises:
         WeightsError: the model cannot be opened.
@@ -138,9 +133,7 @@ def bench(
     return f"{model}, one image of {side} x {side}, {repeats} times each\n{format_table(rows)}"
 
 
-def _forms(
-    model: str | Path, size: int | None, scratch: Path
-) -> tuple[Any, dict[str, Path], dict[str, Callable[[int], Backend]]]:
+def _forms(model: str | Path, size: int | None, scratch: Path) -> tuple[Any, dict[str, Path], dict[str, Any]]:
     """The model's info, and for each form its file or folder and a function from threads to its backend."""
     if file := find_exported_file(model):
         form = {".onnx": "onnx", ".xml": "openvino"}[file.suffix]

@@ -58,7 +58,7 @@ def export_model(
     max_drop: float = 0.005,
     push: str | None = None,
 ) -> str:
-    """Exports a model to ONNX or OpenVINO; an export that differs from torch is not kept.
+    """Exports a model to ONNX or OpenVINO if it agrees with torch; returns what was compared, in a sentence.
 
     Args:
         model: a model folder, a checkpoint, a run folder or a segmentation checkpoint of the hub.
@@ -71,12 +71,8 @@ def export_model(
         max_drop: largest loss of foreground IoU (0..1) that a lower precision may cause.
         push: a repository of the Hugging Face hub (owner/name) to upload the folder to.
 
-    Returns:
-        What was compared, in a sentence.
-
     Raises:
-        WeightsError: the model cannot be opened, or its export differs; the figures are in the message, and
-            nothing is left behind.
+        WeightsError: the model cannot be opened, or its export differs, with the figures; nothing is left.
         ConfigError: options that exclude each other, or the export extra is not installed.
         OutputError: the folder exists, or the hub cannot be reached.
     """
