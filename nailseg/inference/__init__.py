@@ -2,8 +2,7 @@
 
 `segmenter` opens a model and segments images in Python, `batch` writes the mask files of `nailseg predict`.
 `sources` lists the images, `tiling` adds tiled inference and test-time augmentation, `polygons` lists the
-objects of masks, and `backends` run the network: torch, ONNX Runtime or OpenVINO. The public names are
-imported on first use; exported models run without torch.
+objects of masks, and `backends` run the network: torch, ONNX Runtime or OpenVINO (both without torch).
 """
 
 from typing import TYPE_CHECKING

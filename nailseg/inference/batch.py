@@ -112,9 +112,8 @@ def predict_files(
         results = work(lambda _: segment, pending, 0, device)
     failures = [result for result in results if isinstance(result, str)]
     if int(os.environ.get("RANK", "0")) == 0:  # of torchrun
-        order = {job.mask.as_posix(): number for number, job in enumerate(jobs)}
-        records = [result for result in results if isinstance(result, dict)]
-        records.sort(key=lambda record: order[record["mask"]])
+        by_mask = {result["mask"]: result for result in results if isinstance(result, dict)}
+        records = [by_mask[mask.as_posix()] for mask in masks.values() if mask.as_posix() in by_mask]
         for name, to_text in tables.items():
             write_atomically(out / name, to_text(records, segment.class_names).encode())
         log.info("%d masks in %s", len(jobs) - len(failures), out)

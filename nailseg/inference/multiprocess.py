@@ -62,13 +62,12 @@ def _run_process(fabric: Fabric, work: Callable, jobs: list[Any], device: str | 
     from torch import distributed
 
     fabric.barrier()  # nothing is written before all processes have checked which files exist
-    rank = fabric.global_rank
+    rank, count = fabric.global_rank, fabric.world_size
     try:
-        own_device = str(fabric.device) if fabric.device.type != "cpu" else device
-        outcome = work(jobs[rank :: fabric.world_size], rank, own_device)
+        outcome = work(jobs[rank::count], rank, device if fabric.device.type == "cpu" else str(fabric.device))
     except (NailsegError, OSError) as error:  # an exception would leave the other processes waiting
         outcome = error
-    outcomes = [None] * fabric.world_size
+    outcomes = [None] * count
     distributed.all_gather_object(outcomes, outcome)
     distributed.destroy_process_group()
     return outcomes

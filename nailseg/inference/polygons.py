@@ -3,8 +3,7 @@
 An object is a connected component (8 neighbours) of a class, as in `metrics.instances`. Its outline follows
 the edges of its pixels, so that COCO's own rasterizer (pycocotools) restores the mask exactly. COCO polygons
 cannot have holes; a hole is connected by a slit of zero width (the ring runs from its first point to the
-hole, around it, and back), which the even-odd rule fills correctly. Annotation tools can edit such polygons,
-and `nailseg import coco` reads them.
+hole, around it, and back), which the even-odd rule fills correctly.
 """
 
 from __future__ import annotations
@@ -91,10 +90,10 @@ def to_coco(records: Sequence[dict[str, Any]], class_names: Sequence[str]) -> st
 
 
 def to_csv(records: Sequence[dict[str, Any]], class_names: Sequence[str]) -> str:
-    """Formats records of `describe_objects` as CSV, one row per image.
+    """Formats records of `describe_objects` as CSV: a row per image with image, mask, width, height.
 
-    Columns: image, mask, width, height, and for each foreground class count, area (total pixels), areas
-    (pixels of each object) and boxes (x y width height of each object); lists are separated by semicolons.
+    For each foreground class follow count, area (total pixels), areas (pixels of each object) and boxes (x y
+    width height of each object); lists are separated by semicolons.
     """
     import pandas as pd  # half a second: imported only where a table is written
 

@@ -79,10 +79,8 @@ class Segmenter:
         if threshold is not None and not 0 <= threshold <= 1:
             raise ConfigError(f"--threshold {threshold}: expected a probability from 0 to 1.")
         if threshold is not None and len(self.class_names) != 2:
-            raise ConfigError(
-                f"--threshold {threshold}: expected a model of two classes, found {self.class_names}. Leave "
-                f"it out to take the most probable class."
-            )
+            expected = f"expected a model of two classes, found {self.class_names}. Leave it out."
+            raise ConfigError(f"--threshold {threshold}: {expected}")
 
     def __call__(self, image: Any, tta: bool = False, tile: int | Literal["auto"] | None = None) -> Result:
         """Segments one image; thread-safe.
@@ -185,8 +183,6 @@ def load(
 
         backend = open_torch(place, device)
     if threshold == "model" and backend.info.threshold is None:
-        raise ConfigError(
-            f"--threshold model: expected a threshold in {model}, found none. The model folder of a run has "
-            f"one if there are two classes; give a number, or leave the option out."
-        )
+        advice = "The model folder of a run has one if there are two classes; give a number, or leave it out."
+        raise ConfigError(f"--threshold model: expected a threshold in {model}, found none. {advice}")
     return Segmenter(backend, backend.info.threshold if threshold == "model" else threshold)

@@ -44,10 +44,11 @@ def find_images(
         else:
             members = _list_glob(path, out)
         if not members:
-            raise ConfigError(
-                f"{path}: expected an image, a folder with images, a glob that matches some or a CSV with "
-                f"rows of the split, found none. Images end in {', '.join(sorted(IMAGE_SUFFIXES))}."
+            expected = (
+                "an image, a folder with images, a glob that matches some or a CSV with rows of the split"
             )
+            suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+            raise ConfigError(f"{path}: expected {expected}, found none. Images end in {suffixes}.")
         images |= members
     for file, relative in images.items():
         if (out / relative).parent.resolve() == file.parent.resolve():
@@ -78,10 +79,8 @@ def refuse_collisions(outputs: Iterable[tuple[Path, Path]]) -> None:
     writers: dict[Path, Path] = {}
     for file, name in outputs:
         if (other := writers.setdefault(name, file)) != file:
-            raise ConfigError(
-                f"{other} and {file} would both write {name}. Give the folder above them, or rename one, so "
-                f"that their masks have different paths."
-            )
+            advice = "Give the folder above them, or rename one, so that their masks have different paths."
+            raise ConfigError(f"{other} and {file} would both write {name}. {advice}")
 
 
 def _list_folder(folder: Path, out: Path) -> dict[Path, Path]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from nailseg.inference.backends.base import Backend
 
-log = logging.getLogger("nailseg")
+_log_once = functools.cache(logging.getLogger("nailseg").info)
 
 SCALES = (0.75, 1.0, 1.25)
 """Input sizes of test-time augmentation, relative to the network's own."""
@@ -52,10 +52,8 @@ def predict_tiled(
     if tile is None or max(height, width) <= tile:
         return _predict_augmented(backend, image, tta)
     if max(height, width) >= 2 * tile:
-        _log_once(
-            f"--tile: in tiles of {tile} pixels, objects appear at least twice as large as in the whole "
-            f"image. This helps if they then have the size they had in training; if not, leave it out"
-        )
+        effect = f"in tiles of {tile} pixels, objects appear at least twice as large as in the whole image"
+        _log_once(f"--tile: {effect}. This helps if they had that size in training; if not, leave it out")
     probability = np.zeros((len(backend.info.class_names), height, width), np.float32)
     grid = list(itertools.product(split_into_tiles(height, tile), split_into_tiles(width, tile)))
     progress = tqdm(grid, unit="tile", delay=3, leave=False, disable=None)  # None: not in log files
@@ -110,8 +108,3 @@ def _predict_augmented(backend: Backend, image: np.ndarray, tta: bool) -> tuple[
         total, count = total + probability[..., ::step], count + 1
     probability = np.asarray(total / count, np.float32)
     return probability.argmax(0).astype(np.uint8), probability
-
-
-@functools.cache
-def _log_once(text: str) -> None:
-    log.info(text)

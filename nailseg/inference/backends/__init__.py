@@ -40,9 +40,8 @@ def open_exported(source: str | Path, device: str | None = None, threads: int | 
     """
     file = find_exported_file(source) or Path(source)
     if device not in (None, "cpu"):
-        raise ConfigError(
-            f"--device {device}: expected cpu for the exported model {file}. The model folder runs on a GPU."
-        )
+        expected = f"expected cpu for the exported model {file}. The model folder runs on a GPU."
+        raise ConfigError(f"--device {device}: {expected}")
     if not file.is_file():
         raise WeightsError(f"{file}: expected an exported model, found nothing. nailseg export writes them.")
     if threads is not None and threads < 1:

@@ -55,10 +55,8 @@ class ExportedBackend:
     def __call__(self, images: np.ndarray, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """As `Backend`, thread-safe; raises a ConfigError if the size is not the one fixed in the graph."""
         if size not in (None, self.info.image_size):
-            raise ConfigError(
-                f"expected the size {self.info.image_size}, which is fixed in {self.file}, found {size}. "
-                f"Use the model folder for other sizes."
-            )
+            fixed = f"the size {self.info.image_size}, which is fixed in {self.file}"
+            raise ConfigError(f"expected {fixed}, found {size}. Use the model folder for other sizes.")
         return self._run(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
     def _run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -70,10 +68,8 @@ def import_runtime(name: str) -> ModuleType:
     try:
         return import_module(name)
     except ImportError as error:
-        raise ConfigError(
-            f"exported models need {name}, which cannot be imported ({error}). Run: "
-            f"pip install 'nailseg[export]'"
-        ) from error
+        missing = f"exported models need {name}, which cannot be imported ({error})."
+        raise ConfigError(f"{missing} Run: pip install 'nailseg[export]'") from error
 
 
 def last_line(error: Exception | str) -> str:

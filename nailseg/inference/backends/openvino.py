@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 STATIC_AFTER = 3
 """Occurrences of a shape after which it gets a static graph."""
 
-MAX_STATIC_GRAPHS, MAX_COUNTED_SHAPES = 4, 1000
-
+MAX_STATIC_GRAPHS = 4
 MAX_STATIC_PIXELS = 1_000_000
 """Pixels of a batch; for larger ones a static graph was no faster, or slower."""
 
@@ -30,8 +29,7 @@ class OpenVinoBackend(ExportedBackend):
     """Runs `model.xml` in OpenVINO on the CPU; see `open_exported`.
 
     A static graph (known shape) is faster than a dynamic one (nailseg-b0, images of 432 x 432: 1.2 times in
-    float32, 1.3 times in bfloat16) but takes half a second to compile. Shapes that occur often therefore get
-    a static graph. At six megapixels it is slower.
+    float32, 1.3 times in bfloat16) but takes half a second to compile: only shapes that occur often get one.
     """
 
     def __init__(self, file: Path, threads: int = 0) -> None:
@@ -66,8 +64,6 @@ class OpenVinoBackend(ExportedBackend):
     def _select_model(self, shape: tuple[int, ...]) -> Any:
         """Returns the static model for a shape if there is one, else the dynamic one."""
         with self.lock:
-            if len(self.shape_counts) > MAX_COUNTED_SHAPES:  # most of them will not occur again
-                self.shape_counts.clear()
             self.shape_counts[shape] += 1
             is_frequent = self.shape_counts[shape] == STATIC_AFTER and shape not in self.static
             is_allowed = len(self.static) < MAX_STATIC_GRAPHS and math.prod(shape) <= 3 * MAX_STATIC_PIXELS
