@@ -150,10 +150,9 @@ def _select_pending(jobs: list[Job], out: Path, tables: list[str], resume: bool)
         pending = [job for job in jobs if not all((out / name).exists() for name in job.outputs)]
         done = len(jobs) - len(pending)
         if done and tables:
-            raise OutputError(
-                f"--resume: {' and '.join(tables)} would lack the {done} of {len(jobs)} images that are done "
-                f"already. Choose another --out for complete tables, or leave out --polygons and --csv."
-            )
+            lack = f"{' and '.join(tables)} would lack the {done} of {len(jobs)} images that are done already"
+            advice = "Choose another --out for complete tables, or leave out --polygons and --csv."
+            raise OutputError(f"--resume: {lack}. {advice}")
         log.info("%d of %d images are done already", done, len(jobs))
         jobs, existing = pending, existing_tables
     if existing:

@@ -134,10 +134,8 @@ def to_array(image: Any) -> np.ndarray:
     if is_array and image.dtype == np.uint8 and image.shape[2:] == (3,) and image.size:
         return image
     found = f"{image.dtype} {image.shape}" if is_array else type(image).__name__
-    raise DataError(
-        f"expected a path, a file's bytes, a PIL image or a uint8 array (H, W, 3) in RGB order, found "
-        f"{found}. For several images: segment.batch(images)."
-    )
+    expected = "a path, a file's bytes, a PIL image or a uint8 array (H, W, 3) in RGB order"
+    raise DataError(f"expected {expected}, found {found}. For several images: segment.batch(images).")
 
 
 def load(
@@ -146,7 +144,7 @@ def load(
     threshold: float | Literal["model"] | None = None,
     threads: int | None = None,
 ) -> Segmenter:
-    """Opens a model for inference.
+    """Opens a model for inference; call the returned `Segmenter` with an image.
 
     Args:
         model: A model folder, a checkpoint, a run folder, a segmentation model of the hub, an exported file
@@ -155,9 +153,6 @@ def load(
         threshold: As in `Segmenter`; "model" is the one in the model folder, chosen on its validation split.
         threads: Threads of an exported file's runtime; None takes OMP_NUM_THREADS, else the runtime chooses.
             Torch has one number for the whole process: torch.set_num_threads.
-
-    Returns:
-        A `Segmenter`: call it with an image.
 
     Raises:
         WeightsError: The model is not found, does not fit, or its classifier is untrained.

@@ -19,17 +19,14 @@ if TYPE_CHECKING:
 
 
 class ExportedNetwork(nn.Module):
-    """Runs an exported file (from `find_exported_file`) as a network; it cannot be trained.
-
-    The attribute `info` is the file's metadata, parts of which other attributes repeat, as in `Network`.
-    """
+    """Runs an exported file (from `find_exported_file`) as a network that cannot be trained."""
 
     new_head, fixed_size = False, None
 
     def __init__(self, file: Path) -> None:
         super().__init__()
         self.backend = open_exported(file)
-        self.info = info = self.backend.info
+        self.info = info = self.backend.info  # other attributes repeat parts of it, as in `Network`
         self.class_names, self.origin, self.architecture = info.class_names, info.origin, info.architecture
         self.register_buffer("mean", torch.tensor(info.mean), persistent=False)
         self.register_buffer("std", torch.tensor(info.std), persistent=False)
@@ -37,7 +34,7 @@ class ExportedNetwork(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Maps uint8 (N, 3, H, W), RGB, neither resized nor padded, to float32 (N, C, H, W).
 
-        The result are logarithms of the probabilities, which are logits of the same softmax.
+        The values are logarithms of the probabilities, which are logits of the same softmax.
         """
         _, probability = self.backend(image.permute(0, 2, 3, 1).cpu().numpy())
         smallest = torch.finfo(torch.float32).tiny  # log(0) is infinite
