@@ -12,7 +12,6 @@ import dataclasses
 import itertools
 import json
 import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,16 +86,13 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
     if folder.exists():
         raise OutputError(f"{folder} exists and is not overwritten. Choose another folder or move it away.")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as name:
+        scratch = Path(name)
         yield scratch
-        scratch.chmod(0o755)  # mkdtemp's 0700 and safetensors' 0600 exclude other users
+        scratch.chmod(0o755)  # the temporary 0700 and safetensors' 0600 exclude other users
         for file in scratch.iterdir():
             file.chmod(0o644)
         os.rename(scratch, folder)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
 
 
 def write_metadata_files(folder: Path, name: str, info: ModelInfo) -> None:

@@ -144,11 +144,11 @@ def _read_csv(path: Path) -> pd.DataFrame:
     except pd.errors.EmptyDataError:
         table = pd.DataFrame([[""]])
     except (OSError, UnicodeDecodeError, pd.errors.ParserError) as error:
-        message = f"{path}: expected a CSV in UTF-8, found something else ({error}). "
-        raise DataError(message + "Save it as CSV, and quote values that hold commas.") from None
+        found = f"expected a CSV in UTF-8, found something else ({error})"
+        raise DataError(f"{path}: {found}. Save it as CSV, and quote values that hold commas.") from None
     if short := table.index[table.isna().any(axis=1)].tolist():
-        message = f"{path} line {short[0] + 1}: expected {table.shape[1]} columns, found fewer. "
-        raise DataError(message + "Quote values that hold commas.")
+        found = f"expected {table.shape[1]} columns, found fewer"
+        raise DataError(f"{path} line {short[0] + 1}: {found}. Quote values that hold commas.")
     table = table.apply(lambda column: column.str.strip())
     names = [ALIASES.get(name.lower(), name.lower()) for name in table.iloc[0]]
     header = [low if low in COLUMNS else name for low, name in zip(names, table.iloc[0], strict=True)]

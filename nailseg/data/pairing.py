@@ -38,7 +38,9 @@ def pair_folders(root: str | Path) -> Pairs:
     """
     root = Path(root)
     if not root.is_dir():
-        raise DataError(f"{root}: expected a folder with Images/ and Masks/, found no folder. Check it.")
+        raise DataError(
+            f"{root}: expected a folder with Images/ and Masks/, found no folder. Check the path."
+        )
     images, masks = defaultdict(list), defaultdict(list)
     not_utf8 = []
     for relative in list_images(root):
