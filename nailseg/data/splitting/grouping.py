@@ -81,7 +81,7 @@ def merge_groups(
         and notes on what was found.
     """
     # the second of two equal files adds nothing, and `nailseg check` would report it as an error
-    duplicates = {row.image for row in new} & {pair.second for pair in pairs if pair.exact}
+    duplicates = {row.image for row in new} & {second for _, second, exact in pairs if exact}
     new = [row for row in new if row.image not in duplicates]
     rows = [*existing, *new]
     position = {row.image: number for number, row in enumerate(rows)}

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from itertools import compress
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -31,14 +30,7 @@ MIN_ALIGNMENT = 0.5  # smallest correlation of two aligned thumbnails; below it,
 MIN_CORRELATION = 0.75
 
 Signature = tuple[bytes, np.ndarray]  # what is kept of an image to compare it with others
-
-
-class DuplicatePair(NamedTuple):
-    """The names of two images that show the same photograph."""
-
-    first: str
-    second: str
-    exact: bool  # the files have the same bytes; otherwise near-duplicates
+DuplicatePair = tuple[str, str, bool]  # the names of two images, and whether their files have the same bytes
 
 
 def compute_signature(data: bytes, image: np.ndarray) -> Signature:
@@ -61,7 +53,7 @@ def find_duplicates(signatures: Mapping[str, Signature]) -> list[DuplicatePair]:
         >>> image = cv2.resize(image, (128, 128), interpolation=cv2.INTER_CUBIC)
         >>> copies = {"a": image, "flipped": image[::-1], "cropped": image[2:, 3:]}
         >>> pairs = find_duplicates({k: compute_signature(k.encode(), v) for k, v in copies.items()})
-        >>> [(pair.first, pair.second) for pair in pairs]
+        >>> [(first, second) for first, second, exact in pairs if not exact]
         [('a', 'flipped'), ('a', 'cropped'), ('flipped', 'cropped')]
     """
     names, files, thumbnails = list(signatures), {}, {}  # the dictionaries: content -> first number
@@ -84,7 +76,7 @@ def find_duplicates(signatures: Mapping[str, Signature]) -> list[DuplicatePair]:
     verified = map_threads(is_near_duplicate, candidates, "comparing images", progress=False)
     near |= {(unique[one], unique[other]) for one, other, _ in compress(candidates, verified)}
     found = [(pair, True) for pair in exact] + [(pair, False) for pair in sorted(near.difference(exact))]
-    return [DuplicatePair(names[one], names[other], same) for (one, other), same in found if one != other]
+    return [(names[one], names[other], same_file) for (one, other), same_file in found if one != other]
 
 
 def hash_symmetries(thumbnails: np.ndarray) -> np.ndarray:

@@ -153,8 +153,8 @@ def _apply_rules(
     if encoding is not None:
         wrong = {issue.file for issue in mask_issues}
         readable = [scan for scan in checked if scan.content is not None and scan.row.mask not in wrong]
-        unreadable = {scan.row.split for scan in checked if scan.content is None or scan.row.mask in wrong}
-        complete = [split for split in needed if manifest.select(split) and split not in unreadable]
+        rows, read = (Counter(scan.row.split for scan in part) for part in (checked, readable))
+        complete = [split for split in needed if rows[split] == read[split] > 0]
         issues += rules.check_masks(readable, encoding)
         issues += rules.check_splits(readable, encoding, complete)
     return issues, encoding

@@ -23,8 +23,8 @@ def find_pairs(*images: np.ndarray) -> list[tuple[int, int]]:
     """The near-duplicates among images of different files, by position."""
     signatures = {str(k): compute_signature(b"%d" % k, image) for k, image in enumerate(images)}
     pairs = find_duplicates(signatures)
-    assert not any(pair.exact for pair in pairs)
-    return [(int(pair.first), int(pair.second)) for pair in pairs]
+    assert not any(exact for _, _, exact in pairs)
+    return [(int(first), int(second)) for first, second, _ in pairs]
 
 
 def make_thumbnails(*images: np.ndarray) -> np.ndarray:
