@@ -51,11 +51,7 @@ def render_model_card(name: str, info: ModelInfo, library: str = "transformers")
         name=name,
         info=info,
         kind=kind,
-        foreground=", ".join(info.class_names[1:]),
-        loader=f"{'Segformer' if kind == 'SegFormer' else 'AutoModel'}ForSemanticSegmentation",
         measured=measured,
-        intervals=info.metrics.get("intervals", {}),
-        origin_licence=licence,
     )
     return f"{card.content}\n"
 
