@@ -93,7 +93,7 @@ def index_dataset(
         if path.exists():
             message = f"{path}: expected a new file, found an existing one. "
             raise OutputError(message + "Move it, or write elsewhere with --out.")
-    rows, left_out = _list_new_rows(root, source or (None if existing else old), existing)
+    rows, left_out = _list_rows(root, source or (None if existing else old), existing)
     rows = [replace(row, group=find_group(row, group)) for row in rows]
     pairs, strata, notes = read_contents(root, [*existing, *rows] if near_duplicates else [], progress)
     rows, group_notes = merge_groups(existing, rows, pairs)
@@ -139,9 +139,7 @@ def _check_options(val: float, test: float, group: str | None, folds: int | None
         raise ConfigError(f"expected --group to be a regular expression, {found}.") from None
 
 
-def _list_new_rows(
-    root: Path, source: Manifest | None, existing: Sequence[Row]
-) -> tuple[list[Row], list[str]]:
+def _list_rows(root: Path, source: Manifest | None, existing: Sequence[Row]) -> tuple[list[Row], list[str]]:
     """Rows of `source`, or pairs in the folder, that are not existing rows; and notes on files left out."""
     pairs = pair_folders(root) if source is None else Pairs(())
     rows = [Row(image, mask, "", "") for image, mask in pairs.pairs]

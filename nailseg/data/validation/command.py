@@ -39,10 +39,10 @@ def validate_dataset(
     Args:
         csv: the CSV.
         root: folder its paths are relative to; its own folder by default.
-        classes: names by class index.
+        classes: names by class index, the first is background.
         mask_values: class of each file value or color; inferred by default.
         command: the command whose splits are checked. For fit, the test rows are checked too, if any.
-        allow: codes of errors that are ignored.
+        allow: codes of errors that are ignored; rows that cannot be used are left out.
         skip_bad: leave out rows that an error names.
         as_json: print JSON instead of text.
         clean: a new folder for a clean copy: valid rows, masks as class indices.
