@@ -1,8 +1,8 @@
 """Calibration error and the best threshold, from one histogram of probabilities.
 
-The histograms of images are added and everything else follows from the sum. Each probability is rounded to
-one of 256 codes, an error of at most 1/510. The histogram is kept by decision: torchmetrics' calibration
-error and scikit-learn's curves store the probability of every pixel of the set.
+A `histogram` here is int64 (256, 2), from `probability_histogram` or a sum of such. Each probability is
+rounded to one of 256 codes, an error of at most 1/510. The histogram is kept by decision: torchmetrics'
+calibration error and scikit-learn's curves store the probability of every pixel of the set.
 """
 
 from __future__ import annotations
@@ -35,18 +35,15 @@ def probability_histogram(probability: Tensor, truth: Tensor, index: int = 1) ->
         int64 (256, 2): pixels of other classes and of this one, by probability.
     """
     code = (probability.float() * TOP + 0.5).to(torch.uint8)  # rounds; 0.5 itself goes up
-    counted = truth != IGNORE_INDEX
     # one code for both counts; ignored pixels go to a cell of their own
-    cell = torch.where(counted, 2 * code.int() + (truth == index), 2 * BINS)
+    cell = torch.where(truth != IGNORE_INDEX, 2 * code.int() + (truth == index), 2 * BINS)
     return torch.bincount(cell.flatten(), minlength=2 * BINS + 1)[: 2 * BINS].view(BINS, 2)
 
 
 def reliability_curve(histogram: Tensor, bins: int = 10) -> Tensor:
     """The points of a reliability diagram: predicted probability against observed frequency.
 
-    Args:
-        histogram: int64 (256, 2), from `probability_histogram`.
-        bins: number of equal bins of probability, at most 255; [low, high), the last one with 1.
+    The bins, at most 255, are equal and [low, high), the last one with 1.
 
     Returns:
         float64 (bins, 3): mean probability (0..1), share of the bin's pixels that are of the class, and share
@@ -69,30 +66,21 @@ def expected_calibration_error(histogram: Tensor, bins: int = 15) -> float:
     differs by 1/510 at most, plus the share of pixels that rounding moves into the neighbouring bin; it also
     gives pixels of exactly 1 a bin of their own, which here are in the last one.
 
-    Args:
-        histogram: int64 (256, 2), from `probability_histogram`.
-        bins: number of equal bins of probability.
-
     Returns:
         0..1; nan without a pixel.
     """
     confidence, frequency, share = reliability_curve(histogram, bins).T
-    error = (confidence - frequency).abs() * share
-    return error[share != 0].sum().item()
+    return ((confidence - frequency).abs() * share)[share != 0].sum().item()
 
 
 def dice_by_code(histogram: Tensor) -> Tensor:
     """Dice over all pixels with each code as threshold, float64 (256,); nan without pixels of the class."""
     negative, positive = histogram.flip(0).cumsum(0).flip(0).double().T  # at or above each code
-    dice = 2 * positive / (positive + negative + positive[0])
-    return dice if positive[0] > 0 else torch.full_like(dice, torch.nan)
+    return torch.where(positive[0] > 0, 2 * positive / (positive + negative + positive[0]), torch.nan)
 
 
 def best_threshold(histogram: Tensor) -> tuple[float, float] | None:
     """The probability threshold with the best Dice over all pixels.
-
-    Args:
-        histogram: int64 (256, 2), from `probability_histogram`.
 
     Returns:
         The threshold, which lies between two codes, and its Dice; of several equally good ones the nearest to
@@ -117,7 +105,7 @@ def summarize_calibration(
     """Calibration of the probabilities of each foreground class, one against the rest.
 
     Args:
-        histograms: int64 (C - 1, 256, 2), of the whole set, as in `ImageCounts`.
+        histograms: one for each foreground class, of the whole set.
         class_names: C names, the first is the background.
         threshold: chosen on the validation part; its Dice on this set is reported.
 
@@ -128,14 +116,15 @@ def summarize_calibration(
     """
     found = {}
     for name, histogram in zip(class_names[1:], histograms, strict=True):
-        best = best_threshold(histogram)
-        bins = [bin_ for bin_ in reliability_curve(histogram).tolist() if bin_[2] > 0]
-        found[name] = {
-            "ece": none_if_nan(expected_calibration_error(histogram)),
-            "reliability": [dict(zip(("confidence", "frequency", "share"), b, strict=True)) for b in bins],
-            "best_threshold": best and best[0],
-            "best_threshold_dice": best and best[1],
-        }
+        best, best_dice = best_threshold(histogram) or (None, None)
+        bins = [
+            {"confidence": confidence, "frequency": frequency, "share": share}
+            for confidence, frequency, share in reliability_curve(histogram).tolist()
+            if share > 0
+        ]
+        ece = none_if_nan(expected_calibration_error(histogram))
+        found[name] = {"ece": ece, "reliability": bins}
+        found[name] |= {"best_threshold": best, "best_threshold_dice": best_dice}
         if threshold is not None:
             dice = dice_by_code(histogram)[math.ceil(threshold * TOP)].item()
             found[name] |= {"threshold": threshold, "threshold_dice": none_if_nan(dice)}

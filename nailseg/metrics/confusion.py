@@ -20,15 +20,9 @@ if TYPE_CHECKING:
 
 
 def class_index(logits: Tensor) -> Tensor:
-    """The class with the largest logit, the first one on a tie.
+    """The class with the largest logit of (N, C, H, W), C at most 255; the first one on a tie.
 
-    The result is that of `logits.argmax(1)`, which is many times slower on a CPU.
-
-    Args:
-        logits: (N, C, H, W), C at most 255.
-
-    Returns:
-        uint8 (N, H, W).
+    The result, uint8 (N, H, W), is that of `logits.argmax(1)`, which is many times slower on a CPU.
     """
     if logits.shape[1] == 2:
         return (logits[:, 1] > logits[:, 0]).byte()
@@ -56,11 +50,10 @@ def confusion_matrix(prediction: Tensor, target: Tensor, n_classes: int) -> Tens
         # NumPy counts booleans at the speed of memory; a histogram is many times slower
         images = zip(prediction.numpy(), target.byte().numpy(), strict=True)
         return torch.tensor([_binary_counts(predicted == 1, true) for predicted, true in images])
-    n = len(target)
     # one code per pair of classes, the last one for ignored pixels
     code = torch.where(target == IGNORE_INDEX, n_classes**2, target.long() * n_classes + prediction.long())
     codes = [torch.bincount(c, minlength=n_classes**2 + 1)[: n_classes**2] for c in code.flatten(1)]
-    return torch.stack(codes).view(n, n_classes, n_classes)
+    return torch.stack(codes).view(-1, n_classes, n_classes)
 
 
 def _binary_counts(predicted: np.ndarray, true: np.ndarray) -> list[list[int]]:

@@ -38,24 +38,26 @@ class Instances:
     truth_area: np.ndarray
 
 
-def match_instances(prediction_mask: np.ndarray, probability: np.ndarray, truth: np.ndarray) -> Instances:
-    """Matches the components of a predicted and a true region, as COCOeval does (segm, area range all).
+def match_instances(
+    prediction: np.ndarray, probability: np.ndarray, truth: np.ndarray, c: int = 1
+) -> Instances:
+    """Matches the predicted and true components of a class, as COCOeval does (segm, area range all).
 
     Args:
-        prediction_mask: bool or 0/1 (H, W), the pixels predicted as the class.
+        prediction: integer (H, W), class index.
         probability: float (H, W), 0..1, of the class.
-        truth: integer (H, W), 1 the class, 0 not, 255 ignored: taken out of the prediction first.
+        truth: integer (H, W), class index or 255: taken out of the prediction first.
+        c: index of the class.
 
     Returns:
         The components by descending score; ties stay in the order OpenCV labels them.
     """
-    truth = np.asarray(truth, np.uint8)
-    predicted, true = (np.asarray(prediction_mask) > 0) & (truth != IGNORE_INDEX), truth == 1
+    predicted, true = (prediction == c) & (truth != IGNORE_INDEX), truth == c
     x, y, width, height = cv2.boundingRect((predicted | true).view(np.uint8))
     box = slice(y, y + height), slice(x, x + width)
     labels, area = label_components(predicted[box])
     true_labels, truth_area = label_components(true[box])
-    total = np.bincount(labels.ravel(), np.asarray(probability)[box].ravel(), len(area) + 1)[1:]
+    total = np.bincount(labels.ravel(), probability[box].ravel(), len(area) + 1)[1:]
     score = (total / area).astype(np.float32)
     best = np.argsort(-score, kind="stable")[:COUNTED]
     score, area = score[best], area[best]
@@ -72,16 +74,14 @@ def match_instances(prediction_mask: np.ndarray, probability: np.ndarray, truth:
     return Instances(score, hit, truth_area)
 
 
-def average_precision(
-    score: np.ndarray, hit: np.ndarray, n_truth: int, weight: np.ndarray | None = None
-) -> np.ndarray:
+def average_precision(score: np.ndarray, hit: np.ndarray, n_truth: int, weight: np.ndarray) -> np.ndarray:
     """COCO's average precision: the mean of the highest precision at 101 levels of recall.
 
     Args:
         score: (M,), of the predictions of all images, one image after the other; COCO takes 100 of each.
         hit: bool (M, 10), of `Instances`.
         n_truth: true components of all images, each weighted as its image.
-        weight: integer (M,), of the image of each prediction; 1 when None.
+        weight: integer (M,), of the image of each prediction.
 
     Returns:
         float64 (10,), AP at IoU 0.50, 0.55 .. 0.95; its mean is COCO's AP. nan without truth.
@@ -89,8 +89,7 @@ def average_precision(
     if n_truth == 0:
         return np.full(len(IOU_LEVELS), np.nan)
     order = np.argsort(-score, kind="stable")
-    weight = np.ones(len(score), np.int64) if weight is None else weight[order]
-    right, n = (hit[order] * weight[:, None]).cumsum(0), weight.cumsum()
+    right, n = (hit * weight[:, None])[order].cumsum(0), weight[order].cumsum()
     # epsilon as COCOeval adds it; the last row answers the recalls that are never reached
     precision = np.vstack([right / (n[:, None] + np.spacing(1)), np.zeros(len(IOU_LEVELS))])
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
@@ -102,42 +101,35 @@ def average_precision(
 def average_precisions(instances: Sequence[Instances], weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """AP at IoU 0.5, and its mean over IoU 0.50 to 0.95, of one class for each weighting of the images.
 
-    Args:
-        instances: of the N images.
-        weights: int64 (R, N), how often each image counts.
-
-    Returns:
-        Both float64 (R,); nan without truth.
+    From the instances of N images and weights int64 (R, N), how often each image counts; both results are
+    float64 (R,), nan without truth.
     """
     score = np.concatenate([i.score[:SCORED] for i in instances])
     hit = np.concatenate([i.hit[:SCORED] for i in instances])
-    owner = np.repeat(np.arange(len(instances)), [min(SCORED, len(i.score)) for i in instances])
+    owner = np.repeat(np.arange(len(instances)), [len(i.score[:SCORED]) for i in instances])
     n_truth = weights @ np.array([len(i.truth_area) for i in instances])
     levels = [average_precision(score, hit, int(n), w[owner]) for n, w in zip(n_truth, weights, strict=True)]
     return np.array([level[0] for level in levels]), np.array([level.mean() for level in levels])
 
 
-def best_f1(score: np.ndarray, hit: np.ndarray, n_truth: int) -> dict[str, float | None]:
-    """Precision and recall at IoU 0.5 at the score threshold with the best F1.
+def best_f1(instances: Sequence[Instances]) -> dict[str, float | None]:
+    """Precision and recall of one class at IoU 0.5 at the score threshold with the best F1 over all images.
 
     ultralytics reports the same; there F1 is smoothed over 1000 scores, here it is exact.
-
-    Args:
-        score: as for `average_precision`.
-        hit: as for `average_precision`.
-        n_truth: true components of all images.
 
     Returns:
         `score` (of several with the same F1 the highest), `precision` and `recall`; None where undefined.
 
     >>> hit = np.array([[True], [False]])
-    >>> best_f1(np.array([0.9, 0.4]), hit, n_truth=1)
-    {'score': 0.9, 'precision': 1.0, 'recall': 1.0}
+    >>> best_f1([Instances(np.array([0.75, 0.5]), hit, truth_area=np.array([20]))])
+    {'score': 0.75, 'precision': 1.0, 'recall': 1.0}
     """
+    score = np.concatenate([i.score for i in instances])
+    n_truth = sum(len(i.truth_area) for i in instances)
     if len(score) == 0:
         return {"score": None, "precision": None, "recall": 0.0 if n_truth else None}
     order = np.argsort(-score, kind="stable")
-    score, right = score[order], hit[order, 0].cumsum()
+    score, right = score[order], np.concatenate([i.hit[:, 0] for i in instances])[order].cumsum()
     last = np.flatnonzero(np.diff(score, append=-1) != 0)  # components of one score come and go together
     right, n = right[last], last + 1
     best = int(np.argmax(2 * right / (n + n_truth)))
@@ -148,8 +140,7 @@ def best_f1(score: np.ndarray, hit: np.ndarray, n_truth: int) -> dict[str, float
 def label_components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Labels connected components (8 neighbours) of a mask, bool or uint8 0/1 (H, W).
 
-    Returns:
-        Labels int32 (H, W), 0 outside, and the pixels of each label from 1 on, int64.
+    Returns labels int32 (H, W), 0 outside, and the pixels of each label from 1 on, int64.
     """
     if mask.size == 0:
         return np.zeros(mask.shape, np.int32), np.zeros(0, np.int64)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from monai.metrics import compute_surface_dice
 
-from nailseg.metrics.boundary import BOUNDARY_SHARE, boundary_band, count_boundary, count_surface
+from nailseg.metrics.boundary import BOUNDARY_SHARE, boundary_band, count_outlines
 from nailseg.metrics.confusion import confusion_matrix, iou
 
 SHAPE = (40, 52)
@@ -58,7 +58,7 @@ PAIRS = {
 @pytest.mark.parametrize("case", PAIRS)
 def test_surface_dice_matches_monai(case: str, tolerance: float) -> None:
     prediction, target = PAIRS[case]
-    counts = count_surface(prediction[None], target[None], 3, tolerance)[0]
+    counts = count_outlines(prediction[None], target[None], 3, tolerance)[0, :, 2:]
     assert (counts[0] == 0).all()  # the background
     counted = target != 255
     one_hot = [torch.nn.functional.one_hot(m * counted, 3).movedim(-1, 0)[None] for m in (prediction, target)]
@@ -66,19 +66,19 @@ def test_surface_dice_matches_monai(case: str, tolerance: float) -> None:
     torch.testing.assert_close((counts[1:, 0] / counts[1:, 1]).float(), expected, equal_nan=True)
 
 
-def test_count_surface_by_hand() -> None:
+def test_surface_counts_by_hand() -> None:
     target = torch.zeros(1, 9, 9, dtype=torch.uint8)
     target[0, 2:5, 2:5] = 1  # contour: 8 pixels, all but the middle one
     prediction = target.roll(2, 2)  # columns 4..6
     # near are columns 3 (two pixels) and 4 (three) of the truth, 4 (three) and 5 (two) of the prediction
-    assert count_surface(prediction, target, 2, 1)[0, 1].tolist() == [10, 16]
+    assert count_outlines(prediction, target, 2, 1)[0, 1, 2:].tolist() == [10, 16]
 
 
 @pytest.mark.parametrize("case", PAIRS)
-def test_count_boundary_is_independent_of_the_crop(case: str) -> None:
+def test_boundary_counts_are_independent_of_the_crop(case: str) -> None:
     prediction, target = PAIRS[case]
     width, counted = round(BOUNDARY_SHARE * float(np.hypot(*SHAPE))), target.numpy() != 255
-    counts = count_boundary(prediction[None], target[None], 3)[0]
+    counts = count_outlines(prediction[None], target[None], 3, 0)[0, :, :2]
     for c in (1, 2):
         a, b = ((m == c).numpy().astype(np.uint8) for m in (prediction, target))
         a, b = ((m - erode_by_steps(m, width) > 0) & counted for m in (a, b))
@@ -113,8 +113,8 @@ def test_boundary_band_is_the_region_minus_its_erosion(width: int) -> None:
 def test_boundary_iou_is_one_for_equal_masks_and_lower_after_a_shift() -> None:
     target = torch.zeros(1, 200, 200, dtype=torch.long)
     target[:, 50:150, 50:150] = 1
-    same = count_boundary(target, target, 2)[0, 1]
-    shifted = count_boundary(target.roll(3, 1), target, 2)[0, 1]
+    same = count_outlines(target, target, 2, 0)[0, 1]
+    shifted = count_outlines(target.roll(3, 1), target, 2, 0)[0, 1]
     assert same[0] == same[1] > 0
     region = confusion_matrix(target.roll(3, 1), target, 2)[0]
     assert shifted[0] / shifted[1] < iou(region)[1]

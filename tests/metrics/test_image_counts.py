@@ -101,7 +101,7 @@ def test_any_division_gives_the_same_counts(n_images: int, world_size: int, batc
         for rows in EqualSizeSampler([(48, 48)] * n_images, batch, world_size, rank):
             parts.append(count_images(logits[rows], target[rows], torch.tensor(rows)))
     joined = ImageCounts.concatenate(parts)
-    for field in ("row", "matrix", "boundary", "surface", "histogram"):
+    for field in ("row", "matrix", "outlines", "histogram"):
         assert torch.equal(getattr(joined, field), getattr(whole, field)), field
     names = ["background", "nail", "ring"]
     assert summarize(joined, names) == summarize(whole, names)

@@ -6,7 +6,14 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy import ndimage
 
-from nailseg.metrics.instances import COUNTED, SCORED, average_precision, best_f1, match_instances
+from nailseg.metrics.instances import (
+    COUNTED,
+    SCORED,
+    Instances,
+    average_precision,
+    best_f1,
+    match_instances,
+)
 
 Image = tuple[np.ndarray, np.ndarray, np.ndarray]  # predicted mask, probability, truth
 SHAPE = (70, 90)
@@ -29,7 +36,7 @@ def scene(seed: int, empty: str = "", noise: float = 0.0) -> Image:
 
 
 def image_of(predicted: list[str], truth: list[str], probability: float | None = None) -> Image:
-    masks = [np.array([list(row) for row in rows]) == "#" for rows in (predicted, truth)]
+    masks = [(np.array([list(row) for row in rows]) == "#").astype(np.uint8) for rows in (predicted, truth)]
     ramp = np.linspace(0.9, 0.5, masks[0].size, dtype=np.float32).reshape(masks[0].shape)
     return masks[0], ramp if probability is None else ramp * 0 + np.float32(probability), masks[1]
 
@@ -106,9 +113,12 @@ def test_weights_match_repeated_images(times: list[int]) -> None:
 def test_best_f1_by_hand() -> None:
     score, hit = np.array([0.9, 0.8, 0.7, 0.7, 0.1]), np.zeros((5, 10), bool)
     hit[[0, 2], 0] = True  # both of score 0.7 come together, the right and the wrong one
-    assert best_f1(score, hit, 4) == pytest.approx({"score": 0.7, "precision": 2 / 4, "recall": 2 / 4})
-    assert best_f1(score[:0], hit[:0], 4) == {"score": None, "precision": None, "recall": 0.0}
-    assert best_f1(score, hit, 0)["recall"] is None
+    area = np.array([9, 9])
+    images = [Instances(score[:2], hit[:2], area), Instances(score[2:], hit[2:], area)]
+    assert best_f1(images) == pytest.approx({"score": 0.7, "precision": 2 / 4, "recall": 2 / 4})
+    nothing = Instances(score[:0], hit[:0], area)
+    assert best_f1([nothing]) == {"score": None, "precision": None, "recall": 0.0}
+    assert best_f1([Instances(score, hit, area[:0])])["recall"] is None
 
 
 def test_instances_have_area_score_and_match() -> None:
