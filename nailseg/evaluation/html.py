@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from nailseg.data.dataset import SegmentationDataset
     from nailseg.inference.segmenter import Segmenter
 
-FEW_IMAGES = 5
-"""A slice of fewer images is grey; a group of fewer is no slice."""
+FEW_IMAGES = 5  # a slice of fewer images is grey; a group of fewer is no slice
 GALLERY = 8  # images in each of worst, median, best
 GALLERY_SIDE = 360  # pixels of the longer side in the gallery
 # Okabe & Ito: hit bluish green, false alarm vermillion, miss sky blue
@@ -56,8 +55,7 @@ TITLES = {
     "ap50": "AP50",
     "instance_recall": "Found at IoU 0.5",
 }
-"""The main numbers, which slices have too."""
-HEADLINES = ("dice", "iou", "dice_per_image", "boundary_iou", "surface_dice", "ap50")
+"""The main numbers, which slices have too; the last one is no headline."""
 
 
 def render_report(
@@ -78,23 +76,18 @@ def render_report(
         dataset: of the split.
         curves: the run's metrics.csv, left out where there is none.
     """
-    environment = Environment(
-        loader=PackageLoader("nailseg.evaluation"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
+    loader, blocks = PackageLoader("nailseg.evaluation"), {"trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **blocks)
     environment.filters |= {"number": format_number, "explain": explain, "explain_none": explain_none}
     entries = table.to_dict("records")
     chosen = galleries(rank_images(table, metrics["classes"]))
-    for n in {n for positions in chosen.values() for n in positions}:
+    for n in set().union(*chosen.values()):
         entries[n]["jpeg"] = draw_comparison(segmenter, *dataset.read(int(table.index[n])))
     return environment.get_template("report.html.j2").render(
         split=split,
         metrics=metrics,
         foreground=metrics["classes"][1:],
-        headlines=HEADLINES,
+        headlines=list(TITLES)[:-1],
         titles=TITLES,
         few_images=FEW_IMAGES,
         curves=plots.plot_training_curves(curves) if curves.is_file() else "",
@@ -132,52 +125,40 @@ def format_number(value: float | str | None, digits: int = 4, missing: str = "ab
 def galleries(ranked: list[int]) -> dict[str, list[int]]:
     """The images shown as worst, median and best; none twice where there are three or more."""
     size = max(1, min(GALLERY, len(ranked) // 3))
-    middle = max(0, (len(ranked) - size) // 2)
-    return {
-        "Worst": ranked[:size],
-        "Median": ranked[middle : middle + size],
-        "Best": ranked[::-1][:size],
-    }
+    median = ranked[max(0, (len(ranked) - size) // 2) :][:size]
+    return {"Worst": ranked[:size], "Median": median, "Best": ranked[::-1][:size]}
 
 
 def rank_images(table: pd.DataFrame, class_names: Sequence[str]) -> list[int]:
-    """Positions of the images by mean Dice of the classes, worst first.
-
-    Images without a class in truth and prediction have no Dice and are left out.
-    """
-    scores = table[[f"dice_{name}" for name in class_names[1:]]].mean(axis=1).to_numpy()
-    return [int(n) for n in np.argsort(scores, kind="stable") if not np.isnan(scores[n])]
+    """Positions of the images by mean Dice of the classes, worst first; without a Dice they are left out."""
+    scores = table[[f"dice_{name}" for name in class_names[1:]]].mean(axis=1).reset_index(drop=True)
+    return scores.dropna().sort_values(kind="stable").index.tolist()
 
 
 def paint_errors(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """The image in grey with hits, false alarms and misses painted over it.
+    """The image in grey with hits, false alarms and misses painted over it, uint8 (H, W, 3) RGB.
 
     Args:
         image: uint8 (H, W, 3), RGB.
         truth: uint8 (H, W), class index or 255, which stays unpainted.
-        prediction: uint8 (H, W), class index.
-
-    Returns:
-        uint8 (H, W, 3), RGB. A wrong foreground class counts as a false alarm.
+        prediction: uint8 (H, W), class index. A wrong foreground class is a false alarm.
     """
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     counted = truth != IGNORE_INDEX
-    kinds = {
-        HIT: (truth == prediction) & (truth > 0),
-        FALSE_ALARM: (truth != prediction) & (prediction > 0),
-        MISS: (truth > 0) & (prediction == 0),
+    regions = {
+        HIT: counted & (truth == prediction) & (truth > 0),
+        FALSE_ALARM: counted & (truth != prediction) & (prediction > 0),
+        MISS: counted & (truth > 0) & (prediction == 0),
     }
-    for color, region in kinds.items():
-        painted = region & counted
-        grey[painted] = np.rint(0.35 * grey[painted] + 0.65 * np.array(color)).astype(np.uint8)
+    for color, region in regions.items():
+        grey[region] = np.rint(0.35 * grey[region] + 0.65 * np.array(color)).astype(np.uint8)
     return grey
 
 
 def draw_comparison(segmenter: Segmenter, image: np.ndarray, truth: np.ndarray) -> str:
     """The image beside its painted errors, as a base64 JPEG."""
-    painted = paint_errors(image, truth, segmenter(image).mask)
+    pair = image, paint_errors(image, truth, segmenter(image).mask)
     scale = min(1.0, GALLERY_SIDE / max(image.shape[:2]))
     size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
-    small = [cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in (image, painted)]
-    pair = overlay.concat_horizontal(small)
-    return base64.b64encode(overlay.encode_image(pair, ".jpg", quality=85)).decode()
+    small = overlay.concat_horizontal([cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in pair])
+    return base64.b64encode(overlay.encode_image(small, ".jpg", quality=85)).decode()

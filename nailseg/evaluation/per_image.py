@@ -22,26 +22,20 @@ if TYPE_CHECKING:
     from nailseg.data.manifest import Row
     from nailseg.metrics.image_counts import ImageCounts
 
-NUMBERS = ("dice", "iou", "dice_per_image", "precision", "recall", "boundary_iou", "surface_dice")
-NUMBERS += ("instance_precision", "instance_recall")
+OPTIONAL = ("boundary_iou", "surface_dice", "instance_precision", "instance_recall")
+"""Numbers that older per_image.csv files have no counts for."""
+NUMBERS = ("dice", "iou", "dice_per_image", "precision", "recall", *OPTIONAL)
 """The numbers of a per_image.csv. Average precision is not one: it needs the score of every component."""
 
 
 @dataclass(frozen=True)
 class ImageTable:
-    """A per_image.csv.
-
-    Attributes:
-        path: of the file.
-        name: of the run, for people.
-        rows: all cells as text, by image path.
-        class_names: the foreground classes in the order of the columns.
-    """
+    """A per_image.csv: the file, the run's name for people, and its content."""
 
     path: Path
     name: str
-    rows: pd.DataFrame
-    class_names: tuple[str, ...]
+    rows: pd.DataFrame  # all cells as text, by image path
+    class_names: tuple[str, ...]  # the foreground classes in the order of the columns
 
 
 def image_table(counts: ImageCounts, class_names: Sequence[str], rows: Sequence[Row]) -> pd.DataFrame:
@@ -50,12 +44,12 @@ def image_table(counts: ImageCounts, class_names: Sequence[str], rows: Sequence[
     Dice and IoU are nan where neither truth nor prediction has the class. The index is `counts.row`.
     """
     columns = {key: [getattr(row, key) for row in rows] for key in ("image", "mask", "group")}
-    dices, ious = dice(counts.matrix), iou(counts.matrix)
+    ratios = {"dice": dice(counts.matrix), "iou": iou(counts.matrix)}
     for c, name in enumerate(class_names[1:], start=1):
-        columns[f"dice_{name}"] = [round(value, 6) for value in dices[:, c].tolist()]
-        columns[f"iou_{name}"] = [round(value, 6) for value in ious[:, c].tolist()]
-        for kind, column in zip(CLASS_COUNTS, class_counts(counts, c).T.tolist(), strict=True):
-            columns[f"{kind}_{name}"] = column
+        for number, values in ratios.items():
+            columns[f"{number}_{name}"] = [round(value, 6) for value in values[:, c].tolist()]
+        for count, values in zip(CLASS_COUNTS, class_counts(counts, c).T, strict=True):
+            columns[f"{count}_{name}"] = values.tolist()
     return pd.DataFrame(columns, index=counts.row.tolist())
 
 
@@ -65,11 +59,7 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
 
 
 def find_table(run: str | Path) -> Path:
-    """The per_image.csv of a path: the file itself, the folder's own, or that of the newest test.
-
-    Raises:
-        ConfigError: there is none.
-    """
+    """The per_image.csv of a path: the file, the folder's own, or the newest test's; else ConfigError."""
     path = Path(run)
     tests = [p for p in path.glob("test*/per_image.csv") if re.fullmatch(r"test(-\d+)?", p.parent.name)]
     newest = sorted(tests, key=lambda p: (len(p.parent.name), p.parent.name))[-1:]
@@ -83,33 +73,28 @@ def find_table(run: str | Path) -> Path:
 
 
 def read_table(path: Path) -> ImageTable:
-    """Reads a per_image.csv.
-
-    Raises:
-        DataError: it is empty, is something else, or names an image twice.
-    """
+    """Reads a per_image.csv; DataError if it is empty, is something else, or names an image twice."""
+    # as text, so that names such as "NA" or "007" do not change
+    options = {"dtype": str, "keep_default_na": False, "index_col": False, "encoding_errors": "replace"}
     try:
-        # as text, so that names such as "NA" or "007" do not change
-        options = {"keep_default_na": False, "index_col": False, "encoding_errors": "replace"}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", pd.errors.ParserWarning)  # cells beyond the header are ignored
-            rows = pd.read_csv(path, dtype=str, **options).fillna("")
+            rows = pd.read_csv(path, **options).fillna("")
     except pd.errors.EmptyDataError:
         rows = pd.DataFrame()
     except pd.errors.ParserError as error:
-        raise DataError(
-            f"{path}: expected a CSV with equally long rows, found: {error} Test again."
-        ) from error
+        raise DataError(f"{path}: expected a CSV of equally long rows, found: {error} Test again.") from error
     class_names = tuple(column.removeprefix("hits_") for column in rows if column.startswith("hits_"))
     if rows.empty or "image" not in rows or not class_names:
         found = "no row" if rows.empty else list(rows)
         raise DataError(f"{path}: expected columns image, hits_CLASS; found {found}. Test again.")
-    if not rows["image"].is_unique:
-        n_images = rows["image"].nunique()
+    if (n_images := rows["image"].nunique()) < len(rows):
         raise DataError(f"{path}: expected each image once, found {len(rows)} rows of {n_images} images.")
-    folder = path.absolute().parent
-    name = f"{folder.parent.name}/{folder.name}" if folder.name.startswith("test-") else folder.name
-    name = folder.parent.name if folder.name in ("test", "val") else name
+    *_, run, name = ("", *path.absolute().parent.parts)
+    if name in ("test", "val"):
+        name = run
+    elif name.startswith("test-"):
+        name = f"{run}/{name}"
     return ImageTable(path, name, rows.set_index("image", drop=False), class_names)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from nailseg.imaging.figures import BLUE, COLORS, GREY, ORANGE, new_figure, to_svg
+from nailseg.imaging.figures import BLUE, COLORS, GREY, new_figure, to_svg
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,27 +20,26 @@ def plot_training_curves(path: Path) -> str:
     table = pd.read_csv(path)
     if len(table) < 2:
         return ""
-    figures = [new_figure(), new_figure()]  # two, so that a narrow page can stack them
-    (losses,), (scores,) = (axes for _, axes in figures)
-
-    def draw(axis: Any, column: str, label: str, color: str) -> None:
-        values = table[column].dropna() if column in table else []
-        if len(values):
-            marker = "." if len(values) < 40 else None
-            axis.plot(table["epoch"][values.index] + 1, values, label=label, color=color, marker=marker)
-
-    draw(losses, "train/loss", "training", BLUE)
-    draw(losses, "val/loss", "validation", ORANGE)
-    columns = [column for column in table if column.startswith("val/dice_")]
-    for number, column in enumerate(columns):
-        draw(scores, column, column.removeprefix("val/dice_"), COLORS[number % len(COLORS)])
-    for axis, title in ((losses, "Loss"), (scores, "Validation Dice, at network size")):
+    scores = [column for column in table if column.startswith("val/dice_")]
+    panels = {
+        "Loss": {"train/loss": "training", "val/loss": "validation"},
+        "Validation Dice, at network size": {column: column.removeprefix("val/dice_") for column in scores},
+    }
+    drawings = ""  # one for each panel, so that a narrow page can stack them
+    for title, lines in panels.items():
+        figure, (axis,) = new_figure()
+        for (column, label), color in zip(lines.items(), cycle(COLORS), strict=False):
+            values = table.set_index(table["epoch"] + 1).get(column, pd.Series()).dropna()
+            if len(values):
+                axis.plot(values, label=label, color=color, marker="." if len(values) < 40 else None)
         axis.set(title=title, xlabel="epoch")
         axis.xaxis.get_major_locator().set_params(integer=True)
+        if title != "Loss":
+            axis.set_ylim(0, 1)
         if axis.lines:
             axis.legend(frameon=False)
-    scores.set_ylim(0, 1)
-    return "".join(to_svg(figure) for figure, _ in figures)
+        drawings += to_svg(figure)
+    return drawings
 
 
 def plot_reliability(calibration: dict[str, dict[str, Any]]) -> str:
@@ -50,9 +50,8 @@ def plot_reliability(calibration: dict[str, dict[str, Any]]) -> str:
         bins, error = found["reliability"], found["ece"]
         axis.plot([0, 1], [0, 1], color=GREY, linestyle=":")
         axis.plot([b["confidence"] for b in bins], [b["frequency"] for b in bins], color=BLUE, marker="o")
-        title = f"{name}, ECE {'undefined' if error is None else f'{error:.4f}'}"
-        axis.set(title=title, xlabel="predicted probability", ylabel="share that is " + name)
-        axis.set(xlim=(0, 1), ylim=(0, 1))
+        axis.set(title=f"{name}, ECE {'undefined' if error is None else f'{error:.4f}'}", xlim=(0, 1))
+        axis.set(xlabel="predicted probability", ylabel=f"share that is {name}", ylim=(0, 1))
         drawings += to_svg(figure)
     return drawings
 

@@ -28,29 +28,20 @@ if TYPE_CHECKING:
     from nailseg.inference.segmenter import Segmenter
     from nailseg.metrics.image_counts import ImageCounts
 
-OBJECT_SIZES = 32**2, 96**2
-"""Pixels; the limits between small, medium and large objects in the COCO benchmark."""
+OBJECT_SIZES = 32**2, 96**2  # pixels; between small, medium and large objects in the COCO benchmark
 IN_ORDER = ("small", "medium", "large", "smallest third", "middle third", "largest third")
 MOST_GROUPS = 20
 
 
 @dataclass(frozen=True)
 class EvaluationResults:
-    """The results of a test.
+    """The results of a test."""
 
-    Attributes:
-        counts: of every image of the split.
-        summary: of the counts, as `image_counts.summarize`.
-        class_names: C names, the first is the background.
-        threshold: foreground probability chosen on the validation part, or None.
-        surface_tolerance: of the surface Dice, in pixels.
-    """
-
-    counts: ImageCounts
-    summary: dict[str, Any]
-    class_names: Sequence[str]
-    threshold: float | None
-    surface_tolerance: float
+    counts: ImageCounts  # of every image of the split
+    summary: dict[str, Any]  # of the counts, as `image_counts.summarize`
+    class_names: Sequence[str]  # C names, the first is the background
+    threshold: float | None  # foreground probability chosen on the validation part
+    surface_tolerance: float  # of the surface Dice, in pixels
 
 
 def write_report(
@@ -115,8 +106,8 @@ def find_slices(
     Args:
         counts: of N images.
         class_names: C names, the first is the background.
-        rows: of the N images.
-        sizes: height and width of the N images.
+        rows: of the same images.
+        sizes: their height and width.
 
     Returns:
         By kind and name, positions of images. Kinds: `folder`; `group` (those of at least 5 images, the 20
@@ -124,28 +115,27 @@ def find_slices(
         from 96 x 96 on, as in COCO); `image size` (each size, or thirds by pixels if there are more than 6).
         A kind that does not divide the images is left out.
     """
-    labels: dict[str, list[str | None]] = {"folder": [str(PurePosixPath(row.image).parent) for row in rows]}
+    labels: dict[str, Sequence[str | None]] = {
+        "folder": [str(PurePosixPath(row.image).parent) for row in rows]
+    }
     occurrences = Counter(row.group for row in rows if row.group)
     large = {group for group, n in occurrences.most_common(MOST_GROUPS) if n >= FEW_IMAGES}
     labels["group"] = [row.group if row.group in large else None for row in rows]
     for c, name in enumerate(class_names[1:]):
-        labels[f"size of {name}"] = [
-            IN_ORDER[np.digitize(np.median(image[c].truth_area), OBJECT_SIZES)]
-            if len(image[c].truth_area)
-            else None
-            for image in counts.instances
-        ]
+        areas = [image[c].truth_area for image in counts.instances]
+        sizes_of = [IN_ORDER[np.digitize(np.median(a), OBJECT_SIZES)] if len(a) else None for a in areas]
+        labels[f"size of {name}"] = sizes_of
     labels["image size"] = [f"{width} x {height}" for height, width in sizes]
     if len(set(labels["image size"])) > 6:
-        pixels = np.array([height * width for height, width in sizes])
+        pixels = np.prod(sizes, axis=1)
         thirds = np.searchsorted(np.quantile(pixels, [1 / 3, 2 / 3]), pixels, side="left")
         labels["image size"] = [IN_ORDER[3 + third] for third in thirds]
     found: dict[str, dict[str, list[int]]] = {}
     for kind, own in labels.items():
-        present = {label for label in own if label is not None}
-        names = sorted(present, key=lambda name: (IN_ORDER.index(name) if name in IN_ORDER else -1, name))
+        names = {name for name in own if name is not None}
         if len(names) > 1:
-            found[kind] = {name: [n for n, label in enumerate(own) if label == name] for name in names}
+            ordered = sorted(names, key=lambda name: (IN_ORDER.index(name) if name in IN_ORDER else -1, name))
+            found[kind] = {name: [n for n, label in enumerate(own) if label == name] for name in ordered}
     return found
 
 
@@ -153,25 +143,26 @@ def summarize_slices(
     counts: ImageCounts, class_names: Sequence[str], slices: dict[str, dict[str, list[int]]]
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """The main numbers of every slice: by kind, name and number, with `n_images`."""
-    kept = {f"{number}_{name}" for number in TITLES for name in class_names[1:]}
+    kept = {"n_images"} | {f"{number}_{name}" for number in TITLES for name in class_names[1:]}
 
     def main_numbers(positions: Sequence[int]) -> dict[str, Any]:
         summary = summarize(counts.select(positions), class_names)
-        return {"n_images": len(positions)} | {key: summary[key] for key in summary if key in kept}
+        return {key: value for key, value in summary.items() if key in kept}
 
     return {kind: {name: main_numbers(own) for name, own in parts.items()} for kind, parts in slices.items()}
 
 
 def summary_table(metrics: dict[str, Any]) -> str:
     """The summary as aligned lines of text with intervals, counts last."""
-    ratios, counts = {}, {}
+    ratios, undefined, counts = {}, {}, {}
     for name, value in metrics.items():
         if isinstance(value, float) and name != "surface_tolerance":
             ends = metrics.get("intervals", {}).get(name)
             ratios[name] = f"{value:.4f}" + (f"  ({ends[0]:.3f} to {ends[1]:.3f})" if ends else "")
+        elif value is None:
+            undefined[name] = explain_none(name)
         elif isinstance(value, int):
             counts[name] = str(value)
-    undefined = {name: explain_none(name) for name, value in metrics.items() if value is None}
     lines = ratios | undefined | counts
     width = max(map(len, lines))
     return "\n".join(f"  {name:<{width}}  {value}" for name, value in lines.items())

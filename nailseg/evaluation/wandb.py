@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.loggers import WandbLogger
 
 from nailseg.evaluation.html import GALLERY, rank_images
-from nailseg.types import IGNORE_INDEX
+from nailseg.imaging import overlay
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,21 +52,11 @@ def report_to_wandb(
         cells = worst[columns].astype(object).where(worst[columns].notna(), None).to_numpy().tolist()
         logged[f"{split}/worst"] = wandb.Table(columns, cells)
         # not inside the table: W&B keeps a table's images outside the run's folder until they are uploaded
-        logged[f"{split}/worst_images"] = [
-            _with_masks(segmenter, *dataset.read(int(row)), names, caption)
-            for row, caption in zip(worst.index, worst["image"], strict=True)
-        ]
+        logged[f"{split}/worst_images"] = drawings = []
+        for row, caption in worst["image"].items():
+            image, truth = dataset.read(int(row))
+            masks = overlay.wandb_masks(names, truth=truth, prediction=segmenter(image).mask)
+            drawings.append(wandb.Image(image, masks=masks, caption=caption))
     for run in runs:
         run.summary.update({f"{split}/{k}": v for k, v in metrics.items() if isinstance(v, int | float)})
         run.log(logged)
-
-
-def _with_masks(segmenter: Segmenter, image: Any, truth: Any, names: Sequence[str], caption: str) -> Any:
-    import wandb
-
-    labels = dict(enumerate(names)) | {IGNORE_INDEX: "ignored"}
-    masks = {
-        name: {"mask_data": mask.astype("int64"), "class_labels": labels}
-        for name, mask in (("truth", truth), ("prediction", segmenter(image).mask))
-    }
-    return wandb.Image(image, masks=masks, caption=caption)

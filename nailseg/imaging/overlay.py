@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -64,6 +64,12 @@ def concat_vertical(images: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:
         for image in images
     ]
     return np.concatenate(padded)[:-gap]
+
+
+def wandb_masks(class_names: Sequence[str], **masks: np.ndarray) -> dict[str, dict[str, Any]]:
+    """The `masks` of a W&B image: integer (H, W), class index or 255, by title."""
+    labels = dict(enumerate(class_names)) | {IGNORE_INDEX: "ignored"}
+    return {key: {"mask_data": mask.astype(np.int64), "class_labels": labels} for key, mask in masks.items()}
 
 
 def encode_image(image: np.ndarray, suffix: str, quality: int = 92) -> bytes:

@@ -178,7 +178,7 @@ def test_incomparable_tables_are_errors(tmp_path) -> None:
         ("image,mask\na,b\n", "expected columns image, hits_CLASS; found"),
         ("image,hits_x\na,1\na,2\n", "expected each image once"),
         ("", "found no row"),
-        ("image,hits_x\na,1\nb,2,3,4\n", "expected a CSV with equally long rows"),
+        ("image,hits_x\na,1\nb,2,3,4\n", "expected a CSV of equally long rows"),
         ("image,hits_x,false_alarms_x,misses_x\na,1,2,many\n", "expected numbers in hits_"),
     ):
         empty.write_text(text)
