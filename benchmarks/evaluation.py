@@ -24,7 +24,7 @@ from lightning.pytorch import Trainer
 
 from nailseg.data import SegmentationDataModule
 from nailseg.data.synthetic import write_sample
-from nailseg.evaluation.report import EvaluationResults, write_report
+from nailseg.evaluation.report import write_report
 from nailseg.inference.backends.torch import create_backend
 from nailseg.inference.segmenter import Segmenter
 from nailseg.training import SegmentationTask
@@ -64,11 +64,8 @@ def measure(csv_path: Path, size: int, folder: Path, weights: str) -> tuple[floa
     trainer = Trainer(logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="auto")
     start = time.perf_counter()
     trainer.test(task, data, verbose=False)
-    results = EvaluationResults(
-        task.image_counts, task.summary, task.class_names, task.threshold, task.surface_tolerance
-    )
     segmenter = Segmenter(create_backend(task.network, task.info(), task.device))
-    write_report(folder / csv_path.stem, results, segmenter, data, "test")
+    write_report(folder / csv_path.stem, task.image_counts, segmenter, data, "test")
     total = time.perf_counter() - start
     return total, inside, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

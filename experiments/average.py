@@ -56,11 +56,8 @@ def main() -> None:
     print(f"validation\n{report.summary_table(task.summary)}", flush=True)
     task.choose_threshold()
     trainer.test(task, data, verbose=False)
-    results = report.EvaluationResults(
-        task.image_counts, task.summary, task.class_names, task.threshold, task.surface_tolerance
-    )
     segmenter = Segmenter(create_backend(task.network, task.info(), task.device))
-    metrics, _ = report.write_report(options.out / "test", results, segmenter, data, "test", mean)
+    metrics, _ = report.write_report(options.out / "test", task.image_counts, segmenter, data, "test", mean)
     print(f"test\n{report.summary_table(metrics)}")
     task.data_facts = data.facts()
     task.save(options.out / "model", metrics=metrics)

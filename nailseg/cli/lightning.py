@@ -377,14 +377,10 @@ class NailsegCLI(LightningCLI):
         if self.trainer.is_global_zero:
             target = model_folder.unique_path(self.folder / split)
             segmenter = Segmenter(create_backend(self.model.network, self.model.info(), self.model.device))
-            results = report.EvaluationResults(
-                self.model.image_counts,
-                metrics,
-                self.model.class_names,
-                self.model.threshold,
-                self.model.surface_tolerance,
+            counts, tolerance = self.model.image_counts, self.model.surface_tolerance
+            metrics, table = report.write_report(
+                target, counts, segmenter, self.datamodule, split, source, tolerance
             )
-            metrics, table = report.write_report(target, results, segmenter, self.datamodule, split, source)
             log.info("%s\nreport: %s", report.summary_table(metrics), target / "report.html")
             images = self.options.log_images
             dataset = self.datamodule.dataset(split)

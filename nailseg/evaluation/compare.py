@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +42,7 @@ def compare_runs(
 
     Raises:
         ConfigError: no per_image.csv there.
-        DataError: see `per_image.read_table` and `compare`.
+        DataError: see `per_image.read_table` and `common_counts`.
     """
     result, differences = compare([per_image.read_table(per_image.find_table(path)) for path in paths], seed)
     name = "compare-" + "-".join(run.replace("/", "-") for run in result["runs"])
@@ -71,16 +70,13 @@ def compare(
     Returns:
         The content of compare.json, and per class the sorted differences in Dice of the images whose truth
         has it, one array for each run but the reference.
-
-    Raises:
-        DataError: other classes, no common image, or other truth for the same image.
     """
-    (images, counts), tables = common_counts(tables), with_unique_names(tables)
+    images, counts = common_counts(tables)
+    names = unique_names(tables)
     # an image without a group is a group of its own
     groups = tables[0].rows.loc[images].get("group", pd.Series("", images))
     group, group_names = pd.factorize(groups.where(groups != "", images))
     weights = image_counts.resample_weights(len(group_names), seed=seed)[:, group]
-    names = [table.name for table in tables]
     rows, shares, differences = [], [], {}
     for class_name, own in counts.items():
         dices = [image_counts.dice_per_image(each).numpy() for each in own]
@@ -94,7 +90,7 @@ def compare(
         resamples = weights if len(set(group[present])) > 1 else weights[:0]
         rows += [{"class": class_name} | row for row in compare_class(names, own, resamples)]
     result = {
-        "runs": {table.name: str(table.path) for table in tables},
+        "runs": {name: str(table.path) for name, table in zip(names, tables, strict=True)},
         "n_images": len(images),
         "n_groups": len(group_names),
         "left_out": {str(table.path): len(table.rows) - len(images) for table in tables},
@@ -112,43 +108,38 @@ def compare_class(
 ) -> list[dict[str, Any]]:
     """The rows of compare.csv of one class: each number of each run, and its difference to the first run.
 
-    Args:
-        names: of the runs, the reference first.
-        counts: of each run, as `class_counts`.
-        weights: int64 (R, N) of the bootstrap; without resamples there are no intervals.
+    From the `class_counts` of each run and weights int64 (R, N) of the bootstrap; with R = 0 there are no
+    intervals.
     """
-    weight = torch.from_numpy(weights).double()
-    values = [image_counts.class_ratios(own, torch.ones(1, weight.shape[1]).double()) for own in counts]
-    resampled = [image_counts.class_ratios(own, weight) for own in counts]
+    one, weight = torch.ones(1, weights.shape[1]).double(), torch.from_numpy(weights).double()
+    ratios = [[image_counts.class_ratios(own, each) for each in (one, weight)] for own in counts]
     rows = []
     for number in NUMBERS:
-        value_of = [own[number].item() for own in values]
-        if np.isnan(value_of).all() and number in OPTIONAL:
+        values, resampled = zip(*((own[number].numpy() for own in run) for run in ratios), strict=True)
+        if np.isnan(values).all() and number in OPTIONAL:
             continue
-        for n, (name, value) in enumerate(zip(names, value_of, strict=True)):
-            low, high = image_counts.percentile_interval(
-                (resampled[n][number] - resampled[0][number]).numpy()
-            )
+        for n, name in enumerate(names):
+            low, high = image_counts.percentile_interval(resampled[n] - resampled[0])
             verdict = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
-            ends = {"difference": value - value_of[0], "low": low, "high": high}
-            row = {"number": number, "run": name, "value": none_if_nan(value)}
+            ends = {"difference": values[n].item() - values[0].item(), "low": low, "high": high}
+            row = {"number": number, "run": name, "value": none_if_nan(values[n].item())}
             row |= {key: none_if_nan(end) if n > 0 else None for key, end in ends.items()}
             rows.append(row | {"verdict": verdict if n > 0 else "reference"})
     return rows
 
 
-def with_unique_names(tables: Sequence[ImageTable]) -> list[ImageTable]:
-    """Runs of the same name get the shortest end of their path that no other has, or a number."""
+def unique_names(tables: Sequence[ImageTable]) -> list[str]:
+    """Names of the runs; instead of equal ones, the shortest ends of paths that no other has, or a number."""
+    names = [table.name for table in tables]
     paths = [Path(os.path.abspath(table.path)) for table in tables]
     places = [(path.parent if path.name == "per_image.csv" else path).parts[1:] for path in paths]
-    names = [table.name for table in tables]
-    for n, place in enumerate(places):
-        if [table.name for table in tables].count(names[n]) > 1:
-            ends = [place[-depth:] for depth in range(2, len(place) + 1)]
-            others = places[:n] + places[n + 1 :]
-            unique = ("/".join(end) for end in ends if all(other[-len(end) :] != end for other in others))
-            names[n] = next(unique, f"{names[n]} ({n + 1})")
-    return [replace(table, name=name) for table, name in zip(tables, names, strict=True)]
+    unique = []
+    for n, (name, place) in enumerate(zip(names, places, strict=True)):
+        others = places[:n] + places[n + 1 :]
+        ends = [place[-depth:] for depth in range(2, len(place) + 1)]
+        free = ("/".join(end) for end in ends if all(other[-len(end) :] != end for other in others))
+        unique.append(next(free, f"{name} ({n + 1})") if names.count(name) > 1 else name)
+    return unique
 
 
 def common_counts(tables: Sequence[ImageTable]) -> tuple[list[str], dict[str, list[Tensor]]]:
@@ -170,9 +161,7 @@ def common_counts(tables: Sequence[ImageTable]) -> tuple[list[str], dict[str, li
             f"{', '.join(str(t.path) for t in tables)}: expected common images, found none. "
             "Test both runs with the same --data.csv and --data.root."
         )
-    counts = {
-        name: [per_image.read_counts(table, images, name) for table in tables] for name in first.class_names
-    }
+    counts = {c: [per_image.read_counts(table, images, c) for table in tables] for c in first.class_names}
     truth = torch.stack([torch.stack(own)[..., [0, 2]].sum(-1) for own in counts.values()])  # (C, runs, N)
     for table, differs in zip(tables, (truth != truth[:, :1]).any(0), strict=True):
         if differs.any():

@@ -28,24 +28,6 @@ GALLERY = 8  # images in each of worst, median, best
 GALLERY_SIDE = 360  # pixels of the longer side in the gallery
 # Okabe & Ito: hit bluish green, false alarm vermillion, miss sky blue
 HIT, FALSE_ALARM, MISS = (0, 158, 115), (213, 94, 0), (86, 180, 233)
-EXPLANATIONS = {
-    "iou": "intersection over union, over all pixels of the set",
-    "dice": "Dice (F1), over all pixels of the set",
-    "precision": "share of the pixels found that are right",
-    "recall": "share of the class's pixels that are found",
-    "dice_per_image": "mean Dice of the images that contain the class",
-    "boundary_iou": "IoU of bands along the outlines, 2 % of the diagonal wide (Cheng et al. 2021)",
-    "surface_dice": "share of both outlines that lie within {tolerance:g} pixels of each other",
-    "ap50": "average precision of connected components at IoU 0.5, as COCO computes it",
-    "map50_95": "the same, mean over IoU 0.50 to 0.95",
-    "instance_precision": "share of the components found that match a true one at IoU 0.5",
-    "instance_recall": "share of the true components that are matched at IoU 0.5",
-    "n_images_with": "images that contain the class",
-    "n_false_alarms": "images without the class in which it was predicted",
-    "miou": "mean IoU over all classes that occur, background included",
-    "pixel_accuracy": "share of pixels with the right class",
-    "n_images": "images",
-}
 TITLES = {
     "dice": "Dice",
     "iou": "IoU",
@@ -68,13 +50,8 @@ def render_report(
 ) -> str:
     """The whole report as HTML.
 
-    Args:
-        metrics: content of metrics.json.
-        table: rows of per_image.csv, as `per_image.image_table`.
-        split: its name.
-        segmenter: the model that was tested; it predicts the gallery's images again.
-        dataset: of the split.
-        curves: the run's metrics.csv, left out where there is none.
+    From the content of metrics.json and the rows of per_image.csv. The segmenter predicts the images of the
+    gallery again; `curves` is the run's metrics.csv, left out where there is none.
     """
     loader, blocks = PackageLoader("nailseg.evaluation"), {"trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **blocks)
@@ -97,11 +74,9 @@ def render_report(
     )
 
 
-def explain(name: str, tolerance: float) -> str:
-    """The meaning of a number of metrics.json."""
-    # the longest prefix: dice_per_image before dice
-    prefix = max((key for key in EXPLANATIONS if name.startswith(key)), key=len, default=None)
-    return EXPLANATIONS[prefix].format(tolerance=tolerance) if prefix else ""
+def explain(name: str, meanings: dict[str, str]) -> str:
+    """The meaning of a number: that of its longest prefix, because dice_per_image_nail is not a dice."""
+    return meanings[max((key for key in meanings if name.startswith(key)), key=len)]
 
 
 def explain_none(name: str) -> str:

@@ -57,12 +57,7 @@ def plot_reliability(calibration: dict[str, dict[str, Any]]) -> str:
 
 
 def plot_comparison(result: dict[str, Any], differences: dict[str, list[np.ndarray]]) -> str:
-    """Differences between runs with their intervals, and the sorted differences of single images.
-
-    Args:
-        result: as `compare.compare` returns it.
-        differences: per class, ascending differences in Dice, one array per run but the reference.
-    """
+    """Differences between runs with their intervals, and those of single images, both from `compare`."""
     rows = [row for row in result["rows"] if row["verdict"] != "reference" and row["difference"] is not None]
     names = list(dict.fromkeys(row["run"] for row in result["images"]))
     colors = {name: COLORS[number % len(COLORS)] for number, name in enumerate(names)}
@@ -77,8 +72,7 @@ def plot_comparison(result: dict[str, Any], differences: dict[str, list[np.ndarr
     forest.axvline(0, color=GREY, linestyle=":")
     forest.set_title(f"Difference to {result['rows'][0]['run']}, with 95 % intervals")
     for axis, (name, runs) in zip(curves, differences.items(), strict=True):
-        for run, values in zip(names, runs, strict=True):
-            # markers, because five images are not a curve
+        for run, values in zip(names, runs, strict=True):  # markers: five images are not a curve
             axis.plot(values, color=colors[run], marker=".", label=run)
         axis.axhline(0, color=GREY, linestyle=":")
         axis.set(title=f"Difference in Dice of each image with {name}", xlabel="images, in order")

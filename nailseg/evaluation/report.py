@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,12 @@ from nailseg.data.validation.statistics import compute_fingerprint
 from nailseg.evaluation.html import FEW_IMAGES, TITLES, explain_none, render_report
 from nailseg.evaluation.per_image import image_table, write_csv
 from nailseg.metrics.calibration import summarize_calibration
-from nailseg.metrics.image_counts import bootstrap_intervals, summarize, summarize_instances
+from nailseg.metrics.image_counts import (
+    SURFACE_TOLERANCE,
+    bootstrap_intervals,
+    summarize,
+    summarize_instances,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,34 +37,25 @@ IN_ORDER = ("small", "medium", "large", "smallest third", "middle third", "large
 MOST_GROUPS = 20
 
 
-@dataclass(frozen=True)
-class EvaluationResults:
-    """The results of a test."""
-
-    counts: ImageCounts  # of every image of the split
-    summary: dict[str, Any]  # of the counts, as `image_counts.summarize`
-    class_names: Sequence[str]  # C names, the first is the background
-    threshold: float | None  # foreground probability chosen on the validation part
-    surface_tolerance: float  # of the surface Dice, in pixels
-
-
 def write_report(
     folder: Path,
-    results: EvaluationResults,
+    counts: ImageCounts,
     segmenter: Segmenter,
     data: SegmentationDataModule,
     split: str,
     source: str | Path = "",
+    surface_tolerance: float = SURFACE_TOLERANCE,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Writes metrics.json, per_image.csv and report.html of a test.
 
     Args:
         folder: is created.
-        results: of the test.
+        counts: of every image of the split.
         segmenter: the model that was tested; it predicts the images of the report again.
         data: whose split was tested.
         split: `val` or `test`.
         source: where the model came from, for the record.
+        surface_tolerance: with which the images were counted, in pixels.
 
     Returns:
         The content of metrics.json: the summary, and `tested` (see `describe_test`), `surface_tolerance`,
@@ -68,15 +63,15 @@ def write_report(
         columns: prediction); and the rows of per_image.csv.
     """
     folder.mkdir(parents=True)
-    counts, names = results.counts, results.class_names
+    names = segmenter.class_names
     rows = [data.rows(split)[row] for row in counts.row.tolist()]
     sizes = [read_image_size(data.manifest.root / row.image, data.max_pixels) for row in rows]
     order = sorted(range(len(rows)), key=lambda n: rows[n].image)
-    metrics = results.summary | {
+    metrics = summarize(counts, names) | {
         "tested": describe_test(data, split, source),
-        "surface_tolerance": results.surface_tolerance,
+        "surface_tolerance": surface_tolerance,
         "intervals": bootstrap_intervals(counts, names, order),
-        "calibration": summarize_calibration(counts.histogram, names, results.threshold),
+        "calibration": summarize_calibration(counts.histogram, names, segmenter.info.threshold),
         "instances_at_best_f1": summarize_instances(counts, names),
         "confusion_matrix": counts.matrix.sum(0).tolist(),
         "slices": summarize_slices(counts, names, find_slices(counts, names, rows, sizes)),
@@ -101,30 +96,21 @@ def describe_test(data: SegmentationDataModule, split: str, source: str | Path) 
 def find_slices(
     counts: ImageCounts, class_names: Sequence[str], rows: Sequence[Row], sizes: Sequence[tuple[int, int]]
 ) -> dict[str, dict[str, list[int]]]:
-    """Divides the images by folder, group, object size and image size.
+    """Divides the images, whose height and width are `sizes`: by kind and name, positions of images.
 
-    Args:
-        counts: of N images.
-        class_names: C names, the first is the background.
-        rows: of the same images.
-        sizes: their height and width.
-
-    Returns:
-        By kind and name, positions of images. Kinds: `folder`; `group` (those of at least 5 images, the 20
-        largest); `size of NAME` (the median area of the image's objects: small below 32 x 32 pixels, large
-        from 96 x 96 on, as in COCO); `image size` (each size, or thirds by pixels if there are more than 6).
-        A kind that does not divide the images is left out.
+    Kinds: `folder`; `group` (those of at least 5 images, the 20 largest); `size of NAME` (the median area of
+    the image's objects: small below 32 x 32 pixels, large from 96 x 96 on, as in COCO); `image size` (each
+    size, or thirds by pixels if there are more than 6). A kind that does not divide the images is left out.
     """
-    labels: dict[str, Sequence[str | None]] = {
-        "folder": [str(PurePosixPath(row.image).parent) for row in rows]
-    }
+    labels: dict[str, list[Any]] = {"folder": [str(PurePosixPath(row.image).parent) for row in rows]}
     occurrences = Counter(row.group for row in rows if row.group)
     large = {group for group, n in occurrences.most_common(MOST_GROUPS) if n >= FEW_IMAGES}
     labels["group"] = [row.group if row.group in large else None for row in rows]
     for c, name in enumerate(class_names[1:]):
         areas = [image[c].truth_area for image in counts.instances]
-        sizes_of = [IN_ORDER[np.digitize(np.median(a), OBJECT_SIZES)] if len(a) else None for a in areas]
-        labels[f"size of {name}"] = sizes_of
+        labels[f"size of {name}"] = [
+            IN_ORDER[np.digitize(np.median(area), OBJECT_SIZES)] if len(area) else None for area in areas
+        ]
     labels["image size"] = [f"{width} x {height}" for height, width in sizes]
     if len(set(labels["image size"])) > 6:
         pixels = np.prod(sizes, axis=1)
@@ -144,12 +130,12 @@ def summarize_slices(
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """The main numbers of every slice: by kind, name and number, with `n_images`."""
     kept = {"n_images"} | {f"{number}_{name}" for number in TITLES for name in class_names[1:]}
-
-    def main_numbers(positions: Sequence[int]) -> dict[str, Any]:
-        summary = summarize(counts.select(positions), class_names)
-        return {key: value for key, value in summary.items() if key in kept}
-
-    return {kind: {name: main_numbers(own) for name, own in parts.items()} for kind, parts in slices.items()}
+    found: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in slices}
+    for kind, parts in slices.items():
+        for name, positions in parts.items():
+            summary = summarize(counts.select(positions), class_names)
+            found[kind][name] = {key: value for key, value in summary.items() if key in kept}
+    return found
 
 
 def summary_table(metrics: dict[str, Any]) -> str:

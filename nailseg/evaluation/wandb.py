@@ -27,16 +27,10 @@ def report_to_wandb(
     split: str,
     images: bool,
 ) -> None:
-    """Sends a test's numbers to the W&B run, if there is one.
+    """Sends a test's numbers to the W&B run, if there is one, under names that begin with the split.
 
-    Args:
-        loggers: the trainer's.
-        segmenter: the model that was tested.
-        dataset: of the split that was tested.
-        metrics: content of metrics.json.
-        table: rows of per_image.csv, as `per_image.image_table`.
-        split: its name, the prefix of all that is logged.
-        images: also a table of the worst images with masks; photographs leave the machine then.
+    `metrics` and `table` are as `write_report` returns them. With `images` a table of the worst images and
+    their masks is sent too; photographs leave the machine then.
     """
     runs = [logger.experiment for logger in loggers if isinstance(logger, WandbLogger)]
     if not runs:

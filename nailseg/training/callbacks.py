@@ -15,7 +15,6 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from nailseg.imaging import geometry, overlay
 from nailseg.metrics.confusion import class_index
-from nailseg.types import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -78,22 +77,15 @@ class RunCheckpoint(ModelCheckpoint):
     """
 
     def __init__(self, folder: Path, name: str, monitor: str | None = None) -> None:
-        super().__init__(
-            dirpath=folder,
-            filename=name,
-            monitor=monitor,
-            mode="max",
-            save_on_train_epoch_end=monitor is None,
-            enable_version_counter=False,
-        )
+        options = {"save_on_train_epoch_end": monitor is None, "enable_version_counter": False}
+        super().__init__(dirpath=folder, filename=name, monitor=monitor, mode="max", **options)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores the score if its file exists; a new run from another run's checkpoint has no score."""
         path = os.path.join(self.dirpath, os.path.basename(state_dict["best_model_path"]))
         if os.path.isfile(path):
             moved = {"dirpath": self.dirpath, "best_model_path": path, "kth_best_model_path": path}
-            scores = list(state_dict["best_k_models"].values())
-            best = {path: scores[0]} if scores else {}
+            best = dict(zip([path], state_dict["best_k_models"].values(), strict=False))  # none or one
             super().load_state_dict(state_dict | moved | {"best_k_models": best})
 
 
@@ -112,8 +104,7 @@ class ProgressBar(TQDMProgressBar):
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """The numbers at the right of the bar."""
         metrics = super().get_metrics(trainer, pl_module)
-        metrics.pop("v_num", None)
-        return metrics
+        return {name: value for name, value in metrics.items() if name != "v_num"}
 
 
 class ValidationImages(Callback):
@@ -130,53 +121,33 @@ class ValidationImages(Callback):
         self._samples: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: SegmentationTask,
-        outputs: object,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: SegmentationTask, outputs: object, batch: Batch, batch_idx: int
     ) -> None:
         """Predicts the first image of every chosen batch; the averaged weights are still in place here."""
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-        every = max(1, int(trainer.num_val_batches[0]) // self.count)
-        full = len(self._samples) == self.count
-        if not fitting or not trainer.is_global_zero or batch_idx % every or full:
-            return
-        height, width = batch["valid_size"][0].tolist()
-        logits = geometry.restore_logits(pl_module(batch["image"][:1]), (height, width), (height, width))
-        image = batch["image"][0, :, :height, :width].permute(1, 2, 0).cpu().numpy()
-        prediction = class_index(logits)[0].cpu().numpy()
-        self._samples.append((image, batch["mask"][0].byte().cpu().numpy(), prediction))
+        chosen = batch_idx % max(1, int(trainer.num_val_batches[0]) // self.count) == 0
+        if fitting and chosen and trainer.is_global_zero and len(self._samples) < self.count:
+            size = height, width = batch["valid_size"][0].tolist()
+            logits = geometry.restore_logits(pl_module(batch["image"][:1]), size, size)
+            image = batch["image"][0, :, :height, :width].permute(1, 2, 0).cpu().numpy()
+            prediction = class_index(logits)[0].cpu().numpy()
+            self._samples.append((image, batch["mask"][0].byte().cpu().numpy(), prediction))
 
     def on_validation_end(self, trainer: Trainer, pl_module: SegmentationTask) -> None:
         """Writes the image of this epoch."""
         if not self._samples:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        rows = [
-            overlay.concat_horizontal(
-                [image, overlay.draw_overlay(image, truth), overlay.draw_overlay(image, prediction)]
-            )
-            for image, truth, prediction in self._samples
-        ]
-        overlay.write_png(
-            self.folder / f"epoch_{trainer.current_epoch:03d}.png", overlay.concat_vertical(rows)
-        )
-        if self.to_wandb:
-            labels = dict(enumerate(pl_module.class_names)) | {IGNORE_INDEX: "ignored"}
-            images, *masks = zip(*self._samples, strict=True)
-            layers = [
-                {
-                    name: {"mask_data": mask.astype(np.int64), "class_labels": labels}
-                    for name, mask in zip(("truth", "prediction"), pair, strict=True)
-                }
-                for pair in zip(*masks, strict=True)
-            ]
-            for logger in trainer.loggers:
-                if isinstance(logger, WandbLogger):
-                    logger.log_image("val/images", list(images), masks=layers)
+        rows, layers = [], []
+        for image, truth, prediction in self._samples:
+            drawn = [image, overlay.draw_overlay(image, truth), overlay.draw_overlay(image, prediction)]
+            rows.append(overlay.concat_horizontal(drawn))
+            layers.append(overlay.wandb_masks(pl_module.class_names, truth=truth, prediction=prediction))
+        path = self.folder / f"epoch_{trainer.current_epoch:03d}.png"
+        overlay.write_png(path, overlay.concat_vertical(rows))
+        for logger in trainer.loggers:
+            if self.to_wandb and isinstance(logger, WandbLogger):
+                logger.log_image("val/images", [image for image, _, _ in self._samples], masks=layers)
         self._samples = []
 
 
@@ -190,8 +161,7 @@ class MetricsTable(Callback):
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._validated = False
+        self.path, self._validated = path, False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Marks the validation's numbers as this epoch's."""
@@ -203,13 +173,10 @@ class MetricsTable(Callback):
             return
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step}
         # Lightning keeps the numbers of the last validation; an epoch without one has none here
-        row |= {
-            name: value.item()
-            for name, value in sorted(trainer.callback_metrics.items())
-            if name.startswith(("train/", "lr")) or (self._validated and name.startswith("val/"))
-        }
+        kept = ("train/", "lr", "val/") if self._validated else ("train/", "lr")
+        metrics = sorted(trainer.callback_metrics.items())
+        table = pd.DataFrame([row | {key: value.item() for key, value in metrics if key.startswith(kept)}])
         self._validated = False
-        table = pd.DataFrame([row])
         if self.path.exists():
             old = pd.read_csv(self.path, dtype=str, keep_default_na=False)  # as text: no digit changes
             # an epoch that is trained again after a resume replaces its old row

@@ -1,4 +1,8 @@
-"""Cross-entropy, soft Dice and Lovász, in float32, finite on any batch."""
+"""Cross-entropy, soft Dice and Lovász, in float32, finite on any batch.
+
+Each takes logits (N, C, H, W), of which the first class is the background, and a target int64 (N, H, W),
+class index or 255 (ignored), and returns a float32 scalar.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +21,6 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Mean cross-entropy over the pixels that are not ignored.
 
     `F.cross_entropy` is nan for a batch of ignored pixels only; here it has loss 0 and gradient 0.
-
-    Args:
-        logits: (N, C, H, W).
-        target: int64 (N, H, W), class index or 255.
-
-    Returns:
-        float32 scalar.
     """
     total = F.cross_entropy(logits.float(), target, ignore_index=IGNORE_INDEX, reduction="sum")
     return total / (target != IGNORE_INDEX).sum().clamp(min=1)
@@ -34,22 +31,13 @@ def soft_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
 
     Mean over the foreground classes that occur in the batch's truth. A batch without any has loss 0: the Dice
     of an absent class is 0 for every prediction, so the cross-entropy alone penalises false positives there.
-
-    Args:
-        logits: (N, C, H, W), the first class is the background.
-        target: int64 (N, H, W), class index or 255.
-
-    Returns:
-        float32 scalar in 0..1.
+    The loss is in 0..1.
     """
-    n_classes = logits.shape[1]
-    counted = target != IGNORE_INDEX
-    # per class rather than one-hot: a one-hot tensor of the batch costs C times the memory
-    probability = logits.float().softmax(1) * counted[:, None]
+    probability = logits.float().softmax(1) * (target != IGNORE_INDEX)[:, None]
     loss = n_present = probability.new_zeros(())
-    for c in range(1, n_classes):
-        truth = target == c
-        p = probability[:, c]
+    # per class rather than one-hot: a one-hot tensor of the batch costs C times the memory
+    for c in range(1, logits.shape[1]):
+        truth, p = target == c, probability[:, c]
         size = truth.sum()
         ratio = 2 * (p * truth).sum() / (p.sum() + size).clamp(min=1e-6)
         present = (size > 0).to(ratio.dtype)  # stays on the device: no synchronisation per class
@@ -63,13 +51,6 @@ def lovasz_loss(logits: Tensor, target: Tensor) -> Tensor:
     The background is one of the classes, which for two classes is the symmetric form. For predictions of 0
     or 1 the loss is one minus the IoU (1 for a class that is neither present nor predicted); between, it is
     convex.
-
-    Args:
-        logits: (N, C, H, W).
-        target: int64 (N, H, W), class index or 255.
-
-    Returns:
-        float32 scalar in 0..1.
     """
     classes = torch.arange(logits.shape[1], device=logits.device)[:, None]
     truth = target.flatten(1)[:, None] == classes  # (N, C, pixels)

@@ -66,16 +66,13 @@ def warmup_steps(total: int, share: float) -> int:
 
 
 def warmup_poly(step: int, total: int, warmup: int, power: float) -> float:
-    """The factor on the learning rate at a step: linear increase, then polynomial decay to 0 at `total`.
+    """The factor on the learning rate (0..1): linear increase, then polynomial decay to 0 at `total`.
 
     Args:
         step: optimizer steps done, 0-based.
         total: optimizer steps of the whole run.
         warmup: steps of the linear increase.
         power: of the decay; 1.0 is linear.
-
-    Returns:
-        float in 0..1.
     """
     increase = (step + 1) / warmup if step < warmup else 1.0
     return increase * max(0.0, 1 - step / total) ** power

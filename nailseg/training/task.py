@@ -7,6 +7,7 @@ import pickle
 import tempfile
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import torch
@@ -108,18 +109,12 @@ class SegmentationTask(LightningModule):
         step_factor: float = 0.8,
     ) -> None:
         super().__init__()
-        loss_weights = cross_entropy_weight, dice_weight, lovasz_weight
-        non_negative = {
-            "lr": lr,
-            "head_lr_multiplier": head_lr_multiplier,
-            "weight_decay": weight_decay,
-            "power": power,
-            "surface_tolerance": surface_tolerance,
-            "cross_entropy_weight": cross_entropy_weight,
-            "dice_weight": dice_weight,
-            "lovasz_weight": lovasz_weight,
-        }
-        checks = [(option, value, value >= 0, "a number >= 0") for option, value in non_negative.items()]
+        self.loss_weights = {"cross_entropy_weight": cross_entropy_weight, "dice_weight": dice_weight}
+        self.loss_weights["lovasz_weight"] = lovasz_weight
+        factors = {"lr": lr, "head_lr_multiplier": head_lr_multiplier, "weight_decay": weight_decay}
+        factors |= {"power": power, "surface_tolerance": surface_tolerance} | self.loss_weights
+        loss_weights = tuple(self.loss_weights.values())
+        checks = [(option, value, value >= 0, "a number >= 0") for option, value in factors.items()]
         checks += [
             ("…_weight", loss_weights, any(loss_weights), "a loss with a weight above 0"),
             ("drop_path", drop_path, 0 <= drop_path < 1, "a rate >= 0 and < 1"),
@@ -142,9 +137,7 @@ class SegmentationTask(LightningModule):
         self.lr, self.head_lr_multiplier, self.weight_decay = lr, head_lr_multiplier, weight_decay
         self.warmup, self.power = warmup, power
         self.schedule, self.step_epochs, self.step_factor = schedule, step_epochs, step_factor
-        self.loss_weights = loss_weights
-        self.freeze_encoder_epochs = freeze_encoder_epochs
-        self.surface_tolerance = surface_tolerance
+        self.freeze_encoder_epochs, self.surface_tolerance = freeze_encoder_epochs, surface_tolerance
         known = read_module_info(weights)
         self.threshold = known.threshold if known else None
         self.val_counts = ConfusionMatrix(len(self.class_names))
@@ -160,13 +153,8 @@ class SegmentationTask(LightningModule):
 
     def info(self, **facts: Any) -> model_folder.ModelInfo:
         """The model's nailseg.json; `facts` are further fields of `ModelInfo`."""
-        return model_folder.describe_network(
-            self.network,
-            image_size=self.image_size,
-            resize=self.resize,
-            threshold=self.threshold,
-            **self.data_facts | facts,
-        )
+        own = {"image_size": self.image_size, "resize": self.resize, "threshold": self.threshold}
+        return model_folder.describe_network(self.network, **own, **self.data_facts | facts)
 
     def forward(self, image: Tensor) -> Tensor:
         """Images uint8 or float (N, 3, H, W), 0..255, to logits float (N, C, H, W)."""
@@ -178,7 +166,7 @@ class SegmentationTask(LightningModule):
         if restore:
             height, width = batch["valid_size"][0].tolist()  # equal throughout a batch
             logits = geometry.restore_logits(logits, (height, width), batch["mask"].shape[-2:])
-        return segmentation_loss(logits, batch["mask"], *self.loss_weights), logits
+        return segmentation_loss(logits, batch["mask"], **self.loss_weights), logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, float32 scalar."""
@@ -187,10 +175,8 @@ class SegmentationTask(LightningModule):
         # not at every step, which would wait for the GPU; a nan in the weights stays there
         if self.trainer.is_last_batch or (interval and (batch_idx + 1) % interval == 0):
             self._require_finite("training", losses["loss"].item())
-        epoch_means = {f"train/{name}": loss for name, loss in losses.items()}
-        self.log_dict(
-            epoch_means, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch["mask"])
-        )
+        means, n = {f"train/{name}": loss for name, loss in losses.items()}, len(batch["mask"])
+        self.log_dict(means, on_step=False, on_epoch=True, sync_dist=True, batch_size=n)
         self.log("loss", losses["loss"], prog_bar=True)
         self.log("lr", self.lr_schedulers().get_last_lr()[0])
         return losses["loss"]
@@ -210,8 +196,7 @@ class SegmentationTask(LightningModule):
             self.test_step(batch, batch_idx)
             return
         losses, logits = self._step(batch, restore=True)
-        # Metric objects and not self.log: a process without a single batch must still take part in the
-        # reduction
+        # Metric objects and not self.log: a process without any batch must take part in the reduction too
         self.val_loss.update(losses["loss"], len(batch["mask"]))
         self.val_counts.update(class_index(logits), batch["mask"])
 
@@ -220,17 +205,15 @@ class SegmentationTask(LightningModule):
         if self.trainer.state.fn != TrainerFn.FITTING:
             self._log_summary("validate")  # not val/: those are measured at the network's size
             return
-        loss = self.val_loss.compute()
+        loss, matrix = self.val_loss.compute(), self.val_counts.compute()
         self._require_finite("validation", loss.item())
-        matrix = self.val_counts.compute()
         ious, dices = iou(matrix), dice(matrix)
-        for c, name in enumerate(self.class_names):
-            if c > 0 and not ious[c].isnan():
-                self.log(f"val/iou_{name}", ious[c].item(), prog_bar=True, sync_dist=True)
-                self.log(f"val/dice_{name}", dices[c].item(), prog_bar=True, sync_dist=True)
-        self.log("val/miou", mean_defined(ious), sync_dist=True)
-        self.log(MONITOR, mean_defined(ious[1:]), sync_dist=True)
-        self.log("val/loss", loss, sync_dist=True)
+        for c, name in enumerate(self.class_names[1:], start=1):
+            if not ious[c].isnan():
+                scores = {f"val/iou_{name}": ious[c].item(), f"val/dice_{name}": dices[c].item()}
+                self.log_dict(scores, prog_bar=True, sync_dist=True)
+        means = {"val/miou": mean_defined(ious), MONITOR: mean_defined(ious[1:])}
+        self.log_dict(means | {"val/loss": loss}, sync_dist=True)
         self.val_counts.reset()
         self.val_loss.reset()
 
@@ -246,29 +229,24 @@ class SegmentationTask(LightningModule):
         self._log_summary("test")
 
     def _log_summary(self, stage: str) -> None:
-        assert self._counts_file is not None
-        self._counts_file.seek(0)
-        parts = []
-        with suppress(EOFError):
+        parts, file, self._counts_file = [], self._counts_file, None
+        assert file is not None
+        file.seek(0)
+        with file, suppress(EOFError):
             while True:
-                parts.append(pickle.load(self._counts_file))
-        self._counts_file.close()
-        self._counts_file = None
+                parts.append(pickle.load(file))
         self.image_counts = gather(parts)
         self.summary = summarize(self.image_counts, self.class_names)
-        for name, value in self.summary.items():
-            if isinstance(value, float):
-                self.log(f"{stage}/{name}", value, sync_dist=True)
+        ratios = {f"{stage}/{k}": value for k, value in self.summary.items() if isinstance(value, float)}
+        self.log_dict(ratios, sync_dist=True)
 
     def on_validation_epoch_start(self) -> None:
-        """Resets the counts, and lets processes validate unequal numbers of images.
-
-        DistributedDataParallel broadcasts buffers (batch norm's statistics) before every forward pass, in
-        evaluation too, where the others would wait for a process that has no images left. Here they are sent
-        once; averaged weights are already in place, so every process validates the same network.
-        """
+        """Resets the counts, and lets processes validate unequal numbers of images."""
         if self.trainer.state.fn != TrainerFn.FITTING:
             self.on_test_epoch_start()
+        # DistributedDataParallel broadcasts buffers (batch norm's statistics) before every forward pass, in
+        # evaluation too, where the others would wait for a process that has no images left. Here they are
+        # sent once; averaged weights are already in place, so every process validates the same network.
         if isinstance(self.trainer.strategy.model, DistributedDataParallel):
             for buffer in self.buffers():
                 dist.broadcast(buffer, src=0)
@@ -280,11 +258,9 @@ class SegmentationTask(LightningModule):
             self.trainer.strategy.model.require_forward_param_sync = True
 
     def on_test_epoch_start(self) -> None:
-        """Resets the counts, which are kept in a file until the epoch's end.
-
-        In memory, small arrays that stay between large ones that are freed would fragment the heap, by half a
-        megabyte an image.
-        """
+        """Resets the counts, which are kept in a file until the epoch's end."""
+        # in memory, small arrays that stay between large ones that are freed would fragment the heap, by half
+        # a megabyte an image
         self._counts_file = tempfile.TemporaryFile()  # noqa: SIM115 - read and closed at the epoch's end
 
     def choose_threshold(self) -> None:
@@ -299,14 +275,11 @@ class SegmentationTask(LightningModule):
         self.data_facts = facts() if facts else {}
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW with the paper's groups and a per-step schedule over the whole run.
-
-        Without weight decay AdamW is Adam.
-        """
+        """AdamW (without weight decay: Adam) with the paper's groups and a per-step schedule over the run."""
         groups = parameter_groups(self.network, self.lr, self.weight_decay, self.head_lr_multiplier)
         optimizer = torch.optim.AdamW(groups, lr=self.lr)
         total = self.trainer.estimated_stepping_batches
-        if total == float("inf"):
+        if total == math.inf:
             raise ConfigError(
                 "expected --trainer.max_epochs or --trainer.max_steps, found neither. The learning rate "
                 "decays over the run, so its length must be known."
@@ -341,9 +314,9 @@ class SegmentationTask(LightningModule):
 
 
 def gather(parts: list[ImageCounts]) -> ImageCounts:
-    """Joins the counts of all processes, in the manifest's order; processes may have unequal numbers."""
+    """Joins the counts of all processes, which may have unequal numbers, in the manifest's order."""
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        everyone: list[list[ImageCounts]] = [[] for _ in range(dist.get_world_size())]
+        everyone: list[list[ImageCounts]] = [[]] * dist.get_world_size()
         dist.all_gather_object(everyone, parts)
-        parts = [part for process in everyone for part in process]
+        parts = list(chain.from_iterable(everyone))
     return ImageCounts.concatenate(parts)

@@ -86,3 +86,17 @@ def test_group_schedule_matches_step_lr_without_frozen_steps(network: SegFormer)
         for optimizer, schedule in zip((ours, theirs, frozen), schedules, strict=True):
             optimizer.step()
             schedule.step()
+
+
+def test_without_weight_decay_adamw_is_adam() -> None:
+    finals = []
+    for kind in (torch.optim.AdamW, torch.optim.Adam):
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(4, 4)
+        optimizer = kind(layer.parameters(), lr=1e-2, weight_decay=0.0)
+        for _ in range(5):
+            optimizer.zero_grad()
+            layer(torch.ones(1, 4)).square().sum().backward()
+            optimizer.step()
+        finals.append(layer.weight.detach())
+    torch.testing.assert_close(*finals)
