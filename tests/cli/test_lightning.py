@@ -441,9 +441,9 @@ def test_a_diverging_training_stops_at_once(drawn, tiny_folder, tmp_path, capsys
 def test_diverging_later_leaves_the_checkpoints_before(drawn, tiny_folder, tmp_path, monkeypatch) -> None:
     steps, original = [], task.segmentation_loss
 
-    def poisoned(logits, *rest):
+    def poisoned(logits, target, **weights):
         steps.extend([1] * logits.requires_grad)
-        losses = original(logits, *rest)
+        losses = original(logits, target, **weights)
         return {name: loss * (torch.nan if len(steps) > 3 else 1) for name, loss in losses.items()}
 
     monkeypatch.setattr(task, "segmentation_loss", poisoned)
