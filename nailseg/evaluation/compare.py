@@ -61,11 +61,7 @@ def compare(
 
     All runs get the same resamples, so that an image hard for both does not widen the interval (paired
     bootstrap, Efron & Tibshirani 1993). Rows that share a `group` are resampled together, because
-    near-duplicates are not independent.
-
-    Args:
-        tables: two or more; the first is the reference.
-        seed: of the bootstrap.
+    near-duplicates are not independent. The first of the tables is the reference.
 
     Returns:
         The content of compare.json, and per class the sorted differences in Dice of the images whose truth
@@ -89,18 +85,13 @@ def compare(
         # all resamples of a single group are equal, which is not certainty
         resamples = weights if len(set(group[present])) > 1 else weights[:0]
         rows += [{"class": class_name} | row for row in compare_class(names, own, resamples)]
-    result = {
-        "runs": {name: str(table.path) for name, table in zip(names, tables, strict=True)},
-        "n_images": len(images),
-        "n_groups": len(group_names),
-        "left_out": {str(table.path): len(table.rows) - len(images) for table in tables},
-        "resamples": image_counts.RESAMPLES,
-        "level": 0.95,
-        "seed": seed,
-        "rows": rows,
-        "images": shares,
+    runs = {name: str(table.path) for name, table in zip(names, tables, strict=True)}
+    left_out = {
+        path: len(table.rows) - len(images) for path, table in zip(runs.values(), tables, strict=True)
     }
-    return result, differences
+    result = {"runs": runs, "n_images": len(images), "n_groups": len(group_names), "left_out": left_out}
+    result |= {"resamples": image_counts.RESAMPLES, "level": 0.95, "seed": seed}
+    return result | {"rows": rows, "images": shares}, differences
 
 
 def compare_class(

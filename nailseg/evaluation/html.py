@@ -28,30 +28,20 @@ GALLERY = 8  # images in each of worst, median, best
 GALLERY_SIDE = 360  # pixels of the longer side in the gallery
 # Okabe & Ito: hit bluish green, false alarm vermillion, miss sky blue
 HIT, FALSE_ALARM, MISS = (0, 158, 115), (213, 94, 0), (86, 180, 233)
-TITLES = {
-    "dice": "Dice",
-    "iou": "IoU",
-    "dice_per_image": "Dice per image",
-    "boundary_iou": "Boundary IoU",
-    "surface_dice": "Surface Dice",
-    "ap50": "AP50",
-    "instance_recall": "Found at IoU 0.5",
-}
-"""The main numbers, which slices have too; the last one is no headline."""
+MAIN_NUMBERS = ("dice", "iou", "dice_per_image", "boundary_iou", "surface_dice", "ap50", "instance_recall")
+"""The numbers of slices; the last one is no headline."""
 
 
 def render_report(
     metrics: dict[str, Any],
     table: pd.DataFrame,
-    split: str,
     segmenter: Segmenter,
     dataset: SegmentationDataset,
     curves: Path,
 ) -> str:
-    """The whole report as HTML.
+    """The whole report as HTML, from the content of metrics.json and the rows of per_image.csv.
 
-    From the content of metrics.json and the rows of per_image.csv. The segmenter predicts the images of the
-    gallery again; `curves` is the run's metrics.csv, left out where there is none.
+    The segmenter predicts the gallery's images again; `curves` is the run's metrics.csv, if it exists.
     """
     loader, blocks = PackageLoader("nailseg.evaluation"), {"trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **blocks)
@@ -61,11 +51,10 @@ def render_report(
     for n in set().union(*chosen.values()):
         entries[n]["jpeg"] = draw_comparison(segmenter, *dataset.read(int(table.index[n])))
     return environment.get_template("report.html.j2").render(
-        split=split,
+        split=metrics["tested"]["split"],
         metrics=metrics,
         foreground=metrics["classes"][1:],
-        headlines=list(TITLES)[:-1],
-        titles=TITLES,
+        main_numbers=MAIN_NUMBERS,
         few_images=FEW_IMAGES,
         curves=plots.plot_training_curves(curves) if curves.is_file() else "",
         reliability=plots.plot_reliability(metrics["calibration"]),
@@ -111,12 +100,10 @@ def rank_images(table: pd.DataFrame, class_names: Sequence[str]) -> list[int]:
 
 
 def paint_errors(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """The image in grey with hits, false alarms and misses painted over it, uint8 (H, W, 3) RGB.
+    """The image (uint8 (H, W, 3), RGB) in grey with hits, false alarms and misses painted over it.
 
-    Args:
-        image: uint8 (H, W, 3), RGB.
-        truth: uint8 (H, W), class index or 255, which stays unpainted.
-        prediction: uint8 (H, W), class index. A wrong foreground class is a false alarm.
+    Both masks are uint8 (H, W), class index; 255 in the truth stays unpainted. A wrong foreground class is a
+    false alarm.
     """
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     counted = truth != IGNORE_INDEX

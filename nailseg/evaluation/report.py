@@ -12,15 +12,10 @@ import numpy as np
 from nailseg import __version__
 from nailseg.data.io.images import read_image_size
 from nailseg.data.validation.statistics import compute_fingerprint
-from nailseg.evaluation.html import FEW_IMAGES, TITLES, explain_none, render_report
+from nailseg.evaluation.html import FEW_IMAGES, MAIN_NUMBERS, explain_none, render_report
 from nailseg.evaluation.per_image import image_table, write_csv
+from nailseg.metrics import image_counts
 from nailseg.metrics.calibration import summarize_calibration
-from nailseg.metrics.image_counts import (
-    SURFACE_TOLERANCE,
-    bootstrap_intervals,
-    summarize,
-    summarize_instances,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +39,7 @@ def write_report(
     data: SegmentationDataModule,
     split: str,
     source: str | Path = "",
-    surface_tolerance: float = SURFACE_TOLERANCE,
+    surface_tolerance: float = image_counts.SURFACE_TOLERANCE,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Writes metrics.json, per_image.csv and report.html of a test.
 
@@ -67,19 +62,19 @@ def write_report(
     rows = [data.rows(split)[row] for row in counts.row.tolist()]
     sizes = [read_image_size(data.manifest.root / row.image, data.max_pixels) for row in rows]
     order = sorted(range(len(rows)), key=lambda n: rows[n].image)
-    metrics = summarize(counts, names) | {
+    metrics = image_counts.summarize(counts, names) | {
         "tested": describe_test(data, split, source),
         "surface_tolerance": surface_tolerance,
-        "intervals": bootstrap_intervals(counts, names, order),
+        "intervals": image_counts.bootstrap_intervals(counts, names, order),
         "calibration": summarize_calibration(counts.histogram, names, segmenter.info.threshold),
-        "instances_at_best_f1": summarize_instances(counts, names),
+        "instances_at_best_f1": image_counts.summarize_instances(counts, names),
         "confusion_matrix": counts.matrix.sum(0).tolist(),
         "slices": summarize_slices(counts, names, find_slices(counts, names, rows, sizes)),
     }
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     table = image_table(counts, names, rows)
     write_csv(table, folder / "per_image.csv")
-    page = render_report(metrics, table, split, segmenter, data.dataset(split), folder.parent / "metrics.csv")
+    page = render_report(metrics, table, segmenter, data.dataset(split), folder.parent / "metrics.csv")
     (folder / "report.html").write_text(page, encoding="utf-8")
     return metrics, table
 
@@ -129,11 +124,11 @@ def summarize_slices(
     counts: ImageCounts, class_names: Sequence[str], slices: dict[str, dict[str, list[int]]]
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """The main numbers of every slice: by kind, name and number, with `n_images`."""
-    kept = {"n_images"} | {f"{number}_{name}" for number in TITLES for name in class_names[1:]}
+    kept = {"n_images"} | {f"{number}_{name}" for number in MAIN_NUMBERS for name in class_names[1:]}
     found: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in slices}
     for kind, parts in slices.items():
         for name, positions in parts.items():
-            summary = summarize(counts.select(positions), class_names)
+            summary = image_counts.summarize(counts.select(positions), class_names)
             found[kind][name] = {key: value for key, value in summary.items() if key in kept}
     return found
 

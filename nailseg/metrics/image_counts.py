@@ -127,14 +127,9 @@ def class_counts(counts: ImageCounts, c: int) -> Tensor:
 
 
 def class_ratios(counts: Tensor, weight: Tensor) -> dict[str, Tensor]:
-    """The ratios of one class that follow from `class_counts`, for each weighting of the images.
+    """The ratios of one class, float64 (R,) by name; nan where the denominator is zero or a count unknown.
 
-    Args:
-        counts: (N, 10), as `class_counts`; nan in a column that is unknown.
-        weight: the weights as float64 (R, N).
-
-    Returns:
-        float64 (R,) by name; nan where the denominator is zero or a count is unknown.
+    They follow from `class_counts` (N, 10), nan in a column that is unknown, and weights as float64 (R, N).
     """
     hits, false_alarms, misses, *outlines, objects, found, wrong = (weight @ counts.double()).T
     per_image = dice_per_image(counts)
@@ -205,23 +200,15 @@ def summarize_instances(counts: ImageCounts, class_names: Sequence[str]) -> dict
 def bootstrap_intervals(
     counts: ImageCounts, class_names: Sequence[str], order: Sequence[int], seed: int = 0
 ) -> dict[str, list[float] | None]:
-    """Bootstrap 95 % intervals of the ratios over images.
+    """Bootstrap 95 % intervals of the ratios over images: [low, high] by name, None where it is undefined.
 
-    Args:
-        counts: of every image of the set.
-        class_names: as everywhere.
-        order: positions of the images sorted by path: the same images give the same interval in any order of
-            the CSV's rows.
-        seed: of the resampling.
-
-    Returns:
-        [low, high] by name; None where the number is undefined.
+    `order` holds the positions of the images sorted by path: the same images give the same interval in any
+    order of the CSV's rows.
     """
     ordered, weights = counts.select(order), resample_weights(len(counts.row), seed=seed)
     chunks = [ratios(ordered, class_names, some) for some in np.split(weights, N_CHUNKS)]
-    ends = {
-        name: percentile_interval(np.concatenate([chunk[name] for chunk in chunks])) for name in chunks[0]
-    }
+    values = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    ends = {name: percentile_interval(value) for name, value in values.items()}
     return {name: None if np.isnan(low) else [low, high] for name, (low, high) in ends.items()}
 
 

@@ -152,12 +152,9 @@ class ValidationImages(Callback):
 
 
 class MetricsTable(Callback):
-    """One row per epoch in metrics.csv; a resumed run continues the same file.
+    """One row per epoch in the CSV file `path`; a resumed run continues the same file.
 
     Lightning's CSVLogger deletes an existing file and writes an epoch as several half-empty rows.
-
-    Args:
-        path: the CSV file.
     """
 
     def __init__(self, path: Path) -> None:

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.lr_scheduler import LRScheduler, StepLR
+from torch.optim.lr_scheduler import StepLR
 from torchmetrics import MeanMetric
 
 from nailseg.checkpoints import model_folder
@@ -289,7 +289,6 @@ class SegmentationTask(LightningModule):
         frozen = per_epoch * self.freeze_encoder_epochs
         # not requires_grad=False: DDP decides once which gradients it exchanges
         period, warmup = per_epoch * self.step_epochs, warmup_steps(int(total), self.warmup)
-        scheduler: LRScheduler
         if self.schedule == "poly":
             factor = partial(warmup_poly, total=int(total), warmup=warmup, power=self.power)
             scheduler = group_schedule(optimizer, factor, frozen)

@@ -15,7 +15,7 @@ from nailseg.metrics.image_counts import bootstrap_intervals, count_images, summ
 NAMES = ["background", "finger", "<nail>", "ring"]
 NUMBERS = {
     f"{key}_{name}": value
-    for key in html.TITLES
+    for key in html.MAIN_NUMBERS
     for name, value in (("finger", 0.75), ("<nail>", 0.25), ("ring", None))
 }
 
@@ -33,7 +33,14 @@ def page(tmp_path_factory) -> str:
     target[0, 4:20, 4:20], target[1, 4:12, 4:12] = 1, 2
     logits = torch.nn.functional.one_hot(target.roll(2, -1), 4).permute(0, 3, 1, 2).float()
     counts = count_images(logits, target, torch.arange(4))
-    tested = {"csv": "a.csv", "fingerprint": "f00", "model": "", "eval_size": 64, "resize": "keep"}
+    tested = {
+        "split": "test",
+        "csv": "a.csv",
+        "fingerprint": "f00",
+        "model": "",
+        "eval_size": 64,
+        "resize": "keep",
+    }
     metrics = summarize(counts, NAMES) | {
         "tested": tested | {"nailseg": "1.0", "allow": ["mask-empty"], "skip_bad": True},
         "surface_tolerance": 2.0,
@@ -50,7 +57,7 @@ def page(tmp_path_factory) -> str:
     curves = tmp_path_factory.mktemp("run") / "metrics.csv"
     curves.write_text("epoch,train/loss,val/loss,val/dice_finger\n0,1,1,0.1\n1,0.5,0.6,0.4\n")
     segmenter = lambda image: SimpleNamespace(mask=np.zeros((40, 40), np.uint8))  # noqa: E731
-    return html.render_report(metrics, table, "test", segmenter, dataset, curves)
+    return html.render_report(metrics, table, segmenter, dataset, curves)
 
 
 def test_page_states_what_was_tested(page: str) -> None:
