@@ -8,7 +8,7 @@ import tempfile
 from contextlib import suppress
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -144,7 +144,7 @@ class SegmentationTask(LightningModule):
         # torchmetrics would leave nan out of the mean; inf stays until the check at the epoch's end
         self.val_loss = MeanMetric(nan_strategy=math.inf)
         self.data_facts: dict[str, Any] = {}
-        self._counts_file: BinaryIO | None = None
+        self._counts_file: IO[bytes] | None = None
 
     @property
     def class_names(self) -> list[str]:
@@ -258,10 +258,10 @@ class SegmentationTask(LightningModule):
             self.trainer.strategy.model.require_forward_param_sync = True
 
     def on_test_epoch_start(self) -> None:
-        """Resets the counts, which are kept in a file until the epoch's end."""
+        """Resets the counts, which are kept in a file (above 1 MB) until the epoch's end."""
         # in memory, small arrays that stay between large ones that are freed would fragment the heap, by half
         # a megabyte an image
-        self._counts_file = tempfile.TemporaryFile()  # noqa: SIM115 - read and closed at the epoch's end
+        self._counts_file = tempfile.SpooledTemporaryFile(2**20)  # noqa: SIM115 - closed at the epoch's end
 
     def choose_threshold(self) -> None:
         """Chooses the threshold with the best Dice in the last validation; two classes only."""
