@@ -20,12 +20,8 @@ if TYPE_CHECKING:
 
 _log_once = functools.cache(logging.getLogger("nailseg").info)
 
-SCALES = (0.75, 1.0, 1.25)
-"""Input sizes of test-time augmentation, relative to the network's own."""
-
-OVERLAP = 1 / 4
-"""Share of a tile that overlaps with its neighbour; predictions near a tile's edge lack context."""
-
+SCALES = (0.75, 1.0, 1.25)  # input sizes of test-time augmentation, relative to the network's own
+OVERLAP = 1 / 4  # share of a tile that its neighbour covers, too; near a tile's edge, context is missing
 MIN_TILE = 32
 
 

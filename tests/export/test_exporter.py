@@ -1,4 +1,4 @@
-"""Exports against torch, by ways of their own: the runtimes called directly, files, counts."""
+"""Exports compared with torch, and read by the runtimes directly."""
 
 import concurrent.futures
 import io
@@ -36,7 +36,7 @@ from nailseg.models.vit import ViT
 SHAPES = [(64, 64), (37, 90), (130, 71), (5, 48)]
 
 
-def pictures(shapes=SHAPES) -> list[np.ndarray]:
+def draw_images(shapes=SHAPES) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     small = [rng.integers(0, 256, (5, 5, 3), dtype=np.uint8) for _ in shapes]
     return [cv2.resize(a, s[::-1], interpolation=cv2.INTER_CUBIC) for a, s in zip(small, shapes, strict=True)]
@@ -44,10 +44,10 @@ def pictures(shapes=SHAPES) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def model(tiny_folder, tmp_path_factory) -> Path:
-    """A model folder that is sure of itself, and of both classes."""
+    """A model folder with confident predictions of both classes."""
     network = SegFormer(str(tiny_folder), ["background", "nail"]).eval()
     classifier = network.hf.decode_head.classifier
-    images = torch.from_numpy(pictures([(64, 64)])[0]).permute(2, 0, 1)[None]
+    images = torch.from_numpy(draw_images([(64, 64)])[0]).permute(2, 0, 1)[None]
     with torch.no_grad():
         classifier.weight.mul_(30)
         logits = network(images)
@@ -81,8 +81,8 @@ def form(request) -> Path:
 
 def test_an_export_segments_as_the_model_does_at_any_size(form, model) -> None:
     ours, theirs = nailseg.load(model, "cpu"), nailseg.load(form)
-    for picture in pictures():
-        expected, found = ours(picture), theirs(picture)
+    for image in draw_images():
+        expected, found = ours(image), theirs(image)
         assert 0.01 < expected.mask.mean() < 0.99
         assert (expected.mask == found.mask).mean() >= 0.999
         assert np.abs(expected.probability - found.probability).max() < 1e-3
@@ -91,7 +91,7 @@ def test_an_export_segments_as_the_model_does_at_any_size(form, model) -> None:
     assert theirs.info.origin == ours.info.origin
 
 
-def test_onnx_runtime_alone_reads_names_licence_and_no_path_of_this_machine(onnx) -> None:
+def test_onnx_metadata_have_names_and_licence_but_no_path_of_this_machine(onnx) -> None:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(onnx / "model.onnx")
@@ -104,11 +104,11 @@ def test_onnx_runtime_alone_reads_names_licence_and_no_path_of_this_machine(onnx
     content = (onnx / "model.onnx").read_bytes()
     assert b".py" not in content
     assert str(Path(nailseg.__file__).parents[1]).encode() not in content
-    # 53 thousand parameters; what the folded head came from stays out
+    # 53 thousand parameters; the head is stored folded only
     assert len(content) < 400_000
 
 
-def test_openvino_alone_reads_names_and_licence(openvino) -> None:
+def test_openvino_metadata_have_names_and_licence(openvino) -> None:
     import openvino as ov
 
     model = ov.Core().read_model(openvino / "model.xml")
@@ -116,9 +116,9 @@ def test_openvino_alone_reads_names_and_licence(openvino) -> None:
     assert json.loads((openvino / "nailseg.json").read_text())["class_names"] == ["background", "nail"]
 
 
-def test_bytes_images_and_batches_give_what_one_array_gives(form, tmp_path) -> None:
+def test_bytes_images_and_batches_give_the_same_as_arrays(form, tmp_path) -> None:
     segment = nailseg.load(form)
-    images = pictures([*SHAPES, *SHAPES])
+    images = draw_images([*SHAPES, *SHAPES])
     file = io.BytesIO()
     Image.fromarray(images[0]).save(file, "PNG")
     assert np.array_equal(segment(file.getvalue()).image, images[0])
@@ -133,9 +133,9 @@ def test_bytes_images_and_batches_give_what_one_array_gives(form, tmp_path) -> N
         segment(b"no image")
 
 
-def test_threads_do_not_disturb_one_another(form) -> None:
+def test_exported_models_are_thread_safe(form) -> None:
     segment = nailseg.load(form, threads=1)
-    images = pictures([*SHAPES] * 4)
+    images = draw_images([*SHAPES] * 4)
     expected = [segment(image).probability for image in images]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda image: segment(image).probability, images))
@@ -143,9 +143,9 @@ def test_threads_do_not_disturb_one_another(form) -> None:
         assert np.abs(one - other).max() < 1e-5
 
 
-def test_sizes_that_keep_coming_get_a_graph_of_their_own(openvino) -> None:
+def test_frequent_sizes_get_a_static_graph(openvino) -> None:
     segment = nailseg.load(openvino)
-    image = pictures()[1]
+    image = draw_images()[1]
     found = [segment(image).probability for _ in range(4)]
     assert list(segment.backend.static) == [(1, 3, *image.shape[:2])]
     for shape in [(40, 40 + n) for n in range(8)] * 3:
@@ -156,23 +156,23 @@ def test_sizes_that_keep_coming_get_a_graph_of_their_own(openvino) -> None:
 
 
 def test_predict_needs_no_torch(form, model, tmp_path) -> None:
-    Image.fromarray(pictures()[1]).save(tmp_path / "a.png")
+    Image.fromarray(draw_images()[1]).save(tmp_path / "a.png")
     code = (
         "import sys\nfrom nailseg.cli.main import main\nassert main(sys.argv[1:]) == 0\n"
         "heavy = {'torch', 'transformers', 'lightning', 'albumentations', 'matplotlib', 'wandb'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     args = ["predict", str(tmp_path / "a.png"), "--model", str(form), "--out", str(tmp_path / "out")]
-    said = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", code, *args], check=True, capture_output=True, text=True
     ).stdout
-    assert said.strip() == "[]"
+    assert printed.strip() == "[]"
     mask = cv2.imread(str(tmp_path / "out" / "a.png"), cv2.IMREAD_UNCHANGED)
     expected = nailseg.load(model, "cpu")(tmp_path / "a.png").mask * 255
     assert (mask == expected).mean() >= 0.999
 
 
-def test_test_measures_the_exported_graph(onnx, model, drawn, tmp_path, monkeypatch, capsys) -> None:
+def test_verb_test_measures_the_exported_graph(onnx, model, drawn, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     found = {}
     for name, weights in (("torch", model), ("onnx", onnx / "model.onnx")):
@@ -205,13 +205,15 @@ def test_an_export_that_differs_is_not_kept(model, tmp_path, monkeypatch, capsys
 
 
 def copies_of(folder: Path):
-    """Stands for the exporter, which takes seconds."""
+    """Replaces the exporter, which takes seconds."""
     return lambda target, *_, **__: shutil.copytree(folder, target, dirs_exist_ok=True)
 
 
-def test_lower_precision_only_with_its_price(model, openvino, drawn, tmp_path, monkeypatch, capsys) -> None:
+def test_lower_precision_requires_a_measured_loss(
+    model, openvino, drawn, tmp_path, monkeypatch, capsys
+) -> None:
     args = ["export", str(model), "--format", "openvino", "--precision", "fp16", "--out"]
-    assert main([*args, str(tmp_path / "blind")]) == 1
+    assert main([*args, str(tmp_path / "unmeasured")]) == 1
     assert "whose test rows measure the loss; found --format openvino and no --csv" in capsys.readouterr().err
     assert main(["export", str(model), "--format", "onnx", "--precision", "bf16", "--out", "x"]) == 1
     assert "--precision bf16: expected --format openvino and --csv" in capsys.readouterr().err
@@ -221,12 +223,12 @@ def test_lower_precision_only_with_its_price(model, openvino, drawn, tmp_path, m
     sizes = [(folder / "model.bin").stat().st_size for folder in (tmp_path / "half", openvino)]
     assert sizes[0] < 0.6 * sizes[1]
     monkeypatch.setitem(exporter.WRITERS, "openvino", copies_of(openvino))
-    assert main([*args, str(tmp_path / "dear"), *csv, "--max-drop", "-1"]) == 1
+    assert main([*args, str(tmp_path / "lossy"), *csv, "--max-drop", "-1"]) == 1
     assert "expected a loss of at most -1.0 (--max-drop)" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["half"]
 
 
-def test_half_the_onnx_file_segments_alike(model, onnx, drawn, tmp_path, capsys) -> None:
+def test_fp16_onnx_file_segments_alike(model, onnx, drawn, tmp_path, capsys) -> None:
     args = [
         "export",
         str(model),
@@ -246,16 +248,16 @@ def test_half_the_onnx_file_segments_alike(model, onnx, drawn, tmp_path, capsys)
         kinds = [weight.data_type for weight in weights if math.prod(weight.dims) >= 1000]
         assert kinds
         assert set(kinds) == {kind}
-    for picture in pictures():
-        whole, half = nailseg.load(onnx)(picture), nailseg.load(tmp_path / "half")(picture)
-        assert np.abs(whole.probability - half.probability).max() < 0.1  # sure of itself: weights times 30
+    for image in draw_images():
+        whole, half = nailseg.load(onnx)(image), nailseg.load(tmp_path / "half")(image)
+        assert np.abs(whole.probability - half.probability).max() < 0.1  # confident: weights times 30
 
 
-def test_a_model_folder_segments_alike_in_transformers_pipeline(model) -> None:
+def test_model_folder_in_the_pipeline_of_transformers(model) -> None:
     with quiet_transformers():
         segment = pipeline("image-segmentation", model=str(model), device="cpu")
     ours = nailseg.load(model, "cpu")
-    for image in pictures():
+    for image in draw_images():
         # the pipeline squashes, so that only squares of the model's size are comparable
         square = cv2.resize(image, (64, 64))
         mask = np.zeros((64, 64), np.uint8)
@@ -294,7 +296,7 @@ def test_push_uploads_the_whole_folder_to_a_private_repository(
     assert (tmp_path / "b" / "model.onnx").exists()
 
 
-def test_the_price_is_measured_on_masks_with_soft_edges_too(drawn, tmp_path) -> None:
+def test_loss_is_measured_on_antialiased_masks_too(drawn, tmp_path) -> None:
     for path in (drawn / "Masks").rglob("*.png"):
         soft = cv2.GaussianBlur(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), (5, 5), 1.0)
         (tmp_path / path.relative_to(drawn)).parent.mkdir(parents=True, exist_ok=True)
@@ -309,8 +311,8 @@ def test_the_price_is_measured_on_masks_with_soft_edges_too(drawn, tmp_path) -> 
         def __call__(self, images: np.ndarray) -> tuple[np.ndarray, None]:
             return np.zeros(images.shape[:3], np.uint8), None
 
-    said = exporter.measure_loss(Nothing(), Nothing(), str(tmp_path / "nails.csv"), None, 0.01)
-    assert said == "foreground IoU on 6 test images 0.0000 -> 0.0000"
+    printed = exporter.measure_loss(Nothing(), Nothing(), str(tmp_path / "nails.csv"), None, 0.01)
+    assert printed == "foreground IoU on 6 test images 0.0000 -> 0.0000"
 
 
 def test_a_plain_vit_exports_too(tmp_path) -> None:
@@ -320,15 +322,15 @@ def test_a_plain_vit_exports_too(tmp_path) -> None:
     info = model_folder.describe_network(network, image_size=32)
     info.resize = "squash"
     folder = model_folder.save_model_folder(tmp_path / "vit", network, info)
-    picture = pictures()[1]
-    expected = nailseg.load(folder, "cpu")(picture)
+    image = draw_images()[1]
+    expected = nailseg.load(folder, "cpu")(image)
     for form in ("onnx", "openvino"):
         assert main(["export", str(folder), "--format", form, "--out", str(tmp_path / form)]) == 0
-        found = nailseg.load(tmp_path / form)(picture)
+        found = nailseg.load(tmp_path / form)(image)
         assert np.abs(expected.probability - found.probability).max() < 1e-3
 
 
-# not for its time: after it, a process with OpenVINO loaded may die when it starts another
+# slow, because a process with OpenVINO loaded may die after it when it starts another
 @pytest.mark.slow
 def test_bench_compares_all_forms(model, onnx, openvino, tmp_path, monkeypatch, capsys) -> None:
     # exporting and starting processes has its own tests
@@ -346,7 +348,7 @@ def test_bench_compares_all_forms(model, onnx, openvino, tmp_path, monkeypatch, 
     assert "images/s" in capsys.readouterr().out
 
 
-# not for its time: after it, a process with OpenVINO loaded may die when it starts another
+# slow, because a process with OpenVINO loaded may die after it when it starts another
 @pytest.mark.slow
 def test_bench_of_an_exported_file(onnx, capsys) -> None:
     assert main(["bench", str(onnx), "--threads", "1", "--repeats", "1", "--size", "48"]) == 0
@@ -354,10 +356,10 @@ def test_bench_of_an_exported_file(onnx, capsys) -> None:
     assert re.match(r"onnx +1 .* MiB +\d+\.\d s +\d\.\d MiB", line)
 
 
-def test_what_an_export_cannot_do_is_said(form, tmp_path, monkeypatch) -> None:
+def test_unsupported_uses_of_an_export_are_refused(form, tmp_path, monkeypatch) -> None:
     segment = nailseg.load(form)
     with pytest.raises(ConfigError, match=r"expected the size 64, which is fixed in .*, found 96"):
-        segment.backend(pictures()[0][None], 96)
+        segment.backend(draw_images()[0][None], 96)
     with pytest.raises(ConfigError, match="--device cuda: expected cpu"):
         nailseg.load(form, "cuda")
     with pytest.raises(ConfigError, match="--threads: expected 1 or more, found 0"):
@@ -377,7 +379,7 @@ def test_what_an_export_cannot_do_is_said(form, tmp_path, monkeypatch) -> None:
         nailseg.load(form)
 
 
-def test_another_programs_onnx_file_is_refused(onnx, tmp_path) -> None:
+def test_onnx_file_of_another_program_is_refused(onnx, tmp_path) -> None:
     import onnx as library
 
     content = library.load(onnx / "model.onnx")
@@ -408,7 +410,7 @@ def test_the_readmes_example_without_nailseg(onnx, model, tmp_path, monkeypatch,
     assert len(code.splitlines()) <= 15
     assert "nailseg" not in code
     monkeypatch.chdir(tmp_path)
-    Image.fromarray(pictures()[2]).save("hand.png")
+    Image.fromarray(draw_images()[2]).save("hand.png")
     exec(code.replace("onnx/model.onnx", str(onnx / "model.onnx")).replace("hand.jpg", "hand.png"), {})
     written = np.asarray(Image.open("mask.png"))
     expected = nailseg.load(model, "cpu")("hand.png")
@@ -416,7 +418,7 @@ def test_the_readmes_example_without_nailseg(onnx, model, tmp_path, monkeypatch,
     assert f"nail {expected.mask.mean():.1%}" in capsys.readouterr().out
 
 
-def test_sigterm_leaves_nothing_half_written(mixed_model, tmp_path, monkeypatch) -> None:
+def test_sigterm_leaves_no_partial_export(mixed_model, tmp_path, monkeypatch) -> None:
     def killed(folder: Path, *_: object) -> None:
         (folder / "model.onnx").write_bytes(b"half")
         os.kill(os.getpid(), signal.SIGTERM)

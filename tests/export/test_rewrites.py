@@ -1,4 +1,4 @@
-"""A rewritten network computes what the network does, for sizes that were not the example."""
+"""Rewritten networks compute the same, also for sizes other than the example's."""
 
 from pathlib import Path
 
@@ -29,14 +29,14 @@ def test_mix_ffn_as_convolutions(tiny_folder: Path, architecture: type[Network])
 
 
 @pytest.mark.parametrize("cells", [1, 3, (2, 6)])
-def test_pooling_for_any_size_is_torchs(cells) -> None:
+def test_adaptive_pooling_equals_torch(cells) -> None:
     stock = nn.Sequential(nn.AdaptiveAvgPool2d(cells))
     for height, width in ((4, 6), (7, 5), (2, 3), (13, 16)):
         image = torch.rand(2, 3, height, width)
         assert torch.allclose(rewrite_for_export(stock)(image), stock(image), atol=1e-6)
 
 
-def test_pooling_exports_for_sizes_that_were_no_example(tmp_path) -> None:
+def test_adaptive_pooling_exports_for_other_sizes_than_the_example(tmp_path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     stock = nn.Sequential(nn.AdaptiveAvgPool2d(3))
     free = torch.export.Dim.DYNAMIC

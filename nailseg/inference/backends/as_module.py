@@ -32,12 +32,10 @@ class ExportedNetwork(nn.Module):
         self.register_buffer("std", torch.tensor(info.std), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Maps uint8 (N, 3, H, W), RGB, neither resized nor padded, to float32 (N, C, H, W).
-
-        The values are logarithms of the probabilities, which are logits of the same softmax.
-        """
+        """Maps uint8 (N, 3, H, W), RGB, neither resized nor padded, to logits float32 (N, C, H, W)."""
         _, probability = self.backend(image.permute(0, 2, 3, 1).cpu().numpy())
-        smallest = torch.finfo(torch.float32).tiny  # log(0) is infinite
+        # the logarithms of probabilities are logits of the same softmax; log(0) would be infinite
+        smallest = torch.finfo(torch.float32).tiny
         return torch.from_numpy(probability).clamp_min(smallest).log().to(image.device)
 
 

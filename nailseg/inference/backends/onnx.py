@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-METADATA_KEY = "nailseg"
-"""The file's own metadata hold the content of nailseg.json as JSON under this key."""
+METADATA_KEY = "nailseg"  # in the file's own metadata, of the content of nailseg.json as JSON
 
 
 class OnnxBackend(ExportedBackend):

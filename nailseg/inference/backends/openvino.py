@@ -17,12 +17,9 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-STATIC_AFTER = 3
-"""Occurrences of a shape after which it gets a static graph."""
-
+STATIC_AFTER = 3  # occurrences of a shape after which it gets a static graph
 MAX_STATIC_GRAPHS = 4
-MAX_STATIC_PIXELS = 1_000_000
-"""Pixels of a batch; for larger ones a static graph was no faster, or slower."""
+MAX_STATIC_PIXELS = 1_000_000  # of a batch; for larger ones a static graph was no faster, or slower
 
 
 class OpenVinoBackend(ExportedBackend):
