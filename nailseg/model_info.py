@@ -14,6 +14,8 @@ from nailseg.errors import WeightsError
 
 INFO_FILE = "nailseg.json"
 ONNX_FILE, OPENVINO_FILE = "model.onnx", "model.xml"
+RUNS = Path("runs")
+"""The folder of the run folders, unless an option names another."""
 SHIPPED = "nailseg-b0"
 """The name of the model that ships with the package."""
 

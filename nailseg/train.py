@@ -1,7 +1,5 @@
 """`python -m nailseg.train --config b4.yaml`, the same as `nailseg train`: fit, then test the best."""
 
-from __future__ import annotations
-
 import sys
 
 from nailseg.cli.main import main as nailseg

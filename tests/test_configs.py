@@ -16,7 +16,6 @@ CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    monkeypatch.delenv("NAILSEG_RUN_FOLDER", raising=False)
 
 
 def test_the_promised_configs_exist() -> None:

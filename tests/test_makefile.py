@@ -22,7 +22,6 @@ def recipe(target: str) -> list[str]:
 @pytest.mark.skipif(not shutil.which("make"), reason="needs make")
 def test_the_demo_ends_with_a_report_and_overlays(tiny_folder, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("NAILSEG_RUN_FOLDER", raising=False)
     small = {"sample": ["--size", "64"], "train": [*SMALL.split(), f"--model.weights={tiny_folder}"]}
     *steps, last = recipe("demo")
     verbs = []

@@ -25,15 +25,11 @@ log = logging.getLogger("nailseg")
 
 
 def find_config(name: str) -> Path:
-    """A config's path from its name: as given, in ./configs, then among those that come with nailseg.
-
-    Raises:
-        ConfigError: in none of these places.
-    """
-    shipped = Path(str(resources.files("nailseg") / "configs"))
-    if not shipped.is_dir():  # a checkout: the wheel carries configs/ inside the package
-        shipped = Path(str(resources.files("nailseg"))).parent / "configs"
-    for candidate in (Path(name), Path("configs") / name, shipped / name):
+    """Finds a config by name: as given, in ./configs, then among those that come with nailseg."""
+    package = Path(str(resources.files("nailseg")))
+    # the wheel carries configs/ inside the package; in a checkout they are beside it
+    shipped = next(path for path in (package / "configs", package.parent / "configs") if path.is_dir())
+    for candidate in (Path(name), Path("configs", name), shipped / name):
         if candidate.is_file():
             return candidate
     known = ", ".join(sorted(path.name for path in shipped.glob("*.yaml"))) or "none"
@@ -45,61 +41,49 @@ def find_config(name: str) -> Path:
 
 @dataclass(frozen=True)
 class CommandLine:
-    """Options of fit, validate, test or train, not parsed yet. Later ones override earlier ones.
+    """Options of fit, validate, test or train, not parsed yet."""
 
-    Attributes:
-        configs: paths of the config files.
-        defaults: options that follow from a model or a data set; they override the configs.
-        typed: options as the user typed them; they override both.
-    """
-
-    configs: tuple[Path, ...]
-    typed: tuple[str, ...]
-    defaults: tuple[str, ...] = ()
+    configs: tuple[Path, ...]  # the last config that has an option counts
+    typed: tuple[str, ...]  # options as typed; they override the configs and the defaults
+    defaults: tuple[str, ...] = ()  # they follow from a model or a data set, and override the configs
 
     @classmethod
     def read(cls, args: Sequence[str]) -> CommandLine:
         """Separates the configs from the other arguments and finds their files."""
-        found, rest = _separate(args, "-c", "--config")
-        return cls(tuple(find_config(name) for name in found), tuple(rest))
+        names, rest = _separate(args, "-c", "--config")
+        return cls(tuple(map(find_config, names)), tuple(rest))
 
     def arguments(self) -> list[str]:
-        """The arguments in the order in which Lightning's parser lets the last one count."""
+        """Returns the arguments for Lightning's parser, in which the last one of an option counts."""
         return [*(f"--config={path}" for path in self.configs), *self.defaults, *self.typed]
 
     def option(self, name: str) -> str | None:
-        """What the user typed for an option; None if he did not."""
-        found, _ = _separate(self.typed, f"--{name}")
-        return found[-1] if found else None
+        """Returns the typed value of an option, or None."""
+        values, _ = _separate(self.typed, f"--{name}")
+        return values[-1] if values else None
 
     def value(self, name: str) -> Any:
-        """An option's value: typed, or from the last config that has it; None without either."""
-        values = (_settings(config).get(name) for config in reversed(self.configs))
+        """Returns the value of an option, typed or from the last config that has it, or None."""
+        values = (_read_settings(config).get(name) for config in reversed(self.configs))
         return next((v for v in (self.option(name), *values) if v is not None), None)
 
-    def without(self, *names: str) -> CommandLine:
-        """The same without some options that the user typed."""
-        return replace(self, typed=tuple(_separate(self.typed, *(f"--{name}" for name in names))[1]))
-
     def with_options(self, **options: Any) -> CommandLine:
-        """The same with further options, as if the user had typed them last; `__` stands for a dot."""
-        further = (f"--{name.replace('__', '.')}={value}" for name, value in options.items())
-        return replace(self, typed=(*self.typed, *further))
+        """Replaces typed options; `__` stands for a dot, and None removes an option."""
+        values = {f"--{name.replace('__', '.')}": value for name, value in options.items()}
+        _, others = _separate(self.typed, *values)
+        added = (f"{name}={value}" for name, value in values.items() if value is not None)
+        return replace(self, typed=(*others, *added))
 
-    def run_name(self) -> str | None:
-        """The name of a run after its last config; a run's own config.yaml is named after its run."""
+    def run_name(self, default: str) -> str:
+        """Names a run after its last config; a run's own config.yaml is named after its run."""
         if not self.configs:
-            return None
-        path = self.configs[-1]
-        return path.absolute().parent.name if path.name == "config.yaml" else path.stem
+            return default
+        path = self.configs[-1].absolute()
+        return path.parent.name if path.name == "config.yaml" else path.stem
 
 
-def resumed(line: CommandLine, run: str) -> CommandLine:
-    """What `--resume RUN` stands for: the run's own config, the other options, its last checkpoint.
-
-    Raises:
-        ConfigError: the folder is no run, or has no checkpoint yet.
-    """
+def prepare_resume(line: CommandLine, run: str) -> CommandLine:
+    """Makes a line of a run's own config, the other options, and its last checkpoint; ConfigError without."""
     if line.option("name"):
         raise ConfigError(f"--resume {run} continues in that folder: --name has no meaning beside it.")
     config, last = Path(run, "config.yaml"), Path(run, "checkpoints", "last.ckpt")
@@ -114,21 +98,15 @@ def resumed(line: CommandLine, run: str) -> CommandLine:
     return line.with_options(model__weights=last, ckpt_path=last)
 
 
-def evaluated(line: CommandLine) -> tuple[CommandLine, str]:
-    """What `validate` and `test` evaluate: a checkpoint, the weights given, or the best of the config's run.
+def prepare_evaluation(line: CommandLine) -> tuple[CommandLine, str]:
+    """Finds what `validate` and `test` evaluate: a checkpoint, weights, or the best of the config's run.
 
     The model's own size, resize rule and classes override a config, which may be about training at another
-    size; options that the user typed override them.
-
-    Returns:
-        The command line with `--model.weights`, and the model's source.
-
-    Raises:
-        ConfigError: there is nothing trained to evaluate.
+    size; typed options override them. Returns the line with `--model.weights`, and the model's source.
     """
-    beside = (config.parent / "checkpoints" / "best.ckpt" for config in reversed(line.configs))
+    best = (config.parent / "checkpoints" / "best.ckpt" for config in reversed(line.configs))
     source = line.option("ckpt_path") or line.option("model.weights")
-    source = source or next((str(path) for path in beside if path.is_file()), line.value("model.weights"))
+    source = source or next((str(path) for path in best if path.is_file()), line.value("model.weights"))
     if source is None:
         raise ConfigError(
             "nothing to evaluate: give --model.weights MODEL (a model folder), --ckpt_path CHECKPOINT, or "
@@ -142,27 +120,22 @@ def evaluated(line: CommandLine) -> tuple[CommandLine, str]:
                 f"--data.size, --data.eval_size, --data.resize: expected none of them for {exported}, whose "
                 f"graph resizes to {info.image_size} pixels itself. Leave them out."
             )
-        own = (
-            f"--data.size={info.image_size}",
-            f"--data.eval_size={0 if exported else 'null'}",
-            f"--data.resize={info.resize}",
-            f"--data.classes={list(info.class_names)}",
-            f"--model.name={info.architecture}",
-        )
-        line = replace(line, defaults=own)
+        options = {"data.size": info.image_size, "data.eval_size": 0 if exported else "null"}
+        options |= {"data.resize": info.resize, "data.classes": list(info.class_names)}
+        options |= {"model.name": info.architecture}
+        line = replace(line, defaults=tuple(f"--{name}={value}" for name, value in options.items()))
     log.info("evaluating %s", source)
-    return line.without("ckpt_path").with_options(model__weights=source), source
+    return line.with_options(ckpt_path=None, model__weights=source), source
 
 
 def explain_error(verb: str, message: str, parser: argparse.ArgumentParser) -> str:
-    """One line from jsonargparse's message, which lists every type that it has tried."""
+    """Makes one line from jsonargparse's message, which lists every type that it has tried."""
     message = " ".join(message.split())
     options = parser._option_string_actions
-    if unknown := re.search(r"unrecognized arguments: ([^\s=]+)|does not accept option '([^']+)'", message):
-        name = unknown[1] or unknown[2]
-        near = difflib.get_close_matches(f"--{name.lstrip('-')}", options, n=1, cutoff=0.7)
+    if unknown := re.search(r"(?:unrecognized arguments: |does not accept option ')([^\s=']+)", message):
+        near = difflib.get_close_matches(f"--{unknown[1].lstrip('-')}", options, n=1, cutoff=0.7)
         hint = f"Did you mean {near[0]}?" if near else f"`nailseg {verb} --help` lists all."
-        return f"{verb}: unknown option {name}. {hint}"
+        return f"{verb}: unknown option {unknown[1]}. {hint}"
     wrong = re.search(r'key "([^"]+)": .*(?:Got|Given) value: (.*)', message)
     kind = wrong and getattr(options.get(f"--{wrong[1]}"), "_typehint", None)
     if wrong and kind:
@@ -171,10 +144,9 @@ def explain_error(verb: str, message: str, parser: argparse.ArgumentParser) -> s
 
 
 def _separate(args: Sequence[str], *names: str) -> tuple[list[str], list[str]]:
-    """The values of an option under any of its names, and the other arguments in their order."""
+    """Separates the values of an option, under any of its names, from the other arguments."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in names:
-        parser.add_argument(name, dest="values", action="append", default=[])
+    parser.add_argument(*names, dest="values", action="append", default=[])
     try:
         found, rest = parser.parse_known_args(args)
     except argparse.ArgumentError as error:
@@ -182,15 +154,12 @@ def _separate(args: Sequence[str], *names: str) -> tuple[list[str], list[str]]:
     return found.values, rest
 
 
-def _settings(config: Path) -> dict[str, Any]:
-    """The options that a config file gives, by dotted name; none if it cannot be read, as the parser says."""
+def _read_settings(config: Path) -> dict[str, Any]:
+    """Reads the options of a config by dotted name; none if it is unreadable, which the parser reports."""
     try:
         content = yaml.safe_load(config.read_text())
     except (yaml.YAMLError, OSError):
         return {}
-    settings = {}
-    for name, value in content.items() if isinstance(content, dict) else ():
-        settings |= (
-            {f"{name}.{key}": v for key, v in value.items()} if isinstance(value, dict) else {name: value}
-        )
-    return settings
+    parts = content if isinstance(content, dict) else {}
+    nested = {f"{p}.{k}": v for p, own in parts.items() if isinstance(own, dict) for k, v in own.items()}
+    return parts | nested

@@ -1,11 +1,10 @@
 """`--auto_config true`: run length, learning rate, crop and batch from the data set and the machine.
 
-For 20 to 200 images of one's own and trained weights to start from. Every value is printed; one that a config
+For 20 to 200 images of one's own and trained weights to start from. Every value is logged; one that a config
 or an option gives is kept.
 """
 
-from __future__ import annotations
-
+import contextlib
 import logging
 import math
 import statistics
@@ -25,52 +24,31 @@ from nailseg.inference.backends.as_module import read_module_info
 
 log = logging.getLogger("nailseg")
 
-HEADERS = 50  # image headers that are read to estimate the typical size
-VALIDATIONS = 8  # in the whole run
 
+def auto_configure(line: CommandLine) -> CommandLine:
+    """Adds the options that follow from the data set and the machine, if `auto_config` is true.
 
-def auto_configured(line: CommandLine) -> CommandLine:
-    """Adds the options that follow from the data set and the machine.
-
-    Args:
-        line: a training's command line, with `--auto_config true` or a config that has it.
-
-    Returns:
-        The same, completed; unchanged without auto-configuration.
-
-    Raises:
-        ConfigError: there is no data set, or no training image in it.
-        DataError: the CSV cannot be read.
+    ConfigError if there is no data set, or no training image in it; DataError if the CSV cannot be read.
     """
     if yaml.safe_load(str(line.value("auto_config"))) is not True:
         return line
     if (table := line.value("data.csv")) is None:
         raise ConfigError("--auto_config: expected --data.csv, found none. Make one with: nailseg index DIR")
     manifest = load_manifest(table, line.value("data.root"), strict=False)  # the data module validates it
-    rows = manifest.select("train")
-    if not rows:
+    images = [manifest.path(row.image) for row in manifest.select("train")]
+    if not images:
         raise ConfigError(f"{table}: expected rows with the split train, found none.")
-    longer = typical_side([manifest.path(row.image) for row in rows])
-    weights = line.value("model.weights")
+    longer = typical_side(images)
+    weights, batch = line.value("model.weights"), str(line.value("data.batch_size"))
     info = read_module_info(weights) if weights else None
     on_gpu = torch.cuda.is_available() and line.value("trainer.accelerator") != "cpu"
-    batch = str(line.value("data.batch_size"))  # the other values follow from it
-    chosen = choose_options(
-        len(rows),
-        longer,
-        info.image_size if info else None,
-        on_gpu,
-        int(batch) if batch.isdecimal() and int(batch) > 0 else None,
-    )
-    own = [f"--{name}={choice}" for name, choice in chosen.items() if line.value(name) is None]
-    log.info(
-        "auto-configuration for %d training images of about %d pixels on a %s (give any to override):\n  %s",
-        len(rows),
-        longer,
-        "GPU" if on_gpu else "CPU",
-        " ".join(own).replace("=", " "),
-    )
-    return replace(line, defaults=tuple(own))
+    trained_at, batch_size = info and info.image_size, int(batch) if batch.isdecimal() else None
+    options = choose_options(len(images), longer, trained_at, on_gpu, batch_size)
+    added = [f"--{name}={value}" for name, value in options.items() if line.value(name) is None]
+    found = f"{len(images)} training images of about {longer} pixels on a {'GPU' if on_gpu else 'CPU'}"
+    shown = " ".join(added).replace("=", " ")
+    log.info("auto-configuration for %s (give any to override):\n  %s", found, shown)
+    return replace(line, defaults=tuple(added))
 
 
 def choose_options(
@@ -83,7 +61,7 @@ def choose_options(
         longer: their longer side in pixels, typically.
         trained_at: longer side the weights were trained at; None if unknown.
         on_gpu: a CPU gets smaller crops, smaller batches and fewer steps.
-        batch: images per step, if that is given.
+        batch: images per step, if that is given; the other values follow from it.
 
     Returns:
         Option names, as on the command line, with their values.
@@ -91,11 +69,11 @@ def choose_options(
     >>> choose_options(20, 432, 320, on_gpu=False)["data.batch_size"]
     8
     """
-    limit = trained_at or 512 if not on_gpu else 512
+    limit = 512 if on_gpu else trained_at or 512
     eval_size = max(MULTIPLE, min(limit, round(longer / MULTIPLE) * MULTIPLE))
     size = eval_size if on_gpu else max(MULTIPLE, round(0.8 * eval_size / MULTIPLE) * MULTIPLE)
     batch = min(images, batch or (16 if on_gpu else 8))
-    # ten times the images need three times the steps: each is seen less often, and there is more to learn
+    # ten times the images need three times the steps: each is used less often, and there is more to learn
     steps = round(35 * math.sqrt(images)) * (2 if on_gpu else 1)
     per_epoch = images // batch
     epochs = math.ceil(steps / per_epoch)
@@ -104,19 +82,16 @@ def choose_options(
         "data.eval_size": eval_size,
         "data.batch_size": batch,
         "trainer.max_epochs": epochs,
-        "trainer.check_val_every_n_epoch": max(1, epochs // VALIDATIONS),
+        "trainer.check_val_every_n_epoch": max(1, epochs // 8),  # eight validations in the whole run
         "model.lr": float(f"{3e-4 * math.sqrt(batch / 8):.1e}"),
-        # the average spans a tenth of the run
-        "ema_decay": round(1 - 10 / max(150, epochs * per_epoch), 4),
+        "ema_decay": round(1 - 10 / max(150, epochs * per_epoch), 4),  # averages over a tenth of the run
     }
 
 
 def typical_side(images: list[Path]) -> int:
-    """The median longer side of some of the images, in pixels; the validation reports unreadable ones."""
+    """The median longer side of about 50 of the images, in pixels; 512 if none can be read."""
     sides = []
-    for path in images[:: max(1, len(images) // HEADERS)]:
-        try:
+    for path in images[:: max(1, len(images) // 50)]:
+        with contextlib.suppress(IssueError):  # the validation reports it
             sides.append(max(read_image_size(path)))
-        except IssueError:
-            continue
-    return round(statistics.median(sides)) if sides else 512
+    return round(statistics.median(sides or [512]))

@@ -1,7 +1,5 @@
 """`nailseg train --folds K`: cross-validation, in which every image is tested exactly once."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -11,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,9 +21,10 @@ from nailseg.data.assign import SPLITS, assign_folds, assign_splits
 from nailseg.data.manifest import Row, load_manifest, write_manifest
 from nailseg.errors import ConfigError
 from nailseg.evaluation.per_image import NUMBERS, find_table, read_counts, read_table, write_csv
-from nailseg.metrics.confusion import iou, none_if_nan
+from nailseg.metrics.confusion import iou
 from nailseg.metrics.image_counts import class_ratios, percentile_interval, resample_weights
-from nailseg.training.run_dir import FOLD_VARIABLE, RUN_FOLDER_VARIABLE, RUNS
+from nailseg.model_info import RUNS
+from nailseg.training.run_dir import FOLD_VARIABLE
 
 log = logging.getLogger("nailseg")
 
@@ -34,45 +32,37 @@ log = logging.getLogger("nailseg")
 def train_folds(line: CommandLine) -> int:
     """Trains and tests each fold in its own process, pools the tests, and returns the exit code.
 
-    The folder runs/NAME-folds holds the folds' CSVs, their run folders fold-1 …, and test/.
-
-    Args:
-        line: of `nailseg train`, with `--folds`; `--resume FOLDER` skips what is finished there.
-
-    Raises:
-        ConfigError: options that make no sense, or too few groups for so many folds.
+    The folder runs/NAME-folds holds the folds' CSVs, their run folders fold-1 …, and test/; `--resume FOLDER`
+    skips what is finished there. ConfigError for options that make no sense, or too few groups.
     """
     given, resumed = line.option("folds") or "", line.option("resume")
     if not given.isdecimal() or int(given) < 2:
         raise ConfigError(f"expected --folds of 2 or more, found {given}.")
     if "LOCAL_RANK" in os.environ:
         raise ConfigError("--folds starts its own processes: give --trainer.devices N instead of torchrun.")
-    folds, table, root = int(given), line.value("data.csv"), line.value("data.root")
-    if table is None:
+    if (table := line.value("data.csv")) is None:
         raise ConfigError("--folds: expected --data.csv, found none. Make one with: nailseg index DIR")
-    root = Path(root or Path(table).parent).absolute()
+    folds, root = int(given), Path(line.value("data.root") or Path(table).parent).absolute()
     if resumed:
         folder = Path(resumed)
         if (found := len(list(folder.glob("fold-*.csv")))) != folds:
             raise ConfigError(f"--resume {folder}: expected {folds} files fold-K.csv, found {found}.")
     else:
         split = split_folds(load_manifest(table, root, strict=False).rows, folds)
-        name = line.option("name") or line.run_name() or "fit"
-        folder = model_folder.unique_path(Path(line.option("runs") or RUNS) / f"{name}-folds")
+        name = line.option("name") or line.run_name("fit")
+        folder = model_folder.unique_path(Path(line.option("runs") or RUNS, f"{name}-folds"))
         folder.mkdir(parents=True)
         for fold, rows in enumerate(split, start=1):
             write_manifest(folder / f"fold-{fold}.csv", rows)
-    line = line.without("folds", "name", "resume", "runs").with_options(data__root=root)
+    line = line.with_options(folds=None, name=None, resume=None, runs=None, data__root=root)
     for fold in range(1, folds + 1):
         run = folder / f"fold-{fold}"
-        log.info("fold %d of %d%s", fold, folds, ", finished before" if _finished(run) else "")
-        code = 0
-        if not _finished(run):
-            code = _train(line.with_options(data__csv=f"{run}.csv", **_place(run)).arguments())
-        if code or not _finished(run):
+        log.info("fold %d of %d%s", fold, folds, ", finished before" if _is_finished(run) else "")
+        code = 0 if _is_finished(run) else _train(_fold_options(line, run).arguments())
+        if code or not _is_finished(run):
             log.error("fold %d did not finish. To continue: the same command with --resume %s", fold, folder)
             return code or 1
-    log.info("%s", pool(folder, folds))
+    log.info("%s", pool_tests(folder, folds))
     return 0
 
 
@@ -81,16 +71,13 @@ def split_folds(rows: Sequence[Row], folds: int) -> list[list[Row]]:
 
     Groups stay whole, folders are split in proportion. Of the other parts, val takes the share that it has in
     the rows given, at least a group. The parts depend on the rows alone, so that runs with any seed or
-    network can be compared.
-
-    Raises:
-        ConfigError: a fold has no row for train, val or test.
+    network can be compared. ConfigError if a fold has no row for train, val or test.
     """
     groups, strata = [row.group for row in rows], [row.folder for row in rows]
     val = min(max(sum(row.split == "val" for row in rows), 1) / len(rows), 0.5)
     folded = []
     for fold, parts in enumerate(assign_folds(groups, strata, folds, test=0.0), start=1):
-        rest = [number for number, part in enumerate(parts) if part != "val"]
+        rest = [n for n, part in enumerate(parts) if part != "val"]
         # another seed than the parts': the front of one order must not be the front of the next
         splits = assign_splits([groups[n] for n in rest], [strata[n] for n in rest], val, 0.0, 1000 + fold)
         split_of = dict(zip(rest, splits, strict=True))
@@ -103,79 +90,70 @@ def split_folds(rows: Sequence[Row], folds: int) -> list[list[Row]]:
     return folded
 
 
-def pool(folder: Path, folds: int) -> str:
+def pool_tests(folder: Path, folds: int) -> str:
     """Writes test/per_image.csv with a column fold, and test/metrics.json; returns the numbers as a table.
 
-    The numbers are those of all images together, with bootstrap intervals over images. Beside them stand each
-    fold's, their mean and standard deviation (n - 1); it is no standard error, for folds share training rows.
+    The numbers are those of all images together, with bootstrap intervals over images. Beside them are those
+    of each fold, their mean and standard deviation (n - 1; no standard error: folds share training rows).
     """
-    tests = [find_table(folder / f"fold-{fold}") for fold in range(1, folds + 1)]
-    parts = [read_table(path).rows for path in tests]
-    for fold, part in enumerate(parts, start=1):
-        part.insert(0, "fold", fold)
-    rows = pd.concat(parts)
+    tests = {fold: find_table(folder / f"fold-{fold}") for fold in range(1, folds + 1)}
+    rows = pd.concat({fold: read_table(path).rows for fold, path in tests.items()}, names=["fold"])
     target = model_folder.unique_path(folder / "test")
     target.mkdir()
-    write_csv(rows, target / "per_image.csv")
+    write_csv(rows.reset_index("fold"), target / "per_image.csv")
     table = read_table(target / "per_image.csv")
     images = sorted(table.rows.index)  # the intervals do not depend on which fold tested which image
     fold_of = table.rows.loc[images, "fold"].astype(int).to_numpy()
     # one weighting of the images for all folds, and one for each
-    weights = np.stack([fold_of > 0, *(fold_of == fold for fold in range(1, folds + 1))])
+    weights = np.stack([fold_of > 0, *(fold_of == fold for fold in tests)])
     resamples = resample_weights(len(images))
-    numbers: dict[str, tuple[np.ndarray, tuple[float, float]]] = {}
+    numbers: dict[str, list[float]] = {}
     for name in table.class_names:
         counts = read_counts(table, images, name)
-        values = class_ratios(counts, torch.from_numpy(weights).double())
-        resampled = class_ratios(counts, torch.from_numpy(resamples).double())
+        values, resampled = (class_ratios(counts, torch.from_numpy(w).double()) for w in (weights, resamples))
         for number in NUMBERS:
             ends = percentile_interval(resampled[number].numpy())
-            numbers[f"{number}_{name}"] = values[number].numpy(), ends
-    reports = [json.loads(path.with_name("metrics.json").read_text()) for path in tests]
+            numbers[f"{number}_{name}"] = [*values[number].tolist(), *ends]
+    reports = [json.loads(path.with_name("metrics.json").read_text()) for path in tests.values()]
     matrix = torch.tensor([report["confusion_matrix"] for report in reports])
-    mious = [iou(m).nanmean().item() for m in (matrix.sum(0), *matrix)]
     # per_image.csv does not count the background, so nothing can be resampled for miou
-    numbers["miou"] = np.array(mious), (np.nan, np.nan)
-    summary: dict[str, Any] = {"n_images": len(rows), "classes": reports[0]["classes"]}
+    numbers["miou"] = [*(iou(m).nanmean().item() for m in (matrix.sum(0), *matrix)), np.nan, np.nan]
+    shown = pd.DataFrame.from_dict(numbers, "index", columns=["pooled", *tests, "low", "high"])
+    each = shown[[*tests]]  # undefined folds are left out of mean and standard deviation
+    shown = shown.assign(mean=each.mean(axis=1), std=each.std(axis=1))
+    found = shown.astype(object).where(shown.notna(), None).to_dict("index")
+    summary = {"n_images": len(rows), "classes": reports[0]["classes"]}
     summary |= {"confusion_matrix": matrix.sum(0).tolist(), "intervals": {}, "folds": {}}
-    lines = [f"{len(rows)} images, each tested once"]
-    lines += [f"{'':<24}  pooled  95 % interval    mean     std  folds"]
-    for key, ((pooled, *each), ends) in numbers.items():
-        summary[key] = none_if_nan(pooled)
-        summary["intervals"][key] = None if np.isnan(ends[0]) else list(ends)
-        defined = np.array(each)[~np.isnan(each)]
-        mean = defined.mean() if len(defined) else np.nan
-        std = defined.std(ddof=1) if len(defined) > 1 else np.nan
-        values = [none_if_nan(value) for value in each]
-        summary["folds"][key] = {"mean": none_if_nan(mean), "std": none_if_nan(std), "values": values}
-        shown = " ".join(f"{value:.4f}" for value in each)
-        between = "" if np.isnan(ends[0]) else f"{ends[0]:.3f} to {ends[1]:.3f}"
-        lines.append(f"{key:<24}  {pooled:.4f}  {between:<14}  {mean:.4f}  {std:.4f}  {shown}")
+    for key, row in found.items():
+        summary[key] = row["pooled"]
+        summary["intervals"][key] = None if row["low"] is None else [row["low"], row["high"]]
+        values = [row[fold] for fold in tests]
+        summary["folds"][key] = {"mean": row["mean"], "std": row["std"], "values": values}
     (target / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n")
-    return "\n".join([*lines, f"written: {target}"])
+    text = shown[["pooled", "low", "high", "mean", "std", *tests]].to_string(float_format="{:.4f}".format)
+    return f"{len(rows)} images, each tested once\n{text}\nwritten: {target}"
 
 
-def _finished(run: Path) -> bool:
-    # the model folder is what a run writes last
+def _is_finished(run: Path) -> bool:
+    """Whether a run is complete: the model folder is what it writes last."""
     return (run / "model").is_dir() and any(run.glob("test*/per_image.csv"))
 
 
-def _place(run: Path) -> dict[str, object]:
-    """The options that say where a fold's run goes."""
+def _fold_options(line: CommandLine, run: Path) -> CommandLine:
+    """Adds a fold's CSV and its run folder, which is continued if it has a checkpoint."""
+    line = line.with_options(data__csv=f"{run}.csv")
     if (run / "checkpoints" / "last.ckpt").is_file():
-        return {"resume": run}
+        return line.with_options(resume=run)
     if run.exists():  # interrupted before its first checkpoint
         run.rename(model_folder.unique_path(run.with_name(f"{run.name}-old")))
-    return {"runs": run.parent, "name": run.name}
+    return line.with_options(runs=run.parent, name=run.name)
 
 
 def _train(args: list[str]) -> int:
     """Runs nailseg.train in its own process, so that several devices work in it as usual; its exit code."""
-    environment = {key: value for key, value in os.environ.items() if key != RUN_FOLDER_VARIABLE}
-    environment[FOLD_VARIABLE] = "1"
     command = [sys.executable, "-m", "nailseg.train", *args]
     # leaving the inner block waits for the process, which saves its checkpoint
-    with sigterm_raises(), subprocess.Popen(command, env=environment) as child:
+    with sigterm_raises(), subprocess.Popen(command, env=os.environ | {FOLD_VARIABLE: "1"}) as child:
         try:
             return child.wait()
         except SystemExit:

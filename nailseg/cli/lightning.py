@@ -4,8 +4,6 @@ The only module that knows both the task and the data: which fact of the data re
 `add_arguments_to_parser`.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import shutil
@@ -26,8 +24,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from nailseg.checkpoints import model_folder
-from nailseg.cli.arguments import CommandLine, evaluated, explain_error, resumed
-from nailseg.cli.auto_config import auto_configured
+from nailseg.cli.arguments import CommandLine, explain_error, prepare_evaluation, prepare_resume
+from nailseg.cli.auto_config import auto_configure
 from nailseg.cli.cross_validation import train_folds
 from nailseg.cli.runner import UsageError
 from nailseg.data.datamodule import SegmentationDataModule
@@ -37,71 +35,46 @@ from nailseg.evaluation.wandb import report_to_wandb
 from nailseg.inference.backends import find_exported_file
 from nailseg.inference.backends.torch import create_backend
 from nailseg.inference.segmenter import Segmenter
-from nailseg.model_info import model_name
-from nailseg.training.callbacks import (
-    AveragedWeights,
-    MetricsTable,
-    ProgressBar,
-    RunCheckpoint,
-    ValidateLastEpoch,
-    ValidationImages,
-)
-from nailseg.training.run_dir import FOLD_VARIABLE, RUNS, choose_folder, wandb_loggers
+from nailseg.model_info import RUNS, model_name
+from nailseg.training import callbacks
+from nailseg.training.run_dir import FOLD_VARIABLE, create_run_folder, create_wandb_logger
 from nailseg.training.task import MONITOR, SegmentationTask
 
 log = logging.getLogger("nailseg")
 
-NOT_SAVED = [
-    "config",
-    "ckpt_path",
-    "weights_only",
-    "verbose",
-    "name",
-    "runs",
-    "resume",
-    "folds",
-    "auto_config",
-]
+NOT_SAVED = {"config", "ckpt_path", "weights_only", "verbose"}
+NOT_SAVED |= {"name", "runs", "resume", "folds", "auto_config"}
 """Options of one call, which a run's config.yaml must not repeat."""
 
 HARMLESS = (
-    # arguments are rewritten (config names, --resume), so they cannot be read from sys.argv again
-    "LightningCLI's args parameter",
+    "LightningCLI's args parameter",  # sys.argv cannot be parsed again: configs and --resume are replaced
     # Lightning 2.6.6 calls what jsonargparse and torch have renamed; users cannot change that
     r"(?s).*(was deprecated in v4\..* will be removed in v5|JSONARGPARSE_DEPRECATION_WARNINGS)",
     r".*isinstance\(treespec, LeafSpec\)",
-    # the number of worker processes is chosen from the machine's cores, or by hand
-    ".*does not have many workers",
-    # an epoch of a small set may be shorter than log_every_n_steps
-    ".*The number of training batches",
-    # --resume means it
-    ".*Checkpoint directory .* exists and is not empty",
+    ".*does not have many workers",  # their number is chosen from the machine's cores, or by hand
+    ".*The number of training batches",  # an epoch of a small set may be shorter than log_every_n_steps
+    ".*Checkpoint directory .* exists and is not empty",  # --resume means it
 )
 """Patterns of warnings that are not shown."""
 
 
 def run(verb: str, args: Sequence[str]) -> object:
-    """Runs fit, validate, test, or train (fit, then the test of the best checkpoint).
-
-    Args:
-        verb: one of the four.
-        args: its options, as typed.
-    """
+    """Runs fit, validate, test, or train (fit, then the test of the best checkpoint) with typed options."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # device lists and tips hide the lines that matter
     line = CommandLine.read(args)
     lightning_verb = "fit" if verb == "train" else verb
-    run_name = line.run_name() or lightning_verb
+    run_name = line.run_name(lightning_verb)
     if not {"-h", "--help"} & set(args):
         if verb == "train" and line.option("folds"):
             return train_folds(line)
         if verb in ("validate", "test"):
-            line, source = evaluated(line)
+            line, source = prepare_evaluation(line)
             run_name = model_name(source)
         elif folder := line.option("resume"):
-            line = resumed(line, folder)
+            line = prepare_resume(line, folder)
         else:
-            line = auto_configured(line)
+            line = auto_configure(line)
     try:
         return NailsegCLI([lightning_verb, *line.arguments()], run_name, test_after_fit=verb == "train")
     except MisconfigurationException as error:  # Lightning's name for options that do not go together
@@ -143,7 +116,6 @@ class NailsegCLI(LightningCLI):
 
     def __init__(self, args: list[str], run_name: str, test_after_fit: bool = False) -> None:
         self.run_name, self.test_after_fit = run_name, test_after_fit
-        self.folder = Path()
         with warnings.catch_warnings():
             for message in HARMLESS:
                 warnings.filterwarnings("ignore", message)
@@ -167,23 +139,16 @@ class NailsegCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The verbs that Lightning runs; `nailseg predict` is another command."""
-        verbs = LightningCLI.subcommands()
-        return {verb: verbs[verb] for verb in ("fit", "validate", "test")}
+        return {verb: skip for verb, skip in LightningCLI.subcommands().items() if verb != "predict"}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the run's options and states which facts of the data reach the model."""
         parser.add_class_arguments(RunOptions, instantiate=False)
-        parser.add_argument(
-            "--log_images",
-            action="store_true",
-            help="Send the validation images to W&B too. Photographs leave this machine then.",
-        )
+        sending = "Send the validation images to W&B too. Photographs leave this machine then."
+        parser.add_argument("--log_images", action="store_true", help=sending)
         if self.test_after_fit:
-            parser.add_argument(
-                "--folds",
-                type=int | None,
-                help="Cross-validate: train so often, each time testing another part of all rows.",
-            )
+            folds = "Cross-validate: train so often, each time testing another part of all rows."
+            parser.add_argument("--folds", type=int | None, help=folds)
         parser.link_arguments("data.classes", "model.class_names")
         sizes = ("data.size", "data.eval_size")
         parser.link_arguments(sizes, "model.image_size", compute_fn=lambda size, eval_size: eval_size or size)
@@ -191,11 +156,7 @@ class NailsegCLI(LightningCLI):
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
-        """Parses the options.
-
-        Raises:
-            UsageError: one line instead of a page of usage; an unknown option with the nearest valid name.
-        """
+        """Parses the options; UsageError with one line, and the nearest valid name of an unknown option."""
         for verb in ("validate", "test"):
             self._parser(verb).set_defaults(verbose=False)  # our table replaces Lightning's
         try:
@@ -204,26 +165,18 @@ class NailsegCLI(LightningCLI):
             verb = "train" if self.test_after_fit else args[0]
             raise UsageError(explain_error(verb, str(error), self._parser(args[0]))) from None
 
-    @property
-    def options(self) -> Any:
-        """The parsed options of the verb."""
-        return self.config[self.subcommand]
-
     def before_instantiate_classes(self) -> None:
-        """Refuses options that contradict each other or mean nothing.
-
-        Raises:
-            ConfigError: with the option's name.
-        """
-        options, fits = self.options, self.subcommand == "fit"
-        if options.name is not None and Path(options.name).name != options.name:
+        """Refuses options that contradict each other or mean nothing: ConfigError with the option's name."""
+        self.options = options = self.config[self.subcommand]
+        fits = self.subcommand == "fit"
+        if options.name and Path(options.name).name != options.name:
             raise ConfigError(f"--name: expected a name without folders, found {options.name!r}.")
         if options.get("folds") is not None:  # `run` takes it from the command line
             raise ConfigError("folds: expected as an option, --folds K; found in a config. Remove it there.")
         if options.resume and not (fits and options.ckpt_path):  # `run` takes it from there, too
+            where = "a config" if fits else self.subcommand
             raise ConfigError(
-                f"resume: expected as an option of a training, --resume {options.resume}; found in "
-                f"{'a config' if fits else self.subcommand}. Remove it there."
+                f"resume: expected as an option of a training, found in {where}. Remove it there."
             )
         if not 0 <= options.ema_decay < 1:
             raise ConfigError(f"--ema_decay: expected a number from 0 to below 1, found {options.ema_decay}.")
@@ -238,81 +191,63 @@ class NailsegCLI(LightningCLI):
                 "Leave the option out, or train from Python and call task.save(folder)."
             )
 
-    def _choose_folder(self) -> Path:
-        options = self.options
-        rank = rank_zero_only.rank or 0
-        if options.resume:
-            return Path(options.resume)
-        if self.subcommand != "fit":
-            return Path(options.runs) / (options.name or self.run_name)
-        folder = choose_folder(options.name or self.run_name, rank, options.runs)
-        if rank == 0:
-            log.info("run folder: %s", folder)
-        return folder
-
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Adds the callbacks, precision and loggers of every run to those of the options."""
-        # the trainer is instantiated last: refused options leave no run folder behind
-        self.folder = self._choose_folder()
-        options = self.options
-        trainer = options.trainer
-        on_gpu = torch.cuda.is_available() and trainer.accelerator in ("auto", "gpu", "cuda")
-        if trainer.precision is None:
-            kwargs["precision"] = "bf16-mixed" if _has_bf16(on_gpu) else "32-true"
-        # torch's SyncBatchNorm refuses CPU tensors
-        kwargs["sync_batchnorm"] = trainer.sync_batchnorm or on_gpu
-        kwargs["default_root_dir"] = str(self.folder)
-        callbacks: list[Callback] = [] if trainer.enable_progress_bar is False else [ProgressBar()]
-        if self.subcommand == "fit":
-            callbacks += self._fit_callbacks()
-            if trainer.logger is None or trainer.logger is True:
-                kwargs["logger"] = wandb_loggers(self.folder, rank_zero_only.rank or 0) or False
-        else:
-            kwargs["logger"] = self._get(self.config_init, "trainer").logger or False
-        given = self._get(self.config_init, "trainer").callbacks or []
-        kwargs["callbacks"] = callbacks + (given if isinstance(given, list) else [given])
-        return super().instantiate_trainer(**kwargs)
+        """Chooses the run folder and adds the callbacks, precision and loggers of every run."""
+        options, rank, fits = self.options, rank_zero_only.rank or 0, self.subcommand == "fit"
+        self.folder = Path(options.resume or Path(options.runs, options.name or self.run_name))
+        if fits and not options.resume and rank == 0:  # which alone writes files
+            # the trainer is instantiated last: refused options leave no run folder behind
+            self.folder = create_run_folder(self.folder)
+        given = self._get(self.config_init, "trainer")
+        on_gpu = torch.cuda.is_available() and given.accelerator in ("auto", "gpu", "cuda")
+        logger, own = given.logger, given.callbacks or []
+        if fits and (logger is None or logger is True):
+            logger = create_wandb_logger(self.folder, rank)
+        added = [] if given.enable_progress_bar is False else [callbacks.ProgressBar()]
+        added += self._fit_callbacks() if fits else []
+        return super().instantiate_trainer(
+            callbacks=added + (own if isinstance(own, list) else [own]),
+            default_root_dir=str(self.folder),
+            logger=logger or False,
+            precision=given.precision or ("bf16-mixed" if _has_bf16(on_gpu) else "32-true"),
+            sync_batchnorm=given.sync_batchnorm or on_gpu,  # torch's refuses CPU tensors
+            **kwargs,
+        )
 
     def _fit_callbacks(self) -> list[Callback]:
-        options = self.options
+        """The callbacks of a training."""
+        options, checkpoints = self.options, self.folder / "checkpoints"
         # before the last one's, so that last.ckpt knows of a new best
-        self.best = RunCheckpoint(self.folder / "checkpoints", "best", MONITOR)
-        callbacks: list[Callback] = [
-            ValidationImages(self.folder / "images", to_wandb=options.log_images),
-            MetricsTable(self.folder / "metrics.csv"),
-            ValidateLastEpoch(),
+        self.best = callbacks.RunCheckpoint(checkpoints, "best", MONITOR)
+        added: list[Callback] = [
+            callbacks.ValidationImages(self.folder / "images", to_wandb=options.log_images),
+            callbacks.MetricsTable(self.folder / "metrics.csv"),
+            callbacks.ValidateLastEpoch(),
             self.best,
-            RunCheckpoint(self.folder / "checkpoints", "last"),
+            callbacks.RunCheckpoint(checkpoints, "last"),
         ]
         if options.ema_decay:
-            callbacks.append(AveragedWeights(options.ema_decay))
+            added.append(callbacks.AveragedWeights(options.ema_decay))
         if options.patience is not None:
-            callbacks.append(EarlyStopping(MONITOR, mode="max", patience=options.patience))
-        return callbacks
+            added.append(EarlyStopping(MONITOR, mode="max", patience=options.patience))
+        return added
 
     def before_fit(self) -> None:
         """Logs what will be trained and saves the configuration."""
-        if self.trainer.is_global_zero and not self.options.resume:
-            self._save_config()
         network = self.model.network
         count = sum(parameter.numel() for parameter in network.parameters()) / 1e6
         log.info("network: %.1f M parameters, weights: %s", count, network.origin["weights"])
+        content = yaml.safe_load(self._parser("fit").dump(self.options, skip_validation=True))
         for logger in self.trainer.loggers:
-            logger.log_hyperparams(self._parsed())
-
-    def _parsed(self) -> dict[str, Any]:
-        """The parsed options as a config file has them."""
-        return yaml.safe_load(self._parser("fit").dump(self.options, skip_validation=True))
-
-    def _save_config(self) -> None:
-        content = self._parsed()
-        content = {key: value for key, value in content.items() if key not in NOT_SAVED}
-        # the run can be resumed from any folder
-        for part, name in (("data", "csv"), ("data", "root"), ("model", "weights")):
-            value = content[part].get(name)
-            if value and Path(value).exists():
-                content[part][name] = str(Path(value).absolute())
-        (self.folder / "config.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+            logger.log_hyperparams(content)
+        if self.trainer.is_global_zero and not self.options.resume:
+            # absolute paths: the run can be resumed from any folder
+            for part, name in (("data", "csv"), ("data", "root"), ("model", "weights")):
+                value = content[part].get(name)
+                if value and Path(value).exists():
+                    content[part][name] = str(Path(value).absolute())
+            saved = {name: value for name, value in content.items() if name not in NOT_SAVED}
+            (self.folder / "config.yaml").write_text(yaml.safe_dump(saved, sort_keys=False))
 
     def fit(self, model: SegmentationTask, **kwargs: Any) -> None:
         """Runs Lightning's fit; an interruption logs how to continue."""
@@ -345,12 +280,11 @@ class NailsegCLI(LightningCLI):
             self.trainer.validate(self.model, self.datamodule, verbose=False)
             self.model.choose_threshold()
         metrics: dict[str, Any] = {}
-        if self.test_after_fit:
-            if self.datamodule.rows("test"):
-                self.trainer.test(self.model, self.datamodule, verbose=False)
-                metrics = self._report("test", best)
-            else:
-                log.info("no row of the CSV has the split 'test': the model is not tested")
+        if self.test_after_fit and self.datamodule.rows("test"):
+            self.trainer.test(self.model, self.datamodule, verbose=False)
+            metrics = self._report("test", best)
+        elif self.test_after_fit:
+            log.info("no row of the CSV has the split 'test': the model is not tested")
         if self.trainer.is_global_zero:
             target = self.folder / "model"
             if target.exists():  # of the run before it was resumed
@@ -364,27 +298,25 @@ class NailsegCLI(LightningCLI):
         """Refuses to evaluate a classifier with random weights."""
         model_folder.require_trained(self.model.network, self.options.model.weights)
 
-    before_test = before_validate
-
-    def after_test(self) -> None:
+    def after_validate(self) -> None:
         """Writes the report of the split that was evaluated."""
         self._report("test" if self.subcommand == "test" else "val", self.options.model.weights)
 
-    after_validate = after_test
+    before_test, after_test = before_validate, after_validate
 
     def _report(self, split: str, source: str | Path) -> dict[str, Any]:
-        metrics = self.model.summary
-        if self.trainer.is_global_zero:
-            target = model_folder.unique_path(self.folder / split)
-            segmenter = Segmenter(create_backend(self.model.network, self.model.info(), self.model.device))
-            counts, tolerance = self.model.image_counts, self.model.surface_tolerance
-            metrics, table = report.write_report(
-                target, counts, segmenter, self.datamodule, split, source, tolerance
-            )
-            log.info("%s\nreport: %s", report.summary_table(metrics), target / "report.html")
-            images = self.options.log_images
-            dataset = self.datamodule.dataset(split)
-            report_to_wandb(self.trainer.loggers, segmenter, dataset, metrics, table, split, images)
+        """Writes the report on rank 0, and returns the content of metrics.json."""
+        task = self.model
+        if not self.trainer.is_global_zero:
+            return task.summary
+        target = model_folder.unique_path(self.folder / split)
+        segmenter = Segmenter(create_backend(task.network, task.info(), task.device))
+        metrics, table = report.write_report(
+            target, task.image_counts, segmenter, self.datamodule, split, source, task.surface_tolerance
+        )
+        log.info("%s\nreport: %s", report.summary_table(metrics), target / "report.html")
+        dataset, images = self.datamodule.dataset(split), self.options.log_images
+        report_to_wandb(self.trainer.loggers, segmenter, dataset, metrics, table, split, images)
         return metrics
 
 

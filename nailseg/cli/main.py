@@ -6,42 +6,26 @@ loads neither torch nor transformers. fit, validate, test and train are Lightnin
 (`cli/lightning.py`).
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from cyclopts import App, CycloptsError, Parameter
 
 from nailseg import __version__
-from nailseg.cli.runner import UsageError, guarded, sigterm_raises
+from nailseg.cli.runner import UsageError, run_guarded, sigterm_raises
 
 LIGHTNING = "cli.lightning:run"
 VERBS = {
-    "sample": (
-        "data.synthetic.sample:write_sample",
-        "draw a sample data set: Images/1..4 and Masks/1..4",
-    ),
-    "index": (
-        "data.splitting.index:index_dataset",
-        "pair images with masks, split them, write the CSV",
-    ),
-    "check": (
-        "data.validation.command:validate_dataset",
-        "find every issue of a data set, and its fix",
-    ),
-    "import": (
-        "data.importers.importer:import_dataset",
-        "other formats -> Images/, Masks/ and nails.csv",
-    ),
+    "sample": ("data.synthetic.sample:write_sample", "draw a sample data set: Images/1..4 and Masks/1..4"),
+    "index": ("data.splitting.index:index_dataset", "pair images with masks, split them, write the CSV"),
+    "check": ("data.validation.command:validate_dataset", "find every issue of a data set, and its fix"),
+    "import": ("data.importers.importer:import_dataset", "other formats -> Images/, Masks/ and nails.csv"),
     "train": (LIGHTNING, "fit, test the best checkpoint, write the model folder"),
     "fit": (LIGHTNING, "train a model on a CSV of image/mask pairs"),
     "validate": (LIGHTNING, "measure a model on the CSV's val rows"),
     "test": (LIGHTNING, "measure a model on the CSV's test rows"),
-    "compare": ("cli.main:compare", "paired differences of runs over the same images"),
+    "compare": ("evaluation.compare:compare_runs", "paired differences of runs over the same images"),
     "predict": ("inference.batch:predict_files", "write masks at the images' original size"),
     "export": ("export.exporter:export_model", "ONNX or OpenVINO, compared with torch"),
     "bench": ("export.benchmark:bench", "time each form of a model on this machine"),
@@ -51,38 +35,24 @@ VERBS = {
 }
 """Each verb: the function below `nailseg` that does its work, and its line in `nailseg --help`."""
 
-OPTIONS = {
-    "as_json": "json",
-    "clean": "write-clean",
-    "command": "for",
-}
+OPTIONS = {"as_json": "json", "command": "for"}
 """Options whose name is a keyword or a module in Python, where the parameter has another."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Runs one verb.
-
-    Args:
-        args: the command line without the program's name; None takes the process's own.
-
-    Returns:
-        The exit code: 0 done, 1 an error of the input, 2 a command line that cannot be parsed.
-    """
+    """Runs one verb and returns the exit code, as `run_guarded`; None takes the process's own arguments."""
     args = list(sys.argv[1:] if args is None else args)
     verb = args[0] if args else ""
-    if VERBS.get(verb, ("", ""))[0] == LIGHTNING:  # Lightning handles signals itself
-        return guarded(lambda: import_module("nailseg.cli.lightning").run(verb, args[1:]))
-    with sigterm_raises():
-        return guarded(lambda: _call(verb, args))
+    if VERBS.get(verb, ("", ""))[0] != LIGHTNING:
+        with sigterm_raises():
+            return run_guarded(lambda: _call(verb, args))
+    from nailseg.cli import lightning  # it handles signals itself
+
+    return run_guarded(lambda: lightning.run(verb, args[1:]))
 
 
 def command_line(verb: str = "") -> App:
-    """The verbs as a cyclopts application.
-
-    Args:
-        verb: the verb that is called. Its help begins with its function's docstring, not with the line of
-            the list of verbs.
-    """
+    """The verbs as a cyclopts application; the help of `verb` begins with its function's docstring."""
     app = App(
         "nailseg",
         help="Fine-tune SegFormer on your own image/mask folders.",
@@ -95,7 +65,7 @@ def command_line(verb: str = "") -> App:
             consume_multiple=True,  # --classes background nail
             name_transform=lambda name: OPTIONS.get(name, name).replace("_", "-"),
             negative_iterable=(),
-            show_default=_shown_default,
+            show_default=_show_default,
             validator=_refuse_negative,
         ),
     )
@@ -121,22 +91,7 @@ def _call(verb: str, args: list[str]) -> object:
     return result
 
 
-def compare(reference: str, runs: Sequence[str], *, out: Path | None = None, seed: int = 0) -> str:
-    """Compares runs over the same images: paired differences with bootstrap intervals.
-
-    Args:
-        reference: a run folder (its newest test counts), a test folder or a per_image.csv.
-        runs: what is compared with the reference.
-        out: a new folder for compare.json, compare.csv and compare.svg; runs/compare-NAME-NAME by default.
-        seed: of the bootstrap.
-    """
-    from nailseg.evaluation.compare import compare_runs
-    from nailseg.training.run_dir import RUNS
-
-    return compare_runs([reference, *runs], out=out, parent=RUNS, seed=seed)
-
-
-def _shown_default(value: Any) -> str | None:
+def _show_default(value: Any) -> str | None:
     """A default as it is typed; None for what is off, empty or chosen later."""
     if value is None or value is False or value == ():
         return None

@@ -1,64 +1,50 @@
 """Runs a command in order: exit codes instead of tracebacks, log lines on stderr, signals."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
 from nailseg.errors import NailsegError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 
 class UsageError(Exception):
     """A command line that cannot be parsed; the exit code is 2."""
 
 
-def guarded(action: Callable[[], object]) -> int:
+def run_guarded(action: Callable[[], object]) -> int:
     """Runs an action and turns errors of the input into one message and an exit code, without a traceback.
 
-    Args:
-        action: what to run. An integer that it returns is the exit code.
-
     Returns:
-        0 done, 1 an error of the input, 2 a command line that cannot be parsed, 130 interrupted.
+        The integer that the action returns, else 0; 1 for an error of the input, 2 for a command line that
+        cannot be parsed, 130 if interrupted.
     """
     _log_to_stderr()
+    code = 1
     try:
         result = action()
+        return result if isinstance(result, int) else 0
     except UsageError as error:
         message, code = " ".join(str(error).split()), 2
     except (NotADirectoryError, FileExistsError) as error:
-        message, code = (
-            (
-                f"{error.filename}: expected a folder or a new name, found that it, or what it lies in, "
-                f"is a file ({error.strerror}). Choose another place."
-            ),
-            1,
+        message = (
+            f"{error.filename}: expected a folder or a new name, found that it, or what it lies in, "
+            f"is a file ({error.strerror}). Choose another place."
         )
     except (NailsegError, OSError) as error:  # OSError: a full disk, a folder without permission
-        message, code = str(error), 1
+        message = str(error)
     except KeyboardInterrupt:
         message, code = "interrupted", 128 + signal.SIGINT
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which need not be imported here
             raise
-        first_line = str(error).partition("\n")[0]
-        message, code = (
-            (
-                f"the GPU's memory is full. {first_line} Use a smaller --data.batch_size (with "
-                "--trainer.accumulate_grad_batches for the same steps) or --data.size; predict: --tile."
-            ),
-            1,
+        message = (
+            f"the GPU's memory is full. {str(error).splitlines()[0]} Use a smaller --data.batch_size (with "
+            "--trainer.accumulate_grad_batches for the same steps) or --data.size; predict: --tile."
         )
-    else:
-        return result if isinstance(result, int) else 0
     print(f"nailseg: {message}", file=sys.stderr)
     return code
 
@@ -80,7 +66,5 @@ def _log_to_stderr() -> None:
     """Shows the package's own lines; on rank 0 only, because the other ranks would repeat them."""
     logger = logging.getLogger("nailseg")
     logger.setLevel(logging.INFO if os.environ.get("LOCAL_RANK", "0") == "0" else logging.ERROR)
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.handlers = [handler]  # a new one each time: the process may have another stderr by now
+    logger.handlers = [logging.StreamHandler()]  # a new one: the process may have another stderr by now
     logger.propagate = False

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from nailseg.checkpoints import model_folder
 from nailseg.errors import DataError
@@ -17,24 +19,20 @@ from nailseg.evaluation import per_image, plots
 from nailseg.evaluation.per_image import NUMBERS, OPTIONAL, ImageTable
 from nailseg.metrics import image_counts
 from nailseg.metrics.confusion import none_if_nan
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
+from nailseg.model_info import RUNS
 
 FEW_GROUPS = 10  # with fewer the percentile bootstrap is unreliable
 
 
 def compare_runs(
-    paths: Sequence[str | Path], *, out: str | Path | None = None, parent: str | Path = ".", seed: int = 0
+    reference: str | Path, runs: Sequence[str | Path], *, out: str | Path | None = None, seed: int = 0
 ) -> str:
-    """Compares runs with the first of them and writes compare.json, compare.csv and compare.svg.
+    """Compares runs over the same images: paired differences with bootstrap intervals.
 
     Args:
-        paths: run folders (their newest test is compared), test folders, or per_image.csv files.
-        out: folder to create.
-        parent: where the folder `compare-NAME-NAME` is created without `out`, with a number if that exists.
+        reference: a run folder (its newest test counts), a test folder or a per_image.csv.
+        runs: what is compared with the reference.
+        out: a new folder for compare.json, compare.csv and compare.svg; runs/compare-NAME-NAME by default.
         seed: of the bootstrap.
 
     Returns:
@@ -44,9 +42,10 @@ def compare_runs(
         ConfigError: no per_image.csv there.
         DataError: see `per_image.read_table` and `common_counts`.
     """
-    result, differences = compare([per_image.read_table(per_image.find_table(path)) for path in paths], seed)
+    tables = [per_image.read_table(per_image.find_table(path)) for path in (reference, *runs)]
+    result, differences = compare(tables, seed)
     name = "compare-" + "-".join(run.replace("/", "-") for run in result["runs"])
-    folder = model_folder.unique_path(Path(out) if out else Path(parent) / name[:120])
+    folder = model_folder.unique_path(Path(out or RUNS / name[:120]))
     folder.mkdir(parents=True)
     (folder / "compare.json").write_text(json.dumps(result, indent=2) + "\n")
     per_image.write_csv(pd.DataFrame(result["rows"]), folder / "compare.csv")

@@ -1,12 +1,12 @@
-"""The folder of a run, runs/NAME: a free name, the same on every rank, and its W&B logger."""
+"""The folder of a run, runs/NAME: a free name, and its W&B logger."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import netrc
 import os
 import secrets
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -14,49 +14,33 @@ from urllib.parse import urlsplit
 from nailseg.checkpoints import model_folder
 
 if TYPE_CHECKING:
-    from lightning.pytorch.loggers import Logger
+    from lightning.pytorch.loggers import WandbLogger
 
 log = logging.getLogger("nailseg")
 
-RUNS = Path("runs")
-RUN_FOLDER_VARIABLE = "NAILSEG_RUN_FOLDER"
-"""Environment variable with the run folder that rank 0 chose."""
-FOLD_VARIABLE = "NAILSEG_FOLD"
-"""Environment variable set in the processes of `--folds`, which says itself how to continue."""
+FOLD_VARIABLE = "NAILSEG_FOLD"  # environment of the processes of `--folds`, which logs itself how to continue
 
 
-def choose_folder(name: str, rank: int, parent: str | Path = RUNS) -> Path:
-    """The folder of a new run: rank 0 makes runs/NAME, or NAME-2 … if that exists; the other ranks follow.
-
-    Processes that rank 0 starts read its choice from the environment. Those started beside it (torchrun,
-    SLURM) only need a path to begin with, because rank 0 alone writes files.
-    """
-    if rank != 0:
-        return Path(os.environ.get(RUN_FOLDER_VARIABLE, Path(parent) / name))
-    Path(parent).mkdir(parents=True, exist_ok=True)
+def create_run_folder(folder: Path) -> Path:
+    """Creates the folder of a new run, with a number behind its name if that exists already."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        folder = model_folder.unique_path(Path(parent) / name)
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue  # another run took the name in this very moment
-        os.environ[RUN_FOLDER_VARIABLE] = str(folder)
-        return folder
+        free = model_folder.unique_path(folder)
+        with contextlib.suppress(FileExistsError):  # another run took the name in this very moment
+            free.mkdir()
+            log.info("run folder: %s", free)
+            return free
 
 
-def wandb_loggers(folder: Path, rank: int) -> list[Logger]:
-    """W&B: online with a key, else offline; none with WANDB_MODE=disabled or without the package.
+def create_wandb_logger(folder: Path, rank: int) -> WandbLogger | None:
+    """Creates the W&B logger: online with a key, else offline; None with WANDB_MODE=disabled.
 
     Its files and the run's stable id are in the run folder, so that a resumed run continues the same curve.
     """
     mode = os.environ.get("WANDB_MODE")
     if mode == "disabled":
-        return []
-    try:
-        wandb = import_module("wandb")
-    except ImportError:
-        log.info("W&B is not installed: curves go to %s only", folder / "metrics.csv")
-        return []
+        return None
+    import wandb
     from lightning.pytorch.loggers import WandbLogger
 
     offline = mode in ("offline", "dryrun") or (mode is None and not _has_wandb_key())
@@ -69,24 +53,17 @@ def wandb_loggers(folder: Path, rank: int) -> list[Logger]:
         id_file.parent.mkdir(parents=True, exist_ok=True)
         id_file.write_text(secrets.token_hex(4))
     run_id = id_file.read_text() if id_file.exists() else None
-    return [
-        WandbLogger(
-            project=os.environ.get("WANDB_PROJECT", "nailseg"),
-            name=folder.name,
-            id=run_id,
-            save_dir=folder,
-            offline=offline,
-            resume="allow",
-            settings=wandb.Settings(quiet=True),  # its table repeats what we print
-        )
-    ]
+    project = os.environ.get("WANDB_PROJECT", "nailseg")
+    settings = wandb.Settings(quiet=True)  # its table repeats what we print
+    return WandbLogger(
+        folder.name, folder, offline=offline, id=run_id, project=project, resume="allow", settings=settings
+    )
 
 
 def _has_wandb_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
+    """Whether W&B's key is in the environment or in ~/.netrc."""
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
     try:
-        host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
-        return netrc.netrc().authenticators(host or "") is not None
+        return bool(os.environ.get("WANDB_API_KEY") or netrc.netrc().authenticators(host))
     except (OSError, netrc.NetrcParseError):
         return False

@@ -33,7 +33,7 @@ def test_configs_come_first_in_all_spellings_and_the_rest_keeps_its_order() -> N
     assert [path.name for path in line.configs] == ["b4.yaml", "b0.yaml", "b2.yaml"]
     assert line.arguments()[0].endswith("configs/b4.yaml")
     assert line.arguments()[3:] == ["--a", "-1", "--x", "b1.yaml", "--y"]
-    assert line.run_name() == "b2"
+    assert line.run_name("fit") == "b2"
 
 
 def test_the_last_of_an_option_counts_and_configs_follow() -> None:
@@ -45,7 +45,7 @@ def test_the_last_of_an_option_counts_and_configs_follow() -> None:
     assert (line.option("a"), line.option("c"), line.option("data.size")) == ("3", None, None)
     assert (line.value("a"), line.value("data.size"), line.value("name")) == ("3", 6, "x")
     assert line.value("data.csv") is line.value("model.lr") is None
-    assert line.without("a").typed == ("--b=2",)
+    assert line.with_options(a=None).typed == ("--b=2",)
     assert line.with_options(model__lr=1, b=3).typed[-2:] == ("--model.lr=1", "--b=3")
 
 
@@ -63,16 +63,16 @@ def test_an_option_without_its_value_is_refused() -> None:
 
 def test_resume_needs_a_run_with_a_checkpoint(tmp_path) -> None:
     with pytest.raises(ConfigError, match=r"--resume runs/x: expected runs/x/config\.yaml, found none"):
-        arguments.resumed(CommandLine.read([]), "runs/x")
+        arguments.prepare_resume(CommandLine.read([]), "runs/x")
     folder = tmp_path / "runs" / "x"
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "config.yaml").touch()
     with pytest.raises(ConfigError, match=r"last\.ckpt"):
-        arguments.resumed(CommandLine.read([]), str(folder))
+        arguments.prepare_resume(CommandLine.read([]), str(folder))
     (folder / "checkpoints" / "last.ckpt").touch()
     args = [f"--resume={folder}", "--trainer.max_epochs=3"]
     last = folder / "checkpoints" / "last.ckpt"
-    assert arguments.resumed(CommandLine.read(args), str(folder)).arguments() == [
+    assert arguments.prepare_resume(CommandLine.read(args), str(folder)).arguments() == [
         f"--config={folder / 'config.yaml'}",
         *args,
         f"--model.weights={last}",
@@ -82,7 +82,7 @@ def test_resume_needs_a_run_with_a_checkpoint(tmp_path) -> None:
 
 def test_evaluation_needs_something_trained() -> None:
     with pytest.raises(ConfigError, match="nothing to evaluate: give --model"):
-        arguments.evaluated(CommandLine.read(["--data.csv", "x.csv"]))
+        arguments.prepare_evaluation(CommandLine.read(["--data.csv", "x.csv"]))
 
 
 def test_an_interrupted_run_names_its_checkpoint(tmp_path) -> None:

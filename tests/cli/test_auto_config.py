@@ -3,7 +3,7 @@ import yaml
 
 from nailseg import train
 from nailseg.cli.arguments import CommandLine
-from nailseg.cli.auto_config import auto_configured, choose_options
+from nailseg.cli.auto_config import auto_configure, choose_options
 from nailseg.errors import ConfigError
 
 
@@ -14,7 +14,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def configured(*args: str) -> list[str]:
-    return auto_configured(CommandLine.read(args)).arguments()
+    return auto_configure(CommandLine.read(args)).arguments()
 
 
 @pytest.mark.parametrize("on_gpu", [False, True])

@@ -44,7 +44,6 @@ def run(drawn, tiny_folder, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
         patch.setenv("WANDB_MODE", "disabled")
-        patch.delenv("NAILSEG_RUN_FOLDER", raising=False)
         assert train.main([*options(drawn, tiny_folder), "--name=tiny"]) == 0
     return here / "runs" / "tiny"
 
@@ -53,7 +52,6 @@ def run(drawn, tiny_folder, tmp_path_factory):
 def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    monkeypatch.delenv("NAILSEG_RUN_FOLDER", raising=False)
 
 
 def test_run_folder_keeps_its_promises(run, drawn) -> None:

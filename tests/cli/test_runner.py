@@ -2,7 +2,7 @@ import signal
 
 import pytest
 
-from nailseg.cli.runner import UsageError, guarded, sigterm_raises
+from nailseg.cli.runner import UsageError, run_guarded, sigterm_raises
 from nailseg.errors import DataError
 
 
@@ -25,16 +25,16 @@ def test_errors_become_one_message_and_a_code(error: BaseException, code: int, m
     def action() -> None:
         raise error
 
-    assert guarded(action) == code
+    assert run_guarded(action) == code
     assert capsys.readouterr().err.startswith(message)
 
 
 def test_an_integer_is_the_exit_code_and_other_errors_pass() -> None:
-    assert (guarded(lambda: 3), guarded(lambda: "text"), guarded(lambda: None)) == (3, 0, 0)
+    assert (run_guarded(lambda: 3), run_guarded(lambda: "text"), run_guarded(lambda: None)) == (3, 0, 0)
     with pytest.raises(ZeroDivisionError):
-        guarded(lambda: 1 / 0)
+        run_guarded(lambda: 1 / 0)
     with pytest.raises(RuntimeError, match="other"):
-        guarded(lambda: (_ for _ in ()).throw(RuntimeError("other")))
+        run_guarded(lambda: (_ for _ in ()).throw(RuntimeError("other")))
 
 
 def test_sigterm_raises_inside_and_the_handler_comes_back() -> None:

@@ -85,7 +85,7 @@ def test_one_group_has_no_interval(tmp_path) -> None:
     runs = [write(tmp_path / str(mean), shares(1, mean), group="hand") for mean in (0.3, 0.9)]
     row = of(compared(*runs), "dice")
     assert (row["difference"] > 0.3, row["low"], row["verdict"]) == (True, None, "no difference shown")
-    assert "groups: only 1," in compare_runs(runs, out=tmp_path / "out")
+    assert "groups: only 1," in compare_runs(runs[0], runs[1:], out=tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -210,6 +210,6 @@ def test_a_run_without_numbers_keeps_the_colors_of_the_others(tmp_path) -> None:
     runs = [write(tmp_path / name, nothing, truth=nothing) for name in "abc"]
     table = runs[1] / "test" / "per_image.csv"
     table.write_text(table.read_text().replace(",10,", ",0,"))  # no truth, nothing found: no ratio at all
-    compare_runs(runs, out=tmp_path / "out")
+    compare_runs(runs[0], runs[1:], out=tmp_path / "out")
     texts = {text.text for text in ElementTree.parse(tmp_path / "out" / "compare.svg").findall(".//{*}text")}
     assert {"b", "c"} <= texts

@@ -24,7 +24,6 @@ from nailseg.training.task import SegmentationTask
 def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    monkeypatch.delenv("NAILSEG_RUN_FOLDER", raising=False)
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def validate_dataset(
     allow: Sequence[str] = (),
     skip_bad: bool = False,
     as_json: bool = False,
-    clean: str | None = None,
+    write_clean: str | None = None,
     sheet: str | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> int:
@@ -45,7 +45,7 @@ def validate_dataset(
         allow: codes of errors that are ignored; rows that cannot be used are left out.
         skip_bad: leave out rows that an error names.
         as_json: print JSON instead of text.
-        clean: a new folder for a clean copy: valid rows, masks as class indices.
+        write_clean: a new folder for a clean copy: valid rows, masks as class indices.
         sheet: a new PNG for the contact sheet: thumbnails with outlines, errors and outliers first.
         max_pixels: limit on an image's height times width.
 
@@ -70,8 +70,8 @@ def validate_dataset(
     print(_to_json(result, statistics, allow) if as_json else _to_text(result, statistics))
     if sheet:
         write_png(sheet, draw_contact_sheet(result, max_pixels))
-    if clean:
-        write_clean_copy(result, clean, max_pixels)
+    if write_clean:
+        write_clean_copy(result, write_clean, max_pixels)
     return int(bool(result.errors))
 
 
