@@ -68,7 +68,7 @@ def convert(
         folder: the model folder; must not exist.
         classes: names in index order; without them, any names can be given when the weights are used.
         encoder: leave out the decode head; fine-tuning starts with a new one.
-        licence: of the weights.
+        licence: licence of the weights.
 
     Raises:
         WeightsError: a file whose tensors are not exactly those of a SegFormer.

@@ -92,9 +92,9 @@ class RunOptions:
         name: Name of the run folder.
         runs: Folder of the run folders.
         resume: A run folder to continue from its last checkpoint; other options hold for this call.
-        patience: Stop after so many validations without a better foreground IoU; null trains to the end.
+        patience: Stop after this many validations without a better foreground IoU; null trains to the end.
         ema_decay: Decay of the averaged weights that are validated and saved; 0 turns the average off.
-        auto_config: Choose steps, learning rate, crop and batch from the set's size and the machine.
+        auto_config: Choose run length, learning rate, crop and batch size from the data set and the machine.
     """
 
     name: str | None = None
@@ -147,7 +147,7 @@ class NailsegCLI(LightningCLI):
         sending = "Send the validation images to W&B too. Photographs leave this machine then."
         parser.add_argument("--log_images", action="store_true", help=sending)
         if self.test_after_fit:
-            folds = "Cross-validate: train so often, each time testing another part of all rows."
+            folds = "Cross-validate with this many folds, each tested on its own part of the rows."
             parser.add_argument("--folds", type=int | None, help=folds)
         parser.link_arguments("data.classes", "model.class_names")
         sizes = ("data.size", "data.eval_size")

@@ -30,10 +30,10 @@ def compare_runs(
     """Compares runs over the same images: paired differences with bootstrap intervals.
 
     Args:
-        reference: a run folder (its newest test counts), a test folder or a per_image.csv.
-        runs: what is compared with the reference.
+        reference: a run folder (its newest test is read), a test folder or a per_image.csv.
+        runs: one or more of these, each to compare with the reference.
         out: a new folder for compare.json, compare.csv and compare.svg; runs/compare-NAME-NAME by default.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         The table as text, and where it was written.

@@ -60,9 +60,9 @@ class SegmentationTask(LightningModule):
         resize: keep or squash; linked from data.resize. Recorded in the model folder.
         lr: learning rate of the encoder at its peak; 6e-5 is the paper's for batches of 16.
         head_lr_multiplier: the decode head's learning rate over the encoder's.
-        weight_decay: of AdamW, on matrices and kernels only.
+        weight_decay: weight decay of AdamW, on matrices and kernels only.
         warmup: share of the run in which the learning rate increases (at most 1500 steps).
-        power: of the polynomial decay to zero at the end of the run; 1.0 is linear.
+        power: exponent of the polynomial decay to zero at the end of the run; 1.0 is linear.
         drop_path: stochastic depth of the last encoder block, increasing linearly from the first.
         cross_entropy_weight: weight of the cross-entropy in the loss.
         dice_weight: weight of the soft Dice loss in the loss.
@@ -71,7 +71,7 @@ class SegmentationTask(LightningModule):
         surface_tolerance: pixels an outline may be off in the test's surface Dice, at the masks' own size.
         name: the architecture. mix_transformer is SegFormer written from the paper, vit a plain ViT, auto any
             segmentation network of transformers.
-        schedule: of the learning rate: poly (the paper's, with warm-up) or step.
+        schedule: schedule of the learning rate: poly (the paper's, with warm-up) or step.
         step_epochs: epochs between two steps of the step schedule.
         step_factor: factor on the learning rate at each step.
 

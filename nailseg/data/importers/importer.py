@@ -63,7 +63,6 @@ def import_dataset(
     columns: str | None = None,
     subset: str | None = None,
     mask_values: dict[str, str] | None = None,
-    progress: bool = True,
 ) -> ImportReport:
     """Imports a data set of another format: writes Images/, Masks/ and nails.csv.
 
@@ -86,7 +85,6 @@ def import_dataset(
         subset: configuration of a data set that has several; only for `hub`.
         mask_values: class name of each mask value or color, as JSON like {"0": "background", "255": "nail"};
             only for `hub`.
-        progress: show a progress bar on stderr.
 
     Raises:
         DataIssuesError: (a `DataError`) every label and image that cannot be used.
@@ -139,7 +137,7 @@ def import_dataset(
 
     rows: list[Row] = []
     try:
-        for result in map_threads(write, items, "importing", progress):
+        for result in map_threads(write, items, "importing"):
             if isinstance(result, Issue):
                 source.issues.append(result)
             else:

@@ -43,9 +43,7 @@ def find_group(row: Row, group: str | None) -> str:
     return (match[1] if match.re.groups and match[1] is not None else match[0]) or stem
 
 
-def read_contents(
-    root: Path, rows: Sequence[Row], progress: bool
-) -> tuple[list[DuplicatePair], dict[str, str], list[str]]:
+def read_contents(root: Path, rows: Sequence[Row]) -> tuple[list[DuplicatePair], dict[str, str], list[str]]:
     """Decodes the files of all rows once; what cannot be read is left to `nailseg check`.
 
     Returns:
@@ -63,7 +61,7 @@ def read_contents(
         share = (raw > (THRESHOLD if lossy else 0)).mean()
         return f"{row.folder} {sum(share > limit for limit in BINS)}", signature
 
-    found = map_threads(read, rows, "finding near-duplicates", progress)
+    found = map_threads(read, rows, "finding near-duplicates")
     strata = {row.image: stratum for row, (stratum, _) in zip(rows, found, strict=True)}
     signatures = {row.image: signature for row, (_, signature) in zip(rows, found, strict=True) if signature}
     unreadable = len(rows) - len(signatures)

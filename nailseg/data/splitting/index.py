@@ -53,7 +53,6 @@ def index_dataset(
     seed: int = 0,
     folds: int | None = None,
     near_duplicates: bool = True,
-    progress: bool = True,
 ) -> IndexReport:
     """Pairs a folder's images with its masks, splits them, and writes the CSV.
 
@@ -65,7 +64,7 @@ def index_dataset(
     Args:
         root: folder with `Images/` and `Masks/` (any depth below them), or `train|valid|test/{images,masks}`,
             whose splits are kept (a missing one is not filled from the others); or a CSV with pairs.
-        out: the CSV, `nails.csv` in the root by default.
+        out: the CSV to write; nails.csv in the root by default.
         val: share of val, 0 to 1.
         test: share of test, 0 to 1.
         group: images that no split divides: `folder`, the images' folder; `column:NAME`, a column of the CSV
@@ -75,7 +74,6 @@ def index_dataset(
         folds: write this many CSVs, NAME-fold1.csv and on. Each has another part as val and the same test
             rows; `val` is ignored.
         near_duplicates: find near-duplicates; decodes every image once.
-        progress: show a progress bar on stderr.
 
     Raises:
         ConfigError: invalid shares, folds, regular expression or column.
@@ -95,7 +93,7 @@ def index_dataset(
             raise OutputError(message + "Move it, or write elsewhere with --out.")
     rows, left_out = _list_rows(root, source or (None if existing else old), existing)
     rows = [replace(row, group=find_group(row, group)) for row in rows]
-    pairs, strata, notes = read_contents(root, [*existing, *rows] if near_duplicates else [], progress)
+    pairs, strata, notes = read_contents(root, [*existing, *rows] if near_duplicates else [])
     rows, group_notes = merge_groups(existing, rows, pairs)
     strata = [strata.get(row.image, row.folder) for row in rows]
     folders = [_find_split_folder(row) for row in rows]

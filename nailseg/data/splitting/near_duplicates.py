@@ -73,7 +73,7 @@ def find_duplicates(signatures: Mapping[str, Signature]) -> list[DuplicatePair]:
         return warp is not None and _correlate_blocks(images[one], turned, warp) >= MIN_CORRELATION
 
     candidates = find_candidates(hash_symmetries(images)).tolist()
-    verified = map_threads(is_near_duplicate, candidates, "comparing images", progress=False)
+    verified = map_threads(is_near_duplicate, candidates, "comparing images")
     near |= {(unique[one], unique[other]) for one, other, _ in compress(candidates, verified)}
     found = [(pair, True) for pair in exact] + [(pair, False) for pair in sorted(near.difference(exact))]
     return [(names[one], names[other], same_file) for (one, other), same_file in found if one != other]

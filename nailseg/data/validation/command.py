@@ -37,10 +37,11 @@ def validate_dataset(
     """Validates a data set as a command would, and prints its issues and statistics.
 
     Args:
-        csv: the CSV.
+        csv: the CSV of the data set.
         root: folder its paths are relative to; its own folder by default.
         classes: names by class index, the first is background.
-        mask_values: class of each file value or color; inferred by default.
+        mask_values: class of each file value or color, as JSON like {"0": "background", "255": "nail"};
+            inferred by default.
         command: the command whose splits are checked. For fit, the test rows are checked too, if any.
         allow: codes of errors that are ignored; rows that cannot be used are left out.
         skip_bad: leave out rows that an error names.

@@ -76,7 +76,6 @@ def validate_rows(
     class_names: Sequence[str],
     mask_values: Mapping[Any, Any] | MaskEncoding | None = None,
     splits_needed: Sequence[str] = FIT_SPLITS,
-    progress: bool = True,
     max_pixels: int = MAX_PIXELS,
     allow: Iterable[str] = (),
     skip_bad: bool = False,
@@ -85,7 +84,7 @@ def validate_rows(
 
     Of the other splits only the masks are read: the values must have the same meaning everywhere, but other
     errors of those files do not matter for the command. The arguments are those of `validate_dataset`, with
-    the splits that the command needs and `progress`, which shows a bar on stderr.
+    the splits that the command needs.
 
     Raises:
         ConfigError: invalid `mask_values` or `allow`.
@@ -97,7 +96,7 @@ def validate_rows(
     rows = [row for row in manifest.rows if row.split in needed or (given is None and row.mask)]
     has_colors = given is not None and given.has_colors
     read = partial(scan_row, manifest, needed, has_colors, max_pixels)
-    scans = map_threads(read, rows, "checking data", progress)
+    scans = map_threads(read, rows, "checking data")
     pairs = find_duplicates({scan.row.image: scan.signature for scan in scans if scan.signature})
     skipped = [issue for issue in manifest.issues if skip_bad or issue.code in allowed]
     csv_errors = [issue for issue in manifest.issues if issue not in skipped]

@@ -71,7 +71,7 @@ def validate(report: ImportReport) -> tuple[Manifest, DataSummary]:
     manifest = load_manifest(report.csv)
     # the sources are tiny and repeat one image: the import has to keep their leaks
     leaks = ("class-one-split", "duplicate-split", "group-split", "near-duplicate-split", "duplicate-image")
-    return manifest, validate_rows(manifest, report.class_names, progress=False, allow=leaks).summarize()
+    return manifest, validate_rows(manifest, report.class_names, allow=leaks).summarize()
 
 
 def square(value: int = 255) -> np.ndarray:
@@ -89,9 +89,7 @@ def square(value: int = 255) -> np.ndarray:
      ("images/{split}/{name}", ("train", "val"), "Images/val/val_a.jpg")],
 )  # fmt: skip
 def test_yolo_layouts(tmp_path: Path, layout: str, splits: tuple[str, ...], place: str) -> None:
-    report = import_dataset(
-        "yolo", str(yolo(tmp_path / "src", layout, splits)), tmp_path / "out", progress=False
-    )
+    report = import_dataset("yolo", str(yolo(tmp_path / "src", layout, splits)), tmp_path / "out")
     manifest, summary = validate(report)
     assert summary.counts == {("val" if split == "valid" else split): 2 for split in splits}
     np.testing.assert_array_equal(read(manifest, place), square())
@@ -102,14 +100,14 @@ def test_yolo_layouts(tmp_path: Path, layout: str, splits: tuple[str, ...], plac
 def test_yolo_splits_of_data_yaml_precede_folder_names(tmp_path: Path) -> None:
     root = yolo(tmp_path / "src", "images/{split}/{name}", ("one", "two"))
     (root / "data.yaml").write_text("path: .\ntrain: [images/one]\nval: images/two\nnames: {0: nail}\n")
-    manifest, _ = validate(import_dataset("yolo", str(root), tmp_path / "out", progress=False))
+    manifest, _ = validate(import_dataset("yolo", str(root), tmp_path / "out"))
     assert {row.image.split("/")[1]: row.split for row in manifest.rows} == {"one": "train", "two": "val"}
     (root / "data.yaml").write_text("train: images\nval: images/two\nnames: {0: nail}\n")
     with pytest.raises(DataIssuesError, match="expected one split, found train and val"):
-        import_dataset("yolo", str(root), tmp_path / "other", progress=False)
+        import_dataset("yolo", str(root), tmp_path / "other")
     (root / "data.yaml").write_text("train: images/one\nval: val.txt\nnames: {0: nail}\n")
     with pytest.raises(DataError, match=r"expected folders of images for val, found the list val.txt"):
-        import_dataset("yolo", str(root), tmp_path / "other", progress=False)
+        import_dataset("yolo", str(root), tmp_path / "other")
 
 
 def test_yolo_groups_of_roboflow_and_resplit(tmp_path: Path) -> None:
@@ -117,9 +115,9 @@ def test_yolo_groups_of_roboflow_and_resplit(tmp_path: Path) -> None:
     for split, mark in (("train", "1f"), ("valid", "2e")):
         photo(root / split / "images" / f"IMG_7_jpg.rf.{mark}.jpg")
         label(root / split / "labels" / f"IMG_7_jpg.rf.{mark}.txt", f"0 {SQUARE}")
-    report = import_dataset("yolo", str(root), tmp_path / "out", progress=False)
+    report = import_dataset("yolo", str(root), tmp_path / "out")
     assert "1 groups lie in several of the source's splits, such as IMG_7_jpg" in str(report)
-    anew = import_dataset("yolo", str(root), tmp_path / "anew", resplit=True, progress=False)
+    anew = import_dataset("yolo", str(root), tmp_path / "anew", resplit=True)
     rows = [row for row in validate(anew)[0].rows if row.group == "IMG_7_jpg"]
     assert len(rows) == 2
     assert len({row.split for row in rows}) == 1
@@ -129,13 +127,11 @@ def test_missing_splits_are_taken_from_train(tmp_path: Path) -> None:
     for name in "cdef":
         photo(tmp_path / f"src/train/images/{name}.jpg")
         label(tmp_path / f"src/train/labels/{name}.txt", f"0 {SQUARE}")
-    report = import_dataset(
-        "yolo", str(yolo(tmp_path / "src", splits=("train",))), tmp_path / "out", progress=False
-    )
+    report = import_dataset("yolo", str(yolo(tmp_path / "src", splits=("train",))), tmp_path / "out")
     assert report.counts == {"train": 4, "val": 1, "test": 1}
     assert "val and test: not in the source, taken from train" in str(report)
     yolo(tmp_path / "src", splits=("test",))
-    report = import_dataset("yolo", str(tmp_path / "src"), tmp_path / "more", progress=False)
+    report = import_dataset("yolo", str(tmp_path / "src"), tmp_path / "more")
     assert report.counts == {"train": 5, "val": 1, "test": 2}
 
 
@@ -149,10 +145,10 @@ def test_yolo_malformed_lines(tmp_path: Path, line: str, found: str) -> None:
     root = yolo(tmp_path / "src")
     label(root / "train/labels/train_b.txt", f"0 {SQUARE}", "", line)
     with pytest.raises(DataIssuesError, match=found) as caught:
-        import_dataset("yolo", str(root), tmp_path / "out", progress=False)
+        import_dataset("yolo", str(root), tmp_path / "out")
     assert "train/labels/train_b.txt line 3" in str(caught.value)
     assert not list((tmp_path).glob("out/*"))
-    report = import_dataset("yolo", str(root), tmp_path / "out", skip_bad=True, progress=False)
+    report = import_dataset("yolo", str(root), tmp_path / "out", skip_bad=True)
     assert sum(report.counts.values()) == 5
     assert "train/labels/train_b.txt line 3" in str(report)
     validate(report)
@@ -163,7 +159,7 @@ def test_yolo_images_without_labels_and_labels_without_images(tmp_path: Path) ->
     photo(root / "train/images/empty.jpg")
     photo(root / "cover.jpg")
     label(root / "labels/classes.txt", "nail")
-    report = import_dataset("yolo", str(root), tmp_path / "out", progress=False)
+    report = import_dataset("yolo", str(root), tmp_path / "out")
     assert "1 images without a label file" in str(report)
     assert "1 images outside a folder images, left out" in str(report)
     assert not read(validate(report)[0], "Images/train/empty.jpg").any()
@@ -171,7 +167,7 @@ def test_yolo_images_without_labels_and_labels_without_images(tmp_path: Path) ->
     with pytest.raises(
         DataIssuesError, match=r"train/labels/lost.txt: expected an image of this name, found none"
     ):
-        import_dataset("yolo", str(root), tmp_path / "more", progress=False)
+        import_dataset("yolo", str(root), tmp_path / "more")
 
 
 def test_damaged_images_leave_no_output(tmp_path: Path) -> None:
@@ -179,9 +175,9 @@ def test_damaged_images_leave_no_output(tmp_path: Path) -> None:
     image = root / "valid/images/valid_a.jpg"
     image.write_bytes(image.read_bytes()[:300])
     with pytest.raises(DataIssuesError, match=r"valid/images/valid_a.jpg"):
-        import_dataset("yolo", str(root), tmp_path / "out", progress=False)
+        import_dataset("yolo", str(root), tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
-    report = import_dataset("yolo", str(root), tmp_path / "out", skip_bad=True, progress=False)
+    report = import_dataset("yolo", str(root), tmp_path / "out", skip_bad=True)
     assert sum(report.counts.values()) == 5
     validate(report)
 
@@ -196,7 +192,7 @@ def test_exif_orientation_if_the_source_states_no_size(tmp_path: Path) -> None:
     stored = np.zeros((HEIGHT, WIDTH), np.uint8)
     stored[: HEIGHT // 4, :20] = 255
     for exif, expected in (("upright", shown), ("stored", np.rot90(stored, -1))):
-        report = import_dataset("yolo", str(root), tmp_path / exif, exif=exif, progress=False)
+        report = import_dataset("yolo", str(root), tmp_path / exif, exif=exif)
         mask = read(validate(report)[0], "Images/train/train_a.jpg")
         assert (mask != expected).sum() <= 20  # a quarter of 30 rows ends within a row
         assert f"1 images with an EXIF orientation, labels taken as {exif}" in str(report)
@@ -224,9 +220,7 @@ def several_classes(root: Path) -> Path:
 def test_classes_are_kept_and_merged(
     tmp_path: Path, classes: Any, names: tuple[str, ...], middle: tuple[int, int]
 ) -> None:
-    report = import_dataset(
-        "yolo", str(several_classes(tmp_path / "src")), tmp_path / "out", classes=classes, progress=False
-    )
+    report = import_dataset("yolo", str(several_classes(tmp_path / "src")), tmp_path / "out", classes=classes)
     assert report.class_names == names
     manifest = load_manifest(report.csv)
     found = [read(manifest, f"Images/{p}_a.jpg")[15, 20] for p in ("train/train", "valid/valid")]
@@ -243,9 +237,7 @@ def test_classes_are_kept_and_merged(
 @pytest.mark.parametrize("classes", [["thumb"], ["nail", "x=nail"]])
 def test_unknown_or_repeated_classes(tmp_path: Path, classes: list[str]) -> None:
     with pytest.raises(ConfigError, match="expected classes of the source, each once"):
-        import_dataset(
-            "yolo", str(several_classes(tmp_path / "src")), tmp_path / "out", classes=classes, progress=False
-        )
+        import_dataset("yolo", str(several_classes(tmp_path / "src")), tmp_path / "out", classes=classes)
 
 
 # COCO
@@ -280,7 +272,7 @@ def test_coco_polygons_run_lengths_and_crowds(tmp_path: Path) -> None:
     column = [0, HEIGHT, HEIGHT * (WIDTH - 1)]
     coco_file(tmp_path / "src", "train", [nail(polygon), nail({"size": size, "counts": packed}, 1)])
     coco_file(tmp_path / "src", "valid", [nail({"size": size, "counts": column}, iscrowd=1)])
-    report = import_dataset("coco", str(tmp_path / "src"), tmp_path / "out", progress=False)
+    report = import_dataset("coco", str(tmp_path / "src"), tmp_path / "out")
     manifest, summary = validate(report)
     assert summary.counts == {"train": 2, "val": 2}
     assert report.class_names == ("background", "nail")  # "nails" has no annotation
@@ -296,13 +288,11 @@ def test_coco_2017_layout(tmp_path: Path) -> None:
         file = coco_file(tmp_path / "src", f"{split}2017", [nail([[10, 6, 30, 6, 30, 24, 10, 24]])])
         (tmp_path / "src/annotations").mkdir(exist_ok=True)
         file.rename(tmp_path / f"src/annotations/instances_{split}2017.json")
-    manifest, summary = validate(
-        import_dataset("coco", str(tmp_path / "src"), tmp_path / "out", progress=False)
-    )
+    manifest, summary = validate(import_dataset("coco", str(tmp_path / "src"), tmp_path / "out"))
     assert summary.counts == {"train": 2, "val": 2}
     assert {row.split for row in manifest.rows if "val2017" in row.image} == {"val"}
     one = tmp_path / "src/annotations/instances_val2017.json"
-    report = import_dataset("coco", str(one), tmp_path / "one", progress=False)
+    report = import_dataset("coco", str(one), tmp_path / "one")
     assert report.counts == {"train": 0, "val": 2, "test": 0}
     assert "2 images that no JSON lists, left out" in str(report)
 
@@ -321,7 +311,6 @@ def test_coco_size_states_the_labelled_grid(tmp_path: Path, orientation: int, gr
         str(tmp_path / "src"),
         tmp_path / "out",
         exif=grid if not turned else "upright",
-        progress=False,
     )
     mask = read(load_manifest(report.csv), "Images/train/a.jpg")
     labelled = np.zeros((size[1], size[0]), np.uint8)
@@ -343,7 +332,7 @@ def test_coco_size_states_the_labelled_grid(tmp_path: Path, orientation: int, gr
 def test_coco_malformed_annotations(tmp_path: Path, annotation: dict[str, Any], found: str) -> None:
     coco_file(tmp_path / "src", "train", [nail([[1, 1, 9, 5, 4, 4]], 1), annotation])
     with pytest.raises(DataIssuesError, match=found) as caught:
-        import_dataset("coco", str(tmp_path / "src"), tmp_path / "out", progress=False)
+        import_dataset("coco", str(tmp_path / "src"), tmp_path / "out")
     assert "train/_annotations.coco.json annotation 9" in str(caught.value)
 
 
@@ -352,16 +341,16 @@ def test_coco_images_missing_listed_twice_or_of_another_size(tmp_path: Path) -> 
     path = coco_file(tmp_path / "src", "train", [outline])
     (tmp_path / "src/train/b.jpg").unlink()
     with pytest.raises(DataIssuesError, match=r"image 1 \(b.jpg\): expected one image of this name"):
-        import_dataset("coco", str(tmp_path / "src"), tmp_path / "out", progress=False)
+        import_dataset("coco", str(tmp_path / "src"), tmp_path / "out")
     path.with_name("copy.json").write_text(path.read_text())
     with pytest.raises(DataIssuesError, match=r"found it in train/_annotations.coco.json too"):
-        import_dataset("coco", str(tmp_path / "src"), tmp_path / "out", progress=False)
+        import_dataset("coco", str(tmp_path / "src"), tmp_path / "out")
     coco_file(tmp_path / "size", "train", [outline], width=WIDTH + 1)
     with pytest.raises(DataIssuesError, match="expected labels for 40 x 30"):
-        import_dataset("coco", str(tmp_path / "size"), tmp_path / "out", progress=False)
+        import_dataset("coco", str(tmp_path / "size"), tmp_path / "out")
     (tmp_path / "size/train/_annotations.coco.json").write_text("[1]")
     with pytest.raises(DataError, match="expected a JSON with images, annotations and categories"):
-        import_dataset("coco", str(tmp_path / "size"), tmp_path / "out", progress=False)
+        import_dataset("coco", str(tmp_path / "size"), tmp_path / "out")
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -380,9 +369,7 @@ def test_mutated_labels_are_read_or_raise_a_nailseg_error(tmp_path: Path, seed: 
         data[place : place + length] = pieces[rng.integers(len(pieces))]
     file.write_bytes(data)
     with contextlib.suppress(NailsegError):
-        report = import_dataset(
-            "yolo" if kind else "coco", str(tmp_path / "src"), tmp_path / "out", progress=False
-        )
+        report = import_dataset("yolo" if kind else "coco", str(tmp_path / "src"), tmp_path / "out")
         assert load_manifest(report.csv).rows
 
 
@@ -416,7 +403,7 @@ def test_hub_saved_to_disk(tmp_path: Path, datasets: Any, several: bool) -> None
         table = table.cast_column(name, datasets.Image())
     datasets.DatasetDict({"train": table, "validation": table}).save_to_disk(tmp_path / "src")
     classes = ["nail", "toenail"] if several else None
-    report = import_dataset("hub", str(tmp_path / "src"), tmp_path / "out", classes=classes, progress=False)
+    report = import_dataset("hub", str(tmp_path / "src"), tmp_path / "out", classes=classes)
     manifest, summary = validate(report)
     assert summary.counts == {"train": 4, "val": 4}
     np.testing.assert_array_equal(
@@ -426,11 +413,9 @@ def test_hub_saved_to_disk(tmp_path: Path, datasets: Any, several: bool) -> None
     assert [row.group for row in manifest.select("train")] == ["subject x"] * 2 + ["subject y"] * 2
     if several:
         with pytest.raises(DataError, match="Here the options are called --classes"):
-            import_dataset(
-                "hub", str(tmp_path / "src"), tmp_path / "two", mask_values={"0": 0, "9": 1}, progress=False
-            )
+            import_dataset("hub", str(tmp_path / "src"), tmp_path / "two", mask_values={"0": 0, "9": 1})
         merged = {"0": "background", "1": "nail", "2": "nail"}
-        import_dataset("hub", str(tmp_path / "src"), tmp_path / "one", mask_values=merged, progress=False)
+        import_dataset("hub", str(tmp_path / "src"), tmp_path / "one", mask_values=merged)
         np.testing.assert_array_equal(
             read(load_manifest(tmp_path / "one/nails.csv"), "Images/train/000001.jpg"), square()
         )
@@ -461,7 +446,6 @@ def test_hub_trimaps(tmp_path: Path, datasets: Any) -> None:
         load_manifest(_raw(tmp_path / "raw", files)),
         ["background", "pet", "border"],
         {"1": "pet", "2": "background", "3": "border"},
-        progress=False,
         allow=("near-duplicate-split", "duplicate-image", "duplicate-split"),
     ).summarize()
 
@@ -481,7 +465,7 @@ def test_hub_imagefolder_and_ignored_pixels(tmp_path: Path, datasets: Any) -> No
         ]
         (tmp_path / "src" / split / "metadata.jsonl").write_text("\n".join(lines))
     report = import_dataset(
-        "hub", str(tmp_path / "src"), tmp_path / "out", mask_values={0: 0, 1: 1, 255: 255}, progress=False
+        "hub", str(tmp_path / "src"), tmp_path / "out", mask_values={0: 0, 1: 1, 255: 255}
     )
     assert report.counts == {"train": 3, "val": 1, "test": 4}
     manifest = load_manifest(report.csv)
@@ -489,7 +473,7 @@ def test_hub_imagefolder_and_ignored_pixels(tmp_path: Path, datasets: Any) -> No
     np.testing.assert_array_equal(read(manifest, "Images/test/000001.jpg"), square(255))
     assert "masks are 0, 1 and 255 (ignore). To train: --data.mask_values" in str(report)
     with pytest.raises(DataError, match="expected a column of images and one of masks"):
-        import_dataset("hub", str(tmp_path / "src"), tmp_path / "x", columns="image,depth", progress=False)
+        import_dataset("hub", str(tmp_path / "src"), tmp_path / "x", columns="image,depth")
 
 
 def test_hub_columns_are_found_by_name(datasets: Any) -> None:
@@ -525,9 +509,9 @@ def test_command_line_and_invalid_arguments(tmp_path: Path, capsys: pytest.Captu
     assert main(["import", "yolo", str(src), str(out)]) == 0
     assert "nails.csv: 6 pairs (2 train, 2 val, 2 test)" in capsys.readouterr().out
     with pytest.raises(OutputError, match="expected a new or empty folder"):
-        import_dataset("yolo", str(src), out, progress=False)
+        import_dataset("yolo", str(src), out)
     with pytest.raises(OutputError, match="expected a folder outside"):
-        import_dataset("yolo", str(src), src / "new", progress=False)
+        import_dataset("yolo", str(src), src / "new")
     assert main(["import", "coco", str(tmp_path / "none"), str(tmp_path / "new")]) == 1
     assert "expected a folder or file to import, found nothing" in capsys.readouterr().err
     assert main(["import", "yolo", str(src), str(tmp_path / "new"), "--columns", "a,b"]) == 1

@@ -36,7 +36,7 @@ def data(clean: Path, tmp_path: Path) -> Path:
 
 def validate(data: Path, names: list[str] | None = None, **options: object) -> ValidationResult:
     manifest = load_manifest(data / "nails.csv", strict=False)
-    options = {"splits_needed": NEEDED, "progress": False, **options}
+    options = {"splits_needed": NEEDED, **options}
     return validate_rows(manifest, names or ["background", "nail"], **options)
 
 

@@ -13,7 +13,7 @@ from tests.data.planted import write_data_set
 def test_statistics_per_split_folder_and_group(tmp_path: Path) -> None:
     csv = write_data_set(tmp_path) / "nails.csv"
     csv.write_text(csv.read_text().replace(",g1\n", ",g0\n"))
-    result = validate_rows(load_manifest(csv), ["background", "nail"], progress=False)
+    result = validate_rows(load_manifest(csv), ["background", "nail"])
     statistics = compute_statistics(result.scans, result.mask_encoding)
     assert {kind: [*names] for kind, names in statistics.items()} == {
         "split": ["train", "val"],
