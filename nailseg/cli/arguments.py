@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import inspect
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,8 +20,6 @@ from nailseg.inference.backends import find_exported_file
 from nailseg.inference.backends.as_module import read_module_info
 from nailseg.model_info import locate
 
-log = logging.getLogger("nailseg")
-
 
 def find_config(name: str) -> Path:
     """Finds a config by name: as given, in ./configs, then among those that come with nailseg."""
@@ -32,10 +29,9 @@ def find_config(name: str) -> Path:
     for candidate in (Path(name), Path("configs", name), shipped / name):
         if candidate.is_file():
             return candidate
-    known = ", ".join(sorted(path.name for path in shipped.glob("*.yaml"))) or "none"
+    known = ", ".join(sorted(path.name for path in shipped.glob("*.yaml")))
     raise ConfigError(
-        f"no config {name!r}: expected it in {Path.cwd()}, in ./configs or among those that come with "
-        f"nailseg ({known})."
+        f"no config {name!r}: expected it in {Path.cwd()}, ./configs or nailseg's own: {known}."
     )
 
 
@@ -89,10 +85,7 @@ def prepare_resume(line: CommandLine, run: str) -> CommandLine:
     config, last = Path(run, "config.yaml"), Path(run, "checkpoints", "last.ckpt")
     for needed in (config, last):
         if not needed.is_file():
-            raise ConfigError(
-                f"--resume {run}: expected {needed}, found none. Give the folder of a run that has finished "
-                f"at least one epoch (runs/NAME), or start a new run without --resume."
-            )
+            raise ConfigError(f"--resume {run}: expected {needed}, found none. Give a run with a checkpoint.")
     # the weights come from the checkpoint too: building the network must not need the hub
     line = replace(line, configs=(config, *line.configs))
     return line.with_options(model__weights=last, ckpt_path=last)
@@ -120,11 +113,9 @@ def prepare_evaluation(line: CommandLine) -> tuple[CommandLine, str]:
                 f"--data.size, --data.eval_size, --data.resize: expected none of them for {exported}, whose "
                 f"graph resizes to {info.image_size} pixels itself. Leave them out."
             )
-        options = {"data.size": info.image_size, "data.eval_size": 0 if exported else "null"}
-        options |= {"data.resize": info.resize, "data.classes": list(info.class_names)}
-        options |= {"model.name": info.architecture}
+        options = {"data.size": info.image_size, "data.resize": info.resize, "model.name": info.architecture}
+        options |= {"data.eval_size": 0 if exported else "null", "data.classes": list(info.class_names)}
         line = replace(line, defaults=tuple(f"--{name}={value}" for name, value in options.items()))
-    log.info("evaluating %s", source)
     return line.with_options(ckpt_path=None, model__weights=source), source
 
 

@@ -1,7 +1,6 @@
 """`--auto_config true`: run length, learning rate, crop and batch from the data set and the machine.
 
-For 20 to 200 images of one's own and trained weights to start from. Every value is logged; one that a config
-or an option gives is kept.
+For 20 to 200 images and trained weights. What a config or an option gives is kept; the others are logged.
 """
 
 import contextlib

@@ -127,8 +127,7 @@ def pool_tests(folder: Path, folds: int) -> str:
     for key, row in found.items():
         summary[key] = row["pooled"]
         summary["intervals"][key] = None if row["low"] is None else [row["low"], row["high"]]
-        values = [row[fold] for fold in tests]
-        summary["folds"][key] = {"mean": row["mean"], "std": row["std"], "values": values}
+        summary["folds"][key] = {"mean": row["mean"], "std": row["std"], "values": [row[n] for n in tests]}
     (target / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n")
     text = shown[["pooled", "low", "high", "mean", "std", *tests]].to_string(float_format="{:.4f}".format)
     return f"{len(rows)} images, each tested once\n{text}\nwritten: {target}"

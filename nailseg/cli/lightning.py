@@ -1,7 +1,6 @@
 """Lightning's command line over our task and data: fit, validate, test and train, each in a run folder.
 
-The only module that knows both the task and the data: which fact of the data reaches the model is stated in
-`add_arguments_to_parser`.
+The only module that knows both; `add_arguments_to_parser` states which facts of the data reach the model.
 """
 
 import logging
@@ -71,6 +70,7 @@ def run(verb: str, args: Sequence[str]) -> object:
         if verb in ("validate", "test"):
             line, source = prepare_evaluation(line)
             run_name = model_name(source)
+            log.info("evaluating %s", source)
         elif folder := line.option("resume"):
             line = prepare_resume(line, folder)
         else:
@@ -191,7 +191,7 @@ class NailsegCLI(LightningCLI):
                 "Leave the option out, or train from Python and call task.save(folder)."
             )
 
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+    def instantiate_trainer(self) -> Trainer:
         """Chooses the run folder and adds the callbacks, precision and loggers of every run."""
         options, rank, fits = self.options, rank_zero_only.rank or 0, self.subcommand == "fit"
         self.folder = Path(options.resume or Path(options.runs, options.name or self.run_name))
@@ -211,7 +211,6 @@ class NailsegCLI(LightningCLI):
             logger=logger or False,
             precision=given.precision or ("bf16-mixed" if _has_bf16(on_gpu) else "32-true"),
             sync_batchnorm=given.sync_batchnorm or on_gpu,  # torch's refuses CPU tensors
-            **kwargs,
         )
 
     def _fit_callbacks(self) -> list[Callback]:

@@ -1,13 +1,13 @@
 """The verbs of `nailseg`; `main(args)` is the whole command line in one call.
 
-The options of a verb are the parameters of the function that does its work, and their help is its docstring
-(cyclopts reads both). The function's module is imported when its verb is called, so that `nailseg --help`
-loads neither torch nor transformers. fit, validate, test and train are Lightning's command line
-(`cli/lightning.py`).
+The options of a verb are the parameters of its function, and their help is its docstring (cyclopts reads
+both). Its module is imported when the verb is called: `nailseg --help` loads neither torch nor transformers.
+fit, validate, test and train are Lightning's command line (`cli/lightning.py`).
 """
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from cyclopts import App, CycloptsError, Parameter
@@ -43,12 +43,10 @@ def main(args: Sequence[str] | None = None) -> int:
     """Runs one verb and returns the exit code, as `run_guarded`; None takes the process's own arguments."""
     args = list(sys.argv[1:] if args is None else args)
     verb = args[0] if args else ""
-    if VERBS.get(verb, ("", ""))[0] != LIGHTNING:
-        with sigterm_raises():
-            return run_guarded(lambda: _call(verb, args))
-    from nailseg.cli import lightning  # it handles signals itself
-
-    return run_guarded(lambda: lightning.run(verb, args[1:]))
+    if VERBS.get(verb, ("", ""))[0] == LIGHTNING:  # which handles signals itself
+        return run_guarded(lambda: import_module("nailseg.cli.lightning").run(verb, args[1:]))
+    with sigterm_raises():
+        return run_guarded(lambda: _call(verb, args))
 
 
 def command_line(verb: str = "") -> App:

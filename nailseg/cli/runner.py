@@ -18,9 +18,8 @@ class UsageError(Exception):
 def run_guarded(action: Callable[[], object]) -> int:
     """Runs an action and turns errors of the input into one message and an exit code, without a traceback.
 
-    Returns:
-        The integer that the action returns, else 0; 1 for an error of the input, 2 for a command line that
-        cannot be parsed, 130 if interrupted.
+    The code is the integer that the action returns, else 0; 1 for an error of the input, 2 for a command line
+    that cannot be parsed, 130 if interrupted.
     """
     _log_to_stderr()
     code = 1
