@@ -1,9 +1,9 @@
 """Training augmentation, and the only module that imports albumentations.
 
 Geometry is one resize and one warp in OpenCV; albumentations needs three passes for the same. Color, blur and
-noise are albumentations', on the small result. Both draw from one seed per sample, because albumentations by
-itself repeats its draws in every worker and every epoch. Other libraries' forms of this store every
-intermediate image, need torchvision, depend on the order of the samples, or blur masks.
+noise are albumentations', on the small result. Both draw from one seed per sample: albumentations by itself
+repeats its draws in every worker and every epoch. Other libraries store every intermediate image, need
+torchvision, depend on the order of the samples, or blur masks.
 """
 
 from __future__ import annotations
@@ -89,17 +89,14 @@ class TrainingTransform:
         size: Height and width of the result in pixels.
         resize: What scale 1 means: `keep` (longer side = `size`) or `squash` (both sides = `size`).
         augmentation: Strengths and probabilities.
-
-    Attributes:
-        max_scale: Largest factor on the network's size to which an image is resized.
     """
 
     def __init__(
         self, size: int, resize: Resize = "keep", augmentation: Augmentation = DEFAULT_AUGMENTATION
     ) -> None:
-        self.size = size
+        self.size, self.augmentation = size, augmentation
         self.resize: Resize = resize
-        self.augmentation = augmentation
+        # largest factor on the network's size to which an image is resized
         self.max_scale = augmentation.scale[1] * math.sqrt(1 + augmentation.stretch)
         self.appearance = appearance_transform(augmentation)
 
@@ -173,25 +170,20 @@ def _affine(linear: np.ndarray, source_size: tuple[int, int], center: np.ndarray
 
 def appearance_transform(augmentation: Augmentation) -> A.Compose:
     """Color, light, blur, noise and compression, which do not change the mask: a pipeline for `image=`."""
-    light, color = augmentation.light, augmentation.color
-    steps: list[A.BasicTransform] = []
-    if light > 0:
-        steps.append(A.RandomBrightnessContrast(0.5 * light, 0.5 * light, p=0.6))
-        steps.append(A.RandomGamma((100 - 50 * light, 100 + 70 * light), p=0.3))
-    if color > 0:
+    light, color, given = augmentation.light, augmentation.color, augmentation
+    kinds_of_blur = [A.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 1.5)), A.MotionBlur(blur_limit=(3, 7))]
+    steps = [
+        (light, A.RandomBrightnessContrast(0.5 * light, 0.5 * light, p=0.6)),
+        (light, A.RandomGamma((100 - 50 * light, 100 + 70 * light), p=0.3)),
         # skin and polish differ little in hue, and lamps shift it by more
-        steps.append(A.HueSaturationValue(24 * color, 70 * color, 40 * color, p=0.5))
-        steps.append(A.RGBShift(30 * color, 30 * color, 30 * color, p=0.3))
-        steps.append(A.ToGray(p=0.05 * color))
-    if augmentation.shadow > 0:
-        steps.append(A.RandomShadow(p=augmentation.shadow))
-    if augmentation.clahe > 0:
-        steps.append(A.CLAHE(clip_limit=(1, 3), p=augmentation.clahe))
-    if augmentation.blur > 0:
-        kinds = [A.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 1.5)), A.MotionBlur(blur_limit=(3, 7))]
-        steps.append(A.OneOf(kinds, p=augmentation.blur))
-    if augmentation.noise > 0:
-        steps.append(A.GaussNoise(std_range=(0.01, 0.06), p=augmentation.noise))
-    if augmentation.compression > 0:
-        steps.append(A.ImageCompression(quality_range=(35, 90), p=augmentation.compression))
-    return A.Compose(steps)
+        (color, A.HueSaturationValue(24 * color, 70 * color, 40 * color, p=0.5)),
+        (color, A.RGBShift(30 * color, 30 * color, 30 * color, p=0.3)),
+        (color, A.ToGray(p=0.05 * color)),
+        (given.shadow, A.RandomShadow(p=given.shadow)),
+        (given.clahe, A.CLAHE(clip_limit=(1, 3), p=given.clahe)),
+        (given.blur, A.OneOf(kinds_of_blur, p=given.blur)),
+        (given.noise, A.GaussNoise(std_range=(0.01, 0.06), p=given.noise)),
+        (given.compression, A.ImageCompression(quality_range=(35, 90), p=given.compression)),
+    ]
+    # a step of strength 0 is left out: it would draw random numbers, and change the other steps'
+    return A.Compose([step for strength, step in steps if strength > 0])

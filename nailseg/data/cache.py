@@ -1,12 +1,9 @@
 """Decode cache: what is the same of a sample in every epoch, in files that are mapped into memory.
 
 An entry is one image/mask pair, decoded and downscaled (`SegmentationDataset.preprocess`), in an .npy file.
-Its name is a hash of both files' paths, sizes and modification times; its folder is named after the settings
-and versions that decide the pixels. Entries are written under a temporary name and renamed: any number of
-workers, ranks and runs can fill one cache, and an interrupted run leaves complete entries only.
-
-The Arrow cache of `datasets` is as fast to read (benchmarks/loader.py), but is written as a whole before the
-first step, and again after an interruption or a change of a file.
+It is written under a temporary name and renamed: any number of workers, ranks and runs can fill one cache,
+and an interrupted run leaves complete entries only. The Arrow cache of `datasets` is as fast to read
+(benchmarks/loader.py), but is written as a whole before the first step, and again after any change.
 """
 
 from __future__ import annotations
@@ -35,8 +32,8 @@ from tqdm import tqdm
 
 from nailseg.errors import ConfigError
 
-# Raise it with any change of the pixels that `SegmentationDataset.preprocess` gives; `PixelCache` adds the
-# versions of the libraries. With a hash of our source files, each edited comment would discard all caches.
+# Raise it with any change of the pixels that `SegmentationDataset.preprocess` gives. A hash of our source
+# files instead would discard all caches with each edited comment.
 CACHE_VERSION = 1
 MARKER = "nailseg-cache"  # file in the folder of each cache; its modification time is that of the last use
 RESERVE = 2**30  # bytes of the disk that a cache leaves free
@@ -46,9 +43,10 @@ in_bytes = partial(tqdm.format_sizeof, suffix="B")
 
 
 class PixelCache:
-    """Image and mask of each pair of files under one set of settings; picklable, keeps no file open.
+    """Image and mask of each pair of files; picklable, keeps no file open.
 
-    Its folder in `root` begins with `name`. Plain `settings` decide the pixels besides the two files.
+    Its folder in `root` is named after `name`, the `settings` (plain values that decide the pixels besides
+    the two files) and the versions of the libraries.
     """
 
     def __init__(self, root: Path, name: str, settings: dict[str, Any]) -> None:
@@ -67,7 +65,7 @@ class PixelCache:
         return self
 
     def entry(self, files: Sequence[Path]) -> Path:
-        """Where the entry of an image and its mask lies; another place once one of the files has changed."""
+        """Path of a pair's entry: a hash of the files' paths, sizes and modification times."""
         key = []
         for file in files:
             with suppress(OSError):  # a missing file has no entry, and `build` says that it is missing

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from lightning.fabric.utilities import suggested_max_num_workers
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
@@ -37,11 +37,7 @@ STAGES: dict[str, dict[str, Mode]] = {
 
 
 class SegmentationDataModule(LightningDataModule):
-    """Images and masks of a CSV, split into train, val and test.
-
-    Attributes:
-        class_names: Names of the classes in the order of their indices; known before `setup`.
-    """
+    """Images and masks of a CSV, split into train, val and test; `class_names` is known before `setup`."""
 
     def __init__(
         self,
@@ -68,26 +64,25 @@ class SegmentationDataModule(LightningDataModule):
 
         Args:
             csv: The data set's CSV: image,mask,split,group, or image,mask, or images (`nailseg index`).
-            root: Folder the CSV's paths start from; the CSV's own folder when not given.
+            root: Folder the CSV's paths start from; by default the CSV's own folder.
             classes: Names of the classes in the order of their indices; the first is the background.
             mask_values: The mask encoding: value in mask files (or color, '#rrggbb') to class name, or to
-                'ignore' for pixels that do not count; inferred from the whole data set when not given.
-            size: Pixels of the network's input: both sides of training images, the longer side of others.
-                A multiple of 32.
-            eval_size: Pixels of the longer side in evaluation and in the resulting model; `size` when not
-                given. Larger than in training can be better (Touvron et al. 2019, "Fixing the train-test
-                resolution discrepancy"). 0 leaves images as they are, for exported models, which resize.
+                'ignore' for pixels that do not count; by default inferred from the whole data set.
+            size: Side of training images, longer side of others, in pixels; a multiple of 32.
+            eval_size: Longer side in evaluation and in the resulting model; by default `size`. A larger one
+                can be better (Touvron et al. 2019, "Fixing the train-test resolution discrepancy"). 0 leaves
+                images as they are, for exported models, which resize.
             resize: Keep the aspect ratio and pad, or squash into a square.
             batch_size: Training images per step and process.
-            eval_batch_size: Most evaluation images per step and process; `batch_size` when not given.
+            eval_batch_size: Most evaluation images per step and process; by default `batch_size`.
             workers: Processes that read files, per training process; 0 reads in the training process. By
                 default the remaining cores, shared among the training processes, at most 8.
-            start_method: How those processes start; the system's default when not given.
+            start_method: How those processes start; by default as the system prefers.
             seed: Seed of the order and of the augmentation.
             augmentation: Strengths and probabilities of the augmentation.
             balance_folders: Show training images of all folders equally often, however many each holds.
-            cache: Folder that keeps decoded images between epochs and runs; it changes no pixel. 'auto' is
-                the user's cache folder, if the disk has enough space; 'off' decodes every time.
+            cache: Folder that keeps decoded images between epochs and runs; 'auto' is the user's cache
+                folder, if the disk has enough space; 'off' decodes every time. It changes no pixel.
             allow: Codes of issues to accept, as `nailseg check` prints them; unusable rows are left out.
             skip_bad: Leave out every row with an error.
             max_pixels: Most pixels (height times width) an image may have.
@@ -98,18 +93,15 @@ class SegmentationDataModule(LightningDataModule):
         super().__init__()
         # rank 0 alone validates the data and sends the result to the others, see setup
         self.prepare_data_per_node = False
-        self.csv = str(csv)
-        self.root = root
+        self.csv, self.root = str(csv), root
         self.class_names = check_class_names(classes, "--data.classes")
-        self.size = size
-        self.eval_size = size if eval_size is None else eval_size
+        self.size, self.eval_size = size, size if eval_size is None else eval_size
         self.resize: Resize = resize
         self.batch_size = batch_size
         self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
         self.workers, self.start_method = workers, start_method
         self.seed = seed
-        self.augmentation = augmentation
-        self.balance_folders = balance_folders
+        self.augmentation, self.balance_folders = augmentation, balance_folders
         self.cache = {False: "off", True: "auto"}.get(cache, cache)  # YAML reads a bare off as false
         self.allow, self.skip_bad = sorted(check_codes(allow)), skip_bad
         self.max_pixels = max_pixels
@@ -156,8 +148,7 @@ class SegmentationDataModule(LightningDataModule):
     def facts(self) -> dict[str, Any]:
         """What a model folder records about its training data, in plain values; known after `setup`."""
         rows = [row for split in SPLITS for row in self.rows(split)]
-        data: dict[str, Any] = {"csv": Path(self.csv).name}
-        data |= {f"{split} images": len(self.rows(split)) for split in SPLITS}
+        data = {"csv": Path(self.csv).name} | {f"{split} images": len(self.rows(split)) for split in SPLITS}
         data["fingerprint"] = compute_fingerprint(rows, self.manifest.root)
         optional = {"allowed": self.allow, "left out": len(self._left_out)}
         data |= {name: value for name, value in optional.items() if value}
@@ -186,35 +177,30 @@ class SegmentationDataModule(LightningDataModule):
         if world_size > 1:
             summary = self.trainer.strategy.broadcast(summary)
         if isinstance(summary, NailsegError):
-            # the next call, in a notebook, validates again
-            vars(self).pop("manifest", None)
-            self._summary = None
-            self._validated.clear()
+            vars(self).pop("manifest", None)  # the next call, in a notebook, validates again
+            self._summary, self._validated = None, set()
             raise summary
         self._summary = summary
         self._left_out.update(summary.left_out)
         self.manifest = self.manifest.without(self._left_out)
         common = {"resize": self.resize, "seed": self.seed, "max_pixels": self.max_pixels}
         for split, mode in STAGES[stage].items():
-            files = self.rows(split), self.manifest.root, self.mask_encoding
+            size, transform = self.eval_size, None
             if mode == "train":
-                transform = TrainingTransform(self.size, self.resize, self.augmentation)
-                dataset = SegmentationDataset(*files, self.size, mode=mode, transform=transform, **common)
-            else:
-                dataset = SegmentationDataset(*files, self.eval_size, mode=mode, **common)
-            self._datasets[split] = dataset
+                size, transform = self.size, TrainingTransform(self.size, self.resize, self.augmentation)
+            files = self.rows(split), self.manifest.root, self.mask_encoding
+            options = {"mode": mode, "transform": transform, **common}
+            self._datasets[split] = SegmentationDataset(*files, size, **options)
         if stage == "fit":  # the other stages read each file once
             log.info(attach_caches(self.cache, [self._datasets[split] for split in STAGES[stage]]))
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled, augmented batches of `size` x `size`; an incomplete last batch is left out."""
         dataset = self.dataset("train")
-        folders = [str(PurePosixPath(row.image).parent) for row in dataset.rows]
-        strata = folders if self.balance_folders else None
+        strata = [row.folder for row in dataset.rows] if self.balance_folders else None
         sampler = EpochSampler(len(dataset), self.seed, *self._processes(), strata)
         drop_last = len(sampler) >= self.batch_size  # batch norm cannot learn from a last batch of one
-        options = self._loading(persistent=True)
-        return DataLoader(dataset, self.batch_size, sampler=sampler, drop_last=drop_last, **options)
+        return self._loader(dataset, batch_size=self.batch_size, sampler=sampler, drop_last=drop_last)
 
     def val_dataloader(self) -> DataLoader:
         """Batches of equal image size, in the order of the CSV."""
@@ -228,23 +214,23 @@ class SegmentationDataModule(LightningDataModule):
         dataset = self.dataset(split)
         sizes = [read_image_size(dataset.root / row.image, self.max_pixels) for row in dataset.rows]
         sampler = EqualSizeSampler(sizes, self.eval_batch_size, *self._processes())
-        options = self._loading(persistent=dataset.mode == "val")
         # without a batch size, because the sampler yields whole batches
-        return DataLoader(dataset, batch_size=None, sampler=sampler, collate_fn=collate, **options)
+        return self._loader(dataset, batch_size=None, sampler=sampler, collate_fn=collate)
 
-    def _loading(self, persistent: bool) -> dict[str, Any]:
-        """Options that all loaders share."""
-        trainer = self.trainer
+    def _loader(self, dataset: SegmentationDataset, **options: Any) -> DataLoader:
+        trainer, workers = self.trainer, self.workers
         on_gpu = trainer.strategy.root_device.type == "cuda" if trainer else torch.cuda.is_available()
-        cores_shared_by = trainer.num_devices if trainer else 1
-        workers = default_workers(cores_shared_by) if self.workers is None else self.workers
-        return {
-            "num_workers": workers,
-            "persistent_workers": persistent and workers > 0,
-            "multiprocessing_context": self.start_method if workers > 0 else None,
-            "worker_init_fn": start_worker,
-            "pin_memory": on_gpu,
-        }
+        if workers is None:
+            workers = min(8, suggested_max_num_workers(trainer.num_devices if trainer else 1))
+        return DataLoader(
+            dataset,
+            num_workers=workers,
+            persistent_workers=workers > 0 and dataset.mode != "test",  # a test reads its data once
+            multiprocessing_context=self.start_method if workers > 0 else None,
+            worker_init_fn=start_worker,
+            pin_memory=on_gpu,
+            **options,
+        )
 
     def _processes(self) -> tuple[int, int]:
         """Number of training processes, and the rank of this one."""
@@ -273,10 +259,3 @@ class SegmentationDataModule(LightningDataModule):
         except NailsegError as error:
             self._summary = error
         return self._summary
-
-
-def default_workers(training_processes: int) -> int:
-    """Workers that read files for each training process: the remaining cores, at least 1 and at most 8."""
-    # in a container the cores this process may use are fewer than the machine has
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(8, max(1, (cores - training_processes) // training_processes))

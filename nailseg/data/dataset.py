@@ -43,9 +43,6 @@ class SegmentationDataset(Dataset):
         transform: The augmentation, for `train` only.
         max_pixels: Limit on an image's height times width.
 
-    Attributes:
-        cache: Keeps the result of `preprocess`; samples are the same with and without.
-
     Raises:
         ConfigError: `train` without a transform, or another mode with one.
     """
@@ -65,29 +62,22 @@ class SegmentationDataset(Dataset):
         if (transform is not None) != (mode == "train"):
             expected = "expected a transform for mode 'train' and none for any other"
             raise ConfigError(f"SegmentationDataset: {expected}, found {mode!r} and {transform!r}.")
-        self.rows, self.root = list(rows), Path(root)
+        self.rows, self.root, self.max_pixels = list(rows), Path(root), max_pixels
         self.mask_encoding = mask_encoding
         self.size, self.resize = size, resize
         self.mode: Mode = mode
         self.seed, self.transform = seed, transform
-        self.max_pixels = max_pixels
-        self.cache: PixelCache | None = None
+        self.cache: PixelCache | None = None  # of results of `preprocess`; samples are the same without it
 
     def __len__(self) -> int:
         """Number of rows."""
         return len(self.rows)
 
     def __getitem__(self, key: int | tuple[int, int] | list[int]) -> Sample | list[Sample]:
-        """Reads one row, or a list of them.
+        """Reads the sample of a row, or a list of samples for a list of rows; raises as `read`.
 
         Args:
             key: A row, an (epoch, row) pair from `EpochSampler` (a row alone means epoch 0), or rows.
-
-        Returns:
-            One sample, or a list of samples for a list.
-
-        Raises:
-            DataError: A file cannot be read, or mask and image differ in size.
         """
         if isinstance(key, list):
             return [self[row] for row in key]
@@ -182,8 +172,6 @@ def start_worker(worker: int) -> None:
 
 
 def collate(samples: list[Sample] | Sample) -> Batch:
-    """Stacks evaluation samples of one size.
-
-    Trainer(overfit_batches=...) replaces the sampler, and then gives a single sample instead of a list.
-    """
+    """Stacks evaluation samples of one size."""
+    # Trainer(overfit_batches=...) replaces the sampler, and then gives a single sample instead of a list
     return default_collate(samples if isinstance(samples, list) else [samples])

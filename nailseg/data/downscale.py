@@ -15,17 +15,13 @@ saves little time there."""
 
 
 def downscaled_size(height: int, width: int, size: int, resize: Resize, max_scale: float) -> tuple[int, int]:
-    """Height and width that training needs of an image.
+    """Height and width in pixels that training needs of an image.
+
+    `size` and `resize` describe the network's input, `max_scale` is the largest factor on it to which
+    augmentation resizes.
 
     >>> downscaled_size(3000, 4000, size=512, resize="keep", max_scale=1.6)
     (615, 820)
-
-    Args:
-        height: The image's height in pixels.
-        width: The image's width in pixels.
-        size: Pixels of the network's input.
-        resize: What scale 1 means.
-        max_scale: Largest factor on the network's size to which augmentation resizes.
 
     Returns:
         Height and width at the image's own aspect ratio, so large that augmentation never upsamples a

@@ -14,9 +14,8 @@ from torch.utils.data.distributed import DistributedSampler
 from nailseg.errors import ConfigError
 
 MAX_MASK_PIXELS = 2**24
-"""Most original pixels in an evaluation batch. Logits are restored to the original size: 16 million pixels
-keep them below about 200 MB. The limit of prediction is another: the composition of these batches decides the
-last digits of test results, so this number must not follow changes there."""
+"""Most original pixels in an evaluation batch, so that logits restored to that size stay below about 200 MB.
+Prediction has its own limit, because this one decides the last digits of test results and must not change."""
 
 
 class EpochSampler(DistributedSampler):
@@ -62,13 +61,8 @@ class EpochSampler(DistributedSampler):
 class EqualSizeSampler(DistributedSampler):
     """Batches of rows whose images have one size, divided among the processes; each row exactly once.
 
-    Yields lists of rows, for a `DataLoader(batch_size=None)`.
-
-    Args:
-        sizes: Original height and width of each row, in the order of the rows.
-        batch_size: Most rows in a batch.
-        world_size: Number of processes.
-        rank: Number of this process, from 0.
+    Yields lists of at most `batch_size` rows, for a `DataLoader(batch_size=None)`. `sizes` are the rows'
+    original heights and widths; `world_size` and `rank` are those of `EpochSampler`.
 
     Raises:
         ConfigError: There are fewer rows than processes.

@@ -14,7 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 from nailseg.data.augmentation import Augmentation
-from nailseg.data.datamodule import SegmentationDataModule, default_workers
+from nailseg.data.datamodule import SegmentationDataModule
 from nailseg.errors import ConfigError, DataError
 from tests.data.test_dataset import draw_rows
 
@@ -303,9 +303,15 @@ def test_options_are_documented_on_the_command_line(csv: Path) -> None:
     assert data.mask_encoding.describe() == "0/255 read as background/nail"
 
 
-def test_workers_leave_cores_for_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_leave_cores_for_the_training(csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)), raising=False)
-    assert [default_workers(n) for n in (1, 2, 4, 16)] == [8, 7, 3, 1]
+    data = make(csv, workers=None)
+    data.setup("fit")
+    assert data.train_dataloader().num_workers == 8
+    for devices, workers in {1: 8, 2: 7, 4: 3, 16: 1}.items():
+        strategy = SimpleNamespace(root_device=torch.device("cpu"))
+        data.trainer = SimpleNamespace(num_devices=devices, world_size=1, global_rank=0, strategy=strategy)
+        assert data.train_dataloader().num_workers == workers
 
 
 def test_evaluation_size_can_exceed_the_training_size(drawn) -> None:

@@ -37,10 +37,10 @@ class Item:
 
 @dataclass
 class Source:
-    """Content of a source; an image with an issue is not among the items."""
+    """Content of a source."""
 
     root: Path = Path()  # folder of the image files
-    items: list[Item] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)  # images without issues
     class_names: list[str] = field(default_factory=list)  # foreground, in the source's order
     issues: list[Issue] = field(default_factory=list)
     events: Counter[str] = field(default_factory=Counter)  # counts of what was tolerated or left out
@@ -63,8 +63,7 @@ class Source:
         name = PurePosixPath(*[part for part in image.parts if part.lower() != "images"])
         if group is None and ".rf." in name.name:
             group = name.name.split(".rf.")[0]  # Roboflow's augmented copies differ after .rf.
-        split = split or find_split(image.parts[:-1])
-        read = partial(read_bytes, self.root / image)
+        split, read = split or find_split(image.parts[:-1]), partial(read_bytes, self.root / image)
         self.items.append(Item(str(name), str(image), split, group, read, tuple(found), size))
 
 
@@ -92,53 +91,52 @@ def find_split(words: Iterable[str]) -> str | None:
     return next((match.group(1) for match in found if match), None)
 
 
-def choose_classes(
-    source: Source, requested: Sequence[str] | None
-) -> tuple[tuple[str, ...], dict[str, int], list[str]]:
-    """Returns the class names by index, the index of each kept class of the source, and notes."""
+def choose_classes(source: Source, requested: Sequence[str] | None) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Returns the class names by index and the index of each kept class; adds notes to the source."""
+    known = source.class_names
     used = Counter(annotation.category for item in source.items for annotation in item.annotations)
-    merged: dict[str, str] = {}  # the source's class -> its new name
-    if requested is None:
-        merged = {name: name for name in source.class_names if used[name]}
+    # the source's class -> its new name
+    merged = {name: name for name in known if used[name]} if requested is None else {}
     for request in requested or ():
         new, _, parts = request.partition("=")
-        others = [name for name in source.class_names if name not in merged]
+        others = [name for name in known if name not in merged]
         olds = others if parts == "*" else parts.split(",") if parts else [new]
         if unknown := [old for old in olds if old not in others]:
-            expected = f"expected classes of the source, each once ({', '.join(source.class_names)})"
+            expected = f"expected classes of the source, each once ({', '.join(known)})"
             raise ConfigError(f"--classes {request}: {expected}, found {unknown[0]}.")
         merged.update(dict.fromkeys(olds, new))
     # a class that the source itself calls background is drawn as such
     names = ("background", *dict.fromkeys(name for name in merged.values() if name != "background"))
     if not 2 <= len(names) <= MAX_CLASSES:
         raise DataError(f"expected annotations of 1 to {MAX_CLASSES - 1} classes, found {len(names) - 1}.")
-    unused = [name for name in source.class_names if name not in merged]
     reasons = {False: "left out", True: "not in --classes, background"}
-    notes = [f"{name} ({used[name]} annotations): {reasons[used[name] > 0]}" for name in unused]
-    return names, {old: names.index(new) for old, new in merged.items()}, notes
+    counts = {name: used[name] for name in known if name not in merged}
+    source.notes += [f"{name} ({count} annotations): {reasons[count > 0]}" for name, count in counts.items()]
+    return names, {old: names.index(new) for old, new in merged.items()}
 
 
-def complete_splits(rows: Sequence[Row], resplit: bool, seed: int, src: str) -> tuple[list[Row], list[str]]:
-    """Keeps the source's splits, assigns those that are missing, and returns the rows and notes."""
+def complete_splits(source: Source, rows: Sequence[Row], resplit: bool, seed: int) -> list[Row]:
+    """Keeps the source's splits and assigns those that are missing; adds notes to the source."""
     counts = Counter(row.split for row in rows)
-    reassigned, test, notes = set[str](), 0.0, []
+    reassigned, test = set[str](), 0.0
     if resplit or counts.keys() <= {""}:
         reassigned, test = set(counts), 0.1
-        notes.append(f"splits: newly assigned, 10% val, 10% test, groups kept whole, seed {seed}")
+        source.notes.append(f"splits: newly assigned, 10% val, 10% test, groups kept whole, seed {seed}")
     elif counts[""]:
         first = next(row.image for row in rows if not row.split)
-        found = f"found {counts['']} without, such as {first}"
-        fix = "Put them into a folder train, val or test, or assign all splits anew with --resplit."
-        raise DataError(f"{src}: expected a split for every image or for none, {found}. {fix}")
+        raise DataError(
+            f"{first}: expected a split for every image or for none, found {counts['']} images without. "
+            "Put them into a folder train, val or test, or assign all splits anew with --resplit."
+        )
     elif counts["train"] and not counts["val"]:
         reassigned, test = {"train"}, 0.0 if counts["test"] else 0.1
-        notes.append(f"val{' and test' if test else ''}: not in the source, taken from train, seed {seed}")
+        missing = "val and test" if test else "val"
+        source.notes.append(f"{missing}: not in the source, taken from train, seed {seed}")
     rows = [replace(row, split="") if row.split in reassigned else row for row in rows]
     rows = split_rows(rows, 0.1, test, seed)
     divided = [group for group, splits in find_group_splits(rows).items() if len(splits) > 1]
     if divided:
         found = f"{len(divided)} groups lie in several of the source's splits, such as {divided[0]}"
-        notes.append(
-            f"{found}: test results will be too high. --resplit assigns new splits, groups kept whole"
-        )
-    return rows, notes
+        fix = "--resplit assigns new splits, groups kept whole"
+        source.notes.append(f"{found}: test results will be too high. {fix}")
+    return rows

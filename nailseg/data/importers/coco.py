@@ -14,10 +14,7 @@ from nailseg.data.io.images import read_bytes
 from nailseg.data.pairing import list_images
 from nailseg.errors import DataError
 
-Tables = dict[str, list[dict[str, Any]]]
 Images = dict[str, list[PurePosixPath]]
-_TABLES = ("images", "annotations", "categories")
-_IDS = ("id", "image_id", "category_id")
 
 
 def read_coco(src: Path) -> Source:
@@ -44,7 +41,8 @@ def read_coco(src: Path) -> Source:
         except ValueError as error:
             message = f"{path}: expected COCO JSON, found something else ({error}). Export it anew."
             raise DataError(message) from None
-        if isinstance(content, dict) and all(_is_table(content.get(table)) for table in _TABLES):
+        tables = ("images", "annotations", "categories")
+        if isinstance(content, dict) and all(_is_table(content.get(table)) for table in tables):
             n_files += 1
             _read_file(PurePosixPath(path.relative_to(root).as_posix()), content, images, listed_in, source)
     if not n_files:
@@ -59,14 +57,14 @@ def read_coco(src: Path) -> Source:
 
 def _is_table(value: object) -> bool:
     """Whether this is a list of records with hashable ids."""
-    return isinstance(value, list) and all(
-        isinstance(entry, dict) and all(isinstance(entry.get(key, 0), int | float | str) for key in _IDS)
-        for entry in value
-    )
+    if not (isinstance(value, list) and all(isinstance(entry, dict) for entry in value)):
+        return False
+    ids = [entry.get(key, 0) for entry in value for key in ("id", "image_id", "category_id")]
+    return all(isinstance(number, int | float | str) for number in ids)
 
 
 def _read_file(
-    file: PurePosixPath, content: Tables, images: Images, listed_in: dict[PurePosixPath, str], source: Source
+    file: PurePosixPath, content: dict, images: Images, listed_in: dict[PurePosixPath, str], source: Source
 ) -> None:
     """Adds each image of a JSON to the source, with its annotations or with its issues."""
     # train/_annotations.coco.json and annotations/instances_train2017.json are train
@@ -95,11 +93,9 @@ def _read_file(
         found = [label_issue(where, message, code) for message, applies in problems.items() if applies]
         if image is not None:
             listed_in.setdefault(image, str(file))
-        if not found:
-            found = [
-                parse_label(f"{file} annotation {label.get('id')} ({name})", _parse, label, categories, size)
-                for label in labels[image_id]
-            ]
+        for label in [] if found else labels[image_id]:
+            where = f"{file} annotation {label.get('id')} ({name})"
+            found.append(parse_label(where, _parse, label, categories, size))
         group = None if entry.get("video_id") is None else f"video {entry['video_id']}"
         source.add_image(image, found, split, group, size)
 

@@ -25,8 +25,8 @@ from nailseg.types import IGNORE_INDEX
 IMAGE_COLUMNS = ("image", "images", "img", "pixel_values", "photo", "picture")
 MASK_COLUMNS = ("mask", "masks", "annotation", "annotations", "label", "labels", "segmentation", "label_mask")
 GROUP_COLUMNS = ("group", "subject", "subject_id", "patient", "patient_id", "video", "video_id")
-TIMEOUT = 10
-"""Seconds that the hub may take to answer whether it has a data set."""
+TIMEOUT = 10  # seconds that the hub may take to answer whether it has a data set
+_LOCK = threading.Lock()
 
 
 def read_hub(
@@ -45,25 +45,31 @@ def read_hub(
     if any("=" in name for name in names):
         raise ConfigError("--classes: expected names by mask value; --mask-values merges masks of the hub.")
     encoding = None if mask_values is None else MaskEncoding.from_mapping(mask_values, names)
-    decode = partial(decode_mask_values, colors=encoding is not None and encoding.has_colors)
+    decode = partial(decode_mask_values, colors=bool(encoding and encoding.has_colors))
     source = Source(class_names=list(names[1:]))
     contents: list[MaskContent] = []
 
     def read_mask(where: str, read_values: Callable[[], bytes]) -> np.ndarray:  # once the encoding is known
         return encoding.apply(*decode(read_values(), where), where)
 
-    for split, table in _load(src, subset).items():
-        rows = _Rows(src, split, table, columns)
+    for split, whole_table in _load(src, subset).items():
+        table, image, mask, group = _select_columns(src, whole_table, columns)
         for number in range(len(table)):
-            where, read_values = f"{src} {split} row {number}", partial(rows.read, number, rows.mask)
+            where = f"{src} {split} row {number}"
+            read_image, read_values = (partial(_read_cell, table, number, c, where) for c in (image, mask))
             try:
-                item = rows.make_item(number, partial(read_mask, where, read_values))
+                kind = read_header(read_image(), where).format
                 raw, lossy = decode(read_values(), where)
             except IssueError as error:
                 source.issues.append(error.issue)
                 continue
             contents.append(MaskContent(where, count_values(raw), lossy))
-            source.items.append(item)
+            row, suffix = table[number], next(s for s, known in IMAGE_SUFFIXES.items() if known == kind)
+            file = PureWindowsPath(row[image]["path"] or "").name  # takes forward slashes, too
+            name, origin = f"{split}/{number:06d}{suffix}", f"{split} {number} {file}".strip()
+            group_name = f"{group} {row[group]}" if group else None
+            read = partial(read_mask, where, read_values)
+            source.items.append(Item(name, origin, find_split([split]), group_name, read_image, mask=read))
     if encoding is None:
         encoding, issues = infer_encoding(contents, names)
     else:
@@ -84,38 +90,14 @@ def read_hub(
     return source
 
 
-class _Rows:
-    """The image and mask files of one split."""
-
-    def __init__(self, src: str, split: str, table: Any, columns: str | None) -> None:
-        import datasets
-
-        self.name, self.split, self.lock = f"{src} {split}", split, threading.Lock()
-        self.image, self.mask = _find_columns(src, table.features, columns)
-        self.group = next((name for name in GROUP_COLUMNS if name in table.features), None)
-        self.table = table.select_columns([c for c in (self.image, self.mask, self.group) if c])
-        for name in (self.image, self.mask):  # the files' own bytes instead of decoded images
-            self.table = self.table.cast_column(name, datasets.Image(decode=False))
-
-    def read(self, number: int, column: str) -> bytes:
-        """The bytes of an image or mask file."""
-        with self.lock:  # `datasets` does not promise that several threads may read
-            cell = self.table[number][column]
-        if not cell:
-            message, fix = f"expected an image in column {column}, found none", "Leave it out: --skip-bad."
-            raise IssueError("missing-file", f"{self.name} row {number}", message, fix)
-        return cell["bytes"] or read_bytes(cell["path"])
-
-    def make_item(self, number: int, mask: Callable[[], np.ndarray]) -> Item:
-        """The item of a row."""
-        read = partial(self.read, number, self.image)
-        kind = read_header(read(), f"{self.name} row {number}").format
-        suffix = next(suffix for suffix, known in IMAGE_SUFFIXES.items() if known == kind)
-        row = self.table[number]
-        file = PureWindowsPath(row[self.image]["path"] or "").name  # takes forward slashes, too
-        group = f"{self.group} {row[self.group]}" if self.group else None
-        name, source = f"{self.split}/{number:06d}{suffix}", f"{self.split} {number} {file}".strip()
-        return Item(name, source, find_split([self.split]), group, read, mask=mask)
+def _read_cell(table: Any, number: int, column: str, where: str) -> bytes:
+    """The bytes of the image or mask file of a row."""
+    with _LOCK:  # `datasets` does not promise that several threads may read
+        cell = table[number][column]
+    if not cell:
+        message, fix = f"expected an image in column {column}, found none", "Leave it out: --skip-bad."
+        raise IssueError("missing-file", where, message, fix)
+    return cell["bytes"] or read_bytes(cell["path"])
 
 
 def _load(src: str, subset: str | None) -> dict[str, Any]:
@@ -141,10 +123,11 @@ def _load(src: str, subset: str | None) -> dict[str, Any]:
     return dict(loaded) if isinstance(loaded, dict) else {str(loaded.split or "all"): loaded}
 
 
-def _find_columns(src: str, features: Mapping[str, Any], requested: str | None) -> tuple[str, str]:
-    """The names of the image column and the mask column."""
+def _select_columns(src: str, table: Any, requested: str | None) -> tuple[Any, str, str, str | None]:
+    """A table of the image, mask and group columns alone, and their names."""
     import datasets
 
+    features = table.features
     columns = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
     if requested is not None:
         found = [name.strip() for name in requested.split(",")]
@@ -158,4 +141,8 @@ def _find_columns(src: str, features: Mapping[str, Any], requested: str | None) 
             f"{src}: expected a column of images and one of masks, found image columns "
             f"{', '.join(columns) or '(none)'} among {', '.join(features)}. Name them: --columns image,mask"
         )
-    return found[0], found[1]
+    group = next((name for name in GROUP_COLUMNS if name in features), None)
+    table = table.select_columns([*found, group] if group else found)
+    for name in found:  # the files' own bytes instead of decoded images
+        table = table.cast_column(name, datasets.Image(decode=False))
+    return table, found[0], found[1], group

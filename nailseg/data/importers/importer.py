@@ -74,17 +74,15 @@ def import_dataset(
         kind: format of the source: YOLO segmentation, COCO instances, or Hugging Face `datasets` (`hub`).
         src: folder or file to import; for `hub` also the name of a data set on the Hugging Face hub.
         out: new or empty folder to write to.
-        classes: foreground classes: `NAME` keeps one, `NAME=A,B` merges some, `NAME=*` merges all others;
-            the rest becomes background. By default every class that occurs. For `hub`: names in the order of
-            the mask values.
+        classes: foreground classes: `NAME` keeps one, `NAME=A,B` merges some, `NAME=*` merges all others; the
+            rest becomes background. By default all that occur. For `hub`: names in the mask values' order.
         exif: pixel grid of the labels on images with an EXIF orientation, if the source does not state it.
         resplit: assign new splits (10% val, 10% test) instead of keeping the source's.
         seed: seed of the splits that are assigned.
         skip_bad: leave out images with issues and list them, instead of stopping.
         columns: names of the image and the mask column, IMAGE,MASK; only for `hub`.
         subset: configuration of a data set that has several; only for `hub`.
-        mask_values: class name of each mask value or color, as JSON like {"0": "background", "255": "nail"};
-            only for `hub`.
+        mask_values: JSON of value or color to class, {"0": "background", "255": "nail"}; only for `hub`.
 
     Raises:
         DataIssuesError: (a `DataError`) every label and image that cannot be used.
@@ -107,17 +105,19 @@ def import_dataset(
         raise DataError(f"{src}: expected a folder or file to import, found nothing. Check the path.")
     else:
         source = {"yolo": read_yolo, "coco": read_coco}[kind](Path(src))
-    repeated = {name: n for name, n in Counter(item.name for item in source.items).items() if n > 1}
+    names = Counter(item.name for item in source.items)
     message = "expected one image of this name below Images/, found more"
-    source.issues += [Issue("duplicate-row", name, message, "Rename one.") for name in repeated]
+    source.issues += [
+        Issue("duplicate-row", name, message, "Rename one.") for name in names if names[name] > 1
+    ]
     if source.issues and not skip_bad:
         raise DataIssuesError(src, source.issues)
-    items = sorted((i for i in source.items if i.name not in repeated), key=lambda item: item.name)
+    items = sorted((item for item in source.items if names[item.name] == 1), key=lambda item: item.name)
     if not items:
         raise DataError(f"{src}: expected annotated images, found none. Check SRC and the format.")
-    class_names, class_indices, notes = ("background", *source.class_names), {}, []
+    class_names, class_indices = ("background", *source.class_names), {}
     if kind != "hub":
-        class_names, class_indices, notes = choose_classes(source, classes)
+        class_names, class_indices = choose_classes(source, classes)
     stem_counts = Counter(PurePosixPath(item.name).with_suffix("") for item in items)
     scale = np.uint8(255 if len(class_names) == 2 and not source.indexed else 1)
 
@@ -145,7 +145,7 @@ def import_dataset(
                 source.events.update(result[1])
         if source.issues and not skip_bad:
             raise DataIssuesError(src, source.issues)
-        rows, split_notes = complete_splits(rows, resplit, seed, src)
+        rows = complete_splits(source, rows, resplit, seed)
         write_manifest(out / "nails.csv", rows)
     except BaseException as error:  # an interrupted import must not leave what looks like a data set
         shutil.rmtree(out / "Images", ignore_errors=True)
@@ -153,8 +153,7 @@ def import_dataset(
         if isinstance(error, OSError):
             raise OutputError(f"{out}: expected to write there, found {error.strerror}.") from None
         raise
-    notes += [*split_notes, *source.notes]
-    notes += [f"{count} {event}" for event, count in source.events.items() if count]
+    notes = source.notes + [f"{count} {event}" for event, count in source.events.items() if count]
     if source.issues:
         notes.append(f"left out, {len(source.issues)} issues:\n{format_issues(source.issues)}")
     counts = {split: sum(row.split == split for row in rows) for split in SPLITS}

@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-MARGIN = 0.01
-"""Points may lie outside the image by this share of its side (rounding, inexact labels); they are clipped."""
+MARGIN = 0.01  # share of a side that points may lie outside (rounding, inexact labels); they are clipped
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,9 @@ def parse_ring(numbers: Sequence[Any], width: float = 1, height: float = 1) -> n
         hint = ": a box, or 2 points" if len(values) == 4 else ""
         raise ValueError(f"expected x and y of 3 points or more, found {len(values)} numbers{hint}")
     points = values.reshape(-1, 2) / (width, height)
-    is_inside = (points >= -MARGIN) & (points <= 1 + MARGIN)  # False for nan
-    if not is_inside.all():
-        found = values[~is_inside.ravel()][0]
-        raise ValueError(f"expected x within 0..{width:g} and y within 0..{height:g}, found {found:g}")
+    outside = values[~((points >= -MARGIN) & (points <= 1 + MARGIN)).ravel()]  # nan is outside, too
+    if outside.size:
+        raise ValueError(f"expected x within 0..{width:g} and y within 0..{height:g}, found {outside[0]:g}")
     return points
 
 
@@ -67,9 +65,10 @@ def parse_run_lengths(counts: Any, size: tuple[int, int]) -> tuple[int, ...]:
         counts = _decompress(counts)
     if not (isinstance(counts, list) and all(type(count) is int and count >= 0 for count in counts)):
         raise ValueError("expected run lengths of 0 or more, found something else")
-    if sum(counts) != size[0] * size[1]:  # pycocotools would return uninitialized memory
-        expected = f"expected run lengths that fill {size[1]} x {size[0]} = {size[0] * size[1]} pixels"
-        raise ValueError(f"{expected}, found {sum(counts)}")
+    area = size[0] * size[1]
+    if sum(counts) != area:  # pycocotools would return uninitialized memory
+        found = f"{area} pixels, found {sum(counts)}"
+        raise ValueError(f"expected run lengths that fill {size[1]} x {size[0]} = {found}")
     return tuple(counts)
 
 

@@ -45,14 +45,14 @@ def read_yolo(src: Path) -> Source:
             found.append(label_issue(label, "expected one image for this label, found two of its name"))
         splits = sorted({split for split, folder in split_folders if image.is_relative_to(folder)})
         if len(splits) > 1:
-            several = f"{' and '.join(splits)} in {config_path.name}"
-            found.append(label_issue(image, f"expected one split, found {several}"))
-        source.add_image(image, found, next(iter(splits), None))
+            message = f"expected one split, found {' and '.join(splits)} in {config_path.name}"
+            found.append(label_issue(image, message))
+        source.add_image(image, found, splits[0] if splits else None)
     for path in sorted(root.rglob("*.txt")):
         label = PurePosixPath(path.relative_to(root).as_posix())
+        is_label = "labels" in [part.lower() for part in label.parts[:-1]]
         # classes.txt: some tools keep the class names beside the labels
-        is_label = "labels" in [part.lower() for part in label.parts[:-1]] and label.name != "classes.txt"
-        if is_label and label not in counts:
+        if is_label and label not in counts and label.name != "classes.txt":
             source.issues.append(label_issue(label, "expected an image of this name, found none"))
     return source
 
@@ -70,8 +70,8 @@ def _read_config(src: Path) -> tuple[Path, dict[str, Any], dict[int, str]]:
         names = enumerate(names) if isinstance(names, list) else names.items()
         return found[0], config, {int(number): str(name) for number, name in names}
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
-        expected = "expected class names like `names: [nail]` or `names: {0: nail}`"
-        raise DataError(f"{found[0]}: {expected}, found none. Add them.") from None
+        expected = "expected class names like `names: [nail]` or `names: {0: nail}`, found none. Add them."
+        raise DataError(f"{found[0]}: {expected}") from None
 
 
 def _list_split_folders(config_path: Path, config: dict[str, Any]) -> list[tuple[str, PurePosixPath]]:

@@ -19,7 +19,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from nailseg.cli.main import main
-from nailseg.data.importers.huggingface import _find_columns
+from nailseg.data.importers.huggingface import _select_columns
 from nailseg.data.importers.importer import ImportReport, import_dataset
 from nailseg.data.manifest import Manifest, load_manifest
 from nailseg.data.validation.validate import DataIssuesError, DataSummary, validate_rows
@@ -481,10 +481,13 @@ def test_hub_columns_are_found_by_name(datasets: Any) -> None:
         (["depth", "Picture", "label"], ("Picture", "label")),
         (["truth", "photo"], ("photo", "truth")),
     ):
-        assert _find_columns("someone/nails", dict.fromkeys(names, datasets.Image()), None) == found
+        features = datasets.Features(dict.fromkeys(names, datasets.Image()))
+        table = datasets.Dataset.from_dict({name: [] for name in names}, features)
+        assert _select_columns("someone/nails", table, None)[1:3] == found
     features = {"depth": datasets.Image(), "image": datasets.Image(), "mask": datasets.Value("int64")}
+    table = datasets.Dataset.from_dict({name: [] for name in features}, datasets.Features(features))
     with pytest.raises(DataError, match="found image columns depth, image among depth, image, mask"):
-        _find_columns("someone/nails", features, "image,mask")
+        _select_columns("someone/nails", table, "image,mask")
 
 
 def test_hub_without_a_network_gives_one_clear_error(tmp_path: Path) -> None:
