@@ -86,16 +86,13 @@ class EqualSizeSampler(DistributedSampler):
 def equal_size_batches(
     sizes: Sequence[tuple[int, int]], batch_size: int, at_least: int = 1, max_pixels: int = MAX_MASK_PIXELS
 ) -> list[list[int]]:
-    """Groups rows of equal image size.
+    """Groups rows of equal image size; `sizes` are the original (height, width) of each row.
+
+    A batch has at most `batch_size` rows and `max_pixels` original pixels, unless one image alone has more.
+    Large batches are halved until there are `at_least` of them.
 
     >>> equal_size_batches([(10, 20), (30, 30), (10, 20), (10, 20)], batch_size=2)
     [[0, 2], [1], [3]]
-
-    Args:
-        sizes: Original height and width of each row.
-        batch_size: Most rows in a batch.
-        at_least: Least number of batches; large ones are halved until there are as many.
-        max_pixels: Most original pixels in a batch, unless one image alone has more.
 
     Returns:
         Batches of row numbers, in the order of their first rows; rows ascend inside each.
