@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -30,11 +30,7 @@ _LOCK = threading.Lock()
 
 
 def read_hub(
-    src: str,
-    classes: Sequence[str] | None = None,
-    columns: str | None = None,
-    subset: str | None = None,
-    mask_values: Mapping[Any, Any] | None = None,
+    src: str, classes: Sequence[str] | None, columns: str | None, subset: str | None, mask_values: dict | None
 ) -> Source:
     """Reads a data set with a column of images and one of masks; the options are `import_dataset`'s.
 
