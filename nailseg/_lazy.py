@@ -1,7 +1,5 @@
 """Public names that a package imports on first use, so that importing it loads no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from importlib import import_module
 

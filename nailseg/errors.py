@@ -4,8 +4,6 @@ Each message states what was expected, what was found, where, and the fix. The c
 exits with 1; from Python it is an ordinary exception.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 

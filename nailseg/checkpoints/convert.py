@@ -6,8 +6,6 @@ head is a different network (batch norm and ReLU after every scale's 1x1 convolu
 be converted. The encoder's norms have an epsilon of 1e-6 in the paper's code and of 1e-5 in transformers.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path

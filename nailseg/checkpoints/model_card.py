@@ -1,14 +1,10 @@
 """The model folder's README.md: what the model is, how good it is, and which licence its weights have."""
 
-from __future__ import annotations
-
 from importlib import resources
-from typing import TYPE_CHECKING
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-if TYPE_CHECKING:
-    from nailseg.model_info import ModelInfo
+from nailseg.model_info import ModelInfo
 
 HUB_LICENSES = ("apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0")
 """The hub's identifiers of the licences that weights most often have."""

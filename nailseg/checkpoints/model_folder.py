@@ -5,16 +5,15 @@
 opened in the same way.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import itertools
 import json
 import os
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,14 +21,10 @@ from safetensors.torch import load_file, save_file
 from nailseg.checkpoints.model_card import render_model_card
 from nailseg.errors import ConfigError, OutputError, WeightsError
 from nailseg.model_info import INFO_FILE, ModelInfo, is_checkpoint, locate, read_info
+from nailseg.models.base import Network
 from nailseg.models.loading import quiet_transformers
 from nailseg.models.pretrained import are_default_labels, load_plain
 from nailseg.models.registry import INTERCHANGEABLE, build_network, network_class
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from nailseg.models.base import Network
 
 CHECKPOINT_KEY = "nailseg"
 TOLERANCE, HALF_TOLERANCE = 1e-4, 2e-2

@@ -1,7 +1,5 @@
 """`nailseg tryon`: one photograph with its nails in another colour."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from nailseg.errors import ConfigError, DataError, OutputError

@@ -4,8 +4,6 @@ scikit-learn's StratifiedGroupKFold is not used: it makes folds of equal size on
 the split of many others.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Sequence

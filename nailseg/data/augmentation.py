@@ -6,8 +6,6 @@ repeats its draws in every worker and every epoch. Other libraries store every i
 torchvision, depend on the order of the samples, or blur masks.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from dataclasses import dataclass

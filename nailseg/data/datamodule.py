@@ -1,7 +1,5 @@
 """SegmentationDataModule: validates the data set of a CSV and loads it, with or without a Trainer."""
 
-from __future__ import annotations
-
 import logging
 from functools import cached_property
 from pathlib import Path

@@ -1,7 +1,5 @@
 """SegmentationDataset: one row of the CSV to one `Sample`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Downscaling of large photographs before augmentation: the same in every epoch, so the cache keeps it."""
 
-from __future__ import annotations
-
 import math
 
 import cv2

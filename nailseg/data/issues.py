@@ -5,8 +5,6 @@ printed. An error whose code is allowed does not stop a command; if it is one of
 out. Only `nailseg import` finds `label-format`: a class, outline, run lengths, size or split that is invalid.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -5,8 +5,6 @@ enough to tell them apart (an all-background mask is 0 in every encoding), so al
 fits two encodings is an error.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Finds the mask of every image: by relative path and stem, never by two sorted lists."""
 
-from __future__ import annotations
-
 import os
 from collections import defaultdict
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Both samplers derive from torch's `DistributedSampler`, because Lightning recogn
 already divided among the processes. It would wrap any other sampler and evaluate some rows twice.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Runs a function over many rows in threads: reading and decoding release Python's lock."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from typing import Any

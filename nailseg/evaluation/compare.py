@@ -1,7 +1,5 @@
 """`nailseg compare`: paired differences of runs over the same images, with bootstrap intervals."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Sequence

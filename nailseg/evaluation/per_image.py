@@ -1,26 +1,19 @@
 """per_image.csv: the counts of each image as a table, and such a file back as counts."""
 
-from __future__ import annotations
-
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 
+from nailseg.data.manifest import Row
 from nailseg.errors import ConfigError, DataError
 from nailseg.metrics.confusion import dice, iou
-from nailseg.metrics.image_counts import CLASS_COUNTS, class_counts
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from nailseg.data.manifest import Row
-    from nailseg.metrics.image_counts import ImageCounts
+from nailseg.metrics.image_counts import CLASS_COUNTS, ImageCounts, class_counts
 
 OPTIONAL = ("boundary_iou", "surface_dice", "instance_precision", "instance_recall")
 """Numbers that older per_image.csv files have no counts for."""

@@ -1,18 +1,13 @@
 """The report's drawings, as SVG text for a page."""
 
-from __future__ import annotations
-
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from nailseg.imaging.figures import BLUE, COLORS, GREY, new_figure, to_svg
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
 
 
 def plot_training_curves(path: Path) -> str:

@@ -4,8 +4,6 @@ All forms alternate on the same image, so that a drift of the machine slows all 
 compared with transformers' own model. The time is that from a uint8 image to mask and probability.
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import dataclasses
@@ -19,7 +17,7 @@ import time
 from collections.abc import Sequence  # the command line reads the signature
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,14 +29,11 @@ from nailseg.export.exporter import load_images
 from nailseg.export.graph import write_onnx, write_openvino
 from nailseg.imaging.figures import plot_latencies
 from nailseg.inference.backends import find_exported_file, open_exported
-from nailseg.inference.backends.base import import_runtime, last_line
+from nailseg.inference.backends.base import Backend, import_runtime, last_line
 from nailseg.inference.backends.openvino import STATIC_AFTER
 from nailseg.inference.backends.torch import TorchBackend, open_torch
 from nailseg.model_info import locate
 from nailseg.models.loading import quiet_transformers
-
-if TYPE_CHECKING:
-    from nailseg.inference.backends.base import Backend
 
 log = logging.getLogger("nailseg")
 

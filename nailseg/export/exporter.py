@@ -3,11 +3,9 @@
 An export is compared with torch, on several sizes and batches, before its folder gets its name.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence  # the command line reads the signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -22,12 +20,10 @@ from nailseg.data.synthetic.sample import draw_hand
 from nailseg.errors import ConfigError, OutputError, WeightsError
 from nailseg.export.graph import write_onnx, write_openvino
 from nailseg.inference.backends import find_exported_file, open_exported
+from nailseg.inference.backends.base import Backend
 from nailseg.inference.backends.torch import open_torch
 from nailseg.metrics.confusion import ConfusionMatrix, iou, mean_defined
 from nailseg.model_info import locate
-
-if TYPE_CHECKING:
-    from nailseg.inference.backends.base import Backend
 
 Format = Literal["onnx", "openvino"]
 Precision = Literal["fp32", "fp16", "bf16"]

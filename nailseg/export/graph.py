@@ -1,7 +1,5 @@
 """The exported graph: uint8 image in, mask and probability out, written as ONNX or OpenVINO."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import io
@@ -9,7 +7,9 @@ import json
 import logging
 import math
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,15 +20,9 @@ from nailseg.imaging import geometry
 from nailseg.inference.backends.base import import_runtime
 from nailseg.inference.backends.onnx import METADATA_KEY
 from nailseg.metrics.confusion import class_index
-from nailseg.model_info import INFO_FILE, ONNX_FILE, OPENVINO_FILE
+from nailseg.model_info import INFO_FILE, ONNX_FILE, OPENVINO_FILE, ModelInfo
+from nailseg.models.base import Network
 from nailseg.models.loading import quiet_transformers
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from nailseg.model_info import ModelInfo
-    from nailseg.models.base import Network
 
 OPSET = 20  # the first with GELU as one node
 EXAMPLE_SHAPE = (2, 3, 97, 161)  # no two sizes are equal, so that tracing confuses none

@@ -14,8 +14,6 @@ that they need::
     span of tile 1                  [--------------------------  they overlap as the triangles do
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

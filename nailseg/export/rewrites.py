@@ -1,23 +1,17 @@
 """Rewrites of networks for export: the same function, in operations that hold for every size and runtime."""
 
-from __future__ import annotations
-
 import copy
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.segformer.modeling_segformer import SegformerMixMLP
 
+from nailseg.models.base import Network
 from nailseg.models.decode_head import DecodeHead
 from nailseg.models.mix_transformer import MixFFN, as_map, as_tokens
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from nailseg.models.base import Network
 
 
 def rewrite_for_export(network: Network) -> Network:

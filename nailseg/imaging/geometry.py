@@ -5,8 +5,6 @@ with `export.resampling`, which is faster in their runtimes: equal to 1e-3 of a 
 of torch's own float32.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -1,9 +1,8 @@
 """Draws masks over images, and encodes images."""
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,9 +11,6 @@ from PIL import ImageColor
 from nailseg.errors import OutputError
 from nailseg.imaging.figures import BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILLION, YELLOW
 from nailseg.types import IGNORE_INDEX
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 PALETTE = (GREEN, ORANGE, SKY_BLUE, PURPLE, YELLOW, BLUE, VERMILLION)
 

@@ -1,7 +1,5 @@
 """Recolours a region, such as nails, and keeps its light and shade: for try-on and as an augmentation."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from PIL import ImageColor

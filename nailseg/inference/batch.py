@@ -1,7 +1,5 @@
 """`nailseg predict`: many image files in, a mask file for each out."""
 
-from __future__ import annotations
-
 import functools
 import logging
 import os

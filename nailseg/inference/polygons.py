@@ -6,19 +6,15 @@ cannot have holes; a hole is connected by a slit of zero width (the ring runs fr
 hole, around it, and back), which the even-odd rule fills correctly.
 """
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Any
 
 import cv2
 import numpy as np
 
 from nailseg.metrics.instances import label_components
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import PurePath
 
 
 def describe_objects(

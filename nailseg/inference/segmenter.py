@@ -1,12 +1,11 @@
 """Segmenter: an image goes in, a mask of its own size comes out; the only inference path."""
 
-from __future__ import annotations
-
 import itertools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,13 +13,9 @@ from nailseg.data.io.images import convert_pillow_image, decode_image, read_imag
 from nailseg.errors import ConfigError, DataError, WeightsError
 from nailseg.imaging.overlay import draw_overlay
 from nailseg.inference.backends import find_exported_file, open_exported
+from nailseg.inference.backends.base import Backend
 from nailseg.inference.tiling import predict_tiled
 from nailseg.model_info import SHIPPED, locate
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from nailseg.inference.backends.base import Backend
 
 MAX_BATCH_PIXELS = 16_000_000
 """Maximum number of pixels of the images that go through the network together, unless it is one image."""

@@ -1,20 +1,15 @@
 """Lists the images that files, folders, globs and CSVs stand for, and names their masks."""
 
-from __future__ import annotations
-
 import glob
 import logging
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nailseg.data.io.headers import IMAGE_SUFFIXES
 from nailseg.data.manifest import load_manifest
 from nailseg.data.pairing import find_side, list_images
 from nailseg.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 log = logging.getLogger("nailseg")
 

@@ -1,22 +1,17 @@
 """Tiled inference and test-time augmentation: the probabilities of several predictions are averaged."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import logging
+from collections.abc import Iterator
 from numbers import Integral
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
 
 from nailseg.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from nailseg.inference.backends.base import Backend
+from nailseg.inference.backends.base import Backend
 
 _log_once = functools.cache(logging.getLogger("nailseg").info)
 

@@ -4,19 +4,14 @@ Boundary IoU compares bands inside the outlines, surface Dice the outlines thems
 ratios of sums of the counts (`image_counts.class_ratios`).
 """
 
-from __future__ import annotations
-
 from itertools import product
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from nailseg.types import IGNORE_INDEX
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 BOUNDARY_SHARE = 0.02  # width of the boundary band as a share of the image diagonal, Cheng et al. 2021
 

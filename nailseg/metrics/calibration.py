@@ -5,19 +5,15 @@ rounded to one of 256 codes, an error of at most 1/510. The histogram is kept by
 calibration error and scikit-learn's curves store the probability of every pixel of the set.
 """
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from nailseg.metrics.confusion import none_if_nan
 from nailseg.types import IGNORE_INDEX
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 BINS = 256
 TOP = BINS - 1  # code 0 is the probability 0, code 255 is 1

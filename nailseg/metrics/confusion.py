@@ -5,18 +5,12 @@ paper's mIoU); `*_per_image` is the mean over images. A class that occurs neithe
 prediction has no IoU: the functions return nan for it and the summary has None, never 0 or 1.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
+from torch import Tensor
 from torchmetrics import Metric
 
 from nailseg.types import IGNORE_INDEX
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def class_index(logits: Tensor) -> Tensor:

@@ -8,22 +8,19 @@ int64 (R, N): how often each image counts in each of R weightings; ones give the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nailseg.errors import WeightsError
 from nailseg.metrics.boundary import count_outlines
 from nailseg.metrics.calibration import probability_histogram
 from nailseg.metrics.confusion import class_index, confusion_matrix, iou, none_if_nan
 from nailseg.metrics.instances import Instances, average_precisions, best_f1, match_instances
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
 
 SURFACE_TOLERANCE = 2.0  # pixels an outline may be off for the surface Dice, at the masks' own size
 RESAMPLES = 1000  # bootstrap samples of every interval

@@ -5,18 +5,13 @@ Each image is matched once; average precision follows from the pooled matches, f
 stays our own by decision: COCOeval and torchmetrics store the masks of all images and cannot weight images.
 """
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from nailseg.types import IGNORE_INDEX
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 IOU_LEVELS = np.linspace(0.5, 0.95, 10)  # COCO's, the same floats
 SCORED = 100  # COCO's maxDets: components of an image that enter average precision, by score

@@ -4,8 +4,6 @@ Two convolutional baselines need no download, with random weights: UperNet on Co
 Liu et al. 2022) and DeepLabV3 on MobileNetV2 (Chen et al. 2017, Sandler et al. 2018).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

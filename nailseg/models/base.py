@@ -1,7 +1,5 @@
 """The interface of all architectures: uint8 images in, logits of the same size out, normalized inside."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path

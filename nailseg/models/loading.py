@@ -1,7 +1,5 @@
 """Common steps of building a network: initialization, tensors from files, class names."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """`MixTransformerSegFormer` as a `Network`, with transformers' weights and model folders."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -12,8 +12,6 @@ Settings of a stage: its `patch_size` K (kernel of the patch merging) and `strid
 which the Mix-FFN expands its hidden layer. D is the decoder's width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 

@@ -3,8 +3,6 @@
 Everything is read as data: JSON, safetensors, `torch.load(weights_only=True)`. No other file is read.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import re

@@ -3,8 +3,6 @@
 Xie et al., "SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers", 2021.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

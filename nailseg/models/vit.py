@@ -4,8 +4,6 @@ The segmenter of a tutorial on Oxford-IIIT Pet, for comparison with SegFormer: D
 with batch norm on the image instead of a fixed normalization. Its learned positions fix the image size.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re

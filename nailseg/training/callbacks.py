@@ -1,27 +1,22 @@
 """Callbacks of a training run: averaged weights, checkpoints, validation images, the table of the epochs."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 
 from nailseg.imaging import geometry, overlay
 from nailseg.metrics.confusion import class_index
-
-if TYPE_CHECKING:
-    from lightning.pytorch import LightningModule, Trainer
-    from torch import Tensor
-
-    from nailseg.training.task import SegmentationTask
-    from nailseg.types import Batch
+from nailseg.training.task import SegmentationTask
+from nailseg.types import Batch
 
 
 class AveragedWeights(WeightAveraging):

@@ -4,17 +4,11 @@ Each takes logits (N, C, H, W), of which the first class is the background, and 
 class index or 255 (ignored), and returns a float32 scalar.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from nailseg.types import IGNORE_INDEX
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:

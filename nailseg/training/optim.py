@@ -4,17 +4,11 @@ Xie et al. 2021, "SegFormer", section 4.1, and the configs of the paper's code: 
 biases, the head's learning rate ten times the encoder's.
 """
 
-from __future__ import annotations
+from collections.abc import Callable
 
-from typing import TYPE_CHECKING
-
+from torch import nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import nn
-    from torch.optim import Optimizer
 
 MAX_WARMUP_STEPS = 1500  # the paper's, of 160,000
 

@@ -1,19 +1,19 @@
 """SegmentationTask: loss, metrics and optimizer around a network. It does not import the data."""
 
-from __future__ import annotations
-
 import math
 import pickle
 import tempfile
 from contextlib import suppress
 from functools import partial
 from itertools import chain
-from typing import IO, TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import IO, Any, Literal
 
 import torch
 import torch.distributed as dist
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import StepLR
 from torchmetrics import MeanMetric
@@ -28,13 +28,7 @@ from nailseg.metrics.image_counts import SURFACE_TOLERANCE, ImageCounts, count_i
 from nailseg.models.registry import Architecture
 from nailseg.training.losses import segmentation_loss
 from nailseg.training.optim import group_schedule, parameter_groups, warmup_poly, warmup_steps
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import Tensor
-
-    from nailseg.types import Batch
+from nailseg.types import Batch
 
 MONITOR = "val/iou_foreground"
 """Checkpoints and early stopping follow it: IoU over all validation pixels, mean of the foreground."""

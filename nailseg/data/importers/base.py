@@ -1,7 +1,5 @@
 """What every importer returns, and the choice of classes and splits that all formats share."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence

@@ -1,7 +1,5 @@
 """Reads data sets with COCO instance annotations."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter, defaultdict

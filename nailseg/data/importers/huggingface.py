@@ -1,7 +1,5 @@
 """Reads Hugging Face data sets: a name on the hub, a `save_to_disk` folder, or an imagefolder."""
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Callable, Sequence

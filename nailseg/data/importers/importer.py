@@ -5,8 +5,6 @@ as viewers show it. The size that the source states (COCO), or its mask, tells w
 there is none or both grids have one size (180 degrees, squares), `exif` decides. Masks are always upright.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections import Counter

@@ -7,8 +7,6 @@
 - An annotation that reaches no pixel's center covers no pixel.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Reads YOLO segmentation data sets: images, label files and data.yaml."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from pathlib import Path, PurePosixPath

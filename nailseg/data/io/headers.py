@@ -4,8 +4,6 @@ The first bytes decide the format, and Pillow's plugin of that format reads the 
 not used: it tries every format that Pillow knows, and its pixel limit applies to the whole process.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import re

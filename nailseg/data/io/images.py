@@ -11,8 +11,6 @@ white, as in nearly every viewer. Color profiles are not applied. Of several ima
 photos) the first is read.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 from collections.abc import Iterator

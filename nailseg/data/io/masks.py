@@ -5,8 +5,6 @@ Values stay as the file has them. 1-bit is 0/255; a palette gives its indices un
 alpha is the mask.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

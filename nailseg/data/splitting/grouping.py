@@ -1,7 +1,5 @@
 """Groups of images that no split divides: by file name, folder, CSV column, and near-duplicates."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Sequence

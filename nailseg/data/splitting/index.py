@@ -1,7 +1,5 @@
 """Builds the CSV of a data set: pairs images with masks, groups them, and assigns splits or folds."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Sequence

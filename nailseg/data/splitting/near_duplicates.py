@@ -7,8 +7,6 @@ each pair is aligned on small grey thumbnails, and the details must agree nearly
 not enough: all hands on white paper have similar hashes, and so have images rotated within a black frame.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from itertools import compress

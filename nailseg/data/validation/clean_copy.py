@@ -1,7 +1,5 @@
 """A clean copy of a data set: valid rows only, plain masks, and extensions that match the files' formats."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 

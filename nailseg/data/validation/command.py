@@ -1,7 +1,5 @@
 """`nailseg check`: lists all issues of a data set with its statistics, and can write a clean copy."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """A data set as one image: thumbnails with the outlines of their masks, errors and outliers first."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

@@ -3,8 +3,6 @@
 Each rule yields issues, errors and warnings alike; the code says which (see `data.issues`).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

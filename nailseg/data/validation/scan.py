@@ -1,7 +1,5 @@
 """Decodes both files of a row once, and keeps the small part of them that the rules need."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath

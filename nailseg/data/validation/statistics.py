@@ -1,7 +1,5 @@
 """Statistics of a data set, per split, folder and group; and its fingerprint."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Sequence

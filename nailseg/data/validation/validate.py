@@ -1,7 +1,5 @@
 """Validates a data set before a command uses it: scans every file, applies the rules, lists all issues."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

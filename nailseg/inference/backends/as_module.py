@@ -1,8 +1,7 @@
 """An exported file as a torch module, so that `nailseg test` measures the very graph that is deployed."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +9,7 @@ from torch import Tensor, nn
 from nailseg.checkpoints import model_folder
 from nailseg.inference.backends import find_exported_file, open_exported
 from nailseg.model_info import ModelInfo, locate
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from nailseg.models.base import Network
+from nailseg.models.base import Network
 
 
 class ExportedNetwork(nn.Module):

@@ -1,19 +1,15 @@
 """The `Backend` protocol, and what the backends of exported files share."""
 
-from __future__ import annotations
-
 import json
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from types import ModuleType
+from typing import Protocol
 
 import numpy as np
 
 from nailseg.errors import ConfigError, WeightsError
 from nailseg.model_info import ModelInfo
-
-if TYPE_CHECKING:
-    from pathlib import Path
-    from types import ModuleType
 
 
 class Backend(Protocol):

@@ -1,16 +1,11 @@
 """ONNX Runtime as a backend; torch and transformers are not needed."""
 
-from __future__ import annotations
+from pathlib import Path
 
-from typing import TYPE_CHECKING
+import numpy as np
 
 from nailseg.errors import WeightsError
 from nailseg.inference.backends.base import ExportedBackend, import_runtime, last_line
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
 
 METADATA_KEY = "nailseg"  # in the file's own metadata, of the content of nailseg.json as JSON
 

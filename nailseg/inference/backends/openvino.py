@@ -1,21 +1,17 @@
 """OpenVINO as a backend; torch and transformers are not needed."""
 
-from __future__ import annotations
-
 import collections
 import json
 import math
 import threading
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from nailseg.errors import WeightsError
 from nailseg.inference.backends.base import ExportedBackend, import_runtime, last_line
 from nailseg.model_info import INFO_FILE
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
 
 STATIC_AFTER = 3  # occurrences of a shape after which it gets a static graph
 MAX_STATIC_GRAPHS = 4

@@ -1,23 +1,16 @@
 """Torch as a backend: a network with the preprocessing it was trained with."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
+from torch import nn
 
 from nailseg.checkpoints import model_folder
 from nailseg.errors import ConfigError
 from nailseg.imaging import geometry
 from nailseg.inference.backends.as_module import ExportedNetwork
+from nailseg.inference.backends.base import Backend
 from nailseg.metrics.confusion import class_index
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from nailseg.inference.backends.base import Backend
-    from nailseg.model_info import ModelInfo
+from nailseg.model_info import ModelInfo
 
 DEFAULT_SIZE = 512
 """Longer side for models without nailseg.json, which do not say what they were trained at."""
