@@ -1,13 +1,13 @@
 """SegmentationTask: loss, metrics and optimizer around a network. It does not import the data."""
 
+import io
 import math
 import pickle
-import tempfile
 from contextlib import suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -138,7 +138,7 @@ class SegmentationTask(LightningModule):
         # torchmetrics would leave nan out of the mean; inf stays until the check at the epoch's end
         self.val_loss = MeanMetric(nan_strategy=math.inf)
         self.data_facts: dict[str, Any] = {}
-        self._counts_file: IO[bytes] | None = None
+        self._counts: io.BytesIO | None = None
 
     @property
     def class_names(self) -> list[str]:
@@ -216,19 +216,19 @@ class SegmentationTask(LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             _, logits = self._step(batch, restore=True)
         counts = count_images(logits, batch["mask"], batch["row"], self.surface_tolerance)
-        pickle.dump(counts, self._counts_file)
+        pickle.dump(counts, self._counts)
 
     def on_test_epoch_end(self) -> None:
         """Logs the numbers of the report."""
         self._log_summary("test")
 
     def _log_summary(self, stage: str) -> None:
-        parts, file, self._counts_file = [], self._counts_file, None
-        assert file is not None
-        file.seek(0)
-        with file, suppress(EOFError):
+        parts, buffer, self._counts = [], self._counts, None
+        assert buffer is not None
+        buffer.seek(0)
+        with suppress(EOFError):
             while True:
-                parts.append(pickle.load(file))
+                parts.append(pickle.load(buffer))
         self.image_counts = gather(parts)
         self.summary = summarize(self.image_counts, self.class_names)
         ratios = {f"{stage}/{k}": value for k, value in self.summary.items() if isinstance(value, float)}
@@ -252,10 +252,10 @@ class SegmentationTask(LightningModule):
             self.trainer.strategy.model.require_forward_param_sync = True
 
     def on_test_epoch_start(self) -> None:
-        """Resets the counts, which are kept in a file (above 1 MB) until the epoch's end."""
-        # in memory, small arrays that stay between large ones that are freed would fragment the heap, by half
-        # a megabyte an image
-        self._counts_file = tempfile.SpooledTemporaryFile(2**20)  # noqa: SIM115 - closed at the epoch's end
+        """Resets the counts, which are kept as bytes in one buffer until the epoch's end."""
+        # small arrays that stay between large ones that are freed would fragment the heap, by half a megabyte
+        # an image
+        self._counts = io.BytesIO()
 
     def choose_threshold(self) -> None:
         """Chooses the threshold with the best Dice in the last validation; two classes only."""
