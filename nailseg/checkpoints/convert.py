@@ -59,7 +59,7 @@ def convert(
     encoder: bool = False,
     licence: str = NON_COMMERCIAL,
 ) -> str:
-    """Converts a weights file to a model folder; returns a description of the model.
+    """Converts a file of weights to a model folder.
 
     Args:
         file: a state dict, or a dict with one under `state_dict`; a SegFormer, or its encoder alone.

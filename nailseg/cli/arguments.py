@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from textwrap import shorten
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 
@@ -127,11 +129,28 @@ def explain_error(verb: str, message: str, parser: argparse.ArgumentParser) -> s
         near = difflib.get_close_matches(f"--{unknown[1].lstrip('-')}", options, n=1, cutoff=0.7)
         hint = f"Did you mean {near[0]}?" if near else f"`nailseg {verb} --help` lists all."
         return f"{verb}: unknown option {unknown[1]}. {hint}"
+    if missing := re.search(r"arguments are required: (?:fit|validate|test)\.([\w.]+)", message):
+        hint = " `nailseg index DIR` makes one." if missing[1] == "data.csv" else ""
+        return f"{verb}: expected --{missing[1]}, found none.{hint}"
     wrong = re.search(r'key "([^"]+)": .*(?:Got|Given) value: (.*)', message)
     kind = wrong and getattr(options.get(f"--{wrong[1]}"), "_typehint", None)
     if wrong and kind:
-        return f"{verb}: --{wrong[1]}: expected {inspect.formatannotation(kind)}, found {wrong[2]}"
-    return f"{verb}: {message}"
+        return f"{verb}: --{wrong[1]}: expected {describe_type(kind)}, found {wrong[2]}"
+    return f"{verb}: {shorten(message, 300, placeholder=' …')}"
+
+
+def describe_type(kind: Any) -> str:
+    """Names an option's type in words: a whole number, one of a, b, a list such as '[A,B]'."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, arguments)) if len(arguments) > 1 else str(arguments[0])
+    if origin in (Union, UnionType):
+        words = [describe_type(argument) for argument in arguments if argument is not type(None)]
+        return " or ".join(dict.fromkeys(words))
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    if kind in words:
+        return words[kind]
+    return "a list such as '[A,B]'" if origin in (list, tuple, Sequence) else inspect.formatannotation(kind)
 
 
 def _separate(args: Sequence[str], *names: str) -> tuple[list[str], list[str]]:

@@ -129,7 +129,9 @@ def pool_tests(folder: Path, folds: int) -> str:
         summary["intervals"][key] = None if row["low"] is None else [row["low"], row["high"]]
         summary["folds"][key] = {"mean": row["mean"], "std": row["std"], "values": [row[n] for n in tests]}
     (target / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n")
-    text = shown[["pooled", "low", "high", "mean", "std", *tests]].to_string(float_format="{:.4f}".format)
+    titles = {"low": "95 % from", "high": "to"} | {fold: f"fold {fold}" for fold in tests}
+    shown = shown[["pooled", "low", "high", "mean", "std", *tests]].rename(columns=titles)
+    text = shown.to_string(float_format="{:.4f}".format, na_rep="undefined")
     return f"{len(rows)} images, each tested once\n{text}\nwritten: {target}"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CoercionError, CycloptsError, MissingArgumentError, Parameter
 
 from nailseg import __version__
 from nailseg.cli.runner import UsageError, run_guarded, sigterm_raises
@@ -76,9 +76,20 @@ def command_line(verb: str = "") -> App:
 def _call(verb: str, args: list[str]) -> object:
     """Calls the verb's function and prints its result."""
     if not args:
-        raise UsageError("expected a verb, found none. `nailseg --help` lists them.")
+        raise UsageError("expected a command, found none. `nailseg --help` lists them.")
     try:
         result = command_line(verb)(args, exit_on_error=False, print_error=False)
+    except (CoercionError, MissingArgumentError) as error:
+        if error.argument is None:
+            raise UsageError(str(error)) from None
+        positional = error.argument.index is not None
+        name = error.argument.name.strip("-").upper() if positional else error.argument.name
+        if isinstance(error, MissingArgumentError) or error.token is None:
+            raise UsageError(
+                f"{verb}: expected {name}, found none. `nailseg {verb} --help` shows it."
+            ) from None
+        expected = import_module("nailseg.cli.arguments").describe_type(error.argument.hint)
+        raise UsageError(f"{verb}: {name}: expected {expected}, found {error.token.value}") from None
     except CycloptsError as error:
         raise UsageError(str(error)) from None
     if isinstance(result, list):  # the images of `sample`, DIR/Images/1/NAME.jpg

@@ -14,11 +14,11 @@ OUTPUT_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 def recolor_file(
     photo: Path, *, color: str, model: str = SHIPPED, out: Path | None = None, device: str | None = None
 ) -> Path:
-    """Writes a photograph, upright and at its own size, with its nails in another colour; returns its path.
+    """Writes a photograph, upright and at its own size, with its nails in another colour.
 
     Args:
         photo: The photograph.
-        color: Of all classes but the background: '#c2185b', 'rgb(194, 24, 91)' or a CSS name such as crimson.
+        color: The new colour: '#c2185b', 'rgb(194, 24, 91)' or a CSS name such as crimson.
         model: A model folder, checkpoint, run folder, exported file, or the name of a shipped model.
         out: The file to write; by default NAME.tryon.png in the current folder.
         device: cpu, cuda, …; a GPU by default if there is one.

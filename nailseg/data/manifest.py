@@ -141,6 +141,10 @@ def _read_csv(path: Path) -> pd.DataFrame:
             f"{path}: expected a CSV with the columns image,mask,split,group; found nothing. "
             f"Make it with: nailseg index {path.parent}"
         ) from None
+    except IsADirectoryError:
+        raise DataError(
+            f"{path}: expected a CSV, found a folder. Give the CSV in it, or make one: nailseg index {path}"
+        ) from None
     except pd.errors.EmptyDataError:
         table = pd.DataFrame([[""]])
     except (OSError, UnicodeDecodeError, pd.errors.ParserError) as error:

@@ -88,7 +88,7 @@ def bench(
     repeats: int = 20,
     out: str | Path | None = None,
 ) -> str:
-    """Times a model in all its forms (transformers, torch, ONNX Runtime, OpenVINO) and returns the table.
+    """Times a model in all its forms: transformers, torch, ONNX Runtime and OpenVINO.
 
     Args:
         model: a model folder or checkpoint, which is exported to a temporary folder; or an exported file.

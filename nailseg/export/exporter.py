@@ -54,13 +54,13 @@ def export_model(
     max_drop: float = 0.005,
     push: str | None = None,
 ) -> str:
-    """Exports a model to ONNX or OpenVINO if it agrees with torch; returns what was compared, in a sentence.
+    """Exports a model to ONNX or OpenVINO; an export that differs from torch is not kept.
 
     Args:
         model: a model folder, a checkpoint, a run folder or a segmentation checkpoint of the hub.
         format: onnx or openvino.
         out: a folder that does not exist yet.
-        precision: fp16 halves the file; bf16 computes in bfloat16, openvino only. Both need `csv`.
+        precision: fp16 halves the file; bf16 computes in bfloat16, openvino only. Both need --csv.
         images: images, or folders of them, to compare on; drawn hands by default.
         csv: a data set whose test rows measure the loss of quality; required for a lower precision.
         root: folder that the CSV's paths start from, if not its own.

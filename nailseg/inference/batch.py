@@ -73,7 +73,7 @@ def predict_files(
         csv: Also write objects.csv, one row per image: count, areas and boxes of its objects.
         tta: Test-time augmentation: average mirrored and resized predictions, at six times the cost.
         tile: Predict large images in overlapping tiles of this many pixels; auto: the network's own size.
-        resume: Skip images whose files all exist. With --polygons or --csv, no image may be done.
+        resume: Skip images whose files all exist. With --polygons or --csv, no image may be finished already.
         devices: Number of processes, or GPUs, that share the images; under torchrun its own number counts.
         root: The folder that the paths in a CSV are relative to; its own by default.
         split: Only these rows of a CSV.

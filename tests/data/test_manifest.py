@@ -145,5 +145,5 @@ def test_a_missing_csv_and_a_binary_file(tmp_path: Path) -> None:
     (tmp_path / "n.csv").write_bytes(b"image\n\xff\xfe\x80")
     with pytest.raises(DataError, match="expected a CSV in UTF-8"):
         load_manifest(tmp_path / "n.csv")
-    with pytest.raises(DataError, match="expected a CSV in UTF-8"):
+    with pytest.raises(DataError, match=r"expected a CSV, found a folder.*nailseg index"):
         load_manifest(tmp_path)

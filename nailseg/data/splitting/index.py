@@ -63,8 +63,8 @@ def index_dataset(
         root: folder with `Images/` and `Masks/` (any depth below them), or `train|valid|test/{images,masks}`,
             whose splits are kept (a missing one is not filled from the others); or a CSV with pairs.
         out: the CSV to write; nails.csv in the root by default.
-        val: share of val, 0 to 1.
-        test: share of test, 0 to 1.
+        val: share of the rows for validation, 0 to 1.
+        test: share of the rows for the test, 0 to 1.
         group: images that no split divides: `folder`, the images' folder; `column:NAME`, a column of the CSV
             that `root` is; else a regular expression, searched for in the image's path without its suffix;
             its first group (or the whole match) is the name. An image without a match is its own group.

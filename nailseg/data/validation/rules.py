@@ -40,7 +40,9 @@ def check_masks(scans: Sequence[ScanResult], encoding: MaskEncoding) -> Iterator
         two_classes = len(encoding.class_names) == 2  # with more, images without background are common
         if share == 0:
             message = "expected some foreground, found none"
-            yield content.issue(message, "Correct if the image shows none.", "mask-empty")
+            yield content.issue(
+                message, "Draw what the image shows; an image without any object may stay so.", "mask-empty"
+            )
         elif two_classes and share == 1:
             message = f"expected some {encoding.class_names[0]}, found foreground only"
             yield content.issue(message, "Redraw it, or remove the row from the CSV.", "mask-full")
@@ -80,7 +82,7 @@ def check_splits(scans: Sequence[ScanResult], encoding: MaskEncoding, splits: li
     for split in splits:
         if rows[split] < MIN_ROWS[split]:
             message = f"expected {MIN_ROWS[split]} rows or more, found {rows[split]}"
-            yield Issue("few-rows", split, message, "Add images, or mind the wide intervals of the metrics.")
+            yield Issue("few-rows", split, message, "Add images, or expect wide intervals of the metrics.")
 
 
 def check_duplicates(pairs: Sequence[DuplicatePair], splits: dict[str, str]) -> Iterator[Issue]:

@@ -68,11 +68,12 @@ def _summarize(table: pd.DataFrame) -> dict[str, Any]:
 
 def format_statistics(statistics: Statistics) -> str:
     """Formats statistics as aligned lines of text, with the most common size only."""
-    lines = [("", "images", "foreground", "nails per image", "sizes")]
+    lines = [("", "images", "foreground", "objects per image", "sizes")]
     for kind, names in statistics.items():
         for name, row in list(names.items())[:MAX_LINES]:
             common = max(row["sizes"], key=lambda size: (row["sizes"][size], size))
-            others = f" and {len(row['sizes']) - 1} others" if len(row["sizes"]) > 1 else ""
+            rest = len(row["sizes"]) - 1
+            others = f" and {rest} other{'s' * (rest > 1)}" if rest else ""
             share = "-" if row["foreground"] is None else f"{row['foreground']:.2%}"
             nails = f"{row['nails']:.1f} ({row['nails_min']}-{row['nails_max']})"
             lines.append((f"{kind} {name}", str(row["images"]), share, nails, common + others))
