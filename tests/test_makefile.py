@@ -1,4 +1,4 @@
-"""`make demo` runs the commands that people type: its lines are read from make, and run with a tiny network."""
+"""`make demo` runs commands as people type them: its lines are read from make and run with a tiny network."""
 
 import os
 import shlex
