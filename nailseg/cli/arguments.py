@@ -129,9 +129,11 @@ def explain_error(verb: str, message: str, parser: argparse.ArgumentParser) -> s
         near = difflib.get_close_matches(f"--{unknown[1].lstrip('-')}", options, n=1, cutoff=0.7)
         hint = f"Did you mean {near[0]}?" if near else f"`nailseg {verb} --help` lists all."
         return f"{verb}: unknown option {unknown[1]}. {hint}"
+    # the following arguments are required: fit.data.csv
     if missing := re.search(r"arguments are required: (?:fit|validate|test)\.([\w.]+)", message):
         hint = " `nailseg index DIR` makes one." if missing[1] == "data.csv" else ""
         return f"{verb}: expected --{missing[1]}, found none.{hint}"
+    # Problem with given value for key "model.lr": Expected a <class 'float'>. Got value: high
     wrong = re.search(r'key "([^"]+)": .*(?:Got|Given) value: (.*)', message)
     kind = wrong and getattr(options.get(f"--{wrong[1]}"), "_typehint", None)
     if wrong and kind:

@@ -99,18 +99,20 @@ def compare_class(
     From the `class_counts` of each run and weights int64 (R, N) of the bootstrap; with R = 0 there are no
     intervals.
     """
-    one, weight = torch.ones(1, weights.shape[1]).double(), torch.from_numpy(weights).double()
-    ratios = [[image_counts.class_ratios(own, each) for each in (one, weight)] for own in counts]
+    whole, resamples = torch.ones(1, weights.shape[1]).double(), torch.from_numpy(weights).double()
+    ratios = [image_counts.class_ratios(own, whole) for own in counts]  # of each run: number -> (1,)
+    resampled_ratios = [image_counts.class_ratios(own, resamples) for own in counts]  # number -> (R,)
     rows = []
     for number in NUMBERS:
-        values, resampled = zip(*((own[number].numpy() for own in run) for run in ratios), strict=True)
+        values = [run[number].item() for run in ratios]
+        resampled = [run[number].numpy() for run in resampled_ratios]
         if np.isnan(values).all() and number in OPTIONAL:
             continue
         for n, name in enumerate(names):
             low, high = image_counts.percentile_interval(resampled[n] - resampled[0])
             verdict = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
-            ends = {"difference": values[n].item() - values[0].item(), "low": low, "high": high}
-            row = {"number": number, "run": name, "value": none_if_nan(values[n].item())}
+            ends = {"difference": values[n] - values[0], "low": low, "high": high}
+            row = {"number": number, "run": name, "value": none_if_nan(values[n])}
             row |= {key: none_if_nan(end) if n > 0 else None for key, end in ends.items()}
             rows.append(row | {"verdict": verdict if n > 0 else "reference"})
     return rows

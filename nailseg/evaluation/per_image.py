@@ -83,7 +83,7 @@ def read_table(path: Path) -> ImageTable:
         raise DataError(f"{path}: expected columns image, hits_CLASS; found {found}. Test again.")
     if (n_images := rows["image"].nunique()) < len(rows):
         raise DataError(f"{path}: expected each image once, found {len(rows)} rows of {n_images} images.")
-    *_, run, name = ("", *path.absolute().parent.parts)
+    *_, run, name = ("", *path.absolute().parent.parts)  # RUN/test/per_image.csv is named after its run
     if name in ("test", "val"):
         name = run
     elif name.startswith("test-"):

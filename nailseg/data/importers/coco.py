@@ -78,14 +78,14 @@ def _read_file(
             source.issues.append(label_issue(f"{file} annotation {label.get('id')}", message))
     for entry in content["images"]:
         image_id, name = entry.get("id"), str(entry.get("file_name"))
-        size = height, width = entry.get("height"), entry.get("width")
+        size = (entry.get("height"), entry.get("width"))
         has_size = all(type(side) is int and side > 0 for side in size)
         image = _find_image(name, file, split, images)
         problems = {
             "expected one image of this name, found none or several": image is None,
             f"expected each image once, found it in {listed_in.get(image)} too": image in listed_in,
             f"expected each id once, found it {ids[image_id]} times": ids[image_id] > 1,
-            f"expected its height and width, found {height} and {width}": not has_size,
+            f"expected its height and width, found {size[0]} and {size[1]}": not has_size,
         }
         where, code = f"{file} image {image_id} ({name})", "label-format" if image else "missing-file"
         found = [label_issue(where, message, code) for message, applies in problems.items() if applies]

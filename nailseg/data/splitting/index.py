@@ -83,13 +83,16 @@ def index_dataset(
     root = source.root if source else Path(root)
     out = Path(out) if out is not None else root / "nails.csv"
     outputs = [out.with_name(f"{out.stem}-fold{k + 1}{out.suffix}") for k in range(folds or 0)] or [out]
-    old = load_manifest(out, root) if out.exists() and not folds else None
-    existing = old.rows if old and old.split_given else ()
-    for path in [Path(f"{out}.bak")] if old else outputs:
+    # three cases: a new CSV; `out` exists and new rows are added to it; or `root` is a CSV that is split
+    extended = load_manifest(out, root) if out.exists() and not folds else None
+    existing = extended.rows if extended and extended.split_given else ()
+    if extended and not existing:  # a CSV without splits is split as a whole
+        source = source or extended
+    for path in [Path(f"{out}.bak")] if extended else outputs:
         if path.exists():
             message = f"{path}: expected a new file, found an existing one. "
             raise OutputError(message + "Move it, or write elsewhere with --out.")
-    rows, left_out = _list_rows(root, source or (None if existing else old), existing)
+    rows, left_out = _list_rows(root, source, existing)
     rows = [replace(row, group=find_group(row, group)) for row in rows]
     pairs, strata, notes = read_contents(root, [*existing, *rows] if near_duplicates else [])
     rows, group_notes = merge_groups(existing, rows, pairs)

@@ -54,8 +54,9 @@ def find_duplicates(signatures: Mapping[str, Signature]) -> list[DuplicatePair]:
         >>> [(first, second) for first, second, exact in pairs if not exact]
         [('a', 'flipped'), ('a', 'cropped'), ('flipped', 'cropped')]
     """
-    names, files, thumbnails = list(signatures), {}, {}  # the dictionaries: content -> first number
-    exact, near = [], set()
+    names = list(signatures)
+    files, thumbnails = {}, {}  # content -> number of the first image that has it
+    exact, near = [], set()  # a first image is paired with itself here; those pairs are removed at the end
     for number, (digest, thumbnail) in enumerate(signatures.values()):
         exact.append((files.setdefault(digest, number), number))
         if thumbnail.std() >= MIN_CONTRAST:

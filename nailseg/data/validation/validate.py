@@ -144,6 +144,7 @@ def _apply_rules(
     masks = {scan.row.mask for scan in checked}
     issues = [*rules.check_needed_splits(manifest, needed)]
     issues += [issue for scan in checked for issue in scan.issues]
+    # masks with several encodings concern every split, because one encoding must hold for the whole set
     issues += [issue for issue in mask_issues if issue.file in masks or issue.code == "mask-mixed"]
     issues += rules.check_duplicates(pairs, {scan.row.image: scan.row.split for scan in checked})
     issues += rules.check_groups(manifest.rows)
