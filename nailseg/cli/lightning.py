@@ -10,6 +10,7 @@ import sys
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -205,13 +206,18 @@ class NailsegCLI(LightningCLI):
             logger = create_wandb_logger(self.folder, rank)
         added = [] if given.enable_progress_bar is False else [callbacks.ProgressBar()]
         added += self._fit_callbacks() if fits else []
-        return super().instantiate_trainer(
-            callbacks=added + (own if isinstance(own, list) else [own]),
-            default_root_dir=str(self.folder),
-            logger=logger or False,
-            precision=given.precision or ("bf16-mixed" if _has_bf16(on_gpu) else "32-true"),
-            sync_batchnorm=given.sync_batchnorm or on_gpu,  # torch's refuses CPU tensors
-        )
+        try:
+            return super().instantiate_trainer(
+                callbacks=added + (own if isinstance(own, list) else [own]),
+                default_root_dir=str(self.folder),
+                logger=logger or False,
+                precision=given.precision or ("bf16-mixed" if _has_bf16(on_gpu) else "32-true"),
+                sync_batchnorm=given.sync_batchnorm or on_gpu,  # torch's refuses CPU tensors
+            )
+        except Exception:
+            with suppress(OSError):  # raised for a folder with files, such as a resumed run
+                self.folder.rmdir()
+            raise
 
     def _fit_callbacks(self) -> list[Callback]:
         """The callbacks of a training."""

@@ -496,3 +496,13 @@ def test_a_fold_leaves_the_hint_to_the_folds(tmp_path, monkeypatch, caplog) -> N
         with caplog.at_level("INFO", "nailseg"), pytest.raises(SystemExit):
             NailsegCLI.fit(cli, None)
         assert caplog.text.count("to continue: --resume") == hints
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_trainer_that_cannot_be_built_leaves_no_run_folder(drawn, tiny_folder, tmp_path, capsys) -> None:
+    wanted = [option for option in options(drawn, tiny_folder) if "accelerator" not in option]
+    assert (
+        main(["fit", *wanted, "--trainer.accelerator=gpu", "--trainer.logger=false", "--name=nothing"]) == 1
+    )
+    assert "nailseg: No supported gpu backend found!" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "nothing").exists()
