@@ -33,7 +33,8 @@ def test_card_metadata(network: SegFormer, licence: str, identifier: str | None)
     info = model_folder.describe_network(network, metrics=metrics, data={"csv": "nails.csv"})
     info.origin = {"weights": "x", "licence": licence}
     metadata = ModelCard(render_model_card("m", info, "onnx")).data
-    assert (metadata.license, metadata.library_name) == (identifier, "onnx")
+    header = metadata.to_dict()
+    assert (header.get("license"), header["library_name"]) == (identifier, "onnx")
     (result,) = metadata.eval_results
     assert (result.metric_type, result.metric_value) == ("dice_nail", 0.5)
     assert (result.dataset_name, result.dataset_split) == ("nails.csv", "test")
