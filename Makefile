@@ -1,4 +1,4 @@
-# Every target runs the set-up first. It needs git, make and Python 3.11 or newer.
+# Every target but help and clean runs the set-up first. It needs git, make and Python 3.11 or newer.
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow lint format bench notebooks nails train-nailseg-b0 ship-nailseg-b0 wheel clean
 

@@ -1,4 +1,4 @@
-"""Fine-tune SegFormer on your own image/mask folders and know honestly how good the result is.
+"""Fine-tune SegFormer on your own image/mask folders and measure the result with confidence intervals.
 
 Importing the package is cheap: torch and everything above it is imported when it is first used.
 """

@@ -39,7 +39,8 @@ if not folder.exists():
 
 # %%
 table = folder / "nails.csv"
-print(index_dataset(folder, out=table if not table.exists() else None, val=0.15, test=0.15, seed=SEED))
+if not table.exists():
+    print(index_dataset(folder, val=0.15, test=0.15, seed=SEED))
 
 # %%
 rows = pd.read_csv(table)

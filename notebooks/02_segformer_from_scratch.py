@@ -80,7 +80,7 @@ with torch.no_grad():
     response = mit.as_map(ffn(zeros + 1.0, size), size)[0].std(0)
 plt.figure(figsize=(4, 3.4))
 plt.imshow((response - response[response.shape[0] // 2, response.shape[1] // 2]).abs())
-plt.title("response to a constant map:\ndifference from the center")
+plt.title("response to a constant map:\ndifference from the centre")
 plt.colorbar()
 plt.show()
 

@@ -1,4 +1,4 @@
-"""The layers of house.md are checked by import-linter, and the check finds what it is there for."""
+"""The layers of pyproject.toml are checked by import-linter, and the check finds what it is there for."""
 
 import os
 import shutil

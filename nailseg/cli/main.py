@@ -29,7 +29,7 @@ VERBS = {
     "predict": ("inference.batch:predict_files", "write masks at the images' original size"),
     "export": ("export.exporter:export_model", "ONNX or OpenVINO, compared with torch"),
     "bench": ("export.benchmark:bench", "time each form of a model on this machine"),
-    "tryon": ("cli.tryon:recolor_file", "a photograph with its nails in another color"),
+    "tryon": ("cli.tryon:recolor_file", "a photograph with its nails in another colour"),
     "serve": ("serving:serve", "a model behind HTTP, and a page to try it on"),
     "convert": ("checkpoints.convert:convert", "NVlabs or mmsegmentation weights -> a model folder"),
 }
