@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence  # the command line reads the signature
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,11 @@ from nailseg.checkpoints import model_folder
 from nailseg.errors import ConfigError
 from nailseg.export.exporter import load_images
 from nailseg.export.graph import write_onnx, write_openvino
-from nailseg.imaging.figures import plot_latencies
+from nailseg.imaging.figures import COLORS, GREY, new_figure, to_svg
 from nailseg.inference.backends import find_exported_file, open_exported
 from nailseg.inference.backends.base import Backend, import_runtime, last_line
 from nailseg.inference.backends.openvino import STATIC_AFTER
 from nailseg.inference.backends.torch import TorchBackend, open_torch
-from nailseg.model_info import locate
 from nailseg.models.loading import quiet_transformers
 
 log = logging.getLogger("nailseg")
@@ -75,7 +74,7 @@ class Row:
     ratio: float | None  # median of the baseline / median, same threads; None without a baseline
     agreement: float  # share of mask pixels (0..1) equal to the first form's
     memory: float | None  # MiB, peak of a process of its own; None where the system does not tell
-    start: float  # seconds of that process, until its first image is done
+    start: float | None  # seconds of that process, until its first image is done; None as memory
     file: float  # MiB on disk
 
 
@@ -122,9 +121,9 @@ def bench(
             figures = _time_forms(backends, image, repeats)
             rows += [Row(form, number, *figures[form], *costs[form]) for form in backends]
         if folder is not None:
-            content = [vars(row) for row in rows]
-            (folder / "bench.json").write_text(json.dumps(content, indent=2) + "\n")
-            (folder / "bench.svg").write_text(plot_latencies(content))
+            content = json.dumps([vars(row) for row in rows], indent=2)
+            (folder / "bench.json").write_text(f"{content}\n", encoding="utf-8")
+            (folder / "bench.svg").write_text(plot_latencies(rows), encoding="utf-8")
     return f"{model}, one image of {side} x {side}, {repeats} times each\n{format_table(rows)}"
 
 
@@ -133,7 +132,7 @@ def _forms(model: str | Path, size: int | None, scratch: Path) -> tuple[Any, dic
     if file := find_exported_file(model):
         form = {".onnx": "onnx", ".xml": "openvino"}[file.suffix]
         return open_exported(file).info, {form: file}, {form: partial(open_exported, file, "cpu")}
-    reference = open_torch(locate(model), "cpu")
+    reference = open_torch(model, "cpu")
     network = reference.network
     info = dataclasses.replace(reference.info, image_size=size or reference.info.image_size)
     plain = model_folder.save_model_folder(scratch / "model", network, info)
@@ -158,10 +157,11 @@ def _forms(model: str | Path, size: int | None, scratch: Path) -> tuple[Any, dic
     return info, sources, openers
 
 
-def _probe(form: str, source: Path, side: int) -> tuple[float | None, float, float]:
-    """Peak memory in MiB, seconds until a first image is done, MiB on disk."""
-    # an OpenVINO export is model.xml and model.bin
-    files = source.rglob("*") if source.is_dir() else [source, source.with_suffix(".bin")]
+def _probe(form: str, source: Path, side: int) -> tuple[float | None, float | None, float]:
+    """Fields `memory`, `start` and `file` of `Row`."""
+    files = list(source.rglob("*")) if source.is_dir() else [source]
+    if source.suffix == ".xml":
+        files.append(source.with_suffix(".bin"))  # an OpenVINO export is two files
     on_disk = sum(file.stat().st_size for file in files if file.is_file()) / 2**20
     command = [sys.executable, "-W", "ignore", "-c", PROBE, str(source), str(side), form]
     begin = time.perf_counter()
@@ -171,7 +171,7 @@ def _probe(form: str, source: Path, side: int) -> tuple[float | None, float, flo
         return int(done.stdout.split()[-1]) / 1024, seconds, on_disk
     reason = last_line(done.stderr)
     log.warning("%s: memory and start could not be measured in a process of its own (%s)", form, reason)
-    return None, seconds, on_disk
+    return None, None, on_disk
 
 
 def _time_forms(backends: dict[str, Backend], image: np.ndarray, repeats: int) -> dict[str, tuple]:
@@ -203,8 +203,30 @@ def format_table(rows: Sequence[Row]) -> str:
     for row in rows:
         ratio = "-" if row.ratio is None else f"{row.ratio:.2f}x"
         memory = "-" if row.memory is None else f"{row.memory:.0f} MiB"
+        start = "-" if row.start is None else f"{row.start:.1f} s"
         lines.append(
             f"{row.form:15}{row.threads:8}{row.median:8.1f} ms{row.p95:8.1f} ms{row.throughput:10.1f}"
-            f"{ratio:>8}{100 * row.agreement:8.2f} %{memory:>10}{row.start:6.1f} s{row.file:6.1f} MiB"
+            f"{ratio:>8}{100 * row.agreement:8.2f} %{memory:>10}{start:>8}{row.file:6.1f} MiB"
         )
     return "\n".join(lines)
+
+
+def plot_latencies(rows: Sequence[Row]) -> str:
+    """Draws the latency of each form, with a bar for each number of threads, as SVG."""
+    counts = sorted({row.threads for row in rows})
+    forms = list(dict.fromkeys(row.form for row in rows))
+    figure, (axis,) = new_figure(width=6.4, height=1.2 + 0.45 * len(forms))
+    bar = 0.8 / len(counts)
+    for number, count in enumerate(counts):
+        some = [row for row in rows if row.threads == count]
+        places = [forms.index(row.form) + (number - (len(counts) - 1) / 2) * bar for row in some]
+        medians = [row.median for row in some]
+        beyond = [[0.0] * len(some), [max(0.0, row.p95 - row.median) for row in some]]
+        label = f"{count} thread{'s' * (count > 1)}"
+        axis.barh(places, medians, bar, label=label, color=COLORS[number % len(COLORS)])
+        axis.errorbar(medians, places, xerr=beyond, fmt="none", color=GREY)
+    axis.set_yticks(range(len(forms)), forms)
+    axis.invert_yaxis()
+    axis.set(xlabel="milliseconds for an image: median, 95th percentile")
+    axis.legend(frameon=False)
+    return to_svg(figure)

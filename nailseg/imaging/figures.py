@@ -44,24 +44,3 @@ def to_svg(figure: Figure) -> str:
     with matplotlib.rc_context(style):
         figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()[text.getvalue().index("<svg") :]
-
-
-def plot_latencies(rows: list[dict[str, Any]]) -> str:
-    """Draws the latency of each form of a model as SVG; for fields see `nailseg.export.benchmark.Row`."""
-    counts = sorted({row["threads"] for row in rows})
-    forms = list(dict.fromkeys(row["form"] for row in rows))
-    figure, (axis,) = new_figure(width=6.4, height=1.2 + 0.45 * len(forms))
-    bar = 0.8 / len(counts)
-    for number, count in enumerate(counts):
-        some = [row for row in rows if row["threads"] == count]
-        places = [forms.index(row["form"]) + (number - (len(counts) - 1) / 2) * bar for row in some]
-        medians = [row["median"] for row in some]
-        beyond = [[0.0] * len(some), [max(0.0, row["p95"] - row["median"]) for row in some]]
-        label = f"{count} thread{'s' * (count > 1)}"
-        axis.barh(places, medians, bar, label=label, color=COLORS[number % len(COLORS)])
-        axis.errorbar(medians, places, xerr=beyond, fmt="none", color=GREY)
-    axis.set_yticks(range(len(forms)), forms)
-    axis.invert_yaxis()
-    axis.set(xlabel="milliseconds for an image: median, 95th percentile")
-    axis.legend(frameon=False)
-    return to_svg(figure)

@@ -25,16 +25,16 @@ from nailseg.model_info import SHIPPED
 log = logging.getLogger("nailseg")
 
 QUEUE_LENGTH = 2
-"""Images that are read ahead, and results that wait to be written; a large one takes 100 MB."""
+"""Images that are read ahead, and results that wait to be written; more would fill the memory."""
 
 
 class Job(NamedTuple):
-    """An image to predict; all paths but `file` are relative."""
+    """An image to predict."""
 
     file: Path
-    image: Path
-    mask: Path
-    outputs: dict[Path, Callable[[Result], np.ndarray]]  # of `plan_outputs`
+    image: Path  # its name in tables, relative
+    mask: Path  # relative to the output folder
+    outputs: dict[Path, Callable[[Result], np.ndarray]]  # of `plan_outputs`, the mask's included
 
 
 def predict_files(
@@ -73,7 +73,7 @@ def predict_files(
         csv: Also write objects.csv, one row per image: count, areas and boxes of its objects.
         tta: Test-time augmentation: average mirrored and resized predictions, at six times the cost.
         tile: Predict large images in overlapping tiles of this many pixels; auto: the network's own size.
-        resume: Skip images whose files all exist. With --polygons or --csv, no image may be finished already.
+        resume: Skip images whose files all exist. With --polygons or --csv, no mask may exist already.
         devices: Number of processes, or GPUs, that share the images; under torchrun its own number counts.
         root: The folder that the paths in a CSV are relative to; its own by default.
         split: Only these rows of a CSV.
@@ -82,7 +82,7 @@ def predict_files(
         Exit code: 0, or 1 if an image could not be predicted; the others are written all the same.
 
     Raises:
-        OutputError: A file exists already, a table would lack skipped images, or `out` is a file.
+        OutputError: A file exists already, a table would lack finished images, or `out` is a file.
         ConfigError: The device does not exist, or the paths name no image, or two with the same mask.
         DataError: A CSV is invalid.
         WeightsError: The model cannot be used.
@@ -94,24 +94,31 @@ def predict_files(
         raise ConfigError(f"--devices {devices}: expected 1 or more processes. Leave it out for one.")
     images = find_images(paths, out, root, split)
     masks = name_masks(images)
-    distributed = devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1  # several started by torchrun
+    # torchrun sets WORLD_SIZE and RANK
+    is_distributed = devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
     load = functools.partial(segmenter.load, model, threshold=threshold)
-    segment = load("cpu" if distributed else device)
+    # with several processes this one only needs the class names; each loads the model on its own device
+    segment = load("cpu" if is_distributed else device)
     plan = functools.partial(plan_outputs, segment.class_names, overlay, probability, index)
     jobs = [Job(file, images[file], mask, plan(mask)) for file, mask in masks.items()]
-    tables = {"polygons.json": to_coco} if polygons else {}
-    tables |= {"objects.csv": to_csv} if csv else {}
+    tables: dict[str, Callable[..., str]] = {}
+    if polygons:
+        tables["polygons.json"] = to_coco
+    if csv:
+        tables["objects.csv"] = to_csv
     pending = _select_pending(jobs, out, list(tables), resume)
     save = functools.partial(_save, out, bool(tables))
     work = functools.partial(_predict, save=save, tta=tta, tile=tile)
-    if distributed:
+    if is_distributed:
         results = run_distributed(functools.partial(work, load), pending, devices, device)
     else:
         results = work(lambda _: segment, pending, 0, device)
     failures = [result for result in results if isinstance(result, str)]
-    if int(os.environ.get("RANK", "0")) == 0:  # of torchrun
-        by_mask = {result["mask"]: result for result in results if isinstance(result, dict)}
-        records = [by_mask[mask.as_posix()] for mask in masks.values() if mask.as_posix() in by_mask]
+    if int(os.environ.get("RANK", "0")) == 0:
+        # the processes finish in any order, tables list the images in the order of the paths
+        order = {job.mask.as_posix(): number for number, job in enumerate(jobs)}
+        records = [result for result in results if isinstance(result, dict)]
+        records.sort(key=lambda record: order[record["mask"]])
         for name, to_text in tables.items():
             write_atomically(out / name, to_text(records, segment.class_names).encode())
         log.info("%d masks in %s", len(jobs) - len(failures), out)
@@ -127,38 +134,45 @@ def plan_outputs(
     files: dict[Path, Callable[[Result], np.ndarray]] = {}
     if overlay:
         files[mask.with_suffix(".overlay.jpg")] = Result.overlay
-    safe = [re.sub(r"[^\w .+-]", "_", name) for name in class_names]
-    for number, name in list(enumerate(safe))[1:] if probability else ():
-        suffix = f".{name}" if safe.count(name) == 1 else f".{name}-{number}"
-        path = mask.with_suffix(f".probability{suffix if len(safe) > 2 else ''}.png")
-        files[path] = functools.partial(Result.encode_probability, index=number)
-    return {**files, mask: functools.partial(Result.encode_mask, as_index=index)}
+    if probability:
+        safe = [re.sub(r"[^\w .+-]", "_", name) for name in class_names]  # characters for file names
+        for number, name in enumerate(safe[1:], start=1):
+            suffix = f".{name}" if safe.count(name) == 1 else f".{name}-{number}"
+            if len(safe) == 2:
+                suffix = ""
+            path = mask.with_suffix(f".probability{suffix}.png")
+            files[path] = functools.partial(Result.encode_probability, index=number)
+    files[mask] = functools.partial(Result.encode_mask, as_index=index)
+    return files
 
 
 def _select_pending(jobs: list[Job], out: Path, tables: list[str], resume: bool) -> list[Job]:
-    """Returns the images to predict; raises instead of overwriting a file or writing half a table."""
+    """Returns the images to predict; raises instead of overwriting a file or writing an incomplete table.
+
+    Existing masks are never predicted again, so a table could not describe them.
+    """
     refuse_collisions((job.file, name) for job in jobs for name in job.outputs)
     existing_tables = [name for name in tables if (out / name).exists()]
     existing = [name for job in jobs for name in job.outputs if (out / name).exists()]
-    existing += existing_tables
     inputs = {job.file.resolve() for job in jobs}
-    if own := [name for name in existing if (out / name).resolve() in inputs]:
+    if own := [name for name in existing + existing_tables if (out / name).resolve() in inputs]:
         raise ConfigError(f"--out {out}: expected a folder apart from the images, found {own[0]} among them.")
+    blocking = existing_tables if resume else existing + existing_tables
+    pending = jobs
     if resume:
-        pending = [job for job in jobs if not all((out / name).exists() for name in job.outputs)]
-        done = len(jobs) - len(pending)
-        if done and tables:
-            lack = f"{' and '.join(tables)} would lack the {done} of {len(jobs)} images that are done already"
-            advice = "Choose another --out for complete tables, or leave out --polygons and --csv."
-            raise OutputError(f"--resume: {lack}. {advice}")
-        log.info("%d of %d images are done already", done, len(jobs))
-        jobs, existing = pending, existing_tables
-    if existing:
+        pending = [job for job in jobs if any(not (out / name).exists() for name in job.outputs)]
+        masked = sum((out / job.mask).exists() for job in jobs)
+        if masked and tables:
+            lack = f"{' and '.join(tables)} would lack the {masked} of {len(jobs)} images whose masks exist"
+            advice = "For complete tables leave out --resume and choose another --out; else leave out"
+            raise OutputError(f"--resume: {lack} already. {advice} --polygons and --csv.")
+        log.info("%d of %d images are done already", len(jobs) - len(pending), len(jobs))
+    if blocking:
         raise OutputError(
-            f"{out}: {len(existing)} of the files to write exist already (the first: {existing[0]}) and are "
+            f"{out}: {len(blocking)} of the files to write exist already (the first: {blocking[0]}) and are "
             f"not overwritten. Choose another --out, move them away, or use --resume."
         )
-    return jobs
+    return pending
 
 
 def _predict(
@@ -166,12 +180,12 @@ def _predict(
 ) -> list[dict[str, Any] | str]:
     """Predicts images and writes their files; two threads read and write while the network runs.
 
-    Returns the records of `describe_objects`, if requested, and a message for each failed image.
+    Returns the records of `describe_objects`, if `save` makes any, and a message for each failed image.
     """
     results: list[dict[str, Any] | str] = []
     segment = load(device)
 
-    def predict_all() -> Iterator[tuple[Job, Result]]:
+    def predict_readable() -> Iterator[tuple[Job, Result]]:
         images = _run_ahead(pool, lambda job: segmenter.to_array(job.file), jobs)
         for job, image in tqdm(images, unit="image", total=len(jobs), disable=len(jobs) < 2 or rank > 0):
             try:
@@ -182,7 +196,7 @@ def _predict(
                 yield job, result
 
     with ThreadPoolExecutor(2) as pool:
-        for (job, _), saved in _run_ahead(pool, lambda each: save(*each), predict_all()):
+        for (job, _), saved in _run_ahead(pool, lambda predicted: save(*predicted), predict_readable()):
             try:
                 results.extend(saved.result())
             except OutputError as error:  # the image is too large for an overlay's format
@@ -193,7 +207,7 @@ def _predict(
 def _run_ahead(
     pool: ThreadPoolExecutor, function: Callable[[Any], Any], items: Iterable[Any]
 ) -> Iterator[tuple[Any, Future[Any]]]:
-    """Yields each item with the future of the function's result; `QUEUE_LENGTH` more items are submitted."""
+    """Yields each item with the future of its result, while the next `QUEUE_LENGTH` items are computed."""
     queue: deque[tuple[Any, Future[Any]]] = deque()
     for item in items:
         queue.append((item, pool.submit(function, item)))
@@ -203,7 +217,7 @@ def _run_ahead(
 
 
 def _save(out: Path, records: bool, job: Job, result: Result) -> list[dict[str, Any]]:
-    """Writes an image's files, the mask last, and returns its record; keeps files of an earlier run."""
+    """Writes an image's files, the mask last, and returns its record if asked; keeps existing files."""
     for name, draw in job.outputs.items():
         if not (out / name).exists():
             write_atomically(out / name, encode_image(draw(result), name.suffix))

@@ -98,9 +98,11 @@ def _list_folder(folder: Path, out: Path) -> dict[Path, Path]:
 
 def _list_csv(path: str, root: str | Path | None, split: str | None) -> dict[Path, Path]:
     manifest = load_manifest(path, root, masks=False)
-    for note in manifest.notes if split else ():  # without --split, derived splits do not matter
-        log.info("%s: %s", path, note)
-    rows = manifest.select(split) if split else manifest.rows
+    rows = manifest.rows
+    if split:
+        rows = manifest.select(split)
+        for note in manifest.notes:  # derived splits matter only here
+            log.info("%s: %s", path, note)
     return {manifest.path(row.image): Path(row.image) for row in rows}
 
 

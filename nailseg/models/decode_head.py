@@ -34,8 +34,8 @@ class DecodeHead(nn.Module):
     It has the same parameters and buffers under the same names, so state dicts, `save_pretrained` and
     name-based parameter groups work unchanged.
 
-    Nothing is cached between calls: the products cost 1 % (B0) to 3 % (B2) of a 512x512 forward pass, and a
-    cache would have to follow optimizer steps, EMA swaps, `load_state_dict` and inference mode.
+    Nothing is cached between calls: the products cost little, and a cache would have to follow optimizer
+    steps, EMA swaps, `load_state_dict` and inference mode.
 
     Args:
         stock: the head of a `SegformerForSemanticSegmentation`, or `mix_transformer.AllMLPDecoder`; its
@@ -49,7 +49,7 @@ class DecodeHead(nn.Module):
         self.linear_fuse = stock.linear_fuse
         self.batch_norm = stock.batch_norm
         self.activation = stock.activation
-        # whole channels, as in the paper's code: random numbers per element cost an eighth of a CPU step
+        # whole channels, as in the paper's code: random numbers per element are slow on a CPU
         self.dropout = nn.Dropout2d(stock.dropout.p)
         self.classifier = stock.classifier
         self.train(stock.training)
@@ -64,15 +64,14 @@ class DecodeHead(nn.Module):
         Returns:
             float (N, classes, H_0, W_0): logits at the finest map's size, a quarter of the image.
         """
-        # channels last makes 1x1 convolutions plain matrix products and upsampling contiguous: it saves a
-        # third of a B0 forward pass on a CPU, and half of a bf16 training step; the maps are small
+        # channels last makes 1x1 convolutions plain matrix products and upsampling contiguous
         stages = [*encoder_hidden_states[:-1], self._as_map(encoder_hidden_states)]
         maps = [stage.contiguous(memory_format=torch.channels_last) for stage in stages]
         # the products stay in the parameters' precision: rounding them affects every pixel and saves no time
         device = maps[0].device.type
         autocast = torch.is_autocast_enabled(device)
         with torch.autocast(device, enabled=False) if autocast else contextlib.nullcontext():
-            weights, bias = self._mixed_weights()
+            weights, bias = self.mixed_weights()
 
         size = maps[0].shape[-2:]
         # upsampling keeps a constant, so the whole bias is added with the finest stage. Adding in place is
@@ -86,7 +85,7 @@ class DecodeHead(nn.Module):
         # back to the default order: with few classes, upsampling channels-last logits is many times slower
         return self.classifier(self.dropout(self.activation(mixed))).contiguous()
 
-    def _mixed_weights(self) -> tuple[list[Tensor], Tensor]:
+    def mixed_weights(self) -> tuple[list[Tensor], Tensor]:
         """W_i V_i per stage, (D, C_i, 1, 1), and the bias, (D,); batch norm is folded in unless it trains."""
         width = self.linear_fuse.out_channels
         # the stages are concatenated deepest first, so stage i is the i-th slice from the end

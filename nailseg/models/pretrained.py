@@ -41,7 +41,7 @@ class Source:
     origin: dict[str, str]  # `weights` (where they came from) and `licence`
 
 
-def find_weights(weights: str, model_type: str | None = "segformer") -> Source:
+def find_weights(weights: str, model_type: str | None) -> Source:
     """Finds weights by local folder or hub name (`nvidia/mit-b0`) and reads everything but the tensors.
 
     Raises:
@@ -64,10 +64,9 @@ def find_weights(weights: str, model_type: str | None = "segformer") -> Source:
     if config.get("num_channels", 3) != 3:
         raise WeightsError(f"{file}: expected 3 channels, found {config['num_channels']}.")
     labels = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # transformers' default
-    indices = [str(index) for index in range(len(labels))]
-    if not isinstance(labels, dict) or set(labels) != set(indices):
+    if not isinstance(labels, dict) or set(labels) != {str(index) for index in range(len(labels))}:
         raise WeightsError(f"{file}: expected id2label to name classes 0, 1, 2 …, found {labels}.")
-    names = [str(labels[index]) for index in indices]
+    names = [str(labels[str(index)]) for index in range(len(labels))]
     mean, std = _read_normalization(folder / "preprocessor_config.json")
     return Source(folder, config, names, mean, std, _find_origin(weights, config, folder))
 
@@ -105,9 +104,10 @@ def load_plain(path: Path) -> Any:
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged and hostile files cause many kinds
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(". ")
         raise WeightsError(
-            f"{path}: expected a file with tensors and plain values only, found {reason}."
+            f"{path}: expected a file with tensors and plain values only, found {reason}. Download or save it "
+            "again."
         ) from error
 
 

@@ -96,7 +96,7 @@ def convert_to_channels_last(encoder: nn.Module) -> None:
     """Stores the convolution kernels of a token encoder channels last.
 
     The weights decide a convolution's memory order. Tokens are channels last in memory, so this order saves
-    copies before and after each convolution (a tenth to a third of a forward pass on a CPU).
+    copies before and after each convolution.
     """
     for module in encoder.modules():
         if isinstance(module, nn.Conv2d) and module.groups == 1:

@@ -29,6 +29,7 @@ from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.errors import ConfigError, DataError, WeightsError
 from nailseg.export import benchmark, exporter
 from nailseg.inference.backends import find_exported_file
+from nailseg.inference.backends import openvino as openvino_backend
 from nailseg.models.loading import quiet_transformers
 from nailseg.models.segformer import SegFormer
 from nailseg.models.vit import ViT
@@ -143,7 +144,7 @@ def test_exported_models_are_thread_safe(form) -> None:
         assert np.abs(one - other).max() < 1e-5
 
 
-def test_frequent_sizes_get_a_static_graph(openvino) -> None:
+def test_frequent_sizes_get_a_static_graph(openvino, monkeypatch) -> None:
     segment = nailseg.load(openvino)
     image = draw_images()[1]
     found = [segment(image).probability for _ in range(4)]
@@ -151,6 +152,10 @@ def test_frequent_sizes_get_a_static_graph(openvino) -> None:
     for shape in [(40, 40 + n) for n in range(8)] * 3:
         segment(np.zeros((*shape, 3), np.uint8))
     assert len(segment.backend.static) == 4
+    monkeypatch.setattr(openvino_backend, "MAX_COUNTED_SHAPES", 5)
+    for width in range(40, 60):
+        segment(np.zeros((40, width, 3), np.uint8))
+    assert len(segment.backend.shape_counts) <= 5
     for probability in found:
         assert np.abs(probability - found[0]).max() < 1e-5
 

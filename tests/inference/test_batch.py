@@ -136,13 +136,27 @@ def test_resume_refuses_incomplete_tables(predict, photos, capsys) -> None:
         (["--csv"], "objects.csv"),
     ):
         assert predict(images, *options, "--resume", out="other")[0] == 1
-        message = f"--resume: {tables} would lack the 1 of 2 images that are done already"
+        message = f"--resume: {tables} would lack the 1 of 2 images whose masks exist already"
         assert message in capsys.readouterr().err
     assert (out / "polygons.json").read_bytes() == before
     assert predict(images / "b.png", "--polygons", "--resume", out="other")[0] == 1
     assert "polygons.json) and are not overwritten" in capsys.readouterr().err
     assert predict(images, "--resume", out="other")[0] == 0
     assert {path.name for path in out.iterdir()} == {"a.png", "b.png", "polygons.json"}
+
+
+def test_resume_writes_no_table_that_contradicts_existing_masks(predict, photos, capsys) -> None:
+    images = photos / "Images/1"
+    code, out = predict(images, "--threshold=1")
+    assert code == 0
+    before = read_pngs(out)
+    # the overlays are missing, the masks are not
+    assert predict(images, "--threshold=0", "--overlay", "--csv", "--resume")[0] == 1
+    log = capsys.readouterr().err
+    assert "objects.csv would lack the 2 of 2 images whose masks exist already" in log
+    assert "leave out --resume and choose another --out" in log
+    assert read_pngs(out) == before
+    assert not (out / "objects.csv").exists()
 
 
 def test_resume_does_not_take_an_image_for_its_mask(predict, photos, tmp_path, capsys) -> None:

@@ -14,6 +14,7 @@ from nailseg.inference.backends.base import ExportedBackend, import_runtime, las
 from nailseg.model_info import INFO_FILE
 
 STATIC_AFTER = 3  # occurrences of a shape after which it gets a static graph
+MAX_COUNTED_SHAPES = 1000  # beyond it, counting starts again: the images of a server may all differ in size
 MAX_STATIC_GRAPHS = 4
 MAX_STATIC_PIXELS = 1_000_000  # of a batch; for larger ones a static graph was no faster, or slower
 
@@ -21,14 +22,14 @@ MAX_STATIC_PIXELS = 1_000_000  # of a batch; for larger ones a static graph was 
 class OpenVinoBackend(ExportedBackend):
     """Runs `model.xml` in OpenVINO on the CPU; see `open_exported`.
 
-    A static graph (known shape) is faster than a dynamic one (nailseg-b0, images of 432 x 432: 1.2 times in
-    float32, 1.3 times in bfloat16) but takes half a second to compile: only shapes that occur often get one.
+    A static graph (known shape) is faster than a dynamic one but has to be compiled: only shapes that occur
+    often get one.
     """
 
     def __init__(self, file: Path, threads: int = 0) -> None:
         self.core = import_runtime("openvino").Core()
         info_file = file.parent / INFO_FILE
-        metadata = info_file.read_text() if info_file.is_file() else ""
+        metadata = info_file.read_text(encoding="utf-8") if info_file.is_file() else ""
         super().__init__(file, metadata, INFO_FILE)
         # without the hint, OpenVINO computes in bfloat16 wherever the processor can, which nobody measured;
         # fp16 is only how the weights are stored
@@ -57,6 +58,8 @@ class OpenVinoBackend(ExportedBackend):
     def _select_model(self, shape: tuple[int, ...]) -> Any:
         """Returns the static model for a shape if there is one, else the dynamic one."""
         with self.lock:
+            if len(self.shape_counts) >= MAX_COUNTED_SHAPES:
+                self.shape_counts.clear()
             self.shape_counts[shape] += 1
             is_frequent = self.shape_counts[shape] == STATIC_AFTER and shape not in self.static
             is_allowed = len(self.static) < MAX_STATIC_GRAPHS and math.prod(shape) <= 3 * MAX_STATIC_PIXELS
