@@ -65,7 +65,9 @@ def measure(csv_path: Path, size: int, folder: Path, weights: str) -> tuple[floa
     start = time.perf_counter()
     trainer.test(task, data, verbose=False)
     segmenter = Segmenter(create_backend(task.network, task.info(), task.device))
-    write_report(folder / csv_path.stem, task.image_counts, segmenter, data, "test")
+    write_report(
+        folder / csv_path.stem, task.image_counts, segmenter, data, "test", "", task.surface_tolerance
+    )
     total = time.perf_counter() - start
     return total, inside, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

@@ -57,7 +57,9 @@ def main() -> None:
     task.choose_threshold()
     trainer.test(task, data, verbose=False)
     segmenter = Segmenter(create_backend(task.network, task.info(), task.device))
-    metrics, _ = report.write_report(options.out / "test", task.image_counts, segmenter, data, "test", mean)
+    metrics, _ = report.write_report(
+        options.out / "test", task.image_counts, segmenter, data, "test", mean, task.surface_tolerance
+    )
     print(f"test\n{report.summary_table(metrics)}")
     task.data_facts = data.facts()
     task.save(options.out / "model", metrics=metrics)

@@ -25,16 +25,14 @@ class ModelInfo:
     """The information about a model besides its weights; the content of nailseg.json."""
 
     class_names: list[str]  # in index order, the first is the background
-    image_size: int = 512  # pixels of the longer side of the training images
+    image_size: int = 512  # pixels of the longer side of the network's input
     resize: str = "keep"  # or `squash`, as in `geometry.network_size`
     mean: list[float] = field(default_factory=list)  # of RGB images in 0..1, applied inside the network
     std: list[float] = field(default_factory=list)  # as `mean`, standard deviation
-    origin: dict[str, str] = field(
-        default_factory=dict
-    )  # `weights` that training began with, their `licence`
-    threshold: float | None = None  # least foreground probability; None takes the most probable class
-    mask_values: dict[str, Any] = field(default_factory=dict)  # mask encoding of the training data
-    metrics: dict[str, Any] = field(default_factory=dict)  # metrics.json of the held-out test, empty without
+    origin: dict[str, str] = field(default_factory=dict)  # `weights` at the start, and their `licence`
+    threshold: float | None = None  # foreground probability with the best validation Dice; None if not chosen
+    mask_values: dict[str, Any] = field(default_factory=dict)  # mask encoding of the data, as its `to_dict`
+    metrics: dict[str, Any] = field(default_factory=dict)  # metrics.json of the test, empty without one
     data: dict[str, Any] = field(default_factory=dict)  # statistics of the training data, empty if unknown
     version: str = __version__  # of the nailseg that wrote it
     architecture: str = "segformer"  # as `--model.name` takes it
@@ -52,7 +50,7 @@ def read_info(folder: str | Path) -> ModelInfo | None:
     if not path.is_file():
         return None
     try:
-        return ModelInfo.from_dict(json.loads(path.read_text()))
+        return ModelInfo.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path}: expected the content that nailseg writes, found {error}.") from error
 

@@ -20,15 +20,13 @@ from nailseg.models.pretrained import NON_COMMERCIAL, check_tensors, load_plain,
 from nailseg.models.segformer import SegFormer
 
 # parts of a stage: NVlabs names them and counts stages from 1, mmsegmentation counts both from 0
-PARTS = {
-    **{"patch_embed": "patch_embeddings", "block": "blocks", "norm": "layer_norm"},
-    **{"0": "patch_embeddings", "1": "blocks", "2": "layer_norm"},
-}
+NVLABS = {"patch_embed": "patch_embeddings", "block": "blocks", "norm": "layer_norm"}
+MMSEG = {"0": "patch_embeddings", "1": "blocks", "2": "layer_norm"}
 RENAMES = (
     (r"^module\.", ""),
     (r"^(backbone\.)?(?=patch_embed\d|block\d|norm\d|layers\.\d)", "segformer."),
-    (r"(?<=^segformer\.)(patch_embed|block|norm)(\d)\.", lambda m: f"stages.{int(m[2]) - 1}.{PARTS[m[1]]}."),
-    (r"(?<=^segformer\.)layers\.(\d)\.([012])\.", lambda m: f"stages.{m[1]}.{PARTS[m[2]]}."),
+    (r"(?<=^segformer\.)(patch_embed|block|norm)(\d)\.", lambda m: f"stages.{int(m[2]) - 1}.{NVLABS[m[1]]}."),
+    (r"(?<=^segformer\.)layers\.(\d)\.([012])\.", lambda m: f"stages.{m[1]}.{MMSEG[m[2]]}."),
     (r"\.patch_embeddings\.projection\.", ".patch_embeddings.proj."),
     (r"\.patch_embeddings\.norm\.", ".patch_embeddings.layer_norm."),
     (r"\.norm1\.", ".layernorm_before."),

@@ -94,15 +94,20 @@ def write_metadata_files(folder: Path, name: str, info: ModelInfo) -> None:
     """Writes preprocessor_config.json, nailseg.json and the model card; `name` is for the card."""
     preprocessor = {
         "image_processor_type": "SegformerImageProcessor",  # for `pipeline` of plain transformers
-        **{"do_resize": True, "size": {"height": info.image_size, "width": info.image_size}},
+        "do_resize": True,
+        "size": {"height": info.image_size, "width": info.image_size},
         "resample": 2,  # Pillow's number for bilinear
-        **{"do_rescale": True, "rescale_factor": 1 / 255},
-        **{"do_normalize": True, "image_mean": info.mean, "image_std": info.std},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": info.mean,
+        "image_std": info.std,
         "do_reduce_labels": False,
     }
     for file, content in (("preprocessor_config.json", preprocessor), (INFO_FILE, dataclasses.asdict(info))):
-        (folder / file).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    (folder / "README.md").write_text(render_model_card(name, info))
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+        (folder / file).write_text(f"{text}\n", encoding="utf-8")
+    (folder / "README.md").write_text(render_model_card(name, info), encoding="utf-8")
 
 
 def _verify(folder: Path, network: Network, tolerance: float) -> None:
@@ -142,10 +147,9 @@ def checkpoint_metadata(network: Network, info: ModelInfo) -> dict[str, Any]:
 
 def read_model_info(source: str | Path) -> ModelInfo | None:
     """Reads the information in a checkpoint or model folder; None for other weights."""
-    source = locate(source)
     if is_checkpoint(source):
         return ModelInfo.from_dict(read_checkpoint(source)[CHECKPOINT_KEY]["info"])
-    return read_info(source) if Path(source).is_dir() else None
+    return read_info(locate(source))
 
 
 def open_network(
@@ -173,25 +177,36 @@ def open_network(
         ['background', 'nail']
     """
     source = locate(source)
-    info = read_model_info(source)
-    recorded = info.architecture if info else None
-    if info:
+    if is_checkpoint(source):
+        return _open_checkpoint(source, class_names, drop_path, name)
+    if info := read_info(source):
         require_same_classes(source, info, class_names)
-    name = name or recorded or "segformer"
-    if recorded not in (None, name) and (is_checkpoint(source) or not {recorded, name} <= INTERCHANGEABLE):
-        raise ConfigError(
-            f"--model.name {name}: expected weights of that architecture, found {source}, which is "
-            f"{recorded}. Give --model.name {recorded}, or other weights."
-        )
-    if not is_checkpoint(source):
-        return build_network(source, class_names, drop_path, name)
-    assert info is not None
-    content = read_checkpoint(source)
-    network = network_class(name).from_config(
+        name = name or info.architecture
+        if name != info.architecture and not {name, info.architecture} <= INTERCHANGEABLE:
+            raise _wrong_architecture(source, name, info)
+    return build_network(source, class_names, drop_path, name or "segformer")
+
+
+def _open_checkpoint(
+    path: str, class_names: Sequence[str] | None, drop_path: float, name: str | None
+) -> Network:
+    content = read_checkpoint(path)
+    info = ModelInfo.from_dict(content[CHECKPOINT_KEY]["info"])
+    require_same_classes(path, info, class_names)
+    if name not in (None, info.architecture):
+        raise _wrong_architecture(path, name, info)
+    network = network_class(info.architecture).from_config(
         content[CHECKPOINT_KEY]["config"], info.class_names, drop_path, info.mean, info.std, info.origin
     )
-    load_checkpoint_weights(network, content, source)
+    load_checkpoint_weights(network, content, path)
     return network
+
+
+def _wrong_architecture(source: str, name: str, info: ModelInfo) -> ConfigError:
+    return ConfigError(
+        f"--model.name {name}: expected weights of that architecture, found {source}, which is "
+        f"{info.architecture}. Give --model.name {info.architecture}, or other weights."
+    )
 
 
 def require_same_classes(source: str | Path, info: ModelInfo, class_names: Sequence[str] | None) -> None:

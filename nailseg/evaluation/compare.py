@@ -87,7 +87,7 @@ def compare(
         path: len(table.rows) - len(images) for path, table in zip(runs.values(), tables, strict=True)
     }
     result = {"runs": runs, "n_images": len(images), "n_groups": len(group_names), "left_out": left_out}
-    result |= {"resamples": image_counts.RESAMPLES, "level": 0.95, "seed": seed}
+    result |= {"resamples": image_counts.RESAMPLES, "level": image_counts.LEVEL, "seed": seed}
     return result | {"rows": rows, "images": shares}, differences
 
 

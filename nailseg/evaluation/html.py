@@ -12,6 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nailseg.evaluation import plots
 from nailseg.imaging import overlay
+from nailseg.imaging.figures import GREEN, SKY_BLUE, VERMILLION
+from nailseg.metrics.image_counts import format_level
 from nailseg.types import IGNORE_INDEX
 
 if TYPE_CHECKING:
@@ -26,10 +28,11 @@ if TYPE_CHECKING:
 FEW_IMAGES = 5  # a slice of fewer images is grey; a group of fewer is no slice
 GALLERY = 8  # images in each of worst, median, best
 GALLERY_SIDE = 360  # pixels of the longer side in the gallery
-# Okabe & Ito: hit bluish green, false alarm vermillion, miss sky blue
-HIT, FALSE_ALARM, MISS = (0, 158, 115), (213, 94, 0), (86, 180, 233)
-MAIN_NUMBERS = ("dice", "iou", "dice_per_image", "boundary_iou", "surface_dice", "ap50", "instance_recall")
-"""The numbers of slices; the last one is no headline."""
+HIT, FALSE_ALARM, MISS = GREEN, VERMILLION, SKY_BLUE
+ERROR_OPACITY = 0.65
+TILE_NUMBERS = ("dice", "iou", "dice_per_image", "boundary_iou", "surface_dice", "ap50")
+"""The numbers at the top of the page."""
+SLICE_NUMBERS = (*TILE_NUMBERS, "instance_recall")
 
 
 def render_report(
@@ -54,7 +57,9 @@ def render_report(
         split=metrics["tested"]["split"],
         metrics=metrics,
         foreground=metrics["classes"][1:],
-        main_numbers=MAIN_NUMBERS,
+        tile_numbers=TILE_NUMBERS,
+        slice_numbers=SLICE_NUMBERS,
+        interval_level=format_level(),
         few_images=FEW_IMAGES,
         curves=plots.plot_training_curves(curves) if curves.is_file() else "",
         reliability=plots.plot_reliability(metrics["calibration"]),
@@ -113,7 +118,7 @@ def paint_errors(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -
         MISS: counted & (truth > 0) & (prediction == 0),
     }
     for color, region in regions.items():
-        grey[region] = np.rint(0.35 * grey[region] + 0.65 * np.array(color)).astype(np.uint8)
+        grey[region] = overlay.blend(grey[region], color, ERROR_OPACITY)
     return grey
 
 

@@ -1,4 +1,4 @@
-"""per_image.csv: the counts of each image as a table, and such a file back as counts."""
+"""per_image.csv: writes the counts of each image as a table, and reads such a file as counts."""
 
 import re
 import warnings
@@ -16,18 +16,18 @@ from nailseg.metrics.confusion import dice, iou
 from nailseg.metrics.image_counts import CLASS_COUNTS, ImageCounts, class_counts
 
 OPTIONAL = ("boundary_iou", "surface_dice", "instance_precision", "instance_recall")
-"""Numbers that older per_image.csv files have no counts for."""
+"""Numbers for which older per_image.csv files have no counts."""
 NUMBERS = ("dice", "iou", "dice_per_image", "precision", "recall", *OPTIONAL)
 """The numbers of a per_image.csv. Average precision is not one: it needs the score of every component."""
 
 
 @dataclass(frozen=True)
 class ImageTable:
-    """A per_image.csv: the file, the run's name for people, and its content."""
+    """The content of a per_image.csv."""
 
     path: Path
-    name: str
-    rows: pd.DataFrame  # all cells as text, by image path
+    name: str  # of the run, for tables and figures
+    rows: pd.DataFrame  # all cells as text; the index is the image's path
     class_names: tuple[str, ...]  # the foreground classes in the order of the columns
 
 
@@ -39,8 +39,8 @@ def image_table(counts: ImageCounts, class_names: Sequence[str], rows: Sequence[
     columns = {key: [getattr(row, key) for row in rows] for key in ("image", "mask", "group")}
     ratios = {"dice": dice(counts.matrix), "iou": iou(counts.matrix)}
     for c, name in enumerate(class_names[1:], start=1):
-        for number, values in ratios.items():
-            columns[f"{number}_{name}"] = [round(value, 6) for value in values[:, c].tolist()]
+        for ratio, values in ratios.items():
+            columns[f"{ratio}_{name}"] = [round(value, 6) for value in values[:, c].tolist()]
         for count, values in zip(CLASS_COUNTS, class_counts(counts, c).T, strict=True):
             columns[f"{count}_{name}"] = values.tolist()
     return pd.DataFrame(columns, index=counts.row.tolist())
@@ -55,8 +55,8 @@ def find_table(run: str | Path) -> Path:
     """The per_image.csv of a path: the file, the folder's own, or the newest test's; else ConfigError."""
     path = Path(run)
     tests = [p for p in path.glob("test*/per_image.csv") if re.fullmatch(r"test(-\d+)?", p.parent.name)]
-    newest = sorted(tests, key=lambda p: (len(p.parent.name), p.parent.name))[-1:]
-    for candidate in (path, path / "per_image.csv", *newest):
+    tests.sort(key=lambda p: (len(p.parent.name), p.parent.name))  # test, test-2, … test-10
+    for candidate in (path, path / "per_image.csv", *tests[-1:]):
         if candidate.is_file():
             return candidate
     raise ConfigError(
@@ -83,25 +83,31 @@ def read_table(path: Path) -> ImageTable:
         raise DataError(f"{path}: expected columns image, hits_CLASS; found {found}. Test again.")
     if (n_images := rows["image"].nunique()) < len(rows):
         raise DataError(f"{path}: expected each image once, found {len(rows)} rows of {n_images} images.")
-    *_, run, name = ("", *path.absolute().parent.parts)  # RUN/test/per_image.csv is named after its run
-    if name in ("test", "val"):
-        name = run
-    elif name.startswith("test-"):
-        name = f"{run}/{name}"
-    return ImageTable(path, name, rows.set_index("image", drop=False), class_names)
+    return ImageTable(path, _name_run(path), rows.set_index("image", drop=False), class_names)
+
+
+def _name_run(table: Path) -> str:
+    """Names RUN/test/per_image.csv RUN, RUN/test-2/per_image.csv RUN/test-2, and X/per_image.csv X."""
+    folder = table.absolute().parent
+    if folder.name in ("test", "val"):
+        return folder.parent.name
+    if folder.name.startswith("test-"):
+        return f"{folder.parent.name}/{folder.name}"
+    return folder.name
 
 
 def read_counts(table: ImageTable, images: Sequence[str], class_name: str) -> torch.Tensor:
-    """The counts of a class, float64 (N, 10) as `class_counts`; nan in columns that an older file lacks.
+    """The counts of a class, float64 (N, K) as `class_counts`; nan in columns that an older file lacks.
 
     Raises:
         DataError: a cell is no number, or hits, false alarms or misses are missing.
     """
-    cells = table.rows.loc[images].reindex(columns=[f"{kind}_{class_name}" for kind in CLASS_COUNTS])
+    columns = [f"{count}_{class_name}" for count in CLASS_COUNTS]
+    cells = table.rows.loc[images].reindex(columns=columns)
     try:
         counts = cells.apply(pd.to_numeric).to_numpy(np.float64)
     except ValueError:
         counts = np.full(cells.shape, np.nan)
-    if np.isnan(counts[:, :3]).any():
+    if np.isnan(counts[:, :3]).any():  # hits, false alarms, misses
         raise DataError(f"{table.path}: expected numbers in hits_, false_alarms_ and misses_. Test again.")
     return torch.tensor(counts)

@@ -12,7 +12,7 @@ import numpy as np
 from nailseg import __version__
 from nailseg.data.io.images import read_image_size
 from nailseg.data.validation.statistics import compute_fingerprint
-from nailseg.evaluation.html import FEW_IMAGES, MAIN_NUMBERS, explain_none, render_report
+from nailseg.evaluation.html import FEW_IMAGES, SLICE_NUMBERS, explain_none, render_report
 from nailseg.evaluation.per_image import image_table, write_csv
 from nailseg.metrics import image_counts
 from nailseg.metrics.calibration import summarize_calibration
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 OBJECT_SIZES = 32**2, 96**2  # pixels; between small, medium and large objects in the COCO benchmark
 IN_ORDER = ("small", "medium", "large", "smallest third", "middle third", "largest third")
 MOST_GROUPS = 20
+MOST_SIZES = 6
 
 
 def write_report(
@@ -38,8 +39,8 @@ def write_report(
     segmenter: Segmenter,
     data: SegmentationDataModule,
     split: str,
-    source: str | Path = "",
-    surface_tolerance: float = image_counts.SURFACE_TOLERANCE,
+    source: str | Path,
+    surface_tolerance: float,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Writes metrics.json, per_image.csv and report.html of a test.
 
@@ -49,8 +50,8 @@ def write_report(
         segmenter: the model that was tested; it predicts the images of the report again.
         data: whose split was tested.
         split: `val` or `test`.
-        source: where the model came from, for the record.
-        surface_tolerance: with which the images were counted, in pixels.
+        source: where the model came from, for the record; may be empty.
+        surface_tolerance: with which the images were counted, in pixels; as in `count_images`.
 
     Returns:
         The content of metrics.json: the summary, and `tested` (see `describe_test`), `surface_tolerance`,
@@ -71,7 +72,7 @@ def write_report(
         "confusion_matrix": counts.matrix.sum(0).tolist(),
         "slices": summarize_slices(counts, names, find_slices(counts, names, rows, sizes)),
     }
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     table = image_table(counts, names, rows)
     write_csv(table, folder / "per_image.csv")
     page = render_report(metrics, table, segmenter, data.dataset(split), folder.parent / "metrics.csv")
@@ -93,9 +94,9 @@ def find_slices(
 ) -> dict[str, dict[str, list[int]]]:
     """Divides the images, whose height and width are `sizes`: by kind and name, positions of images.
 
-    Kinds: `folder`; `group` (those of at least 5 images, the 20 largest); `size of NAME` (the median area of
-    the image's objects: small below 32 x 32 pixels, large from 96 x 96 on, as in COCO); `image size` (each
-    size, or thirds by pixels if there are more than 6). A kind that does not divide the images is left out.
+    Kinds: `folder`; `group` (those of at least `FEW_IMAGES`, the `MOST_GROUPS` largest); `size of NAME` (the
+    median area of the image's objects, see `OBJECT_SIZES`); `image size` (each size, or thirds by pixels if
+    there are more than `MOST_SIZES`). A kind that does not divide the images is left out.
     """
     labels: dict[str, list[Any]] = {"folder": [str(PurePosixPath(row.image).parent) for row in rows]}
     occurrences = Counter(row.group for row in rows if row.group)
@@ -107,7 +108,7 @@ def find_slices(
             IN_ORDER[np.digitize(np.median(area), OBJECT_SIZES)] if len(area) else None for area in areas
         ]
     labels["image size"] = [f"{width} x {height}" for height, width in sizes]
-    if len(set(labels["image size"])) > 6:
+    if len(set(labels["image size"])) > MOST_SIZES:
         pixels = np.prod(sizes, axis=1)
         thirds = np.searchsorted(np.quantile(pixels, [1 / 3, 2 / 3]), pixels, side="left")
         labels["image size"] = [IN_ORDER[3 + third] for third in thirds]
@@ -124,7 +125,7 @@ def summarize_slices(
     counts: ImageCounts, class_names: Sequence[str], slices: dict[str, dict[str, list[int]]]
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """The main numbers of every slice: by kind, name and number, with `n_images`."""
-    kept = {"n_images"} | {f"{number}_{name}" for number in MAIN_NUMBERS for name in class_names[1:]}
+    kept = {"n_images"} | {f"{number}_{name}" for number in SLICE_NUMBERS for name in class_names[1:]}
     found: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in slices}
     for kind, parts in slices.items():
         for name, positions in parts.items():

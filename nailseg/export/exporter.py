@@ -3,7 +3,7 @@
 An export is compared with torch, on several sizes and batches, before its folder gets its name.
 """
 
-from collections.abc import Sequence  # the command line reads the signature
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -23,7 +23,6 @@ from nailseg.inference.backends import find_exported_file, open_exported
 from nailseg.inference.backends.base import Backend
 from nailseg.inference.backends.torch import open_torch
 from nailseg.metrics.confusion import ConfusionMatrix, iou, mean_defined
-from nailseg.model_info import locate
 
 Format = Literal["onnx", "openvino"]
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -73,20 +72,22 @@ def export_model(
         OutputError: the folder exists, or the hub cannot be reached.
     """
     formats = ["openvino"] if precision == "bf16" else list(WRITERS)
-    if format not in formats or (precision != "fp32" and csv is None):
-        raise ConfigError(
-            f"--precision {precision}: expected --format {' or '.join(formats)} and --csv CSV, whose test "
-            f"rows measure the loss; found --format {format} and {csv or 'no --csv'}."
-        )
+    if format not in formats:
+        expected = f"expected --format {' or '.join(formats)}, found --format {format}"
+        raise ConfigError(f"--precision {precision}: {expected}.")
+    if precision != "fp32" and csv is None:
+        expected = "expected --csv CSV, whose test rows measure the loss; found no --csv"
+        raise ConfigError(f"--precision {precision}: {expected}.")
     if file := find_exported_file(model):
         raise ConfigError(
             f"{model}: expected a model folder or a checkpoint, found the export {file}. Export the model "
             "that it was made from."
         )
-    reference = open_torch(locate(model), "cpu")
+    reference = open_torch(model, "cpu")
     with model_folder.new_folder(out) as scratch:
         WRITERS[format](scratch, reference.network, reference.info, precision)
-        (scratch / "README.md").write_text(render_model_card(Path(out).name, reference.info, format))
+        card = render_model_card(Path(out).name, reference.info, format)
+        (scratch / "README.md").write_text(card, encoding="utf-8")
         exported = open_exported(scratch)
         result = str(compare_with_torch(reference, exported, images, strict=precision == "fp32"))
         if csv is not None:

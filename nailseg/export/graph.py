@@ -21,7 +21,7 @@ from nailseg.inference.backends.base import import_runtime
 from nailseg.inference.backends.onnx import METADATA_KEY
 from nailseg.metrics.confusion import class_index
 from nailseg.model_info import INFO_FILE, ONNX_FILE, OPENVINO_FILE, ModelInfo
-from nailseg.models.base import Network
+from nailseg.models.base import Network, normalize
 from nailseg.models.loading import quiet_transformers
 
 OPSET = 20  # the first with GELU as one node
@@ -34,12 +34,12 @@ class Preprocess(nn.Module):
     def __init__(self, network: Network, info: ModelInfo) -> None:
         super().__init__()
         self.size, self.resize = info.image_size, info.resize
-        self.mean, self.std = 255 * network.mean, 255 * network.std
+        self.mean, self.std = network.mean, network.std
 
     def forward(self, image: Tensor) -> Tensor:
         valid = geometry.network_size(*image.shape[-2:], self.size, self.resize)
         padded = geometry.pad(resampling.resize_antialiased(image.float(), valid))
-        return (padded - self.mean) / self.std
+        return normalize(padded, self.mean, self.std)
 
 
 class Body(nn.Module):
@@ -225,4 +225,5 @@ def write_openvino(folder: Path, network: Network, info: ModelInfo, precision: s
         model.set_rt_info(value, [METADATA_KEY, key])
     openvino.save_model(model, folder / OPENVINO_FILE, compress_to_fp16=precision == "fp16")
     content = dataclasses.asdict(info) | {"precision": precision}
-    (folder / INFO_FILE).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    (folder / INFO_FILE).write_text(f"{text}\n", encoding="utf-8")

@@ -65,18 +65,18 @@ def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(image.float(), size=size, mode="bilinear", antialias=True, align_corners=False)
 
 
-def pad(image: Tensor, multiple: int = MULTIPLE) -> Tensor:
+def pad(image: Tensor) -> Tensor:
     """Pads uint8 or float (N, 3, H, W), 0..255, on the right and at the bottom with `PAD_VALUE`.
 
     Returns:
-        The image's type, (N, 3, H', W'); both sides are multiples of `multiple`.
+        The image's type, (N, 3, H', W'); both sides are multiples of `MULTIPLE`.
     """
     height, width = image.shape[-2:]
-    return F.pad(image, (0, -width % multiple, 0, -height % multiple), value=PAD_VALUE)
+    return F.pad(image, (0, -width % MULTIPLE, 0, -height % MULTIPLE), value=PAD_VALUE)
 
 
 def fit_image(image: Tensor, size: int, resize: Resize = "keep") -> tuple[Tensor, tuple[int, int]]:
-    """Resizes images for the network and pads them to a multiple of 32.
+    """Resizes images for the network and pads them to a multiple of `MULTIPLE`.
 
     The padding depends on the image's own size alone, not on its batch: 64 more pixels of padding change
     logits by half their scale.

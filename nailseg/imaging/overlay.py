@@ -15,13 +15,19 @@ from nailseg.types import IGNORE_INDEX
 PALETTE = (GREEN, ORANGE, SKY_BLUE, PURPLE, YELLOW, BLUE, VERMILLION)
 
 
-def class_color(index: int) -> tuple[int, ...]:
-    """Returns the RGB colour of a foreground class; the palette repeats after seven.
+def class_color(index: int) -> str:
+    """Returns the colour of a foreground class as "#rrggbb"; `PALETTE` repeats.
 
-    >>> class_color(1) == class_color(8) == (0, 158, 115)
-    True
+    >>> class_color(1), class_color(1 + len(PALETTE))
+    ('#009e73', '#009e73')
     """
-    return ImageColor.getrgb(PALETTE[(index - 1) % len(PALETTE)])
+    return PALETTE[(index - 1) % len(PALETTE)]
+
+
+def blend(pixels: np.ndarray, color: str, opacity: float) -> np.ndarray:
+    """Mixes pixels, uint8 (..., 3) RGB, with a colour ("#rrggbb") whose share is `opacity`, 0..1."""
+    rgb = np.array(ImageColor.getrgb(color), np.float32)
+    return np.rint((1 - opacity) * pixels + opacity * rgb).astype(np.uint8)
 
 
 def draw_overlay(image: np.ndarray, mask: np.ndarray, opacity: float = 0.5) -> np.ndarray:
@@ -39,8 +45,7 @@ def draw_overlay(image: np.ndarray, mask: np.ndarray, opacity: float = 0.5) -> n
     thickness = max(1, round(max(image.shape[:2]) / 400))
     for index in sorted({*np.unique(mask).tolist()} - {0, IGNORE_INDEX}):
         region = mask == index
-        color = np.array(class_color(index), np.float32)
-        drawn[region] = np.rint((1 - opacity) * image[region] + opacity * color).astype(np.uint8)
+        drawn[region] = blend(image[region], class_color(index), opacity)
         outlines, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(drawn, outlines, -1, (255, 255, 255), thickness, cv2.LINE_AA)
     return drawn

@@ -1,8 +1,8 @@
 """Calibration error and the best threshold, from one histogram of probabilities.
 
 A `histogram` here is int64 (256, 2), from `probability_histogram` or a sum of such. Each probability is
-rounded to one of 256 codes, an error of at most 1/510. The histogram is kept by decision: torchmetrics'
-calibration error and scikit-learn's curves store the probability of every pixel of the set.
+rounded to one of 256 codes, an error of at most 1/510. torchmetrics' calibration error and scikit-learn's
+curves are not used: they store the probability of every pixel of the set.
 """
 
 import math

@@ -88,8 +88,8 @@ def none_if_nan(value: float) -> float | None:
 class ConfusionMatrix(Metric):
     """The confusion matrix of a whole set, exact (int64) and summed over processes.
 
-    It stays our own by decision: torchmetrics' segmentation metrics average over images, reject 255 and are
-    slower (benchmarks/metric_update.py times them).
+    torchmetrics' segmentation metrics are not used: they average over images, reject 255 and are slower
+    (benchmarks/metric_update.py times them).
 
     Args:
         n_classes: C, at most 255.

@@ -24,6 +24,7 @@ from nailseg.metrics.instances import Instances, average_precisions, best_f1, ma
 
 SURFACE_TOLERANCE = 2.0  # pixels an outline may be off for the surface Dice, at the masks' own size
 RESAMPLES = 1000  # bootstrap samples of every interval
+LEVEL = 0.95  # share of the bootstrap values inside an interval
 N_CHUNKS = 10  # of the resamples: memory stays small however many images there are
 # the counts of each foreground class of an image, which are columns of per_image.csv
 CLASS_COUNTS = ("hits", "false_alarms", "misses", "boundary_hits", "boundary_union")
@@ -112,7 +113,7 @@ def count_images(
 
 
 def class_counts(counts: ImageCounts, c: int) -> Tensor:
-    """The counts of one foreground class in each image, int64 (N, 10), columns as in `CLASS_COUNTS`.
+    """The counts of one foreground class in each image, int64 (N, K), columns as in `CLASS_COUNTS`.
 
     Objects are connected components; found and wrong ones are those with and without a match at IoU 0.5.
     """
@@ -126,7 +127,7 @@ def class_counts(counts: ImageCounts, c: int) -> Tensor:
 def class_ratios(counts: Tensor, weight: Tensor) -> dict[str, Tensor]:
     """The ratios of one class, float64 (R,) by name; nan where the denominator is zero or a count unknown.
 
-    They follow from `class_counts` (N, 10), nan in a column that is unknown, and weights as float64 (R, N).
+    They follow from `class_counts` (N, K), nan in a column that is unknown, and weights as float64 (R, N).
     """
     hits, false_alarms, misses, *outlines, objects, found, wrong = (weight @ counts.double()).T
     per_image = dice_per_image(counts)
@@ -197,7 +198,7 @@ def summarize_instances(counts: ImageCounts, class_names: Sequence[str]) -> dict
 def bootstrap_intervals(
     counts: ImageCounts, class_names: Sequence[str], order: Sequence[int], seed: int = 0
 ) -> dict[str, list[float] | None]:
-    """Bootstrap 95 % intervals of the ratios over images: [low, high] by name, None where it is undefined.
+    """Bootstrap intervals of the ratios over images: [low, high] by name, None where it is undefined.
 
     `order` holds the positions of the images sorted by path: the same images give the same interval in any
     order of the CSV's rows.
@@ -212,8 +213,8 @@ def bootstrap_intervals(
 def resample_weights(n_images: int, n: int = RESAMPLES, seed: int = 0) -> np.ndarray:
     """How often each image is drawn in each of `n` bootstrap samples (Efron 1979) of the set's own size.
 
-    Pixels of one image are not independent, so whole images are resampled. Weights replace copies of the
-    images by decision: scipy.stats.bootstrap and torchmetrics' BootStrapper hold every resampled set.
+    Pixels of one image are not independent, so whole images are resampled. scipy.stats.bootstrap and
+    torchmetrics' BootStrapper are not used: they hold every resampled set, weights need no copies.
 
     Args:
         n_images: N, at least 1. The caller fixes the order, by path: the weights belong to positions.
@@ -229,7 +230,7 @@ def resample_weights(n_images: int, n: int = RESAMPLES, seed: int = 0) -> np.nda
     return np.random.default_rng(seed).multinomial(n_images, np.full(n_images, 1 / n_images), size=n)
 
 
-def percentile_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+def percentile_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
     """Lower and upper end of the central share `level` (0..1) of bootstrap values, float (n,).
 
     nan, a number undefined in that sample, is left out; both ends are nan when no value is left.
@@ -238,3 +239,12 @@ def percentile_interval(values: np.ndarray, level: float = 0.95) -> tuple[float,
         return np.nan, np.nan
     low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def format_level() -> str:
+    """Returns `LEVEL` as texts name it.
+
+    >>> format_level()
+    '95 %'
+    """
+    return f"{100 * LEVEL:g} %"

@@ -1,8 +1,8 @@
 """Instance metrics from semantic masks: COCO's average precision, precision and recall of components.
 
 An instance is a connected component (8 neighbours) of a class's region, so nails that touch count as one.
-Each image is matched once; average precision follows from the pooled matches, for bootstrap weights too. It
-stays our own by decision: COCOeval and torchmetrics store the masks of all images and cannot weight images.
+Each image is matched once; average precision follows from the pooled matches, for bootstrap weights too.
+COCOeval and torchmetrics are not used: they store the masks of all images and cannot weight images.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,8 @@ class Instances:
     """The components of one class in one image, and which of them match the truth.
 
     Attributes:
-        score: float32 (P,), 0..1, mean probability of the class over the component, descending; P <= 1000.
+        score: float32 (P,), 0..1, mean probability of the class over the component, descending; at most
+            `COUNTED`.
         hit: bool (P, 10), the component matches a true one at IoU 0.50, 0.55 .. 0.95.
         truth_area: int64 (G,), pixels of the true components.
     """
@@ -33,9 +34,7 @@ class Instances:
     truth_area: np.ndarray
 
 
-def match_instances(
-    prediction: np.ndarray, probability: np.ndarray, truth: np.ndarray, c: int = 1
-) -> Instances:
+def match_instances(prediction: np.ndarray, probability: np.ndarray, truth: np.ndarray, c: int) -> Instances:
     """Matches the predicted and true components of a class, as COCOeval does (segm, area range all).
 
     Args:
@@ -73,7 +72,7 @@ def average_precision(score: np.ndarray, hit: np.ndarray, n_truth: int, weight: 
     """COCO's average precision: the mean of the highest precision at 101 levels of recall.
 
     Args:
-        score: (M,), of the predictions of all images, one image after the other; COCO takes 100 of each.
+        score: (M,), of the predictions of all images, one image after the other; `SCORED` of each at most.
         hit: bool (M, 10), of `Instances`.
         n_truth: true components of all images, each weighted as its image.
         weight: integer (M,), of the image of each prediction.

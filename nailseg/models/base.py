@@ -156,6 +156,10 @@ class Network(nn.Module):
         Returns:
             float (N, C, H, W): logits at the images' size.
         """
-        pixels = (image.to(self.mean.dtype) - 255 * self.mean) / (255 * self.std)
-        size = image.shape[-2:]
-        return F.interpolate(self.logits(pixels), size=size, mode="bilinear", align_corners=False)
+        logits = self.logits(normalize(image, self.mean, self.std))
+        return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def normalize(image: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Normalizes images (N, 3, H, W), 0..255, with mean and standard deviation as in `Network`; to float."""
+    return (image.to(mean.dtype) - 255 * mean) / (255 * std)

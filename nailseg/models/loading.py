@@ -85,7 +85,9 @@ def load_network(
         with quiet_transformers():
             hf, info = model_class.from_pretrained(
                 None,
-                **{"config": config, "state_dict": tensors, "dtype": torch.float32},
+                config=config,
+                state_dict=tensors,
+                dtype=torch.float32,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are reported below, all together
             )

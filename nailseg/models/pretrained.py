@@ -106,8 +106,8 @@ def load_plain(path: Path) -> Any:
     except Exception as error:  # damaged and hostile files cause many kinds
         reason = f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(". ")
         raise WeightsError(
-            f"{path}: expected a file with tensors and plain values only, found {reason}. Download or save it "
-            "again."
+            f"{path}: expected a file with tensors and plain values only, found {reason}. "
+            "Download or save it again."
         ) from error
 
 

@@ -41,4 +41,4 @@ def build_network(
         >>> network(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).shape
         torch.Size([1, 2, 64, 64])
     """
-    return network_class(name)(str(weights), class_names, drop_path)
+    return network_class(name)(weights, class_names, drop_path)

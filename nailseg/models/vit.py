@@ -155,7 +155,8 @@ class ViT(Network):
     def save(self, folder: Path) -> None:
         tensors = {key: tensor.contiguous() for key, tensor in self.state_dict().items()}
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-        (folder / "config.json").write_text(json.dumps(self.config_dict(), indent=2) + "\n")
+        config = json.dumps(self.config_dict(), indent=2)
+        (folder / "config.json").write_text(f"{config}\n", encoding="utf-8")
 
     @classmethod
     def load_reference(cls, folder: Path) -> Callable[[Tensor], Tensor]:

@@ -32,7 +32,7 @@ from nailseg.model_info import SHIPPED
 log = logging.getLogger("nailseg")
 
 MAX_BYTES, MAX_PIXELS, MAX_SIDE = 64_000_000, 50_000_000, 16_000
-"""Limits of an uploaded image. One of 50 million pixels takes 3 GB of memory, 5 GB with OpenVINO."""
+"""Limits of an uploaded image, of which the largest take gigabytes of memory."""
 
 WORKERS = 2
 """Images that are decoded, segmented or encoded at a time, each in a thread; the others wait."""
@@ -55,7 +55,7 @@ def create_app(segment: segmenter.Segmenter, hosts: Sequence[str] = ("*",)) -> F
     app = FastAPI(title="nailseg", version=__version__, docs_url=None, redoc_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     free_workers = threading.Semaphore(WORKERS)
-    page = (resources.files("nailseg.serving") / "page" / "index.html").read_text()
+    page = (resources.files("nailseg.serving") / "page" / "index.html").read_text(encoding="utf-8")
 
     @app.middleware("http")
     async def limit_size(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -70,10 +70,9 @@ def create_app(segment: segmenter.Segmenter, hosts: Sequence[str] = ("*",)) -> F
     @app.exception_handler(Exception)
     @app.exception_handler(NailsegError)
     async def handle_error(request: Request, error: Exception) -> Response:
-        is_known = isinstance(error, NailsegError)
-        return (
-            _error(400, str(error)) if is_known else _error(500, "internal error of the server; see its log")
-        )
+        if isinstance(error, NailsegError):
+            return _error(400, str(error))
+        return _error(500, "internal error of the server; see its log")
 
     @app.get("/", include_in_schema=False, response_class=HTMLResponse)
     async def show_page() -> str:
@@ -85,8 +84,8 @@ def create_app(segment: segmenter.Segmenter, hosts: Sequence[str] = ("*",)) -> F
         origin = {key: segment.info.origin.get(key, "unknown") for key in ("weights", "licence")}
         if (path := Path(origin["weights"])).is_absolute():
             origin["weights"] = path.name  # clients must not learn the folders of this machine
-        facts = {"classes": segment.class_names, "image_size": segment.info.image_size}
-        return {**facts, **origin, "nailseg": __version__}
+        facts: dict[str, Any] = {"classes": segment.class_names, "image_size": segment.info.image_size}
+        return facts | origin | {"nailseg": __version__}
 
     @app.post("/predict", response_class=Response)
     def predict(file: Upload, answer: Answer = "mask", tta: bool = False) -> Response:
@@ -95,7 +94,6 @@ def create_app(segment: segmenter.Segmenter, hosts: Sequence[str] = ("*",)) -> F
         mask: PNG of 0 and 255, or of class indices for more than two classes; probability: of the foreground,
         16-bit PNG, 0..65535 for 0..1; overlay: JPEG; objects: outline, box, area and score of each, as JSON.
         """
-
         with free_workers:
             result = segment(_decode(file), tta)
             if answer == "objects":
@@ -104,8 +102,9 @@ def create_app(segment: segmenter.Segmenter, hosts: Sequence[str] = ("*",)) -> F
                 return JSONResponse({"classes": result.class_names, **record})
             if answer == "overlay":
                 return _image(result.overlay(), "jpeg")
-            pixels = result.encode_probability() if answer == "probability" else result.encode_mask()
-            return _image(pixels, "png")
+            if answer == "probability":
+                return _image(result.encode_probability(), "png")
+            return _image(result.encode_mask(), "png")
 
     @app.post("/tryon", response_class=Response)
     def try_on(file: Upload, color: str) -> Response:

@@ -14,6 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from nailseg.imaging import geometry, overlay
+from nailseg.inference.batch import write_atomically
 from nailseg.metrics.confusion import class_index
 from nailseg.training.task import SegmentationTask
 from nailseg.types import Batch
@@ -23,8 +24,7 @@ class AveragedWeights(WeightAveraging):
     """Exponential moving average of weights and buffers; validation, checkpoints and the model folder use it.
 
     The decay after n updates is min(decay, (1 + n) / (10 + n)), as in TensorFlow's ExponentialMovingAverage,
-    so that a short run forgets its random start too. The schedule is kept by decision: Lightning's
-    EMAWeightAveraging has a constant decay.
+    so that a short run forgets its random start too. Lightning's EMAWeightAveraging has a constant decay.
 
     Args:
         decay: its final value, 0..1.
@@ -72,8 +72,14 @@ class RunCheckpoint(ModelCheckpoint):
     """
 
     def __init__(self, folder: Path, name: str, monitor: str | None = None) -> None:
-        options = {"save_on_train_epoch_end": monitor is None, "enable_version_counter": False}
-        super().__init__(dirpath=folder, filename=name, monitor=monitor, mode="max", **options)
+        super().__init__(
+            dirpath=folder,
+            filename=name,
+            monitor=monitor,
+            mode="max",
+            save_on_train_epoch_end=monitor is None,
+            enable_version_counter=False,
+        )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores the score if its file exists; a new run from another run's checkpoint has no score."""
@@ -173,6 +179,4 @@ class MetricsTable(Callback):
             old = pd.read_csv(self.path, dtype=str, keep_default_na=False)  # as text: no digit changes
             # an epoch that is trained again after a resume replaces its old row
             table = pd.concat([old[old["epoch"].astype(int) < trainer.current_epoch], table])
-        scratch = self.path.with_name(f".{self.path.name}")
-        table.to_csv(scratch, index=False, lineterminator="\r\n")
-        os.replace(scratch, self.path)
+        write_atomically(self.path, table.to_csv(index=False, lineterminator="\r\n").encode())

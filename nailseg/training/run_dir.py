@@ -33,14 +33,19 @@ def create_run_folder(folder: Path) -> Path:
 
 
 def create_wandb_logger(folder: Path, rank: int) -> WandbLogger | None:
-    """Creates the W&B logger: online with a key, else offline; None with WANDB_MODE=disabled.
+    """Creates the W&B logger: online with a key, else offline; None if disabled or not installed.
 
     Its files and the run's stable id are in the run folder, so that a resumed run continues the same curve.
     """
     mode = os.environ.get("WANDB_MODE")
     if mode == "disabled":
         return None
-    import wandb
+    try:
+        import wandb
+    except ImportError as error:
+        if rank == 0:
+            log.warning("W&B is off: its package cannot be imported (%s). Run: pip install wandb", error)
+        return None
     from lightning.pytorch.loggers import WandbLogger
 
     offline = mode in ("offline", "dryrun") or (mode is None and not _has_wandb_key())
@@ -51,8 +56,8 @@ def create_wandb_logger(folder: Path, rank: int) -> WandbLogger | None:
     id_file = folder / "wandb" / "run-id.txt"
     if rank == 0 and not id_file.exists():
         id_file.parent.mkdir(parents=True, exist_ok=True)
-        id_file.write_text(secrets.token_hex(4))
-    run_id = id_file.read_text() if id_file.exists() else None
+        id_file.write_text(secrets.token_hex(4), encoding="utf-8")
+    run_id = id_file.read_text(encoding="utf-8") if id_file.exists() else None
     project = os.environ.get("WANDB_PROJECT", "nailseg")
     settings = wandb.Settings(quiet=True)  # its table repeats what we print
     return WandbLogger(

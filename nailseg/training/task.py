@@ -103,14 +103,21 @@ class SegmentationTask(LightningModule):
         step_factor: float = 0.8,
     ) -> None:
         super().__init__()
-        self.loss_weights = {"cross_entropy_weight": cross_entropy_weight, "dice_weight": dice_weight}
-        self.loss_weights["lovasz_weight"] = lovasz_weight
-        factors = {"lr": lr, "head_lr_multiplier": head_lr_multiplier, "weight_decay": weight_decay}
-        factors |= {"power": power, "surface_tolerance": surface_tolerance} | self.loss_weights
-        loss_weights = tuple(self.loss_weights.values())
+        self.loss_weights = {
+            "cross_entropy_weight": cross_entropy_weight,
+            "dice_weight": dice_weight,
+            "lovasz_weight": lovasz_weight,
+        }
+        factors = {
+            "lr": lr,
+            "head_lr_multiplier": head_lr_multiplier,
+            "weight_decay": weight_decay,
+            "power": power,
+            "surface_tolerance": surface_tolerance,
+            **self.loss_weights,
+        }
         checks = [(option, value, value >= 0, "a number >= 0") for option, value in factors.items()]
         checks += [
-            ("…_weight", loss_weights, any(loss_weights), "a loss with a weight above 0"),
             ("drop_path", drop_path, 0 <= drop_path < 1, "a rate >= 0 and < 1"),
             ("warmup", warmup, 0 <= warmup <= 1, "a share of the run from 0 to 1"),
             ("step_epochs", step_epochs, step_epochs >= 1, "a number of epochs >= 1"),
@@ -119,6 +126,9 @@ class SegmentationTask(LightningModule):
         for option, value, valid, expected in checks:
             if not valid:
                 raise ConfigError(f"--model.{option}: expected {expected}, found {value}.")
+        if not any(self.loss_weights.values()):
+            options = ", ".join(f"--model.{option}" for option in self.loss_weights)
+            raise ConfigError(f"{options}: expected a weight above 0 for one of them, found 0 for all.")
         self.network = open_module(weights, class_names, drop_path, name)
         fixed = self.network.fixed_size
         if fixed and (image_size, resize) != (fixed, "squash"):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import ImageColor
 
 from nailseg.data.manifest import Row
 from nailseg.evaluation import html
@@ -15,7 +16,7 @@ from nailseg.metrics.image_counts import bootstrap_intervals, count_images, summ
 NAMES = ["background", "finger", "<nail>", "ring"]
 NUMBERS = {
     f"{key}_{name}": value
-    for key in html.MAIN_NUMBERS
+    for key in html.SLICE_NUMBERS
     for name, value in (("finger", 0.75), ("<nail>", 0.25), ("ring", None))
 }
 
@@ -117,7 +118,8 @@ def test_paint_errors_paints_hits_false_alarms_and_misses() -> None:
     truth = np.array([[1, 1, 0, 255]] * 4, np.uint8)
     prediction = np.array([[1, 0, 1, 1]] * 4, np.uint8)
     painted = html.paint_errors(image, truth, prediction)[0]
-    expected = [np.rint(0.65 * np.array(color)) for color in (html.HIT, html.MISS, html.FALSE_ALARM)]
+    colors = [ImageColor.getrgb(color) for color in (html.HIT, html.MISS, html.FALSE_ALARM)]
+    expected = [np.rint(html.ERROR_OPACITY * np.array(color)) for color in colors]
     assert (painted[:3] == expected).all()
     assert (painted[3] == 0).all(), "ignored pixels stay unpainted"
 

@@ -63,7 +63,7 @@ def coco_precision(images: list[Image]) -> np.ndarray:
 
 
 def pooled(images: list[Image], times: list[int] | None = None) -> tuple:
-    found = [match_instances(*image) for image in images]
+    found = [match_instances(*image, c=1) for image in images]
     times = times or [1] * len(found)
     score, hit = ([getattr(f, field)[:SCORED] for f in found] for field in ("score", "hit"))
     weight = np.repeat(times, [len(each) for each in score])
@@ -124,7 +124,7 @@ def test_best_f1_by_hand() -> None:
 def test_instances_have_area_score_and_match() -> None:
     predicted, probability, truth = image_of(["##...#", "##...#"], ["##....", "##.##."])
     truth = np.where([[0, 1, 0, 0, 0, 0], [0] * 6], 255, truth)  # one of four pixels does not count
-    found = match_instances(predicted, probability, truth)
+    found = match_instances(predicted, probability, truth, c=1)
     assert found.truth_area.tolist() == [3, 2]
     assert found.hit.all(1).tolist() == [True, False]
     assert found.score == pytest.approx([probability[[0, 1, 1], [0, 0, 1]].mean(), probability[:, 5].mean()])
@@ -133,7 +133,8 @@ def test_instances_have_area_score_and_match() -> None:
 def test_at_most_a_thousand_components_are_counted_by_score() -> None:
     points = np.zeros((90, 90), bool)
     points[::2, ::2] = True  # 2025 of them
-    found = match_instances(points, np.linspace(0.5, 0.9, points.size).reshape(points.shape), points)
+    probability = np.linspace(0.5, 0.9, points.size).reshape(points.shape)
+    found = match_instances(points, probability, points, c=1)
     assert len(found.score) == COUNTED == 1000
     assert found.hit.all()
     assert found.score.min() == pytest.approx(0.7, abs=0.01)

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,13 @@ def test_run_folders_count_up() -> None:
     folders = [run_dir.create_run_folder(Path("runs", "x")) for _ in range(2)]
     assert folders == [Path("runs", "x"), Path("runs", "x-2")]
     assert all(folder.is_dir() for folder in folders)
+
+
+def test_training_goes_on_without_the_package_wandb(tmp_path, monkeypatch, caplog) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert run_dir.create_wandb_logger(tmp_path, rank=0) is None
+    assert "W&B is off: its package cannot be imported" in caplog.text
 
 
 def test_wandb_is_offline_without_a_key_and_off_when_disabled(tmp_path, monkeypatch) -> None:

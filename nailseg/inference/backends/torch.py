@@ -1,5 +1,7 @@
 """Torch as a backend: a network with the preprocessing it was trained with."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import nn
@@ -48,7 +50,7 @@ def create_backend(network: nn.Module, info: ModelInfo, device: str | torch.devi
     return network.backend if isinstance(network, ExportedNetwork) else TorchBackend(network, info, device)
 
 
-def open_torch(model: str, device: str | None = None) -> TorchBackend:
+def open_torch(model: str | Path, device: str | None = None) -> TorchBackend:
     """Opens whatever `checkpoints.model_folder.open_network` accepts; errors as in `segmenter.load`."""
     network = model_folder.open_network(model)
     model_folder.require_trained(network, model)
