@@ -4,7 +4,7 @@ from importlib import resources
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from nailseg.metrics.image_counts import format_level
+from nailseg.metrics.image_counts import LEVEL_TEXT
 from nailseg.model_info import ModelInfo
 
 HUB_LICENSES = ("apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0")
@@ -49,7 +49,7 @@ def render_model_card(name: str, info: ModelInfo, library: str = "transformers")
         info=info,
         kind=kind,
         measured=measured,
-        interval_level=format_level(),
+        interval_level=LEVEL_TEXT,
     )
     return f"{card.content}\n"
 

@@ -177,36 +177,25 @@ def open_network(
         ['background', 'nail']
     """
     source = locate(source)
-    if is_checkpoint(source):
-        return _open_checkpoint(source, class_names, drop_path, name)
-    if info := read_info(source):
+    content = read_checkpoint(source) if is_checkpoint(source) else None
+    info = ModelInfo.from_dict(content[CHECKPOINT_KEY]["info"]) if content else read_info(source)
+    recorded = info.architecture if info else "segformer"
+    name = name or recorded
+    if info:
         require_same_classes(source, info, class_names)
-        name = name or info.architecture
-        if name != info.architecture and not {name, info.architecture} <= INTERCHANGEABLE:
-            raise _wrong_architecture(source, name, info)
-    return build_network(source, class_names, drop_path, name or "segformer")
-
-
-def _open_checkpoint(
-    path: str, class_names: Sequence[str] | None, drop_path: float, name: str | None
-) -> Network:
-    content = read_checkpoint(path)
-    info = ModelInfo.from_dict(content[CHECKPOINT_KEY]["info"])
-    require_same_classes(path, info, class_names)
-    if name not in (None, info.architecture):
-        raise _wrong_architecture(path, name, info)
-    network = network_class(info.architecture).from_config(
+        is_readable = name == recorded or (content is None and {name, recorded} <= INTERCHANGEABLE)
+        if not is_readable:
+            raise ConfigError(
+                f"--model.name {name}: expected weights of that architecture, found {source}, which is "
+                f"{recorded}. Give --model.name {recorded}, or other weights."
+            )
+    if content is None:
+        return build_network(source, class_names, drop_path, name)
+    network = network_class(name).from_config(
         content[CHECKPOINT_KEY]["config"], info.class_names, drop_path, info.mean, info.std, info.origin
     )
-    load_checkpoint_weights(network, content, path)
+    load_checkpoint_weights(network, content, source)
     return network
-
-
-def _wrong_architecture(source: str, name: str, info: ModelInfo) -> ConfigError:
-    return ConfigError(
-        f"--model.name {name}: expected weights of that architecture, found {source}, which is "
-        f"{info.architecture}. Give --model.name {info.architecture}, or other weights."
-    )
 
 
 def require_same_classes(source: str | Path, info: ModelInfo, class_names: Sequence[str] | None) -> None:

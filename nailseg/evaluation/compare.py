@@ -68,27 +68,34 @@ def compare(
     names = unique_names(tables)
     # an image without a group is a group of its own
     groups = tables[0].rows.loc[images].get("group", pd.Series("", images))
-    group, group_names = pd.factorize(groups.where(groups != "", images))
-    weights = image_counts.resample_weights(len(group_names), seed=seed)[:, group]
+    group_of_image, group_names = pd.factorize(groups.where(groups != "", images))
+    group_weights = image_counts.resample_weights(len(group_names), seed=seed)
+    weights = group_weights[:, group_of_image]  # (R, groups) -> (R, images)
     rows, shares, differences = [], [], {}
-    for class_name, own in counts.items():
-        dices = [image_counts.dice_per_image(each).numpy() for each in own]
-        present = ~np.isnan(dices[0])
-        differences[class_name] = [np.sort((each - dices[0])[present]) for each in dices[1:]]
+    for class_name, counts_of_runs in counts.items():
+        reference, *others = (image_counts.dice_per_image(each).numpy() for each in counts_of_runs)
+        present = ~np.isnan(reference)
+        differences[class_name] = [np.sort((other - reference)[present]) for other in others]
         for name, values in zip(names[1:], differences[class_name], strict=True):
             signs = {"better": values > 0, "worse": values < 0, "equal": values == 0}
             share = {word: float(sign.mean()) if len(sign) else None for word, sign in signs.items()}
             shares.append({"class": class_name, "run": name} | share)
-        # all resamples of a single group are equal, which is not certainty
-        resamples = weights if len(set(group[present])) > 1 else weights[:0]
-        rows += [{"class": class_name} | row for row in compare_class(names, own, resamples)]
-    runs = {name: str(table.path) for name, table in zip(names, tables, strict=True)}
-    left_out = {
-        path: len(table.rows) - len(images) for path, table in zip(runs.values(), tables, strict=True)
+        # all resamples of a single group are equal, which is not certainty: it gets no interval
+        is_single = len(set(group_of_image[present])) < 2
+        class_rows = compare_class(names, counts_of_runs, weights[:0] if is_single else weights)
+        rows += [{"class": class_name} | row for row in class_rows]
+    result = {
+        "runs": {name: str(table.path) for name, table in zip(names, tables, strict=True)},
+        "n_images": len(images),
+        "n_groups": len(group_names),
+        "left_out": {str(table.path): len(table.rows) - len(images) for table in tables},
+        "resamples": image_counts.RESAMPLES,
+        "level": image_counts.LEVEL,
+        "seed": seed,
+        "rows": rows,
+        "images": shares,
     }
-    result = {"runs": runs, "n_images": len(images), "n_groups": len(group_names), "left_out": left_out}
-    result |= {"resamples": image_counts.RESAMPLES, "level": image_counts.LEVEL, "seed": seed}
-    return result | {"rows": rows, "images": shares}, differences
+    return result, differences
 
 
 def compare_class(
@@ -96,11 +103,13 @@ def compare_class(
 ) -> list[dict[str, Any]]:
     """The rows of compare.csv of one class: each number of each run, and its difference to the first run.
 
-    From the `class_counts` of each run and weights int64 (R, N) of the bootstrap; with R = 0 there are no
-    intervals.
+    Args:
+        names: of the runs.
+        counts: of each run, as `class_counts`.
+        weights: int64 (R, N), of the bootstrap; with R = 0 there are no intervals.
     """
-    whole, resamples = torch.ones(1, weights.shape[1]).double(), torch.from_numpy(weights).double()
-    ratios = [image_counts.class_ratios(own, whole) for own in counts]  # of each run: number -> (1,)
+    ones, resamples = torch.ones(1, weights.shape[1]).double(), torch.from_numpy(weights).double()
+    ratios = [image_counts.class_ratios(own, ones) for own in counts]  # of each run: number -> (1,)
     resampled_ratios = [image_counts.class_ratios(own, resamples) for own in counts]  # number -> (R,)
     rows = []
     for number in NUMBERS:
@@ -108,27 +117,36 @@ def compare_class(
         resampled = [run[number].numpy() for run in resampled_ratios]
         if np.isnan(values).all() and number in OPTIONAL:
             continue
-        for n, name in enumerate(names):
-            low, high = image_counts.percentile_interval(resampled[n] - resampled[0])
-            verdict = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
-            ends = {"difference": values[n] - values[0], "low": low, "high": high}
-            row = {"number": number, "run": name, "value": none_if_nan(values[n])}
-            row |= {key: none_if_nan(end) if n > 0 else None for key, end in ends.items()}
-            rows.append(row | {"verdict": verdict if n > 0 else "reference"})
+        unknown = {"difference": None, "low": None, "high": None}
+        row = {"number": number, "run": names[0], "value": none_if_nan(values[0])}
+        rows.append(row | unknown | {"verdict": "reference"})
+        for name, value, own in zip(names[1:], values[1:], resampled[1:], strict=True):
+            low, high = image_counts.percentile_interval(own - resampled[0])
+            row = {"number": number, "run": name, "value": none_if_nan(value)}
+            row |= {"difference": none_if_nan(value - values[0])}
+            row |= {"low": none_if_nan(low), "high": none_if_nan(high), "verdict": "no difference shown"}
+            if low > 0:
+                row["verdict"] = "better"
+            elif high < 0:
+                row["verdict"] = "worse"
+            rows.append(row)
     return rows
 
 
 def unique_names(tables: Sequence[ImageTable]) -> list[str]:
-    """Names of the runs; instead of equal ones, the shortest ends of paths that no other has, or a number."""
+    """Names of the runs. Equal names become the shortest ends of their paths that differ, or get a number."""
     names = [table.name for table in tables]
     paths = [Path(os.path.abspath(table.path)) for table in tables]
     places = [(path.parent if path.name == "per_image.csv" else path).parts[1:] for path in paths]
     unique = []
     for n, (name, place) in enumerate(zip(names, places, strict=True)):
+        if names.count(name) == 1:
+            unique.append(name)
+            continue
         others = places[:n] + places[n + 1 :]
         ends = [place[-depth:] for depth in range(2, len(place) + 1)]
-        free = ("/".join(end) for end in ends if all(other[-len(end) :] != end for other in others))
-        unique.append(next(free, f"{name} ({n + 1})") if names.count(name) > 1 else name)
+        different = ["/".join(end) for end in ends if all(other[-len(end) :] != end for other in others)]
+        unique.append(different[0] if different else f"{name} ({n + 1})")
     return unique
 
 
@@ -152,8 +170,10 @@ def common_counts(tables: Sequence[ImageTable]) -> tuple[list[str], dict[str, li
             "Test both runs with the same --data.csv and --data.root."
         )
     counts = {c: [per_image.read_counts(table, images, c) for table in tables] for c in first.class_names}
-    truth = torch.stack([torch.stack(own)[..., [0, 2]].sum(-1) for own in counts.values()])  # (C, runs, N)
-    for table, differs in zip(tables, (truth != truth[:, :1]).any(0), strict=True):
+    # true pixels of each class, run and image: hits + misses, (classes, runs, N, K) -> (classes, runs, N)
+    truth = torch.stack([torch.stack(own) for own in counts.values()])[..., [0, 2]].sum(-1)
+    differing = (truth != truth[:, :1]).any(0)  # (runs, N)
+    for table, differs in zip(tables, differing, strict=True):
         if differs.any():
             raise DataError(
                 f"{table.path}: expected the truth of {first.path}, found other masks for "
@@ -164,7 +184,9 @@ def common_counts(tables: Sequence[ImageTable]) -> tuple[list[str], dict[str, li
 
 
 def _text_table(result: dict[str, Any]) -> str:
-    text = [("class", "number", "run", "value", "difference", "95 % interval", "verdict")]
+    text = [
+        ("class", "number", "run", "value", "difference", f"{image_counts.LEVEL_TEXT} interval", "verdict")
+    ]
     for row in result["rows"]:
         value = "undefined" if row["value"] is None else f"{row['value']:.4f}"
         difference = "" if row["difference"] is None else f"{row['difference']:+.4f}"

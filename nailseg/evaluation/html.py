@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from nailseg.evaluation import plots
 from nailseg.imaging import overlay
 from nailseg.imaging.figures import GREEN, SKY_BLUE, VERMILLION
-from nailseg.metrics.image_counts import format_level
+from nailseg.metrics.image_counts import LEVEL_TEXT
 from nailseg.types import IGNORE_INDEX
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def render_report(
         foreground=metrics["classes"][1:],
         tile_numbers=TILE_NUMBERS,
         slice_numbers=SLICE_NUMBERS,
-        interval_level=format_level(),
+        interval_level=LEVEL_TEXT,
         few_images=FEW_IMAGES,
         curves=plots.plot_training_curves(curves) if curves.is_file() else "",
         reliability=plots.plot_reliability(metrics["calibration"]),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from nailseg.imaging.figures import BLUE, COLORS, GREY, new_figure, to_svg
-from nailseg.metrics.image_counts import format_level
+from nailseg.metrics.image_counts import LEVEL_TEXT
 
 
 def plot_training_curves(path: Path) -> str:
@@ -66,7 +66,7 @@ def plot_comparison(result: dict[str, Any], differences: dict[str, list[np.ndarr
     forest.set_yticks(range(len(rows)), labels)
     forest.invert_yaxis()
     forest.axvline(0, color=GREY, linestyle=":")
-    forest.set_title(f"Difference to {result['rows'][0]['run']}, with {format_level()} intervals")
+    forest.set_title(f"Difference to {result['rows'][0]['run']}, with {LEVEL_TEXT} intervals")
     for axis, (name, runs) in zip(curves, differences.items(), strict=True):
         for run, values in zip(names, runs, strict=True):  # markers: five images are not a curve
             axis.plot(values, color=colors[run], marker=".", label=run)

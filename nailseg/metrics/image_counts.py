@@ -1,9 +1,10 @@
-"""Counts of single images, the ratios of any weighting of the images, and bootstrap intervals.
+"""Counts of single images, the ratios that follow from them, and bootstrap intervals.
 
 Each image is reduced to integer counts. The numbers of a set, of a slice, of a bootstrap resample and of
 `nailseg compare` come from the same formulas (`class_ratios`), and no order of images, batches or processes
 changes them. Throughout, `class_names` are C names of which the first is the background, and `weights` are
-int64 (R, N): how often each image counts in each of R weightings; ones give the numbers of the set.
+int64 (R, N): how often each of N images counts in each of R weightings. One row of ones gives the numbers of
+the set; a row of a bootstrap resample says how often each image was drawn.
 """
 
 from __future__ import annotations
@@ -25,10 +26,13 @@ from nailseg.metrics.instances import Instances, average_precisions, best_f1, ma
 SURFACE_TOLERANCE = 2.0  # pixels an outline may be off for the surface Dice, at the masks' own size
 RESAMPLES = 1000  # bootstrap samples of every interval
 LEVEL = 0.95  # share of the bootstrap values inside an interval
-N_CHUNKS = 10  # of the resamples: memory stays small however many images there are
-# the counts of each foreground class of an image, which are columns of per_image.csv
-CLASS_COUNTS = ("hits", "false_alarms", "misses", "boundary_hits", "boundary_union")
-CLASS_COUNTS += ("surface_hits", "surface_total", "objects", "objects_found", "objects_wrong")
+LEVEL_TEXT = f"{100 * LEVEL:g} %"
+N_CHUNKS = 10  # equal parts of the resamples, computed one after the other to limit the memory
+CLASS_COUNTS = (
+    *("hits", "false_alarms", "misses", "boundary_hits", "boundary_union", "surface_hits", "surface_total"),
+    *("objects", "objects_found", "objects_wrong"),
+)
+"""The K counts of one foreground class in one image, which are columns of per_image.csv."""
 
 
 @dataclass(frozen=True)
@@ -115,13 +119,17 @@ def count_images(
 def class_counts(counts: ImageCounts, c: int) -> Tensor:
     """The counts of one foreground class in each image, int64 (N, K), columns as in `CLASS_COUNTS`.
 
-    Objects are connected components; found and wrong ones are those with and without a match at IoU 0.5.
+    Objects are connected components: `objects` are the true ones, `objects_found` and `objects_wrong` the
+    predicted ones with and without a match at IoU 0.5.
     """
-    matrix, hits = counts.matrix, counts.matrix[:, c, c]
-    pixels = [hits, matrix[:, :, c].sum(1) - hits, matrix[:, c].sum(1) - hits]
-    instances = [image[c - 1] for image in counts.instances]
-    objects = [[len(i.truth_area), i.hit[:, 0].sum(), (~i.hit[:, 0]).sum()] for i in instances]
-    return torch.stack([*pixels, *counts.outlines[:, c].T, *torch.tensor(objects).T], 1)
+    hits = counts.matrix[:, c, c]
+    false_alarms = counts.matrix[:, :, c].sum(1) - hits
+    misses = counts.matrix[:, c].sum(1) - hits
+    objects = []
+    for image in counts.instances:
+        matched = image[c - 1].hit[:, 0]
+        objects.append([len(image[c - 1].truth_area), matched.sum(), (~matched).sum()])
+    return torch.stack([hits, false_alarms, misses, *counts.outlines[:, c].T, *torch.tensor(objects).T], 1)
 
 
 def class_ratios(counts: Tensor, weight: Tensor) -> dict[str, Tensor]:
@@ -129,7 +137,9 @@ def class_ratios(counts: Tensor, weight: Tensor) -> dict[str, Tensor]:
 
     They follow from `class_counts` (N, K), nan in a column that is unknown, and weights as float64 (R, N).
     """
-    hits, false_alarms, misses, *outlines, objects, found, wrong = (weight @ counts.double()).T
+    sums = dict(zip(CLASS_COUNTS, (weight @ counts.double()).T, strict=True))
+    hits, false_alarms, misses = sums["hits"], sums["false_alarms"], sums["misses"]
+    found, wrong = sums["objects_found"], sums["objects_wrong"]
     per_image = dice_per_image(counts)
     present = weight * ~per_image.isnan()
     return {
@@ -138,10 +148,10 @@ def class_ratios(counts: Tensor, weight: Tensor) -> dict[str, Tensor]:
         "precision": hits / (hits + false_alarms),
         "recall": hits / (hits + misses),
         "dice_per_image": present @ per_image.nan_to_num() / present.sum(-1),
-        "boundary_iou": outlines[0] / outlines[1],
-        "surface_dice": outlines[2] / outlines[3],
+        "boundary_iou": sums["boundary_hits"] / sums["boundary_union"],
+        "surface_dice": sums["surface_hits"] / sums["surface_total"],
         "instance_precision": found / (found + wrong),
-        "instance_recall": found / objects,
+        "instance_recall": found / sums["objects"],
     }
 
 
@@ -239,12 +249,3 @@ def percentile_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float
         return np.nan, np.nan
     low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def format_level() -> str:
-    """Returns `LEVEL` as texts name it.
-
-    >>> format_level()
-    '95 %'
-    """
-    return f"{100 * LEVEL:g} %"

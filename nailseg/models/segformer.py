@@ -25,6 +25,7 @@ CONFIG_FIELDS = (
     *("initializer_range", "layer_norm_eps", "semantic_loss_ignore_index", "output_hidden_states"),
 )
 CLASSIFIER = ("decode_head.classifier.weight", "decode_head.classifier.bias")
+IMAGENET_CLASSIFIER = ("classifier.weight", "classifier.bias")  # in the files of encoders
 
 
 class SegFormer(Network):
@@ -68,11 +69,13 @@ class SegFormer(Network):
             tensors = {f"segformer.{name}": tensor for name, tensor in tensors.items()}
         has_head = any(name.startswith("decode_head.") for name in tensors)
         names, new_head = loading.choose_class_names(source, has_head, class_names)
-        if new_head:
-            # an encoder's file also has the classifier of its ImageNet training
-            unused = CLASSIFIER if has_head else ("classifier.weight", "classifier.bias")
-            tensors = {name: tensor for name, tensor in tensors.items() if name not in unused}
-        new = () if not new_head else CLASSIFIER if has_head else ("decode_head.",)
+        unused: tuple[str, ...] = ()
+        new: tuple[str, ...] = ()  # starts of the names that the file lacks
+        if not has_head:
+            unused, new = IMAGENET_CLASSIFIER, ("decode_head.",)
+        elif new_head:
+            unused, new = CLASSIFIER, CLASSIFIER
+        tensors = {name: tensor for name, tensor in tensors.items() if name not in unused}
         config = _make_config(source.config, names, drop_path)
         hf = loading.load_network(SegformerForSemanticSegmentation, config, tensors, source.folder, new)
         if not has_head:

@@ -73,11 +73,11 @@ class RunCheckpoint(ModelCheckpoint):
 
     def __init__(self, folder: Path, name: str, monitor: str | None = None) -> None:
         super().__init__(
-            dirpath=folder,
-            filename=name,
-            monitor=monitor,
+            folder,
+            name,
+            monitor,
             mode="max",
-            save_on_train_epoch_end=monitor is None,
+            save_on_train_epoch_end=not monitor,
             enable_version_counter=False,
         )
 

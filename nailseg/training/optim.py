@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-MAX_WARMUP_STEPS = 1500  # the paper's, of 160,000
+MAX_WARMUP_STEPS = 1500  # the paper's
 
 
 def parameter_groups(
@@ -51,7 +51,7 @@ def parameter_groups(
 
 
 def warmup_steps(total: int, share: float) -> int:
-    """Length of the warm-up: a share of the run, at most the paper's 1500 steps, at least 1.
+    """Length of the warm-up: a share of the run, at most `MAX_WARMUP_STEPS`, at least 1.
 
     >>> warmup_steps(1000, 0.05), warmup_steps(160_000, 0.05)
     (50, 1500)
@@ -70,6 +70,14 @@ def warmup_poly(step: int, total: int, warmup: int, power: float) -> float:
     """
     increase = (step + 1) / warmup if step < warmup else 1.0
     return increase * max(0.0, 1 - step / total) ** power
+
+
+def step_decay(step: int, period: int, factor: float) -> float:
+    """The factor on the learning rate (0..1) of the step schedule, as `StepLR`, after `step` optimizer steps.
+
+    StepLR itself multiplies the last learning rate: an encoder that starts frozen at 0 would stay there.
+    """
+    return factor ** (step // period)
 
 
 def group_schedule(optimizer: Optimizer, factor: Callable[[int], float], frozen_encoder: int = 0) -> LambdaLR:

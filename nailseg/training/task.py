@@ -15,7 +15,6 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.lr_scheduler import StepLR
 from torchmetrics import MeanMetric
 
 from nailseg.checkpoints import model_folder
@@ -27,7 +26,7 @@ from nailseg.metrics.confusion import ConfusionMatrix, class_index, dice, iou, m
 from nailseg.metrics.image_counts import SURFACE_TOLERANCE, ImageCounts, count_images, summarize
 from nailseg.models.registry import Architecture
 from nailseg.training.losses import segmentation_loss
-from nailseg.training.optim import group_schedule, parameter_groups, warmup_poly, warmup_steps
+from nailseg.training.optim import group_schedule, parameter_groups, step_decay, warmup_poly, warmup_steps
 from nailseg.types import Batch
 
 MONITOR = "val/iou_foreground"
@@ -291,16 +290,13 @@ class SegmentationTask(LightningModule):
         # the estimate above has created the loader, so its length is known
         per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         frozen = per_epoch * self.freeze_encoder_epochs
-        # not requires_grad=False: DDP decides once which gradients it exchanges
-        period, warmup = per_epoch * self.step_epochs, warmup_steps(int(total), self.warmup)
         if self.schedule == "poly":
+            warmup = warmup_steps(int(total), self.warmup)
             factor = partial(warmup_poly, total=int(total), warmup=warmup, power=self.power)
-            scheduler = group_schedule(optimizer, factor, frozen)
-        elif frozen:
-            # StepLR multiplies the last learning rate: an encoder that starts at 0 would stay there
-            scheduler = group_schedule(optimizer, lambda step: self.step_factor ** (step // period), frozen)
         else:
-            scheduler = StepLR(optimizer, period, self.step_factor)
+            factor = partial(step_decay, period=per_epoch * self.step_epochs, factor=self.step_factor)
+        # not requires_grad=False: DDP decides once which gradients it exchanges
+        scheduler = group_schedule(optimizer, factor, frozen)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def save(self, folder: str | Path, **facts: Any) -> Path:

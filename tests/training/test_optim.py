@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nailseg.models.segformer import SegFormer
-from nailseg.training.optim import group_schedule, parameter_groups, warmup_poly, warmup_steps
+from nailseg.training.optim import group_schedule, parameter_groups, step_decay, warmup_poly, warmup_steps
 
 
 @pytest.fixture
@@ -75,9 +75,9 @@ def test_group_schedule_matches_step_lr_without_frozen_steps(network: SegFormer)
         torch.optim.AdamW(parameter_groups(network, 4e-4, 0.0, head_lr_multiplier=1)) for _ in range(3)
     )
     schedules = [
-        group_schedule(ours, lambda step: 0.8 ** (step // 3)),
+        group_schedule(ours, partial(step_decay, period=3, factor=0.8)),
         torch.optim.lr_scheduler.StepLR(theirs, 3, 0.8),
-        group_schedule(frozen, lambda step: 0.8 ** (step // 3), frozen_encoder=2),
+        group_schedule(frozen, partial(step_decay, period=3, factor=0.8), frozen_encoder=2),
     ]
     for step in range(10):
         rates = [schedule.get_last_lr() for schedule in schedules]
