@@ -23,15 +23,9 @@ def render_model_card(name: str, info: ModelInfo, library: str = "transformers")
     licence = info.origin.get("licence", "unknown")
     metrics = info.metrics.items()
     measured = {key: v for key, v in metrics if isinstance(v, float) and key != "surface_tolerance"}
+    dataset = str(info.data.get("csv", "held-out images"))
     results = [
-        EvalResult(
-            task_type="image-segmentation",
-            dataset_type="image-folder",
-            dataset_name=str(info.data.get("csv", "held-out images")),
-            dataset_split="test",
-            metric_type=key,
-            metric_value=value,
-        )
+        EvalResult("image-segmentation", "image-folder", dataset, key, value, dataset_split="test")
         for key, value in measured.items()
     ]
     kind = {"vit": "plain ViT", "auto": "network of transformers"}.get(info.architecture, "SegFormer")

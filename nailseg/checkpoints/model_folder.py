@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from nailseg.checkpoints.model_card import render_model_card
 from nailseg.errors import ConfigError, OutputError, WeightsError
@@ -27,7 +26,7 @@ from nailseg.models.pretrained import are_default_labels, load_plain
 from nailseg.models.registry import INTERCHANGEABLE, build_network, network_class
 
 CHECKPOINT_KEY = "nailseg"
-TOLERANCE, HALF_TOLERANCE = 1e-4, 2e-2
+TOLERANCE = 1e-4
 """Largest difference of the logits on noise, relative to the largest logit; photographs differ less."""
 
 
@@ -49,14 +48,13 @@ def unique_path(path: Path) -> Path:
     return next(candidate for candidate in itertools.chain([path], numbered) if not candidate.exists())
 
 
-def save_model_folder(folder: str | Path, network: Network, info: ModelInfo, half: bool = False) -> Path:
+def save_model_folder(folder: str | Path, network: Network, info: ModelInfo) -> Path:
     """Writes a model folder, completely or not at all, verifies it before it gets its name, and returns it.
 
     Args:
         folder: must not exist.
         network: its weights are written in float32.
         info: for nailseg.json and the model card.
-        half: store the weights in float16, which halves the file; they are loaded as float32.
 
     Raises:
         OutputError: the folder exists.
@@ -65,12 +63,8 @@ def save_model_folder(folder: str | Path, network: Network, info: ModelInfo, hal
     with new_folder(folder) as scratch:
         with quiet_transformers():
             network.save(scratch)
-        if half:
-            file = scratch / "model.safetensors"
-            tensors = {name: t.half() if t.is_floating_point() else t for name, t in load_file(file).items()}
-            save_file(tensors, file, metadata={"format": "pt"})
         write_metadata_files(scratch, Path(folder).name, info)
-        _verify(scratch, network, HALF_TOLERANCE if half else TOLERANCE)
+        _verify(scratch, network)
     return Path(folder)
 
 
@@ -110,7 +104,7 @@ def write_metadata_files(folder: Path, name: str, info: ModelInfo) -> None:
     (folder / "README.md").write_text(render_model_card(name, info), encoding="utf-8")
 
 
-def _verify(folder: Path, network: Network, tolerance: float) -> None:
+def _verify(folder: Path, network: Network) -> None:
     """Compares the folder, loaded by plain transformers, with the network it was written from."""
     was_training, device = network.training, network.mean.device
     network.eval().cpu()
@@ -122,10 +116,10 @@ def _verify(folder: Path, network: Network, tolerance: float) -> None:
     finally:
         network.train(was_training).to(device)
     difference = ((expected - found).abs().max() / expected.abs().max().clamp(min=1e-6)).item()
-    if not difference < tolerance:
+    if not difference < TOLERANCE:
         raise WeightsError(
             f"{folder}: after reloading, the model's logits differ by {difference:.1e} of the largest "
-            f"(expected below {tolerance:.0e}). The folder was removed; the run's checkpoint has the weights."
+            f"(expected below {TOLERANCE:.0e}). The folder was removed; the run's checkpoint has the weights."
         )
 
 

@@ -108,28 +108,27 @@ def compare_class(
         counts: of each run, as `class_counts`.
         weights: int64 (R, N), of the bootstrap; with R = 0 there are no intervals.
     """
-    ones, resamples = torch.ones(1, weights.shape[1]).double(), torch.from_numpy(weights).double()
-    ratios = [image_counts.class_ratios(own, ones) for own in counts]  # of each run: number -> (1,)
-    resampled_ratios = [image_counts.class_ratios(own, resamples) for own in counts]  # number -> (R,)
+    whole_set = np.ones((1, weights.shape[1]), np.int64)
+    weightings = torch.from_numpy(np.concatenate([whole_set, weights])).double()
+    ratios = [image_counts.class_ratios(own, weightings) for own in counts]  # of each run: number -> (1 + R,)
     rows = []
     for number in NUMBERS:
-        values = [run[number].item() for run in ratios]
-        resampled = [run[number].numpy() for run in resampled_ratios]
-        if np.isnan(values).all() and number in OPTIONAL:
+        values = [run[number].numpy() for run in ratios]
+        if np.isnan([own[0] for own in values]).all() and number in OPTIONAL:
             continue
-        unknown = {"difference": None, "low": None, "high": None}
-        row = {"number": number, "run": names[0], "value": none_if_nan(values[0])}
-        rows.append(row | unknown | {"verdict": "reference"})
-        for name, value, own in zip(names[1:], values[1:], resampled[1:], strict=True):
-            low, high = image_counts.percentile_interval(own - resampled[0])
-            row = {"number": number, "run": name, "value": none_if_nan(value)}
-            row |= {"difference": none_if_nan(value - values[0])}
-            row |= {"low": none_if_nan(low), "high": none_if_nan(high), "verdict": "no difference shown"}
-            if low > 0:
-                row["verdict"] = "better"
+        for n, name in enumerate(names):
+            difference, *resampled = values[n] - values[0]
+            low, high = image_counts.percentile_interval(np.array(resampled))
+            verdict = "no difference shown"
+            if n == 0:
+                difference, low, high, verdict = np.nan, np.nan, np.nan, "reference"
+            elif low > 0:
+                verdict = "better"
             elif high < 0:
-                row["verdict"] = "worse"
-            rows.append(row)
+                verdict = "worse"
+            row = {"number": number, "run": name, "value": none_if_nan(values[n][0])}
+            row |= {"difference": none_if_nan(difference), "low": none_if_nan(low), "high": none_if_nan(high)}
+            rows.append(row | {"verdict": verdict})
     return rows
 
 

@@ -1,29 +1,23 @@
 """report.html: one file that opens offline, with numbers, intervals, drawings and a gallery of images."""
 
-from __future__ import annotations
-
 import base64
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from nailseg.data.dataset import SegmentationDataset
 from nailseg.evaluation import plots
 from nailseg.imaging import overlay
 from nailseg.imaging.figures import GREEN, SKY_BLUE, VERMILLION
+from nailseg.inference.segmenter import Segmenter
 from nailseg.metrics.image_counts import LEVEL_TEXT
 from nailseg.types import IGNORE_INDEX
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    import pandas as pd
-
-    from nailseg.data.dataset import SegmentationDataset
-    from nailseg.inference.segmenter import Segmenter
 
 FEW_IMAGES = 5  # a slice of fewer images is grey; a group of fewer is no slice
 GALLERY = 8  # images in each of worst, median, best

@@ -83,17 +83,13 @@ def read_table(path: Path) -> ImageTable:
         raise DataError(f"{path}: expected columns image, hits_CLASS; found {found}. Test again.")
     if (n_images := rows["image"].nunique()) < len(rows):
         raise DataError(f"{path}: expected each image once, found {len(rows)} rows of {n_images} images.")
-    return ImageTable(path, _name_run(path), rows.set_index("image", drop=False), class_names)
-
-
-def _name_run(table: Path) -> str:
-    """Names RUN/test/per_image.csv RUN, RUN/test-2/per_image.csv RUN/test-2, and X/per_image.csv X."""
-    folder = table.absolute().parent
-    if folder.name in ("test", "val"):
-        return folder.parent.name
-    if folder.name.startswith("test-"):
-        return f"{folder.parent.name}/{folder.name}"
-    return folder.name
+    folder = path.absolute().parent
+    name = folder.name
+    if name in ("test", "val"):  # RUN/test/per_image.csv is named after its run
+        name = folder.parent.name
+    elif name.startswith("test-"):
+        name = f"{folder.parent.name}/{name}"
+    return ImageTable(path, name, rows.set_index("image", drop=False), class_names)
 
 
 def read_counts(table: ImageTable, images: Sequence[str], class_name: str) -> torch.Tensor:

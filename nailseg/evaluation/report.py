@@ -1,31 +1,25 @@
 """The test's report: metrics.json for programs, per_image.csv for spreadsheets, report.html for people."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from nailseg import __version__
+from nailseg.data.datamodule import SegmentationDataModule
 from nailseg.data.io.images import read_image_size
+from nailseg.data.manifest import Row
 from nailseg.data.validation.statistics import compute_fingerprint
 from nailseg.evaluation.html import FEW_IMAGES, SLICE_NUMBERS, explain_none, render_report
 from nailseg.evaluation.per_image import image_table, write_csv
+from nailseg.inference.segmenter import Segmenter
 from nailseg.metrics import image_counts
 from nailseg.metrics.calibration import summarize_calibration
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import pandas as pd
-
-    from nailseg.data.datamodule import SegmentationDataModule
-    from nailseg.data.manifest import Row
-    from nailseg.inference.segmenter import Segmenter
-    from nailseg.metrics.image_counts import ImageCounts
+from nailseg.metrics.image_counts import ImageCounts
 
 OBJECT_SIZES = 32**2, 96**2  # pixels; between small, medium and large objects in the COCO benchmark
 IN_ORDER = ("small", "medium", "large", "smallest third", "middle third", "largest third")

@@ -1,21 +1,15 @@
 """The report's part of a W&B run: the summary, the confusion matrix and, if asked, the worst images."""
 
-from __future__ import annotations
+from collections.abc import Sequence
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
-
+import pandas as pd
 from lightning.pytorch.loggers import WandbLogger
 
+from nailseg.data.dataset import SegmentationDataset
 from nailseg.evaluation.html import GALLERY, rank_images
 from nailseg.imaging import overlay
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import pandas as pd
-
-    from nailseg.data.dataset import SegmentationDataset
-    from nailseg.inference.segmenter import Segmenter
+from nailseg.inference.segmenter import Segmenter
 
 
 def report_to_wandb(

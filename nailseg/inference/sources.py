@@ -39,9 +39,7 @@ def find_images(
         else:
             members = _list_glob(path, out)
         if not members:
-            expected = (
-                "an image, a folder with images, a glob that matches some or a CSV with rows of the split"
-            )
+            expected = "an image, a folder or glob with images, or a CSV with rows of the split"
             suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
             raise ConfigError(f"{path}: expected {expected}, found none. Images end in {suffixes}.")
         images |= members

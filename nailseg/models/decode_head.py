@@ -12,20 +12,15 @@ so each stage is fused at its own small size, and only the sum is computed at th
 in training too: the gradients reach V_i, b_i and W_i through the product.
 """
 
-from __future__ import annotations
-
 import contextlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from transformers import SegformerConfig
-    from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
+from transformers import SegformerConfig
+from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
 
 
 class DecodeHead(nn.Module):
