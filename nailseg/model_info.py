@@ -1,13 +1,11 @@
 """What is recorded about a model besides its weights, and where models are; does not import torch."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from nailseg import __version__
 from nailseg.errors import WeightsError
@@ -38,7 +36,7 @@ class ModelInfo:
     architecture: str = "segformer"  # as `--model.name` takes it
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> ModelInfo:
+    def from_dict(cls, content: dict[str, Any]) -> Self:
         """Creates it from the content of a nailseg.json; fields of later versions are ignored."""
         known = {f.name for f in dataclasses.fields(cls)}
         return cls(**{key: value for key, value in content.items() if key in known})

@@ -84,18 +84,11 @@ def compare(
         is_single = len(set(group_of_image[present])) < 2
         class_rows = compare_class(names, counts_of_runs, weights[:0] if is_single else weights)
         rows += [{"class": class_name} | row for row in class_rows]
-    result = {
-        "runs": {name: str(table.path) for name, table in zip(names, tables, strict=True)},
-        "n_images": len(images),
-        "n_groups": len(group_names),
-        "left_out": {str(table.path): len(table.rows) - len(images) for table in tables},
-        "resamples": image_counts.RESAMPLES,
-        "level": image_counts.LEVEL,
-        "seed": seed,
-        "rows": rows,
-        "images": shares,
-    }
-    return result, differences
+    runs = {name: str(table.path) for name, table in zip(names, tables, strict=True)}
+    left_out = {str(table.path): len(table.rows) - len(images) for table in tables}
+    result = {"runs": runs, "n_images": len(images), "n_groups": len(group_names), "left_out": left_out}
+    result |= {"resamples": image_counts.RESAMPLES, "level": image_counts.LEVEL, "seed": seed}
+    return result | {"rows": rows, "images": shares}, differences
 
 
 def compare_class(
@@ -103,10 +96,8 @@ def compare_class(
 ) -> list[dict[str, Any]]:
     """The rows of compare.csv of one class: each number of each run, and its difference to the first run.
 
-    Args:
-        names: of the runs.
-        counts: of each run, as `class_counts`.
-        weights: int64 (R, N), of the bootstrap; with R = 0 there are no intervals.
+    `counts` are the `class_counts` of each run, `weights` int64 (R, N) those of the bootstrap; with R = 0
+    there are no intervals.
     """
     whole_set = np.ones((1, weights.shape[1]), np.int64)
     weightings = torch.from_numpy(np.concatenate([whole_set, weights])).double()

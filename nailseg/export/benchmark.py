@@ -105,8 +105,9 @@ def bench(
     """
     threads = threads or sorted({1, torch.get_num_threads()})
     if min(*threads, repeats, size or 1) < 1:
-        options = f"--threads {threads}, --repeats {repeats}, --size {size}"
-        raise ConfigError(f"{options}: expected numbers from 1 on.")
+        raise ConfigError(
+            f"--threads {threads}, --repeats {repeats}, --size {size}: expected numbers from 1 on."
+        )
     # the folder first: a name that exists is an error before anything is timed
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(model_folder.new_folder(out)) if out is not None else None

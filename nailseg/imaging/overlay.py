@@ -16,11 +16,7 @@ PALETTE = (GREEN, ORANGE, SKY_BLUE, PURPLE, YELLOW, BLUE, VERMILLION)
 
 
 def class_color(index: int) -> str:
-    """Returns the colour of a foreground class as "#rrggbb"; `PALETTE` repeats.
-
-    >>> class_color(1), class_color(1 + len(PALETTE))
-    ('#009e73', '#009e73')
-    """
+    """Returns the colour of a foreground class as "#rrggbb"; `PALETTE` repeats."""
     return PALETTE[(index - 1) % len(PALETTE)]
 
 

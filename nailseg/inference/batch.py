@@ -101,11 +101,8 @@ def predict_files(
     segment = load("cpu" if is_distributed else device)
     plan = functools.partial(plan_outputs, segment.class_names, overlay, probability, index)
     jobs = [Job(file, images[file], mask, plan(mask)) for file, mask in masks.items()]
-    tables: dict[str, Callable[..., str]] = {}
-    if polygons:
-        tables["polygons.json"] = to_coco
-    if csv:
-        tables["objects.csv"] = to_csv
+    tables = {"polygons.json": to_coco} if polygons else {}
+    tables |= {"objects.csv": to_csv} if csv else {}
     pending = _select_pending(jobs, out, list(tables), resume)
     save = functools.partial(_save, out, bool(tables))
     work = functools.partial(_predict, save=save, tta=tta, tile=tile)
@@ -115,10 +112,9 @@ def predict_files(
         results = work(lambda _: segment, pending, 0, device)
     failures = [result for result in results if isinstance(result, str)]
     if int(os.environ.get("RANK", "0")) == 0:
-        # the processes finish in any order, tables list the images in the order of the paths
-        order = {job.mask.as_posix(): number for number, job in enumerate(jobs)}
-        records = [result for result in results if isinstance(result, dict)]
-        records.sort(key=lambda record: order[record["mask"]])
+        by_mask = {result["mask"]: result for result in results if isinstance(result, dict)}
+        paths_of_masks = [job.mask.as_posix() for job in jobs]  # the order of the tables
+        records = [by_mask[path] for path in paths_of_masks if path in by_mask]
         for name, to_text in tables.items():
             write_atomically(out / name, to_text(records, segment.class_names).encode())
         log.info("%d masks in %s", len(jobs) - len(failures), out)
@@ -138,9 +134,7 @@ def plan_outputs(
         safe = [re.sub(r"[^\w .+-]", "_", name) for name in class_names]  # characters for file names
         for number, name in enumerate(safe[1:], start=1):
             suffix = f".{name}" if safe.count(name) == 1 else f".{name}-{number}"
-            if len(safe) == 2:
-                suffix = ""
-            path = mask.with_suffix(f".probability{suffix}.png")
+            path = mask.with_suffix(f".probability{suffix if len(safe) > 2 else ''}.png")
             files[path] = functools.partial(Result.encode_probability, index=number)
     files[mask] = functools.partial(Result.encode_mask, as_index=index)
     return files

@@ -7,11 +7,9 @@ int64 (R, N): how often each of N images counts in each of R weightings. One row
 the set; a row of a bootstrap resample says how often each image was drawn.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -28,10 +26,8 @@ RESAMPLES = 1000  # bootstrap samples of every interval
 LEVEL = 0.95  # share of the bootstrap values inside an interval
 LEVEL_TEXT = f"{100 * LEVEL:g} %"
 N_CHUNKS = 10  # equal parts of the resamples, computed one after the other to limit the memory
-CLASS_COUNTS = (
-    *("hits", "false_alarms", "misses", "boundary_hits", "boundary_union", "surface_hits", "surface_total"),
-    *("objects", "objects_found", "objects_wrong"),
-)
+CLASS_COUNTS = ("hits", "false_alarms", "misses", "boundary_hits", "boundary_union")
+CLASS_COUNTS += ("surface_hits", "surface_total", "objects", "objects_found", "objects_wrong")
 """The K counts of one foreground class in one image, which are columns of per_image.csv."""
 
 
@@ -55,7 +51,7 @@ class ImageCounts:
     histogram: Tensor
 
     @classmethod
-    def concatenate(cls, parts: Sequence[ImageCounts]) -> ImageCounts:
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
         """Joins the parts of batches or processes and sorts them by row."""
         joined = cls(
             torch.cat([part.row for part in parts]),
@@ -66,12 +62,12 @@ class ImageCounts:
         )
         return replace(joined.select(joined.row.argsort()), histogram=joined.histogram)
 
-    def select(self, positions: Sequence[int]) -> ImageCounts:
+    def select(self, positions: Sequence[int]) -> Self:
         """The images at some positions, in that order."""
         chosen = torch.as_tensor(positions, dtype=torch.int64)
         instances = [self.instances[n] for n in chosen.tolist()]
         tensors = self.row[chosen], self.matrix[chosen], self.outlines[chosen]
-        return ImageCounts(*tensors, instances, torch.zeros_like(self.histogram))
+        return type(self)(*tensors, instances, torch.zeros_like(self.histogram))
 
 
 def count_images(
@@ -125,10 +121,8 @@ def class_counts(counts: ImageCounts, c: int) -> Tensor:
     hits = counts.matrix[:, c, c]
     false_alarms = counts.matrix[:, :, c].sum(1) - hits
     misses = counts.matrix[:, c].sum(1) - hits
-    objects = []
-    for image in counts.instances:
-        matched = image[c - 1].hit[:, 0]
-        objects.append([len(image[c - 1].truth_area), matched.sum(), (~matched).sum()])
+    instances = [image[c - 1] for image in counts.instances]
+    objects = [[len(i.truth_area), i.hit[:, 0].sum(), (~i.hit[:, 0]).sum()] for i in instances]
     return torch.stack([hits, false_alarms, misses, *counts.outlines[:, c].T, *torch.tensor(objects).T], 1)
 
 
@@ -137,9 +131,8 @@ def class_ratios(counts: Tensor, weight: Tensor) -> dict[str, Tensor]:
 
     They follow from `class_counts` (N, K), nan in a column that is unknown, and weights as float64 (R, N).
     """
-    sums = dict(zip(CLASS_COUNTS, (weight @ counts.double()).T, strict=True))
-    hits, false_alarms, misses = sums["hits"], sums["false_alarms"], sums["misses"]
-    found, wrong = sums["objects_found"], sums["objects_wrong"]
+    hits, false_alarms, misses, *others = (weight @ counts.double()).T  # in the order of `CLASS_COUNTS`
+    boundary_hits, boundary_union, surface_hits, surface_total, objects, found, wrong = others
     per_image = dice_per_image(counts)
     present = weight * ~per_image.isnan()
     return {
@@ -148,10 +141,10 @@ def class_ratios(counts: Tensor, weight: Tensor) -> dict[str, Tensor]:
         "precision": hits / (hits + false_alarms),
         "recall": hits / (hits + misses),
         "dice_per_image": present @ per_image.nan_to_num() / present.sum(-1),
-        "boundary_iou": sums["boundary_hits"] / sums["boundary_union"],
-        "surface_dice": sums["surface_hits"] / sums["surface_total"],
+        "boundary_iou": boundary_hits / boundary_union,
+        "surface_dice": surface_hits / surface_total,
         "instance_precision": found / (found + wrong),
-        "instance_recall": found / sums["objects"],
+        "instance_recall": found / objects,
     }
 
 

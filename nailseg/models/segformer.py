@@ -69,12 +69,10 @@ class SegFormer(Network):
             tensors = {f"segformer.{name}": tensor for name, tensor in tensors.items()}
         has_head = any(name.startswith("decode_head.") for name in tensors)
         names, new_head = loading.choose_class_names(source, has_head, class_names)
-        unused: tuple[str, ...] = ()
-        new: tuple[str, ...] = ()  # starts of the names that the file lacks
-        if not has_head:
+        if has_head:
+            unused = new = CLASSIFIER if new_head else ()
+        else:
             unused, new = IMAGENET_CLASSIFIER, ("decode_head.",)
-        elif new_head:
-            unused, new = CLASSIFIER, CLASSIFIER
         tensors = {name: tensor for name, tensor in tensors.items() if name not in unused}
         config = _make_config(source.config, names, drop_path)
         hf = loading.load_network(SegformerForSemanticSegmentation, config, tensors, source.folder, new)

@@ -94,7 +94,6 @@ class ValidateLastEpoch(Callback):
     """Validates after the last epoch too, which `check_val_every_n_epoch` may skip: it may be the best."""
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Asks for validation if this is the last epoch."""
         if trainer.current_epoch + 1 == trainer.max_epochs and trainer.check_val_every_n_epoch is not None:
             trainer.check_val_every_n_epoch = 1
 
@@ -103,7 +102,6 @@ class ProgressBar(TQDMProgressBar):
     """Lightning's bar without the W&B run's id."""
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """The numbers at the right of the bar."""
         metrics = super().get_metrics(trainer, pl_module)
         return {name: value for name, value in metrics.items() if name != "v_num"}
 
@@ -135,7 +133,6 @@ class ValidationImages(Callback):
             self._samples.append((image, batch["mask"][0].byte().cpu().numpy(), prediction))
 
     def on_validation_end(self, trainer: Trainer, pl_module: SegmentationTask) -> None:
-        """Writes the image of this epoch."""
         if not self._samples:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -162,7 +159,6 @@ class MetricsTable(Callback):
         self.path, self._validated = path, False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Marks the validation's numbers as this epoch's."""
         self._validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -73,10 +73,8 @@ def warmup_poly(step: int, total: int, warmup: int, power: float) -> float:
 
 
 def step_decay(step: int, period: int, factor: float) -> float:
-    """The factor on the learning rate (0..1) of the step schedule, as `StepLR`, after `step` optimizer steps.
-
-    StepLR itself multiplies the last learning rate: an encoder that starts frozen at 0 would stay there.
-    """
+    """The factor on the learning rate (0..1) after `step` optimizer steps, as torch's StepLR has it."""
+    # StepLR itself multiplies the last learning rate: an encoder that starts frozen at 0 would stay there
     return factor ** (step // period)
 
 

@@ -1,20 +1,16 @@
 """The folder of a run, runs/NAME: a free name, and its W&B logger."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import netrc
 import os
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from nailseg.checkpoints import model_folder
+from lightning.pytorch.loggers import WandbLogger
 
-if TYPE_CHECKING:
-    from lightning.pytorch.loggers import WandbLogger
+from nailseg.checkpoints import model_folder
 
 log = logging.getLogger("nailseg")
 
@@ -46,13 +42,9 @@ def create_wandb_logger(folder: Path, rank: int) -> WandbLogger | None:
         if rank == 0:
             log.warning("W&B is off: its package cannot be imported (%s). Run: pip install wandb", error)
         return None
-    from lightning.pytorch.loggers import WandbLogger
-
     offline = mode in ("offline", "dryrun") or (mode is None and not _has_wandb_key())
     if offline and rank == 0:
-        log.info(
-            "W&B runs offline (no key found or WANDB_MODE=offline); `wandb sync` uploads %s/wandb", folder
-        )
+        log.info("W&B runs offline (no key, or WANDB_MODE=offline); `wandb sync` uploads %s/wandb", folder)
     id_file = folder / "wandb" / "run-id.txt"
     if rank == 0 and not id_file.exists():
         id_file.parent.mkdir(parents=True, exist_ok=True)

@@ -107,14 +107,8 @@ class SegmentationTask(LightningModule):
             "dice_weight": dice_weight,
             "lovasz_weight": lovasz_weight,
         }
-        factors = {
-            "lr": lr,
-            "head_lr_multiplier": head_lr_multiplier,
-            "weight_decay": weight_decay,
-            "power": power,
-            "surface_tolerance": surface_tolerance,
-            **self.loss_weights,
-        }
+        factors = {"lr": lr, "head_lr_multiplier": head_lr_multiplier, "weight_decay": weight_decay}
+        factors |= {"power": power, "surface_tolerance": surface_tolerance} | self.loss_weights
         checks = [(option, value, value >= 0, "a number >= 0") for option, value in factors.items()]
         checks += [
             ("drop_path", drop_path, 0 <= drop_path < 1, "a rate >= 0 and < 1"),
@@ -228,7 +222,6 @@ class SegmentationTask(LightningModule):
         pickle.dump(counts, self._counts)
 
     def on_test_epoch_end(self) -> None:
-        """Logs the numbers of the report."""
         self._log_summary("test")
 
     def _log_summary(self, stage: str) -> None:

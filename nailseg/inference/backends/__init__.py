@@ -4,8 +4,6 @@
 Only `torch` and `as_module` import torch.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
