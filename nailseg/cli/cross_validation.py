@@ -70,16 +70,14 @@ def train_folds(line: CommandLine) -> int:
 
 
 def _read_rows(line: CommandLine, table: str, root: Path) -> Sequence[Row]:
-    """The CSV's rows; those with errors are left out if `data.skip_bad` or `data.allow` says so, else DataError."""
+    """The CSV's rows; DataError for rows with errors, unless data.skip_bad or data.allow leaves them out."""
     manifest = load_manifest(table, root, strict=False)
     skip_bad, allowed = line.parsed("data.skip_bad"), line.parsed("data.allow") or ()
     errors = [issue for issue in manifest.issues if not skip_bad and issue.code not in allowed]
     if errors:
         raise DataIssuesError(table, errors)
     if not manifest.rows:
-        raise DataError(
-            f"{table}: expected rows without errors, found none.\n{format_issues(manifest.issues)}"
-        )
+        raise DataError(f"{table}: expected rows without errors, found none. Correct the CSV.")
     if manifest.issues:
         log.info("left out:\n%s", format_issues(manifest.issues))
     return manifest.rows
