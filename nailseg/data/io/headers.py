@@ -37,7 +37,7 @@ _SIGNATURES: dict[bytes, type[ImageFile] | str] = {
     rb"GIF8": "GIF",
     rb"%PDF": "a PDF",
     rb"PK\x03\x04|Rar!|7z\xbc\xaf|\x1f\x8b": "an archive (unpack it)",
-    rb"\s*<(!doctype|html)": "a web page",
+    rb"(?i)\s*<(!doctype|html)": "a web page",
     rb"....ftyp": "HEIC, AVIF or a video, as phones write them",
 }
 """First bytes -> Pillow's plugin, or the name of a format that is not read."""
@@ -91,7 +91,7 @@ def open_image(file: BinaryIO, name: str) -> ImageFile:
     file.seek(0)
     if not start:
         raise IssueError("empty-file", name, "expected an image, found 0 bytes", "Copy the file again.")
-    matches = [found for signature, found in _SIGNATURES.items() if re.match(signature, start, re.DOTALL | re.I)]
+    matches = [found for signature, found in _SIGNATURES.items() if re.match(signature, start, re.DOTALL)]
     plugin = matches[0] if matches else f"none of them by its first bytes {start[:4].hex(' ')}"
     if isinstance(plugin, str):
         message = f"expected JPEG, PNG, WebP, BMP or TIFF, found {plugin}"

@@ -191,7 +191,7 @@ def test_two_images_never_share_a_mask(tmp_path: Path) -> None:
     names = ("x.jpg", "x.jpeg", "x.jpg.jpeg")  # x.jpg.png would be the mask of the first and of the last
     for name in names:
         photo(root / f"train/images/{name}")
-    with pytest.raises(DataIssuesError, match=r"(?s)train/x.jpg.jpeg: expected .*Masks/train/x.jpg.png.*Rename"):
+    with pytest.raises(DataIssuesError, match=r"train/x.jpg.jpeg: expected .*Masks/train/x.jpg.png"):
         import_dataset("yolo", str(root), tmp_path / "out")
     report = import_dataset("yolo", str(root), tmp_path / "out", skip_bad=True)
     assert {row.image for row in load_manifest(report.csv).rows} >= {"Images/train/x.jpeg"}

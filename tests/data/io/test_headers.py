@@ -100,7 +100,7 @@ def test_a_wrong_checksum_in_a_png_is_an_error(tmp_path: Path, mask: np.ndarray)
         read_mask_values(tmp_path / "b.png")
 
 
-def test_a_wrong_checksum_behind_the_pixels_of_a_png_matters_in_no_text(tmp_path: Path, rgb: np.ndarray) -> None:
+def test_damaged_text_behind_the_pixels_of_a_png_is_passed_over(tmp_path: Path, rgb: np.ndarray) -> None:
     """As in Pillow, which reads such a file; in front of the pixels it is an error there, too."""
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -137,7 +137,7 @@ def test_a_jpeg_of_12_bits_is_named(tmp_path: Path, rgb: np.ndarray) -> None:
     data[data.index(b"\xff\xc0") + 4] = 12
     (tmp_path / "a.jpg").write_bytes(data)
     for read in (read_image, read_mask_values, read_image_size):
-        with pytest.raises(IssueError, match="expected 8- or 16-bit .*, found a 12-bit JPEG") as caught:
+        with pytest.raises(IssueError, match=r"expected 8- or 16-bit .*, found a 12-bit JPEG") as caught:
             read(tmp_path / "a.jpg")
         assert caught.value.issue.code == "image-format"
 
