@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-import inspect
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from textwrap import shorten
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 import yaml
 
@@ -26,12 +21,13 @@ from nailseg.model_info import locate
 def find_config(name: str) -> Path:
     """Finds a config by name: as given, in ./configs, then among those that come with nailseg."""
     package = Path(str(resources.files("nailseg")))
-    # the wheel carries configs/ inside the package; in a checkout they are beside it
-    shipped = next(path for path in (package / "configs", package.parent / "configs") if path.is_dir())
-    for candidate in (Path(name), Path("configs", name), shipped / name):
+    # inside the package in a wheel, beside it in a checkout
+    shipped = (package / "configs", package.parent / "configs")
+    for candidate in (Path(name), *(folder / name for folder in (Path("configs"), *shipped))):
         if candidate.is_file():
             return candidate
-    known = ", ".join(sorted(path.name for path in shipped.glob("*.yaml")))
+    names = {path.name for folder in shipped for path in folder.glob("*.yaml")}
+    known = ", ".join(sorted(names)) or "none"
     raise ConfigError(
         f"no config {name!r}: expected it in {Path.cwd()}, ./configs or nailseg's own: {known}."
     )
@@ -64,6 +60,14 @@ class CommandLine:
         """Returns the value of an option, typed or from the last config that has it, or None."""
         values = (_read_settings(config).get(name) for config in reversed(self.configs))
         return next((v for v in (self.option(name), *values) if v is not None), None)
+
+    def parsed(self, name: str) -> Any:
+        """Returns `value` as YAML reads it (true, [a, b]); the text itself if that is no YAML."""
+        value = self.value(name)
+        try:
+            return yaml.safe_load(value) if isinstance(value, str) else value
+        except yaml.YAMLError:
+            return value
 
     def with_options(self, **options: Any) -> CommandLine:
         """Replaces typed options; `__` stands for a dot, and None removes an option."""
@@ -121,40 +125,6 @@ def prepare_evaluation(line: CommandLine) -> tuple[CommandLine, str]:
     return line.with_options(ckpt_path=None, model__weights=source), source
 
 
-def explain_error(verb: str, message: str, parser: argparse.ArgumentParser) -> str:
-    """Makes one line from jsonargparse's message, which lists every type that it has tried."""
-    message = " ".join(message.split())
-    options = parser._option_string_actions
-    if unknown := re.search(r"(?:unrecognized arguments: |does not accept option ')([^\s=']+)", message):
-        near = difflib.get_close_matches(f"--{unknown[1].lstrip('-')}", options, n=1, cutoff=0.7)
-        hint = f"Did you mean {near[0]}?" if near else f"`nailseg {verb} --help` lists all."
-        return f"{verb}: unknown option {unknown[1]}. {hint}"
-    # the following arguments are required: fit.data.csv
-    if missing := re.search(r"arguments are required: (?:fit|validate|test)\.([\w.]+)", message):
-        hint = " `nailseg index DIR` makes one." if missing[1] == "data.csv" else ""
-        return f"{verb}: expected --{missing[1]}, found none.{hint}"
-    # Problem with given value for key "model.lr": Expected a <class 'float'>. Got value: high
-    wrong = re.search(r'key "([^"]+)": .*(?:Got|Given) value: (.*)', message)
-    kind = wrong and getattr(options.get(f"--{wrong[1]}"), "_typehint", None)
-    if wrong and kind:
-        return f"{verb}: --{wrong[1]}: expected {describe_type(kind)}, found {wrong[2]}"
-    return f"{verb}: {shorten(message, 300, placeholder=' …')}"
-
-
-def describe_type(kind: Any) -> str:
-    """Names an option's type in words: a whole number, one of a, b, a list such as '[A,B]'."""
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return "one of " + ", ".join(map(str, arguments)) if len(arguments) > 1 else str(arguments[0])
-    if origin in (Union, UnionType):
-        words = [describe_type(argument) for argument in arguments if argument is not type(None)]
-        return " or ".join(dict.fromkeys(words))
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    if kind in words:
-        return words[kind]
-    return "a list such as '[A,B]'" if origin in (list, tuple, Sequence) else inspect.formatannotation(kind)
-
-
 def _separate(args: Sequence[str], *names: str) -> tuple[list[str], list[str]]:
     """Separates the values of an option, under any of its names, from the other arguments."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -172,6 +142,8 @@ def _read_settings(config: Path) -> dict[str, Any]:
         content = yaml.safe_load(config.read_text())
     except (yaml.YAMLError, OSError):
         return {}
-    parts = content if isinstance(content, dict) else {}
-    nested = {f"{p}.{k}": v for p, own in parts.items() if isinstance(own, dict) for k, v in own.items()}
-    return parts | nested
+    settings = dict(content) if isinstance(content, dict) else {}
+    for part, options in list(settings.items()):
+        if isinstance(options, dict):
+            settings.update({f"{part}.{name}": value for name, value in options.items()})
+    return settings

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-import yaml
 
 from nailseg.cli.arguments import CommandLine
 from nailseg.data.io.images import read_image_size
@@ -29,7 +28,7 @@ def auto_configure(line: CommandLine) -> CommandLine:
 
     ConfigError if there is no data set, or no training image in it; DataError if the CSV cannot be read.
     """
-    if yaml.safe_load(str(line.value("auto_config"))) is not True:
+    if line.parsed("auto_config") is not True:
         return line
     if (table := line.value("data.csv")) is None:
         raise ConfigError("--auto_config: expected --data.csv, found none. Make one with: nailseg index DIR")

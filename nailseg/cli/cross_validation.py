@@ -16,24 +16,27 @@ import torch
 
 from nailseg.checkpoints import model_folder
 from nailseg.cli.arguments import CommandLine
-from nailseg.cli.runner import sigterm_raises
+from nailseg.cli.runner import sigterm_calls
 from nailseg.data.assign import SPLITS, assign_folds, assign_splits
+from nailseg.data.issues import DataIssuesError, format_issues
 from nailseg.data.manifest import Row, load_manifest, write_manifest
-from nailseg.errors import ConfigError
+from nailseg.errors import ConfigError, DataError
 from nailseg.evaluation.per_image import NUMBERS, find_table, read_counts, read_table, write_csv
 from nailseg.metrics.confusion import iou
 from nailseg.metrics.image_counts import class_ratios, percentile_interval, resample_weights
 from nailseg.model_info import RUNS
-from nailseg.training.run_dir import FOLD_VARIABLE
 
 log = logging.getLogger("nailseg")
+
+FOLD_VARIABLE = "NAILSEG_FOLD"  # environment of the folds' processes; this one logs how to continue
 
 
 def train_folds(line: CommandLine) -> int:
     """Trains and tests each fold in its own process, pools the tests, and returns the exit code.
 
     The folder runs/NAME-folds holds the folds' CSVs, their run folders fold-1 …, and test/; `--resume FOLDER`
-    skips what is finished there. ConfigError for options that make no sense, or too few groups.
+    skips what is finished there. ConfigError for options that make no sense, or too few groups; DataError for
+    rows with errors.
     """
     given, resumed = line.option("folds") or "", line.option("resume")
     if not given.isdecimal() or int(given) < 2:
@@ -48,7 +51,7 @@ def train_folds(line: CommandLine) -> int:
         if (found := len(list(folder.glob("fold-*.csv")))) != folds:
             raise ConfigError(f"--resume {folder}: expected {folds} files fold-K.csv, found {found}.")
     else:
-        split = split_folds(load_manifest(table, root, strict=False).rows, folds)
+        split = split_folds(_read_rows(line, table, root), folds)
         name = line.option("name") or line.run_name("fit")
         folder = model_folder.unique_path(Path(line.option("runs") or RUNS, f"{name}-folds"))
         folder.mkdir(parents=True)
@@ -64,6 +67,20 @@ def train_folds(line: CommandLine) -> int:
             return code or 1
     log.info("%s", pool_tests(folder, folds))
     return 0
+
+
+def _read_rows(line: CommandLine, table: str, root: Path) -> Sequence[Row]:
+    """The CSV's rows; DataError for rows with errors, unless data.skip_bad or data.allow leaves them out."""
+    manifest = load_manifest(table, root, strict=False)
+    skip_bad, allowed = line.parsed("data.skip_bad"), line.parsed("data.allow") or ()
+    errors = [issue for issue in manifest.issues if not skip_bad and issue.code not in allowed]
+    if errors:
+        raise DataIssuesError(table, errors)
+    if not manifest.rows:
+        raise DataError(f"{table}: expected rows without errors, found none. Correct the CSV.")
+    if manifest.issues:
+        log.info("left out:\n%s", format_issues(manifest.issues))
+    return manifest.rows
 
 
 def split_folds(rows: Sequence[Row], folds: int) -> list[list[Row]]:
@@ -153,12 +170,21 @@ def _fold_options(line: CommandLine, run: Path) -> CommandLine:
 def _train(args: list[str]) -> int:
     """Runs nailseg.train in its own process, so that several devices work in it as usual; its exit code."""
     command = [sys.executable, "-m", "nailseg.train", *args]
-    # leaving the inner block waits for the process, which saves its checkpoint
-    with sigterm_raises(), subprocess.Popen(command, env=os.environ | {FOLD_VARIABLE: "1"}) as child:
-        try:
-            return child.wait()
-        except SystemExit:
+    received: list[int] = []
+    children: list[subprocess.Popen] = []
+
+    def forward(number: int, _: object) -> None:
+        received.append(number)
+        for child in children:
             child.terminate()
-            return 128 + signal.SIGTERM
+
+    # not `sigterm_raises`: an exception while Popen starts the process would leave it running alone
+    with sigterm_calls(forward), subprocess.Popen(command, env=os.environ | {FOLD_VARIABLE: "1"}) as child:
+        children.append(child)
+        if received:
+            child.terminate()
+        try:
+            code = child.wait()  # until it has saved its checkpoint
         except KeyboardInterrupt:  # a terminal sends it to the process too
             return 128 + signal.SIGINT
+    return 128 + signal.SIGTERM if received else code

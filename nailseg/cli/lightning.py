@@ -10,7 +10,6 @@ import sys
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,10 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from nailseg.checkpoints import model_folder
-from nailseg.cli.arguments import CommandLine, explain_error, prepare_evaluation, prepare_resume
+from nailseg.cli.arguments import CommandLine, prepare_evaluation, prepare_resume
 from nailseg.cli.auto_config import auto_configure
-from nailseg.cli.cross_validation import train_folds
+from nailseg.cli.cross_validation import FOLD_VARIABLE, train_folds
+from nailseg.cli.messages import explain_error
 from nailseg.cli.runner import UsageError
 from nailseg.data.datamodule import SegmentationDataModule
 from nailseg.errors import ConfigError, NailsegError
@@ -37,7 +37,7 @@ from nailseg.inference.backends.torch import create_backend
 from nailseg.inference.segmenter import Segmenter
 from nailseg.model_info import RUNS, model_name
 from nailseg.training import callbacks
-from nailseg.training.run_dir import FOLD_VARIABLE, create_run_folder, create_wandb_logger
+from nailseg.training.run_dir import create_run_folder, create_wandb_logger
 from nailseg.training.task import MONITOR, SegmentationTask
 
 log = logging.getLogger("nailseg")
@@ -193,12 +193,22 @@ class NailsegCLI(LightningCLI):
             )
 
     def instantiate_trainer(self) -> Trainer:
-        """Chooses the run folder and adds the callbacks, precision and loggers of every run."""
+        """Creates the run folder, and removes it again if the trainer cannot be built."""
         options, rank, fits = self.options, rank_zero_only.rank or 0, self.subcommand == "fit"
         self.folder = Path(options.resume or Path(options.runs, options.name or self.run_name))
-        if fits and not options.resume and rank == 0:  # which alone writes files
+        is_new = fits and not options.resume and rank == 0  # rank 0 alone writes files
+        if is_new:
             # the trainer is instantiated last: refused options leave no run folder behind
             self.folder = create_run_folder(self.folder)
+        try:
+            return self._build_trainer(rank, fits)
+        except Exception:
+            if is_new:
+                shutil.rmtree(self.folder)
+            raise
+
+    def _build_trainer(self, rank: int, fits: bool) -> Trainer:
+        """The trainer with the callbacks, precision and loggers of every run; `rank` is the process's."""
         given = self._get(self.config_init, "trainer")
         on_gpu = torch.cuda.is_available() and given.accelerator in ("auto", "gpu", "cuda")
         logger, own = given.logger, given.callbacks or []
@@ -206,18 +216,13 @@ class NailsegCLI(LightningCLI):
             logger = create_wandb_logger(self.folder, rank)
         added = [] if given.enable_progress_bar is False else [callbacks.ProgressBar()]
         added += self._fit_callbacks() if fits else []
-        try:
-            return super().instantiate_trainer(
-                callbacks=added + (own if isinstance(own, list) else [own]),
-                default_root_dir=str(self.folder),
-                logger=logger or False,
-                precision=given.precision or ("bf16-mixed" if _has_bf16(on_gpu) else "32-true"),
-                sync_batchnorm=given.sync_batchnorm or on_gpu,  # torch's refuses CPU tensors
-            )
-        except Exception:
-            with suppress(OSError):  # raised for a folder with files, such as a resumed run
-                self.folder.rmdir()
-            raise
+        return super().instantiate_trainer(
+            callbacks=added + (own if isinstance(own, list) else [own]),
+            default_root_dir=str(self.folder),
+            logger=logger or False,
+            precision=given.precision or ("bf16-mixed" if _has_bf16(on_gpu) else "32-true"),
+            sync_batchnorm=given.sync_batchnorm or on_gpu,  # torch's refuses CPU tensors
+        )
 
     def _fit_callbacks(self) -> list[Callback]:
         """The callbacks of a training."""

@@ -13,6 +13,7 @@ from typing import Any
 from cyclopts import App, CoercionError, CycloptsError, MissingArgumentError, Parameter
 
 from nailseg import __version__
+from nailseg.cli.messages import describe_type
 from nailseg.cli.runner import UsageError, run_guarded, sigterm_raises
 
 LIGHTNING = "cli.lightning:run"
@@ -88,7 +89,7 @@ def _call(verb: str, args: list[str]) -> object:
             raise UsageError(
                 f"{verb}: expected {name}, found none. `nailseg {verb} --help` shows it."
             ) from None
-        expected = import_module("nailseg.cli.arguments").describe_type(error.argument.hint)
+        expected = describe_type(error.argument.hint)
         raise UsageError(f"{verb}: {name}: expected {expected}, found {error.token.value}") from None
     except CycloptsError as error:
         raise UsageError(str(error)) from None

@@ -7,6 +7,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
 
 from nailseg.errors import NailsegError
 
@@ -48,13 +50,18 @@ def run_guarded(action: Callable[[], object]) -> int:
     return code
 
 
-@contextlib.contextmanager
-def sigterm_raises() -> Iterator[None]:
+def sigterm_raises() -> AbstractContextManager[None]:
     """SIGTERM ends the process like an exception: half-written files are removed on the way out."""
+    return sigterm_calls(lambda number, _: sys.exit(128 + number))
+
+
+@contextlib.contextmanager
+def sigterm_calls(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """SIGTERM calls `handler` with its number and the frame; the handler before is back afterwards."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    before = signal.signal(signal.SIGTERM, handler)
     try:
         yield
     finally:

@@ -6,11 +6,25 @@ the split of many others.
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
+SPLIT_NAMES |= {split: split for split in SPLITS}
+DEFAULT_SHARE = 0.1  # of the rows, for val and for test
 TOLERANCE = 1e-9  # shares are floats: 0.1 of 30 rows must be three rows, not 2.9999
+
+
+def find_split(words: Iterable[str]) -> str | None:
+    """Finds the split that the first matching folder name or word stands for; a number may follow it.
+
+    Example:
+        >>> find_split(["images", "train2017"]), find_split(["Valid"]), find_split(["left"])
+        ('train', 'val', None)
+    """
+    names = [word.lower().rstrip("0123456789") for word in words]
+    return next((SPLIT_NAMES[name] for name in names if name in SPLIT_NAMES), None)
 
 
 def assign_splits(

@@ -37,6 +37,7 @@ from nailseg.errors import ConfigError
 CACHE_VERSION = 1
 MARKER = "nailseg-cache"  # file in the folder of each cache; its modification time is that of the last use
 RESERVE = 2**30  # bytes of the disk that a cache leaves free
+UNFINISHED = 3600.0  # seconds after which no process still writes an entry
 UNUSED = 60 * 86400.0  # seconds after which a cache that no run has opened is deleted
 
 in_bytes = partial(tqdm.format_sizeof, suffix="B")
@@ -55,13 +56,15 @@ class PixelCache:
         self.full = False
 
     def prepare(self) -> PixelCache:
-        """Creates the folder, and deletes caches that are long unused."""
+        """Creates the folder, and deletes what killed runs left in it and caches that are long unused."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / MARKER).touch()
+        for part in self.folder.glob("*.part"):
+            if _is_older(part, UNFINISHED):
+                part.unlink(missing_ok=True)
         for marker in self.folder.parent.glob(f"*/{MARKER}"):
-            with suppress(OSError):  # another process deletes it too
-                if time.time() - marker.stat().st_mtime > UNUSED:
-                    shutil.rmtree(marker.parent)
+            if _is_older(marker, UNUSED):
+                shutil.rmtree(marker.parent, ignore_errors=True)  # another process deletes it too
         return self
 
     def entry(self, files: Sequence[Path]) -> Path:
@@ -79,7 +82,7 @@ class PixelCache:
         `build` decodes the files; its result is stored. Writing into the arrays changes no file.
         """
         entry = self.entry(files)
-        # an entry that is missing, cut off or damaged is built again; numpy has many errors for these
+        # an entry that is missing or cut off is built again; numpy has many errors for these
         with suppress(Exception):
             stored = np.load(entry, mmap_mode="c")
             return np.asarray(stored["image"]), np.asarray(stored["mask"])
@@ -103,11 +106,12 @@ class PixelCache:
             os.replace(temporary, entry)
         except OSError as error:
             self.full = True
-            with suppress(OSError):
-                temporary.unlink()
             message = f"{self.folder}: the cache takes no more images: {error}. The others are decoded in"
             fix = "every epoch. Free some space, or name another folder with --data.cache DIR."
             warnings.warn(f"{message} {fix}", stacklevel=2)
+        finally:  # an interruption must not leave it either; a finished entry has another name by now
+            with suppress(OSError):
+                temporary.unlink()
 
 
 def attach_caches(option: str, datasets: Sequence[Any]) -> str:
@@ -149,6 +153,14 @@ def attach_caches(option: str, datasets: Sequence[Any]) -> str:
     for data, cache in caches:
         data.cache = cache.prepare()
     return f"cache: {content}. The first epoch writes the rest. The folder may be deleted at any time"
+
+
+def _is_older(file: Path, seconds: float) -> bool:
+    """Whether a file was not changed for so long; False if another process has deleted it."""
+    try:
+        return time.time() - file.stat().st_mtime > seconds
+    except FileNotFoundError:
+        return False
 
 
 def _digest(values: Any) -> str:

@@ -5,6 +5,7 @@ A CSV with only `image,mask`, or only `images`, is accepted: what it lacks is de
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -12,7 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pandas as pd
 
-from nailseg.data.assign import SPLITS, assign_splits
+from nailseg.data.assign import DEFAULT_SHARE, SPLIT_NAMES, SPLITS, assign_splits
 from nailseg.data.issues import Issue, format_issues
 from nailseg.data.pairing import find_mask
 from nailseg.errors import DataError
@@ -101,14 +102,20 @@ def load_manifest(
         raise DataError(f"{csv_path}: {len(issues)} issue(s).\n{format_issues(issues)}")
     rows = [_to_row(record) for record in table.to_dict("records")]
     if not split_given and rows:
-        val, test = 0.1, 0.1
-        splits = assign_splits([row.group for row in rows], [row.folder for row in rows], val, test)
-        rows = [replace(row, split=split) for row, split in zip(rows, splits, strict=True)]
-        notes.append(
-            f"split: no such column; derived ({val:.0%} val, {test:.0%} test, seed 0, the same every time). "
-            "nailseg index writes a CSV that states it"
-        )
+        rows = split_rows(rows, DEFAULT_SHARE, DEFAULT_SHARE)
+        shares = f"{DEFAULT_SHARE:.0%} val, {DEFAULT_SHARE:.0%} test, seed 0, the same every time"
+        notes.append(f"split: no such column; derived ({shares}). nailseg index writes a CSV that states it")
     return Manifest(tuple(rows), folder, csv_path, tuple(notes), tuple(issues), split_given)
+
+
+def split_rows(
+    rows: Sequence[Row], val: float, test: float, seed: int = 0, strata: Sequence[str] | None = None
+) -> list[Row]:
+    """Assigns splits as `assign_splits` does, to rows without one; by default, the folders are the strata."""
+    strata = strata or [row.folder for row in rows]
+    open_rows = [(row.group, stratum) for row, stratum in zip(rows, strata, strict=True) if not row.split]
+    splits = iter(assign_splits([g for g, _ in open_rows], [s for _, s in open_rows], val, test, seed))
+    return [row if row.split else replace(row, split=next(splits)) for row in rows]
 
 
 def find_group_splits(rows: Iterable[Row]) -> dict[str, set[str]]:
@@ -128,14 +135,12 @@ def write_manifest(csv_path: str | Path, rows: Sequence[Row]) -> None:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    """The CSV as text, without spaces around values; the index holds line numbers."""
+    """The CSV as text, without spaces around values; the index holds line numbers, the first line is 1."""
     try:
         # utf-8-sig: spreadsheets write a byte order mark before the first column's name
         with open(path, newline="", encoding="utf-8-sig") as file:
-            # the C engine fills lines that are too short without a word
-            table = pd.read_csv(
-                file, header=None, dtype=str, keep_default_na=False, skipinitialspace=True, engine="python"
-            )
+            reader = csv.reader(file, skipinitialspace=True, strict=True)
+            lines = [(reader.line_num, [value.strip() for value in values]) for values in reader]
     except FileNotFoundError:
         raise DataError(
             f"{path}: expected a CSV with the columns image,mask,split,group; found nothing. "
@@ -145,27 +150,32 @@ def _read_csv(path: Path) -> pd.DataFrame:
         raise DataError(
             f"{path}: expected a CSV, found a folder. Give the CSV in it, or make one: nailseg index {path}"
         ) from None
-    except pd.errors.EmptyDataError:
-        table = pd.DataFrame([[""]])
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         found = f"expected a CSV in UTF-8, found something else ({error})"
         raise DataError(f"{path}: {found}. Save it as CSV, and quote values that hold commas.") from None
-    if short := table.index[table.isna().any(axis=1)].tolist():
-        found = f"expected {table.shape[1]} columns, found fewer"
-        raise DataError(f"{path} line {short[0] + 1}: {found}. Quote values that hold commas.")
-    table = table.apply(lambda column: column.str.strip())
-    names = [ALIASES.get(name.lower(), name.lower()) for name in table.iloc[0]]
-    header = [low if low in COLUMNS else name for low, name in zip(names, table.iloc[0], strict=True)]
-    found = ", ".join(filter(None, header)) or "an empty file"
+    lines = [(line, values) for line, values in lines if values not in ([], [""])]
+    header = [_name_column(name) for name in lines[0][1]] if lines else []
+    rest = dict(lines[1:])
+    for line, values in rest.items():
+        if len(values) != len(header):
+            found = f"expected {len(header)} columns, found {len(values)}"
+            raise DataError(f"{path} line {line}: {found}. Quote values that hold commas.")
+    found = ", ".join(name or "(no name)" for name in header) or "an empty file"
     if "image" not in header:
         problem = f"a column image (or images), found {found}. Make the CSV with: nailseg index DIR"
     elif len(set(header)) < len(header):
         problem = f"each column once, found {found}. Rename one of them."
-    elif len(table) == 1:
+    elif not rest:
         problem = "at least one row, found only the header. Make it with: nailseg index DIR"
     else:
-        return table.set_axis(header, axis=1).set_axis(range(1, len(table) + 1)).iloc[1:]
+        return pd.DataFrame.from_dict(rest, orient="index", columns=header)
     raise DataError(f"{path}: expected {problem}")
+
+
+def _name_column(name: str) -> str:
+    """The name of one of our columns in lower case; another column's as it is."""
+    low = ALIASES.get(name.lower(), name.lower())
+    return low if low in COLUMNS else name
 
 
 def _check_paths(table: pd.DataFrame, root: Path, csv_name: str, issues: list[Issue]) -> pd.DataFrame:
@@ -223,7 +233,7 @@ def _derive_masks(table: pd.DataFrame, root: Path, issues: list[Issue]) -> pd.Da
 
 
 def _check_splits(table: pd.DataFrame, csv_name: str, issues: list[Issue]) -> pd.DataFrame:
-    table = table.assign(split=table["split"].replace({"valid": "val", "validation": "val"}))
+    table = table.assign(split=[SPLIT_NAMES.get(split, split) for split in table["split"]])
     known = table["split"].isin(SPLITS)
     for line, split in table["split"][~known].items():
         message = f"expected split train, val or test; found {split or 'nothing'}"

@@ -130,6 +130,11 @@ class MaskEncoding:
         return cls(pairs, tuple(class_names))
 
 
+def encode_mask(mask: np.ndarray, n_classes: int, as_index: bool = False) -> np.ndarray:
+    """A mask, uint8 (H, W), class index, as we write it: 0/255 for two classes, otherwise class indices."""
+    return mask * np.uint8(255 if n_classes == 2 and not as_index else 1)
+
+
 def to_color(value: Value) -> Color:
     """A value as the gray color that it is in an RGB file."""
     return value if isinstance(value, tuple) else (value, value, value)

@@ -1,15 +1,19 @@
 """Finds the mask of every image: by relative path and stem, never by two sorted lists."""
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
+from typing import TypeVar
 
 from nailseg.data.io.headers import IMAGE_SUFFIXES
 from nailseg.errors import DataError
 
 FOLDERS = {"images": "images", "image": "images", "masks": "masks", "mask": "masks"}
 """Lower-case name of a folder -> the side of the pairs that it holds."""
+
+AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,20 @@ def list_images(root: Path) -> list[PurePosixPath]:
         relative = PurePosixPath(Path(folder).relative_to(root).as_posix())
         found.extend(relative / name for name in files if _is_image(name))
     return sorted(found)
+
+
+def name_masks(images: Collection[AnyPath]) -> dict[AnyPath, AnyPath]:
+    """Names a mask file for each image, both relative: the image's path with the suffix .png.
+
+    Images that share folder and stem keep their suffix in the name (a.jpg.png and a.png.png). The name can
+    still be that of another image's mask: a.jpg.webp alone gets a.jpg.png too.
+    """
+    stems = Counter(image.with_suffix("") for image in images)
+    names = {}
+    for image in images:
+        is_shared = stems[image.with_suffix("")] > 1
+        names[image] = image.with_name(f"{image.name if is_shared else image.stem}.png")
+    return names
 
 
 def find_mask(root: Path, image: str, listings: dict[PurePosixPath, dict[str, list[str]]]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nailseg.data.io.images import convert_pillow_image, decode_image, read_image
+from nailseg.data.mask_encoding import encode_mask
 from nailseg.errors import ConfigError, DataError, WeightsError
 from nailseg.imaging.overlay import draw_overlay
 from nailseg.inference.backends import find_exported_file, open_exported
@@ -43,7 +44,7 @@ class Result:
 
     def encode_mask(self, as_index: bool = False) -> np.ndarray:
         """Returns the mask as in files, uint8 (H, W): 0/255 for two classes, otherwise class indices."""
-        return self.mask * np.uint8(255 if len(self.class_names) == 2 and not as_index else 1)
+        return encode_mask(self.mask, len(self.class_names), as_index)
 
     def encode_probability(self, index: int | None = None) -> np.ndarray:
         """Returns a class's or the foreground's probability as in files: uint16 (H, W), 0..65535 for 0..1."""

@@ -2,13 +2,12 @@
 
 import glob
 import logging
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from nailseg.data import pairing
 from nailseg.data.io.headers import IMAGE_SUFFIXES
 from nailseg.data.manifest import load_manifest
-from nailseg.data.pairing import find_side, list_images
 from nailseg.errors import ConfigError
 
 log = logging.getLogger("nailseg")
@@ -51,19 +50,16 @@ def find_images(
 
 
 def name_masks(images: dict[Path, Path]) -> dict[Path, Path]:
-    """Returns the relative path of the mask of each image of `find_images`: its own with the suffix .png.
+    """Returns the relative path of the mask of each image of `find_images`, as `pairing.name_masks` does.
 
-    Images that share a stem keep their suffix in the name (a.jpg.png and a.png.png). A `ConfigError` says
-    that two masks would have the same path.
+    Raises:
+        ConfigError: Two masks would have the same path.
     """
-    stems = Counter(relative.with_suffix("") for relative in images.values())
-    names: dict[Path, Path] = {}
-    for file, relative in images.items():
-        is_shared = stems[relative.with_suffix("")] > 1
-        names[file] = relative.with_name(f"{relative.name if is_shared else relative.stem}.png")
+    masks = pairing.name_masks(list(images.values()))
+    names = {file: masks[relative] for file, relative in images.items()}
     refuse_collisions(names.items())
-    if shared := sum(count > 1 for count in stems.values()):
-        log.info("%d stems belong to several images: their masks keep the suffix (a.jpg.png)", shared)
+    if shared := [mask for image, mask in masks.items() if image.suffix and mask.stem == image.name]:
+        log.info("%d images share a stem with others: their masks keep the suffix (a.jpg.png)", len(shared))
     return names
 
 
@@ -84,8 +80,8 @@ def _list_folder(folder: Path, out: Path) -> dict[Path, Path]:
     if skipped:
         suffixes = ", ".join(sorted(set(skipped))[:8])
         log.info("%s: skips %d files without an image suffix (%s)", folder, len(skipped), suffixes)
-    images = {folder / p: Path(p) for p in list_images(folder) if not _is_inside(folder / p, out)}
-    sides = {file: find_side(relative.parent.parts)[0] for file, relative in images.items()}
+    images = {folder / p: Path(p) for p in pairing.list_images(folder) if not _is_inside(folder / p, out)}
+    sides = {file: pairing.find_side(relative.parent.parts)[0] for file, relative in images.items()}
     if not {"images", "masks"} <= set(sides.values()):
         return images
     selected = {file: relative for file, relative in images.items() if sides[file] == "images"}

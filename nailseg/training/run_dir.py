@@ -14,8 +14,6 @@ from nailseg.checkpoints import model_folder
 
 log = logging.getLogger("nailseg")
 
-FOLD_VARIABLE = "NAILSEG_FOLD"  # environment of the processes of `--folds`, which logs itself how to continue
-
 
 def create_run_folder(folder: Path) -> Path:
     """Creates the folder of a new run, with a number behind its name if that exists already."""

@@ -27,6 +27,12 @@ def test_unknown_config_lists_those_that_exist() -> None:
         arguments.find_config("b9.yaml")
 
 
+def test_a_package_without_its_configs_gets_the_same_message(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(arguments.resources, "files", lambda name: tmp_path / "site-packages" / name)
+    with pytest.raises(ConfigError, match=r"no config 'b4.yaml'.*nailseg's own: none\."):
+        arguments.find_config("b4.yaml")
+
+
 def test_configs_come_first_in_all_spellings_and_the_rest_keeps_its_order() -> None:
     args = ["--config", "b4.yaml", "--a", "-1", "--config=b0.yaml", "--x", "b1.yaml", "-c", "b2.yaml", "--y"]
     line = CommandLine.read(args)

@@ -130,6 +130,31 @@ def test_invalid_options_are_refused_before_anything_is_written(here, drawn, mon
     assert not Path("runs").exists()
 
 
+def folds_of(table: Path, *options: str) -> int:
+    return train.main([f"--data.csv={table}", "--folds=2", "--name=x", *options])
+
+
+def test_invalid_rows_are_refused_or_left_out_as_in_a_training(here, drawn, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(cross_validation, "_train", lambda args: 3)
+    table = here / "nails.csv"
+    table.write_text((drawn / "nails.csv").read_text() + "a.jpg,b.png,dev,a\n")
+    root = f"--data.root={drawn}"
+    for options in ([root], [root, "--data.allow=[mask-full]"]):
+        assert folds_of(table, *options) == 1
+        assert "expected split train, val or test; found dev" in capsys.readouterr().err
+        assert not Path("runs").exists()
+    Path("c.yaml").write_text("data:\n  allow: [unknown-split]\n")
+    for option in ("--data.skip_bad=true", "--data.allow=[unknown-split]", "--config=c.yaml"):
+        assert folds_of(table, root, option) == 3
+        assert "expected split train, val or test; found dev" in capsys.readouterr().err
+
+
+def test_a_csv_without_a_valid_row_is_refused(here, capsys) -> None:
+    Path("x.csv").write_text("image,mask,split\na.jpg,a.png,dev\n")
+    assert folds_of("x.csv", "--data.skip_bad=true") == 1
+    assert "x.csv: expected rows without errors, found none" in capsys.readouterr().err
+
+
 SIGNALLED = """
 import os, signal, sys, threading, time
 from pathlib import Path
@@ -156,6 +181,33 @@ time.sleep(0.01)
 assert ours == [signal.SIGTERM], "and is back afterwards"
 print(code)
 """
+
+
+EARLY = """
+import os, signal, subprocess, sys
+from nailseg.cli import cross_validation as folds
+
+started = []
+
+class Popen(subprocess.Popen):
+    def __init__(self, command, **options):
+        super().__init__([sys.executable, "-c", "import time; time.sleep(60)"], **options)
+        started.append(self.pid)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+folds.subprocess.Popen = Popen
+print(folds._train([]), *started)
+"""
+
+
+def test_a_signal_while_the_training_starts_leaves_no_process() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY], capture_output=True, text=True, check=False, timeout=50
+    )
+    code, started = map(int, done.stdout.split())
+    assert code == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(started, 0)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -499,10 +499,22 @@ def test_a_fold_leaves_the_hint_to_the_folds(tmp_path, monkeypatch, caplog) -> N
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_a_trainer_that_cannot_be_built_leaves_no_run_folder(drawn, tiny_folder, tmp_path, capsys) -> None:
+@pytest.mark.parametrize("logger", ["--trainer.logger=false", "--trainer.logger=true"])
+def test_a_trainer_that_cannot_be_built_leaves_no_run_folder(
+    logger, drawn, tiny_folder, tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
     wanted = [option for option in options(drawn, tiny_folder) if "accelerator" not in option]
-    assert (
-        main(["fit", *wanted, "--trainer.accelerator=gpu", "--trainer.logger=false", "--name=nothing"]) == 1
-    )
+    assert main(["fit", *wanted, "--trainer.accelerator=gpu", logger, "--name=nothing"]) == 1
     assert "nailseg: No supported gpu backend found!" in capsys.readouterr().err
     assert not (tmp_path / "runs" / "nothing").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_trainer_that_cannot_be_built_keeps_a_run_that_is_resumed(run, tmp_path, capsys) -> None:
+    resumed = tmp_path / "resumed"
+    shutil.copytree(run, resumed)
+    before = sorted(resumed.rglob("*"))
+    assert main(["fit", "--resume", str(resumed), "--trainer.accelerator=gpu"]) == 1
+    assert "No supported gpu backend found!" in capsys.readouterr().err
+    assert sorted(resumed.rglob("*")) == before

@@ -153,6 +153,31 @@ def test_a_killed_run_leaves_complete_entries(pairs: tuple[Path, list[Row]], tmp
     assert len(entries(data)) == len(SIZES)
 
 
+def test_what_a_killed_run_left_is_deleted_after_an_hour(tmp_path: Path) -> None:
+    cache = PixelCache(tmp_path, "a", {}).prepare()
+    old, recent = cache.folder / "x.1.part", cache.folder / "x.2.part"
+    for file, age in ((old, 4000), (recent, 3000)):
+        file.touch()
+        os.utime(file, (time.time() - age,) * 2)
+    PixelCache(tmp_path, "a", {}).prepare()
+    assert not old.exists()
+    assert recent.exists()
+
+
+def test_an_interruption_while_writing_leaves_no_file(
+    pairs: tuple[Path, list[Row]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted_write(path: Path, content: memoryview) -> int:
+        path.touch()
+        raise KeyboardInterrupt
+
+    data = make(pairs, tmp_path)
+    monkeypatch.setattr(Path, "write_bytes", interrupted_write)
+    with pytest.raises(KeyboardInterrupt):
+        data[0]
+    assert [file.name for file in data.cache.folder.iterdir()] == [cache_module.MARKER]
+
+
 def test_caches_that_are_long_unused_are_deleted(tmp_path: Path) -> None:
     old, recent = (PixelCache(tmp_path, name, {}).prepare() for name in ("old", "recent"))
     other = tmp_path / "photographs"

@@ -1,8 +1,7 @@
 """What every importer returns, and the choice of classes and splits that all formats share."""
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -10,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from nailseg.data.assign import DEFAULT_SHARE, find_split
 from nailseg.data.importers.rasterize import Annotation
 from nailseg.data.io.images import read_bytes
 from nailseg.data.issues import Issue
-from nailseg.data.manifest import Row, find_group_splits
-from nailseg.data.splitting.index import split_rows
+from nailseg.data.manifest import Row, find_group_splits, split_rows
 from nailseg.errors import ConfigError, DataError
 from nailseg.types import MAX_CLASSES
 
@@ -61,7 +60,8 @@ class Source:
         name = PurePosixPath(*[part for part in image.parts if part.lower() != "images"])
         if group is None and ".rf." in name.name:
             group = name.name.split(".rf.")[0]  # Roboflow's augmented copies differ after .rf.
-        split, read = split or find_split(image.parts[:-1]), partial(read_bytes, self.root / image)
+        split = split or find_split(image.parts[:-1])
+        read = partial(read_bytes, self.root / image)
         self.items.append(Item(str(name), str(image), split, group, read, tuple(found), size))
 
 
@@ -78,48 +78,52 @@ def parse_label(where: str, parse: Callable[..., Annotation], *args: Any) -> Ann
         return label_issue(where, str(error))
 
 
-def find_split(words: Iterable[str]) -> str | None:
-    """Finds the split that the first matching folder name or word stands for.
-
-    Example:
-        >>> find_split(["images", "train2017"]), find_split(["Valid"]), find_split(["left"])
-        ('train', 'val', None)
-    """
-    found = (re.fullmatch(r"(train|val|test)(ing|id|idation)?\d*", word.lower()) for word in words)
-    return next((match.group(1) for match in found if match), None)
-
-
 def choose_classes(source: Source, requested: Sequence[str] | None) -> tuple[tuple[str, ...], dict[str, int]]:
     """Returns the class names by index and the index of each kept class; adds notes to the source."""
     known = source.class_names
     used = Counter(annotation.category for item in source.items for annotation in item.annotations)
-    # the source's class -> its new name
-    merged = {name: name for name in known if used[name]} if requested is None else {}
-    for request in requested or ():
+    if requested is None:
+        renamed = {name: name for name in known if used[name]}
+    else:
+        renamed = _parse_classes(known, requested)
+    # a class that the source itself calls background is drawn as such
+    names = ("background", *dict.fromkeys(name for name in renamed.values() if name != "background"))
+    if not 2 <= len(names) <= MAX_CLASSES:
+        raise DataError(f"expected annotations of 1 to {MAX_CLASSES - 1} classes, found {len(names) - 1}.")
+    for name in known:
+        if name not in renamed:
+            reason = "not in --classes, background" if used[name] else "left out"
+            source.notes.append(f"{name} ({used[name]} annotations): {reason}")
+    return names, {old: names.index(new) for old, new in renamed.items()}
+
+
+def _parse_classes(known: Sequence[str], requested: Sequence[str]) -> dict[str, str]:
+    """The new name of each class of the source that is kept: NAME, NEW=OLD,OLD or NEW=* for all others."""
+    renamed: dict[str, str] = {}
+    for request in requested:
         new, _, parts = request.partition("=")
-        others = [name for name in known if name not in merged]
-        olds = others if parts == "*" else parts.split(",") if parts else [new]
+        others = [name for name in known if name not in renamed]
+        olds = parts.split(",") if parts else [new]
+        if parts == "*":
+            olds = others
         if unknown := [old for old in olds if old not in others]:
             expected = f"expected classes of the source, each once ({', '.join(known)})"
             raise ConfigError(f"--classes {request}: {expected}, found {unknown[0]}.")
-        merged.update(dict.fromkeys(olds, new))
-    # a class that the source itself calls background is drawn as such
-    names = ("background", *dict.fromkeys(name for name in merged.values() if name != "background"))
-    if not 2 <= len(names) <= MAX_CLASSES:
-        raise DataError(f"expected annotations of 1 to {MAX_CLASSES - 1} classes, found {len(names) - 1}.")
-    reasons = {False: "left out", True: "not in --classes, background"}
-    counts = {name: used[name] for name in known if name not in merged}
-    source.notes += [f"{name} ({count} annotations): {reasons[count > 0]}" for name, count in counts.items()]
-    return names, {old: names.index(new) for old, new in merged.items()}
+        renamed.update(dict.fromkeys(olds, new))
+    return renamed
 
 
 def complete_splits(source: Source, rows: Sequence[Row], resplit: bool, seed: int) -> list[Row]:
     """Keeps the source's splits and assigns those that are missing; adds notes to the source."""
     counts = Counter(row.split for row in rows)
-    reassigned, test = set[str](), 0.0
+    share = f"{DEFAULT_SHARE:.0%}"
+    replaced: set[str] = set()  # the splits whose rows get another one
+    test = DEFAULT_SHARE
     if resplit or counts.keys() <= {""}:
-        reassigned, test = set(counts), 0.1
-        source.notes.append(f"splits: newly assigned, 10% val, 10% test, groups kept whole, seed {seed}")
+        replaced = set(counts)
+        source.notes.append(
+            f"splits: newly assigned, {share} val, {share} test, groups kept whole, seed {seed}"
+        )
     elif counts[""]:
         first = next(row.image for row in rows if not row.split)
         raise DataError(
@@ -127,11 +131,12 @@ def complete_splits(source: Source, rows: Sequence[Row], resplit: bool, seed: in
             "Put them into a folder train, val or test, or assign all splits anew with --resplit."
         )
     elif counts["train"] and not counts["val"]:
-        reassigned, test = {"train"}, 0.0 if counts["test"] else 0.1
-        missing = "val and test" if test else "val"
+        replaced, missing = {"train"}, "val and test"
+        if counts["test"]:
+            test, missing = 0.0, "val"
         source.notes.append(f"{missing}: not in the source, taken from train, seed {seed}")
-    rows = [replace(row, split="") if row.split in reassigned else row for row in rows]
-    rows = split_rows(rows, 0.1, test, seed)
+    rows = [replace(row, split="") if row.split in replaced else row for row in rows]
+    rows = split_rows(rows, DEFAULT_SHARE, test, seed)
     divided = [group for group, splits in find_group_splits(rows).items() if len(splits) > 1]
     if divided:
         found = f"{len(divided)} groups lie in several of the source's splits, such as {divided[0]}"

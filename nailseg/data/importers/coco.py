@@ -6,7 +6,8 @@ from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from nailseg.data.importers.base import Source, find_split, label_issue, parse_label
+from nailseg.data.assign import find_split
+from nailseg.data.importers.base import Source, label_issue, parse_label
 from nailseg.data.importers.rasterize import Annotation, parse_ring, parse_run_lengths
 from nailseg.data.io.images import read_bytes
 from nailseg.data.pairing import list_images

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from huggingface_hub import HfApi, constants
 
-from nailseg.data.importers.base import Item, Source, find_split
+from nailseg.data.assign import find_split
+from nailseg.data.importers.base import Item, Source
 from nailseg.data.io.headers import IMAGE_SUFFIXES, read_header
 from nailseg.data.io.images import read_bytes
 from nailseg.data.io.masks import decode_mask_values

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from nailseg.data.assign import SPLITS
-from nailseg.data.importers.base import Item, choose_classes, complete_splits
+from nailseg.data.importers.base import Item, Source, choose_classes, complete_splits
 from nailseg.data.importers.coco import read_coco
 from nailseg.data.importers.huggingface import read_hub
 from nailseg.data.importers.rasterize import rasterize
@@ -25,6 +25,8 @@ from nailseg.data.io.headers import apply_orientation, read_header
 from nailseg.data.io.images import decode_image
 from nailseg.data.issues import DataIssuesError, Issue, IssueError, format_issues
 from nailseg.data.manifest import Row, write_manifest
+from nailseg.data.mask_encoding import encode_mask
+from nailseg.data.pairing import name_masks
 from nailseg.data.threads import map_threads
 from nailseg.errors import ConfigError, DataError, OutputError
 from nailseg.imaging.overlay import encode_image
@@ -103,32 +105,25 @@ def import_dataset(
         raise DataError(f"{src}: expected a folder or file to import, found nothing. Check the path.")
     else:
         source = {"yolo": read_yolo, "coco": read_coco}[kind](Path(src))
-    names = Counter(item.name for item in source.items)
-    message = "expected one image of this name below Images/, found more"
-    source.issues += [
-        Issue("duplicate-row", name, message, "Rename one.") for name in names if names[name] > 1
-    ]
+    masks = _name_masks(source)
     if source.issues and not skip_bad:
         raise DataIssuesError(src, source.issues)
-    items = sorted((item for item in source.items if names[item.name] == 1), key=lambda item: item.name)
+    items = sorted((item for item in source.items if item.name in masks), key=lambda item: item.name)
     if not items:
         raise DataError(f"{src}: expected annotated images, found none. Check SRC and the format.")
     class_names, class_indices = ("background", *source.class_names), {}
     if kind != "hub":
         class_names, class_indices = choose_classes(source, classes)
-    stem_counts = Counter(PurePosixPath(item.name).with_suffix("") for item in items)
-    scale = np.uint8(255 if len(class_names) == 2 and not source.indexed else 1)
 
     def write(item: Item) -> tuple[Row, Counter[str]] | Issue:
-        stem = PurePosixPath(item.name).with_suffix("")
-        # two images of one stem keep their suffixes, as in prediction
-        image, mask = f"Images/{item.name}", f"Masks/{item.name if stem_counts[stem] > 1 else stem}.png"
+        image, mask = f"Images/{item.name}", f"Masks/{masks[item.name]}"
         try:
             data = item.read()
             array, events = _make_mask(item, data, class_indices, exif)
         except IssueError as error:
             return error.issue
-        for file, content in ((image, data), (mask, encode_image(array * scale, ".png"))):
+        values = encode_mask(array, len(class_names), source.indexed)
+        for file, content in ((image, data), (mask, encode_image(values, ".png"))):
             (out / file).parent.mkdir(parents=True, exist_ok=True)
             (out / file).write_bytes(content)
         return Row(image, mask, item.split or "", item.group or image, (("source", item.source),)), events
@@ -158,23 +153,44 @@ def import_dataset(
     return ImportReport(out / "nails.csv", class_names, counts, tuple(notes))
 
 
+def _name_masks(source: Source) -> dict[str, PurePosixPath]:
+    """The mask of each image, both by name; images that would share a file with others become issues."""
+    masks = name_masks([PurePosixPath(item.name) for item in source.items])
+    image_counts, mask_counts = Counter(item.name for item in source.items), Counter(masks.values())
+    names: dict[str, PurePosixPath] = {}
+    for image, mask in masks.items():
+        if image_counts[str(image)] > 1:
+            message = "expected one image of this name below Images/, found more"
+        elif mask_counts[mask] > 1:
+            message = f"expected a mask of its own, found another image for Masks/{mask}"
+        else:
+            names[str(image)] = mask
+            continue
+        source.issues.append(Issue("duplicate-row", str(image), message, "Rename one."))
+    return names
+
+
 def _make_mask(
     item: Item, data: bytes, class_indices: Mapping[str, int], exif: str
 ) -> tuple[np.ndarray, Counter[str]]:
     """The mask of the upright image, uint8 (H, W), class index, and counts of what was tolerated."""
     header = read_header(data, item.source)
     stored, upright = (header.height, header.width), decode_image(data, item.source).shape[:2]
-    given = item.mask() if item.mask else None
-    stated = item.size if given is None else given.shape[:2]
+    mask, stated = None, item.size
+    if item.mask:
+        mask = item.mask()
+        stated = mask.shape
     is_unclear = header.orientation != 1 and (stated is None or stored == upright)
     size = stated or (stored if exif == "stored" else upright)
     if size not in (upright, stored):
         expected = f"expected labels for {upright[1]} x {upright[0]} (width x height)"
         fix = "Pair it with the right image, or leave it out with --skip-bad."
         raise IssueError("size-mismatch", item.source, f"{expected}, found {size[1]} x {size[0]}", fix)
-    drawn, events = rasterize(item.annotations, class_indices, size)
-    mask = drawn if given is None else given
-    if (exif == "stored") if is_unclear else (size != upright):
+    events: Counter[str] = Counter()
+    if mask is None:
+        mask, events = rasterize(item.annotations, class_indices, size)
+    is_stored = exif == "stored" if is_unclear else size != upright
+    if is_stored:
         mask = apply_orientation(mask, header.orientation)
     events[f"images with an EXIF orientation, labels taken as {exif} (--exif)"] += is_unclear
     return mask, events

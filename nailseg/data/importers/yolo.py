@@ -39,7 +39,7 @@ def read_yolo(src: Path) -> Source:
             continue
         lines = enumerate(text.decode("utf-8-sig", "replace").splitlines(), start=1)
         found = [parse_label(f"{label} line {n}", _parse, line, names) for n, line in lines if line.strip()]
-        if counts[label] > 1:
+        if text and counts[label] > 1:
             found.append(label_issue(label, "expected one image for this label, found two of its name"))
         splits = sorted({split for split, folder in split_folders if image.is_relative_to(folder)})
         if len(splits) > 1:
@@ -83,7 +83,7 @@ def _list_split_folders(config_path: Path, config: dict[str, Any]) -> list[tuple
         for entry in value if isinstance(value, list) else [value]:
             # Roboflow writes ../train/images for what lies beside data.yaml
             folder = re.sub(r"^(\.{1,2}/)+", "", str(entry).strip().replace("\\", "/"))
-            if folder.endswith(".txt"):
+            if folder.endswith(".txt") and (config_path.parent / base / folder).is_file():
                 message = f"{config_path}: expected folders of images for {key}, found the list {folder}. "
                 raise DataError(message + "Name folders, or delete the line; --resplit assigns new splits.")
             found.append((split, PurePosixPath(base, folder)))

@@ -35,6 +35,9 @@ _SIGNATURES: dict[bytes, type[ImageFile] | str] = {
     rb"BM": BmpImagePlugin.BmpImageFile,
     rb"II[*+]\0|MM\0[*+]": TiffImagePlugin.TiffImageFile,
     rb"GIF8": "GIF",
+    rb"%PDF": "a PDF",
+    rb"PK\x03\x04|Rar!|7z\xbc\xaf|\x1f\x8b": "an archive (unpack it)",
+    rb"(?i)\s*<(!doctype|html)": "a web page",
     rb"....ftyp": "HEIC, AVIF or a video, as phones write them",
 }
 """First bytes -> Pillow's plugin, or the name of a format that is not read."""
@@ -99,14 +102,24 @@ def open_image(file: BinaryIO, name: str) -> ImageFile:
 
 @contextlib.contextmanager
 def reported_damage(name: str) -> Iterator[None]:
-    """Turns every error into an `IssueError`: damaged bytes can break parsers and decoders in many ways."""
+    """Turns errors into an `IssueError`: damaged bytes can break parsers and decoders in many ways."""
     try:
         yield
+    except MemoryError:  # says nothing about the file
+        raise
     except Exception as error:
         text = str(getattr(error, "err", error)).strip().rstrip(".") or type(error).__name__
+        if deep := re.fullmatch(r"cannot handle (\d+-bit) layers", text):  # Pillow's words
+            raise unsupported_format(f"a {deep[1]} JPEG", name) from error
         message = f"expected a whole image, found a truncated or damaged file ({text})"
         fix = "Copy or export it again, or take its row out of the CSV."
         raise IssueError("unreadable", name, message, fix) from error
+
+
+def unsupported_format(found: str, name: str) -> IssueError:
+    """The error of a whole file whose values cannot be read as colors."""
+    message = f"expected 8- or 16-bit gray or color, found {found}"
+    return IssueError("image-format", name, message, "Convert it to 8 bits the way you want it seen.")
 
 
 def apply_orientation(array: np.ndarray, orientation: int) -> np.ndarray:
@@ -161,17 +174,27 @@ def _read_orientation(exif: bytes) -> int:
 
 
 def _read_png_to_end(file: BinaryIO, verify: bool) -> bytes:
-    """Reads a PNG's chunks to the last, which must exist; returns the EXIF block, even behind pixels."""
+    """Reads a PNG's chunks to the last, which must exist; returns the EXIF block, even behind pixels.
+
+    Damaged texts and EXIF blocks behind the pixels are passed over; Pillow raises for others.
+    """
     file.seek(8)
-    chunks, exif, name = PngImagePlugin.ChunkStream(file), b"", b""
+    chunks, exif, name, has_pixels = PngImagePlugin.ChunkStream(file), b"", b"", False
     while name != b"IEND":
         name, _, length = chunks.read()
-        if verify or name in (b"eXIf", b"IEND"):
-            content = file.read(length)
-            chunks.crc(name, content)
-            exif = content if name == b"eXIf" else exif
-        else:
+        has_pixels |= name == b"IDAT"
+        if not verify and name not in (b"eXIf", b"IEND"):
             file.seek(length + 4, io.SEEK_CUR)
+            continue
+        content = file.read(length)
+        is_optional = name[:1].islower()  # by PNG's rule for the names of chunks
+        try:
+            chunks.crc(name, content)
+        except SyntaxError:
+            if not (is_optional and has_pixels):
+                raise
+        else:
+            exif = content if name == b"eXIf" else exif
     return exif
 
 

@@ -21,7 +21,14 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from nailseg.data.io.headers import Header, apply_orientation, open_image, read_header, reported_damage
+from nailseg.data.io.headers import (
+    Header,
+    apply_orientation,
+    open_image,
+    read_header,
+    reported_damage,
+    unsupported_format,
+)
 from nailseg.data.issues import IssueError
 
 MAX_PIXELS = 200_000_000
@@ -114,7 +121,7 @@ def decode_16_bits(data: bytes, header: Header, name: str) -> np.ndarray:
         raw = decode_with_cv2(data, cv2.IMREAD_UNCHANGED, name)
         if raw.dtype == np.uint16:
             return raw
-    raise _unsupported(f"{header.bits}-bit {header.format} in another form", name)
+    raise unsupported_format(f"{header.bits}-bit {header.format} in another form", name)
 
 
 def _scale_to_8_bits(raw: np.ndarray, name: str) -> np.ndarray:
@@ -143,15 +150,10 @@ def _convert_to_rgb(image: Image.Image, name: str) -> np.ndarray:
     if image.mode.startswith("I;16"):
         return _scale_to_8_bits(np.asarray(image).astype(np.uint16), name)
     if image.mode not in (*_OPAQUE, *_TRANSPARENT):
-        raise _unsupported(f"Pillow's mode {image.mode}", name)
+        raise unsupported_format(f"Pillow's mode {image.mode}", name)
     if image.mode in _TRANSPARENT or "transparency" in image.info:
         return _composite_over_white(np.array(image.convert("RGBA")))
     return np.array(image.convert("RGB"))
-
-
-def _unsupported(found: str, name: str) -> IssueError:
-    message = f"expected 8- or 16-bit gray or color, found {found}"
-    return IssueError("image-format", name, message, "Convert it to 8 bits the way you want it seen.")
 
 
 @contextlib.contextmanager
@@ -160,7 +162,10 @@ def _open_file(path: str | Path) -> Iterator[BinaryIO]:
         with open(path, "rb") as file:
             yield file
     except OSError as error:
-        code = "not-a-file" if isinstance(error, IsADirectoryError) else "missing-file"
-        found = "nothing" if isinstance(error, FileNotFoundError) else error.strerror or error
+        code, found = "missing-file", error.strerror or error
+        if Path(path).is_dir():
+            code, found = "not-a-file", "a folder"
+        elif isinstance(error, FileNotFoundError):
+            found = "nothing"
         fix = "Put it there, check its permissions, or correct the CSV or the data root."
         raise IssueError(code, path, f"expected a file, found {found}", fix) from None

@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from nailseg.data.assign import SPLITS, assign_folds, assign_splits
-from nailseg.data.manifest import Manifest, Row, find_group_splits, load_manifest, write_manifest
+from nailseg.data.assign import DEFAULT_SHARE, SPLITS, TOLERANCE, assign_folds, find_split
+from nailseg.data.manifest import Manifest, Row, find_group_splits, load_manifest, split_rows, write_manifest
 from nailseg.data.pairing import Pairs, pair_folders
 from nailseg.data.splitting.grouping import COLUMN, find_group, list_names, merge_groups, read_contents
 from nailseg.errors import ConfigError, DataError, OutputError
-
-SPLIT_FOLDERS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
-SPLIT_FOLDERS |= {split: split for split in SPLITS}
 
 
 @dataclass(frozen=True)
@@ -45,8 +42,8 @@ def index_dataset(
     root: str | Path,
     *,
     out: str | Path | None = None,
-    val: float = 0.1,
-    test: float = 0.1,
+    val: float = DEFAULT_SHARE,
+    test: float = DEFAULT_SHARE,
     group: str | None = None,
     seed: int = 0,
     folds: int | None = None,
@@ -115,20 +112,10 @@ def index_dataset(
     return IndexReport(outputs[0], tables[0], kept_folders, tuple(notes))
 
 
-def split_rows(
-    rows: Sequence[Row], val: float, test: float, seed: int = 0, strata: Sequence[str] | None = None
-) -> list[Row]:
-    """Assigns splits as `assign_splits` does, to rows without one; by default, the folders are the strata."""
-    strata = strata or [row.folder for row in rows]
-    open_rows = [(row.group, stratum) for row, stratum in zip(rows, strata, strict=True) if not row.split]
-    splits = iter(assign_splits([g for g, _ in open_rows], [s for _, s in open_rows], val, test, seed))
-    return [row if row.split else replace(row, split=next(splits)) for row in rows]
-
-
 def _check_options(val: float, test: float, group: str | None, folds: int | None) -> None:
     if folds is not None and folds < 2:
         raise ConfigError(f"expected --folds of 2 or more, found {folds}.")
-    if not (0 <= val <= 1 and 0 <= test <= 1 and val + test <= 1 + 1e-9):
+    if not (0 <= val <= 1 and 0 <= test <= 1 and val + test <= 1 + TOLERANCE):
         found = f"found {val} and {test}"
         raise ConfigError(f"expected --val and --test from 0 to 1 with a sum of at most 1, {found}.")
     try:
@@ -162,8 +149,7 @@ def _list_rows(root: Path, source: Manifest | None, existing: Sequence[Row]) -> 
 
 def _find_split_folder(row: Row) -> str | None:
     """The split that a folder above the image is named after."""
-    folders = (part.lower() for part in PurePosixPath(row.image).parts[:-1])
-    return next((SPLIT_FOLDERS[folder] for folder in folders if folder in SPLIT_FOLDERS), None)
+    return find_split(PurePosixPath(row.image).parts[:-1])
 
 
 def _describe(
@@ -185,7 +171,7 @@ def _describe(
     if shares and 0 < sum(_find_split_folder(row) is not None for row in rows) < len(rows):
         notes.append("only some images lie in folders train, valid or test: those folders are no splits")
     present = {row.split for row in rows}
-    empty = " and ".join(s for s in SPLITS if s not in present and shares.get(s, 1) > 1e-9)
+    empty = " and ".join(s for s in SPLITS if s not in present and shares.get(s, 1) > TOLERANCE)
     if empty:
         reason = "too few pairs or groups" if shares else "the folders or the existing rows have none"
         notes.append(f"no rows in {empty}: {reason}")

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from nailseg.data.mask_encoding import encode_mask
 from nailseg.data.synthetic.hand import Light, fill, paint_hand, place_hand, pose_hand, smooth_noise
 from nailseg.errors import ConfigError, OutputError
 
@@ -45,6 +46,7 @@ def write_sample(folder: str | Path, *, count: int = 240, size: int = 256, seed:
     for target in (images, masks):
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise OutputError(f"expected {target} to be new or empty, found files. Choose another folder.")
+    for target in (images, masks):
         for group in "1234":
             (target / group).mkdir(parents=True, exist_ok=True)
     written = []
@@ -57,7 +59,7 @@ def write_sample(folder: str | Path, *, count: int = 240, size: int = 256, seed:
         group = "1" if visible <= 2 else "2" if visible <= 4 else "3" if visible == 5 else "4"
         written.append(images / group / f"hand_{number:05d}.jpg")
         Image.fromarray(image).save(written[-1], quality=92)
-        Image.fromarray(mask * 255).save(masks / group / f"hand_{number:05d}.png")
+        Image.fromarray(encode_mask(mask, 2)).save(masks / group / f"hand_{number:05d}.png")
     return written
 
 

@@ -105,7 +105,11 @@ def test_yolo_splits_of_data_yaml_precede_folder_names(tmp_path: Path) -> None:
     (root / "data.yaml").write_text("train: images\nval: images/two\nnames: {0: nail}\n")
     with pytest.raises(DataIssuesError, match="expected one split, found train and val"):
         import_dataset("yolo", str(root), tmp_path / "other")
-    (root / "data.yaml").write_text("train: images/one\nval: val.txt\nnames: {0: nail}\n")
+    # a list of another machine, or of images that were not downloaded, says nothing about these
+    (root / "data.yaml").write_text("train: images/one\nval: images/two\ntest: ../test.txt\nnames: [nail]\n")
+    validate(import_dataset("yolo", str(root), tmp_path / "listed"))
+    (root / "data.yaml").write_text("train: images/one\nval: ../val.txt\nnames: {0: nail}\n")
+    (root / "val.txt").touch()
     with pytest.raises(DataError, match=r"expected folders of images for val, found the list val.txt"):
         import_dataset("yolo", str(root), tmp_path / "other")
 
@@ -168,6 +172,30 @@ def test_yolo_images_without_labels_and_labels_without_images(tmp_path: Path) ->
         DataIssuesError, match=r"train/labels/lost.txt: expected an image of this name, found none"
     ):
         import_dataset("yolo", str(root), tmp_path / "more")
+
+
+def test_yolo_two_images_of_one_name_share_a_label_only_if_there_is_one(tmp_path: Path) -> None:
+    root = yolo(tmp_path / "src")
+    for suffix in ("jpg", "jpeg"):
+        photo(root / f"train/images/empty.{suffix}")
+    report = import_dataset("yolo", str(root), tmp_path / "out")
+    assert "2 images without a label file" in str(report)
+    assert (tmp_path / "out/Masks/train/empty.jpeg.png").is_file()
+    label(root / "train/labels/empty.txt", f"0 {SQUARE}")
+    with pytest.raises(DataIssuesError, match=r"empty.txt: expected one image for this label, found two"):
+        import_dataset("yolo", str(root), tmp_path / "more")
+
+
+def test_two_images_never_share_a_mask(tmp_path: Path) -> None:
+    root = yolo(tmp_path / "src")
+    names = ("x.jpg", "x.jpeg", "x.jpg.jpeg")  # x.jpg.png would be the mask of the first and of the last
+    for name in names:
+        photo(root / f"train/images/{name}")
+    with pytest.raises(DataIssuesError, match=r"train/x.jpg.jpeg: expected .*Masks/train/x.jpg.png"):
+        import_dataset("yolo", str(root), tmp_path / "out")
+    report = import_dataset("yolo", str(root), tmp_path / "out", skip_bad=True)
+    assert {row.image for row in load_manifest(report.csv).rows} >= {"Images/train/x.jpeg"}
+    assert not (tmp_path / "out/Images/train/x.jpg.jpeg").exists()
 
 
 def test_damaged_images_leave_no_output(tmp_path: Path) -> None:

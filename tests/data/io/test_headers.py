@@ -6,6 +6,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -99,6 +100,48 @@ def test_a_wrong_checksum_in_a_png_is_an_error(tmp_path: Path, mask: np.ndarray)
         read_mask_values(tmp_path / "b.png")
 
 
+def test_damaged_text_behind_the_pixels_of_a_png_is_passed_over(tmp_path: Path, rgb: np.ndarray) -> None:
+    """As in Pillow, which reads such a file; in front of the pixels it is an error there, too."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = save(tmp_path / "a.png", rgb).read_bytes()
+    path, start = tmp_path / "b.png", data.index(b"IDAT") - 4
+    for name, content in ((b"tEXt", b"Comment\0x"), (b"eXIf", exif.tobytes()[6:])):
+        chunk = png_chunk(name, content)[:-1] + b"?"
+        path.write_bytes(data[:-12] + chunk + data[-12:])
+        assert np.array_equal(read_image(path), rgb), "a damaged EXIF block counts as none"
+        assert read_image_size(path) == (20, 30)
+        path.write_bytes(data[:start] + chunk + data[start:])
+        with pytest.raises(DataError, match=f"bad header checksum in {name}"):
+            read_image(path)
+
+
+def test_a_full_memory_is_no_damaged_file(tmp_path: Path, rgb: np.ndarray, monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(cv2, "imdecode", fail)
+    with pytest.raises(MemoryError):
+        read_image(save(tmp_path / "a.png", rgb))
+
+
+def test_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").mkdir()
+    with pytest.raises(IssueError, match="expected a file, found a folder") as caught:
+        read_image(tmp_path / "a.jpg")
+    assert caught.value.issue.code == "not-a-file"
+
+
+def test_a_jpeg_of_12_bits_is_named(tmp_path: Path, rgb: np.ndarray) -> None:
+    data = bytearray(save(tmp_path / "a.jpg", rgb).read_bytes())
+    data[data.index(b"\xff\xc0") + 4] = 12
+    (tmp_path / "a.jpg").write_bytes(data)
+    for read in (read_image, read_mask_values, read_image_size):
+        with pytest.raises(IssueError, match=r"expected 8- or 16-bit .*, found a 12-bit JPEG") as caught:
+            read(tmp_path / "a.jpg")
+        assert caught.value.issue.code == "image-format"
+
+
 def test_other_formats_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     for content, words in (
@@ -106,6 +149,10 @@ def test_other_formats_are_named(tmp_path: Path) -> None:
         (b"hello, this is text", r"JPEG, PNG, WebP, BMP or TIFF, found none of them"),
         (b"\0\0\0\x18ftypheic" + b"\0" * 20, r"HEIC.*Save it as PNG or JPEG"),
         (b"GIF89a" + b"\0" * 20, r"found GIF"),
+        (b"%PDF-1.7\n", r"found a PDF"),
+        (b"PK\x03\x04" + b"\0" * 20, r"found an archive .*unpack it"),
+        (b"\x1f\x8b\x08" + b"\0" * 20, r"found an archive"),
+        (b"<!DOCTYPE html><html>", r"found a web page"),
     ):
         path.write_bytes(content)
         for read in (read_image, read_mask_values, read_image_size):

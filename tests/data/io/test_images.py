@@ -132,7 +132,7 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
         with pytest.raises(IssueError, match=r"no\.png: expected a file, found nothing.*data root") as caught:
             read(tmp_path / "no.png")
         assert caught.value.issue.code == "missing-file"
-        with pytest.raises(IssueError, match="found Is a directory") as caught:
+        with pytest.raises(IssueError, match="found a folder") as caught:
             read(tmp_path)
         assert caught.value.issue.code == "not-a-file"
 

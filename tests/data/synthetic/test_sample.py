@@ -149,6 +149,14 @@ def test_nothing_is_overwritten(tmp_path):
         write_sample(tmp_path, count=1, size=64)
 
 
+def test_a_refused_folder_stays_as_it_was(tmp_path):
+    (tmp_path / "Masks").mkdir()
+    (tmp_path / "Masks" / "a.png").touch()
+    with pytest.raises(OutputError, match="Masks"):
+        write_sample(tmp_path, count=1, size=64)
+    assert [path.name for path in tmp_path.iterdir()] == ["Masks"]
+
+
 def test_empty_folders_are_fine(tmp_path):
     (tmp_path / "Images").mkdir()
     (tmp_path / "Masks").mkdir()
