@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import inspect
 import re
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 
-from nailseg.cli.runner import UsageError
+from nailseg.cli.runner import UsageError, suggest
 from nailseg.errors import ConfigError
 from nailseg.inference.backends import find_exported_file
 from nailseg.inference.backends.as_module import read_module_info
@@ -126,8 +125,7 @@ def explain_error(verb: str, message: str, parser: argparse.ArgumentParser) -> s
     message = " ".join(message.split())
     options = parser._option_string_actions
     if unknown := re.search(r"(?:unrecognized arguments: |does not accept option ')([^\s=']+)", message):
-        near = difflib.get_close_matches(f"--{unknown[1].lstrip('-')}", options, n=1, cutoff=0.7)
-        hint = f"Did you mean {near[0]}?" if near else f"`nailseg {verb} --help` lists all."
+        hint = suggest(f"--{unknown[1].lstrip('-')}", options, f"nailseg {verb}")
         return f"{verb}: unknown option {unknown[1]}. {hint}"
     # the following arguments are required: fit.data.csv
     if missing := re.search(r"arguments are required: (?:fit|validate|test)\.([\w.]+)", message):

@@ -1,18 +1,30 @@
 """Runs a command in order: exit codes instead of tracebacks, log lines on stderr, signals."""
 
 import contextlib
+import difflib
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from nailseg.errors import NailsegError
 
 
 class UsageError(Exception):
     """A command line that cannot be parsed; the exit code is 2."""
+
+
+def suggest(wrong: str, known: Iterable[str], command: str) -> str:
+    """Names the known word that a mistyped one is meant to be, or the command whose help lists all.
+
+    Example:
+        >>> suggest("--data.sise", ["--data.size", "--data.csv"], "nailseg fit")
+        'Did you mean --data.size?'
+    """
+    near = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.8)
+    return f"Did you mean {near[0]}?" if near else f"`{command} --help` lists all."
 
 
 def run_guarded(action: Callable[[], object]) -> int:
