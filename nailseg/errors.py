@@ -4,7 +4,9 @@ Each message states what was expected, what was found, where, and the fix. The c
 exits with 1; from Python it is an ordinary exception.
 """
 
-from collections.abc import Sequence
+import inspect
+import re
+from collections.abc import Callable, Sequence
 
 
 class NailsegError(Exception):
@@ -25,6 +27,27 @@ class ConfigError(NailsegError):
 
 class OutputError(NailsegError):
     """A file that would be overwritten or cannot be written."""
+
+
+def name_own_options(text: str, command: Callable[..., object]) -> str:
+    """Names the options of a command, such as `nailseg check`, where a message names those of a training.
+
+    Messages that several commands share name options as `nailseg fit` has them: `--data.skip_bad true`.
+
+    Examples:
+        >>> def check(csv, /, *, skip_bad=False, root=None): ...
+        >>> name_own_options("--data.skip_bad true, --data.root or --data.size", check)
+        '--skip-bad, --root or --data.size'
+    """
+    parameters = inspect.signature(command).parameters
+
+    def own(match: re.Match[str]) -> str:
+        parameter = parameters.get(match["name"])
+        if parameter is None or parameter.kind is not parameter.KEYWORD_ONLY:
+            return match[0]
+        return f"--{match['name'].replace('_', '-')}"
+
+    return re.sub(r"--data\.(?P<name>\w+)( true)?", own, text)
 
 
 def shorten_list(values: Sequence[object], limit: int = 8) -> str:

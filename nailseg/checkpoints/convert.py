@@ -52,6 +52,7 @@ UNUSED = ("decode_head.conv_seg.", "head.")
 def convert(
     file: str | Path,
     folder: str | Path,
+    /,
     *,
     classes: Sequence[str] | None = None,
     encoder: bool = False,
@@ -60,16 +61,16 @@ def convert(
     """Converts a file of weights to a model folder.
 
     Args:
-        file: a state dict, or a dict with one under `state_dict`; a SegFormer, or its encoder alone.
-        folder: the model folder; must not exist.
-        classes: names in index order; without them, any names can be given when the weights are used.
-        encoder: leave out the decode head; fine-tuning starts with a new one.
-        licence: licence of the weights.
+        file: File of a SegFormer's weights, or its encoder's: a state dict, or a dict with state_dict.
+        folder: New folder for the model.
+        classes: Class names in index order; without them, whoever uses the weights may give any.
+        encoder: Convert the encoder alone; fine-tuning starts with a new decode head.
+        licence: Licence of the weights.
 
     Raises:
-        WeightsError: a file whose tensors are not exactly those of a SegFormer.
-        ConfigError: another number of names than classes.
-        OutputError: the folder exists.
+        WeightsError: A file whose tensors are not exactly those of a SegFormer.
+        ConfigError: Another number of names than classes.
+        OutputError: The folder exists.
     """
     tensors = _read(Path(file))
     if encoder:

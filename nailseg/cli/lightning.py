@@ -90,9 +90,9 @@ class RunOptions:
     """Options of a run, beside the trainer's, the task's and the data's.
 
     Args:
-        name: Name of the run folder.
-        runs: Folder of the run folders.
-        resume: A run folder to continue from its last checkpoint; other options hold for this call.
+        name: Name of the run folder; by default that of the last config.
+        runs: Folder in which run folders are created.
+        resume: Run folder to continue after its last checkpoint; further options override its config.
         patience: Stop after this many validations without a better foreground IoU; null trains to the end.
         ema_decay: Decay of the averaged weights that are validated and saved; 0 turns the average off.
         auto_config: Choose run length, learning rate, crop and batch size from the data set and the machine.

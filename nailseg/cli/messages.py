@@ -4,7 +4,7 @@ import argparse
 import difflib
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from textwrap import shorten
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -15,8 +15,7 @@ def explain_error(verb: str, message: str, parser: argparse.ArgumentParser) -> s
     message = " ".join(message.split())
     options = parser._option_string_actions
     if unknown := re.search(r"(?:unrecognized arguments: |does not accept option ')([^\s=']+)", message):
-        near = difflib.get_close_matches(f"--{unknown[1].lstrip('-')}", options, n=1, cutoff=0.7)
-        hint = f"Did you mean {near[0]}?" if near else f"`nailseg {verb} --help` lists all."
+        hint = suggest(f"--{unknown[1].lstrip('-')}", options, f"nailseg {verb}")
         return f"{verb}: unknown option {unknown[1]}. {hint}"
     # the following arguments are required: fit.data.csv
     if missing := re.search(r"arguments are required: (?:fit|validate|test)\.([\w.]+)", message):
@@ -42,3 +41,14 @@ def describe_type(kind: Any) -> str:
     if kind in words:
         return words[kind]
     return "a list such as '[A,B]'" if origin in (list, tuple, Sequence) else inspect.formatannotation(kind)
+
+
+def suggest(wrong: str, known: Iterable[str], command: str) -> str:
+    """Names the known word that a mistyped one is meant to be, or the command whose help lists all.
+
+    Example:
+        >>> suggest("--data.sise", ["--data.size", "--data.csv"], "nailseg fit")
+        'Did you mean --data.size?'
+    """
+    near = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.8)
+    return f"Did you mean {near[0]}?" if near else f"`{command} --help` lists all."

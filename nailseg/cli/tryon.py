@@ -12,7 +12,7 @@ OUTPUT_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def recolor_file(
-    photo: Path, *, color: str, model: str = SHIPPED, out: Path | None = None, device: str | None = None
+    photo: Path, /, *, color: str, model: str = SHIPPED, out: Path | None = None, device: str | None = None
 ) -> Path:
     """Writes a photograph, upright and at its own size, with its nails in another colour.
 
@@ -20,8 +20,8 @@ def recolor_file(
         photo: The photograph.
         color: The new colour: '#c2185b', 'rgb(194, 24, 91)' or a CSS name such as crimson.
         model: A model folder, checkpoint, run folder, exported file, or the name of a shipped model.
-        out: The file to write; by default NAME.tryon.png in the current folder.
-        device: cpu, cuda, …; a GPU by default if there is one.
+        out: File to write (PNG, JPEG or WebP); by default NAME.tryon.png in the current folder.
+        device: Device such as cpu or cuda; by default a GPU if there is one.
 
     Raises:
         ConfigError: The colour or the file format is unknown.

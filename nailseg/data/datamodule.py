@@ -35,7 +35,7 @@ STAGES: dict[str, dict[str, Mode]] = {
 
 
 class SegmentationDataModule(LightningDataModule):
-    """Images and masks of a CSV, split into train, val and test; `class_names` is known before `setup`."""
+    """Images and masks of a CSV, with its splits train, val and test."""
 
     def __init__(
         self,
@@ -58,11 +58,11 @@ class SegmentationDataModule(LightningDataModule):
         skip_bad: bool = False,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        """Checks the options; `setup` reads the files.
+        """Checks the options; `setup` reads the files, and `class_names` is known before.
 
         Args:
-            csv: The data set's CSV: image,mask,split,group, or image,mask, or images (`nailseg index`).
-            root: Folder the CSV's paths start from; by default the CSV's own folder.
+            csv: CSV of the data set (`nailseg index`): image,mask,split,group, or image,mask, or images.
+            root: Folder that the CSV's paths are relative to; by default the CSV's own.
             classes: Names of the classes in the order of their indices; the first is the background.
             mask_values: The mask encoding: value in mask files (or color, '#rrggbb') to class name, or to
                 'ignore' for pixels that do not count; by default inferred from the whole data set.
@@ -75,7 +75,7 @@ class SegmentationDataModule(LightningDataModule):
             eval_batch_size: Most evaluation images per step and process; by default `batch_size`.
             workers: Processes that read files, per training process; 0 reads in the training process. By
                 default the remaining cores, shared among the training processes, at most 8.
-            start_method: How those processes start; by default as the system prefers.
+            start_method: How Python starts the processes that read files; by default as usual on the system.
             seed: Seed of the order and of the augmentation.
             augmentation: Strengths and probabilities of the augmentation.
             balance_folders: Show training images of all folders equally often, however many each holds.

@@ -23,22 +23,22 @@ FEW_GROUPS = 10  # with fewer the percentile bootstrap is unreliable
 
 
 def compare_runs(
-    reference: str | Path, runs: Sequence[str | Path], *, out: str | Path | None = None, seed: int = 0
+    reference: str | Path, runs: Sequence[str | Path], /, *, out: str | Path | None = None, seed: int = 0
 ) -> str:
     """Compares runs over the same images: paired differences with bootstrap intervals.
 
     Args:
-        reference: a run folder (its newest test is read), a test folder or a per_image.csv.
-        runs: one or more of these, each to compare with the reference.
-        out: a new folder for compare.json, compare.csv and compare.svg; runs/compare-NAME-NAME by default.
-        seed: seed of the bootstrap.
+        reference: A run folder (its newest test is read), a test folder or a per_image.csv.
+        runs: One or more such folders or files, each to compare with the reference.
+        out: New folder for compare.json, compare.csv and compare.svg; runs/compare-NAME-NAME by default.
+        seed: Seed of the bootstrap.
 
     Returns:
         The table as text, and where it was written.
 
     Raises:
-        ConfigError: no per_image.csv there.
-        DataError: see `per_image.read_table` and `common_counts`.
+        ConfigError: No per_image.csv there.
+        DataError: See `per_image.read_table` and `common_counts`.
     """
     tables = [per_image.read_table(per_image.find_table(path)) for path in (reference, *runs)]
     result, differences = compare(tables, seed)

@@ -80,6 +80,7 @@ class Row:
 
 def bench(
     model: str | Path,
+    /,
     *,
     images: Sequence[str] = (),
     size: int | None = None,
@@ -90,17 +91,17 @@ def bench(
     """Times a model in all its forms: transformers, torch, ONNX Runtime and OpenVINO.
 
     Args:
-        model: a model folder or checkpoint, which is exported to a temporary folder; or an exported file.
-        images: an image, or a folder whose first image is taken; a drawn hand by default.
-        size: height and width in pixels of the image and, unless the model is an exported file, of the
+        model: A model folder or checkpoint, which is exported to a temporary folder; or an exported file.
+        images: An image, or a folder whose first image is taken; by default a drawn hand.
+        size: Height and width in pixels of the image and, unless the model is an exported file, of the
             network's input; the model's own size by default.
-        threads: numbers of threads; 1 and all by default.
-        repeats: number of timed runs of each form.
-        out: a new folder for bench.json and bench.svg.
+        threads: Numbers of threads to time with; by default 1 and all.
+        repeats: Number of timed runs of each form.
+        out: New folder for bench.json and bench.svg.
 
     Raises:
-        WeightsError: the model cannot be opened.
-        ConfigError: the export extra is not installed, or a number below 1.
+        WeightsError: The model cannot be opened.
+        ConfigError: The export extra is not installed, or a number below 1.
         OutputError: `out` exists.
     """
     threads = threads or sorted({1, torch.get_num_threads()})

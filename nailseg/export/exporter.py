@@ -43,6 +43,7 @@ class Difference(NamedTuple):
 
 def export_model(
     model: str | Path,
+    /,
     *,
     format: Format,
     out: str | Path,
@@ -56,20 +57,20 @@ def export_model(
     """Exports a model to ONNX or OpenVINO; an export that differs from torch is not kept.
 
     Args:
-        model: a model folder, a checkpoint, a run folder or a segmentation checkpoint of the hub.
-        format: onnx or openvino.
-        out: a folder that does not exist yet.
-        precision: fp16 halves the file; bf16 computes in bfloat16, openvino only. Both need --csv.
-        images: images, or folders of them, to compare on; drawn hands by default.
-        csv: a data set whose test rows measure the loss of quality; required for a lower precision.
-        root: folder that the CSV's paths start from, if not its own.
-        max_drop: largest loss of foreground IoU (0..1) that a lower precision may cause.
-        push: a repository of the Hugging Face hub (owner/name) to upload the folder to.
+        model: A model folder, checkpoint, run folder, shipped model, or SegFormer of the hub.
+        format: Format of the export.
+        out: New folder for the export.
+        precision: Number format: fp16 halves the file, bf16 is for openvino only. Both need `csv`.
+        images: Images, or folders of them, to compare on; drawn hands by default.
+        csv: Data set whose test rows measure what a lower precision costs; required for fp16 and bf16.
+        root: Folder that the CSV's paths are relative to; by default the CSV's own.
+        max_drop: Largest loss of foreground IoU (0 to 1) that a lower precision may cause.
+        push: Upload the folder to this repository (owner/name) of the Hugging Face hub.
 
     Raises:
-        WeightsError: the model cannot be opened, or its export differs, with the figures; nothing is left.
-        ConfigError: options that exclude each other, or the export extra is not installed.
-        OutputError: the folder exists, or the hub cannot be reached.
+        WeightsError: The model cannot be opened, or its export differs, with the figures; nothing is left.
+        ConfigError: Options that exclude each other, or the export extra is not installed.
+        OutputError: The folder exists, or the hub cannot be reached.
     """
     formats = ["openvino"] if precision == "bf16" else list(WRITERS)
     if format not in formats:

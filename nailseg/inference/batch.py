@@ -39,6 +39,7 @@ class Job(NamedTuple):
 
 def predict_files(
     paths: Sequence[str],
+    /,
     *,
     out: str | Path,
     model: str = SHIPPED,
@@ -60,22 +61,22 @@ def predict_files(
 
     Args:
         paths: Files, folders, globs and CSVs. Of a folder with Images/ and Masks/ only Images/ is used.
-        out: The folder for masks with the images' names: 0/255 for two classes, class indices otherwise.
+        out: Folder for the masks, under the images' names: 0/255 for two classes, else class indices.
         model: A model folder, checkpoint, run folder, exported file, or the name of a shipped model.
         overlay: Also write NAME.overlay.jpg beside each mask.
-        index: Write class indices for two classes, too.
-        device: cpu, cuda, …; a GPU by default if there is one.
-        threshold: Probability from which on a pixel is foreground; model: the one with the best validation
-            Dice. For two classes only.
+        index: Write class indices for two classes too.
+        device: Device such as cpu or cuda; by default a GPU if there is one.
+        threshold: Minimum probability of a foreground pixel; model: the threshold with the best validation
+            Dice. For two classes only; by default the more probable class.
         probability: Also write NAME.probability.png, 16 bits, 0..65535 for 0..1; for more than two classes
             NAME.probability.CLASS.png for each but the background.
         polygons: Also write polygons.json, COCO instance annotations of all images.
         csv: Also write objects.csv, one row per image: count, areas and boxes of its objects.
         tta: Test-time augmentation: average mirrored and resized predictions, at six times the cost.
-        tile: Predict large images in overlapping tiles of this many pixels; auto: the network's own size.
+        tile: Predict in overlapping tiles with sides of this many pixels; auto: the network's own size.
         resume: Skip images whose files all exist. With --polygons or --csv, no mask may exist already.
         devices: Number of processes, or GPUs, that share the images; under torchrun its own number counts.
-        root: The folder that the paths in a CSV are relative to; its own by default.
+        root: Folder that a CSV's paths are relative to; by default the CSV's own.
         split: Only these rows of a CSV.
 
     Returns:

@@ -151,10 +151,10 @@ def serve(
     Args:
         model: A model folder, checkpoint, run folder, exported file, or the name of a shipped model.
         host: The address to listen on; 0.0.0.0 is all addresses of this machine. There is no password.
-        port: 0 takes a free one.
-        device: cpu, cuda, …; a GPU by default if there is one.
-        threshold: Probability from which on a pixel is foreground; model: the one with the best validation
-            Dice. For two classes only.
+        port: Port to listen on; 0 takes a free one.
+        device: Device such as cpu or cuda; by default a GPU if there is one.
+        threshold: Minimum probability of a foreground pixel; model: the threshold with the best validation
+            Dice. For two classes only; by default the more probable class.
 
     Raises:
         ConfigError: The address is not available.

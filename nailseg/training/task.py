@@ -41,39 +41,39 @@ class SegmentationTask(LightningModule):
     `validate`, `validate/…` are the numbers of metrics.json, at the masks' original size.
 
     Args:
-        weights: initial weights: a hub name (nvidia/mit-b0 … b5, nvidia/segformer-b*-…: non-commercial), a
+        weights: Initial weights: a hub name (nvidia/mit-b0 … b5, nvidia/segformer-b*-…: non-commercial), a
             local folder in transformers' format, a model folder, a checkpoint, or b0 … b5 for random weights.
             vit: vit-pet, vit-small (or vit-small-192 for another size) for random weights, a model folder, a
             checkpoint. auto: any segmentation network of transformers by hub name or folder, or
             upernet-convnext-tiny, mobilenetv2-deeplabv3 for random weights.
-        class_names: in index order, the first is the background; linked from data.classes on the command
+        class_names: In index order, the first is the background; linked from data.classes on the command
             line.
-        image_size: pixels of the longer side in evaluation, for the model folder; linked from data.eval_size
+        image_size: Pixels of the longer side in evaluation, for the model folder; linked from data.eval_size
             or data.size.
-        resize: keep or squash; linked from data.resize. Recorded in the model folder.
-        lr: learning rate of the encoder at its peak; 6e-5 is the paper's for batches of 16.
-        head_lr_multiplier: the decode head's learning rate over the encoder's.
-        weight_decay: weight decay of AdamW, on matrices and kernels only.
-        warmup: share of the run in which the learning rate increases (at most 1500 steps).
-        power: exponent of the polynomial decay to zero at the end of the run; 1.0 is linear.
-        drop_path: stochastic depth of the last encoder block, increasing linearly from the first.
-        cross_entropy_weight: weight of the cross-entropy in the loss.
-        dice_weight: weight of the soft Dice loss in the loss.
-        lovasz_weight: weight of the Lovász loss (Berman et al. 2018) in the loss.
-        freeze_encoder_epochs: epochs at the beginning in which only the head is trained.
-        surface_tolerance: pixels an outline may be off in the test's surface Dice, at the masks' own size.
-        name: the architecture. mix_transformer is SegFormer written from the paper, vit a plain ViT, auto any
+        resize: Keep or squash; linked from data.resize. Recorded in the model folder.
+        lr: Learning rate of the encoder at its peak; 6e-5 is the paper's for batches of 16.
+        head_lr_multiplier: The decode head's learning rate over the encoder's.
+        weight_decay: Weight decay of AdamW, on matrices and kernels only.
+        warmup: Share of the run in which the learning rate increases (at most 1500 steps).
+        power: Exponent of the polynomial decay to zero at the end of the run; 1.0 is linear.
+        drop_path: Stochastic depth of the last encoder block, increasing linearly from the first.
+        cross_entropy_weight: Weight of the cross-entropy in the loss.
+        dice_weight: Weight of the soft Dice loss in the loss.
+        lovasz_weight: Weight of the Lovász loss (Berman et al. 2018) in the loss.
+        freeze_encoder_epochs: Epochs at the beginning in which only the head is trained.
+        surface_tolerance: Pixels an outline may be off in the test's surface Dice, at the masks' own size.
+        name: The architecture. mix_transformer is SegFormer written from the paper, vit a plain ViT, auto any
             segmentation network of transformers.
-        schedule: schedule of the learning rate: poly (the paper's, with warm-up) or step.
-        step_epochs: epochs between two steps of the step schedule.
-        step_factor: factor on the learning rate at each step.
+        schedule: Schedule of the learning rate: poly (the paper's, with warm-up) or step.
+        step_epochs: Epochs between two steps of the step schedule.
+        step_factor: Factor on the learning rate at each step.
 
     Attributes:
-        network: images uint8 or float (N, 3, H, W), 0..255, to logits (N, C, H, W).
-        threshold: foreground probability with the best validation Dice, for the model folder; None if none
+        network: Images uint8 or float (N, 3, H, W), 0..255, to logits (N, C, H, W).
+        threshold: Foreground probability with the best validation Dice, for the model folder; None if none
             was chosen.
-        summary: numbers of metrics.json, after a test or validate.
-        image_counts: the counts behind the summary, one row per image.
+        summary: Numbers of metrics.json, after a test or validate.
+        image_counts: The counts behind the summary, one row per image.
     """
 
     summary: dict[str, Any]

@@ -39,8 +39,21 @@ def test_the_promised_options_exist_and_have_a_help_text(verb: str, capsys) -> N
     names = {name for argument in arguments for name in argument.names}
     assert set(OPTIONS[verb].split()) <= names
     assert all(argument.parameter.help for argument in arguments), "a parameter without a line in Args:"
+    assert all(argument.parameter.help[0].isupper() for argument in arguments)
     assert main([verb, "--help"]) == 0
-    assert f"Usage: nailseg {verb}" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"Usage: nailseg {verb}" in shown
+    positional = [argument.name for argument in arguments if argument.index is not None]
+    assert not any(f"--{name.lower()} " in shown for name in positional), "not an option as well"
+    assert "CHOICE" not in shown
+    assert "STR|PATH" not in shown
+
+
+def test_help_names_the_words_that_an_option_takes(capsys) -> None:
+    assert main(["predict", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for option in ("--threshold FLOAT|model", "--tile INT|auto", "--split train|val|test", "--out PATH"):
+        assert option in shown
 
 
 def test_help_and_import_load_nothing_heavy() -> None:
@@ -67,7 +80,13 @@ def test_version(capsys) -> None:
         (["sample", "x", "--cuont", "3"], "Did you mean --count?"),
         (["predict", "a.jpg", "--out", "o", "--threshhold", "0.5"], "Did you mean --threshold?"),
         (["index", "x", "--no-near-duplicate"], "Did you mean --no-near-duplicates?"),
-        (["serv"], 'Did you mean "serve"?'),
+        (["serv"], "unknown command serv. Did you mean serve?"),
+        (["draw"], "unknown command draw. `nailseg --help` lists all."),
+        (["--zzz"], "`nailseg --help` lists all."),
+        (["sample", "x", "--seat", "3"], "sample: unknown option --seat. `nailseg sample --help` lists all."),
+        (["sample", "x", "y"], "sample: expected no further argument, found y. `nailseg sample --help`"),
+        (["fit", "--data.seize", "64"], "unknown option --data.seize. Did you mean --data.size?"),
+        (["fit", "--momentum", "64"], "unknown option --momentum. `nailseg fit --help` lists all."),
         (["fit", "--data.sise", "64"], "fit: unknown option --data.sise. Did you mean --data.size?"),
         (["train", "--fold=3"], "train: unknown option --fold. Did you mean --folds?"),
         (["validate", "--model.weights=b0", "--data.cvs=x"], "Did you mean --data.csv?"),

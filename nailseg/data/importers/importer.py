@@ -54,6 +54,7 @@ def import_dataset(
     kind: Literal["yolo", "coco", "hub"],
     src: str,
     out: str | Path,
+    /,
     *,
     classes: Sequence[str] | None = None,
     exif: Literal["upright", "stored"] = "upright",
@@ -71,23 +72,23 @@ def import_dataset(
     stay whole.
 
     Args:
-        kind: format of the source: YOLO segmentation, COCO instances, or Hugging Face `datasets` (`hub`).
-        src: folder or file to import; for `hub` also the name of a data set on the Hugging Face hub.
-        out: new or empty folder to write to.
-        classes: foreground classes: `NAME` keeps one, `NAME=A,B` merges some, `NAME=*` merges all others; the
+        kind: Format of the source: YOLO segmentation, COCO instances, or Hugging Face `datasets` (`hub`).
+        src: Folder or file to import; for `hub` also the name of a data set on the hub.
+        out: New or empty folder to write to.
+        classes: Foreground classes: `NAME` keeps one, `NAME=A,B` merges some, `NAME=*` merges all others; the
             rest becomes background. By default all that occur. For `hub`: names in the mask values' order.
-        exif: pixel grid of the labels on images with an EXIF orientation, if the source does not state it.
-        resplit: assign new splits (10% val, 10% test) instead of keeping the source's.
-        seed: seed of the splits that are assigned.
-        skip_bad: leave out images with issues and list them, instead of stopping.
-        columns: names of the image and the mask column, IMAGE,MASK; only for `hub`.
-        subset: configuration of a data set that has several; only for `hub`.
+        exif: Pixel grid of the labels on images with an EXIF orientation, if the source does not state it.
+        resplit: Assign new splits (10% val, 10% test) instead of keeping the source's.
+        seed: Seed of the splits that are assigned.
+        skip_bad: Leave out images with issues and list them, instead of stopping.
+        columns: Names of the image and the mask column, IMAGE,MASK; only for `hub`.
+        subset: Configuration of a data set that has several; only for `hub`.
         mask_values: JSON of value or color to class, {"0": "background", "255": "nail"}; only for `hub`.
 
     Raises:
-        DataIssuesError: (a `DataError`) every label and image that cannot be used.
-        DataError: nothing to import, or no source of that format.
-        ConfigError: classes that the source does not have, or an option of another format.
+        DataIssuesError: (A `DataError`) every label and image that cannot be used.
+        DataError: Nothing to import, or no source of that format.
+        ConfigError: Classes that the source does not have, or an option of another format.
         OutputError: `out` is not empty, lies in the source, or cannot be written.
     """
     out = Path(out)

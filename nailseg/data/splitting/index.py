@@ -40,6 +40,7 @@ class IndexReport:
 
 def index_dataset(
     root: str | Path,
+    /,
     *,
     out: str | Path | None = None,
     val: float = DEFAULT_SHARE,
@@ -57,23 +58,23 @@ def index_dataset(
     left out if those lie in several splits; the existing file is renamed to .bak.
 
     Args:
-        root: folder with `Images/` and `Masks/` (any depth below them), or `train|valid|test/{images,masks}`,
+        root: Folder with `Images/` and `Masks/` (any depth below them), or `train|valid|test/{images,masks}`,
             whose splits are kept (a missing one is not filled from the others); or a CSV with pairs.
-        out: the CSV to write; nails.csv in the root by default.
-        val: share of the rows for validation, 0 to 1.
-        test: share of the rows for the test, 0 to 1.
-        group: images that no split divides: `folder`, the images' folder; `column:NAME`, a column of the CSV
+        out: The CSV to write; nails.csv in the root by default.
+        val: Share of the rows for validation, 0 to 1.
+        test: Share of the rows for the test, 0 to 1.
+        group: Images that no split divides: `folder`, the images' folder; `column:NAME`, a column of the CSV
             that `root` is; else a regular expression, searched for in the image's path without its suffix;
             its first group (or the whole match) is the name. An image without a match is its own group.
-        seed: another seed gives another split.
-        folds: write this many CSVs, NAME-fold1.csv and on. Each has another part as val and the same test
-            rows; `val` is ignored.
-        near_duplicates: find near-duplicates; decodes every image once.
+        seed: Seed of the split.
+        folds: Write this many CSVs for cross-validation, NAME-fold1.csv and so on. Each has another part of
+            the rows as val, and all have the same test rows; `val` is ignored.
+        near_duplicates: Find near-duplicates and keep them in one split; decodes every image once.
 
     Raises:
-        ConfigError: invalid shares, folds, regular expression or column.
-        DataError: no pairs, or a CSV that cannot be read.
-        OutputError: a CSV of a fold or the .bak file exists, or a file cannot be written.
+        ConfigError: Invalid shares, folds, regular expression or column.
+        DataError: No pairs, or a CSV that cannot be read.
+        OutputError: A CSV of a fold or the .bak file exists, or a file cannot be written.
     """
     _check_options(val, test, group, folds)
     source = load_manifest(root) if Path(root).is_file() else None

@@ -20,17 +20,17 @@ ASPECTS = ((1, 1), (1, 1), (1, 1.25), (1, 1), (1.25, 1), (1, 1), (1, 1.5), (0.75
 MIN_NAIL_SHARE = 0.0005  # a nail that covers less of the image is not counted as visible
 
 
-def write_sample(folder: str | Path, *, count: int = 240, size: int = 256, seed: int = 0) -> list[Path]:
+def write_sample(folder: str | Path, /, *, count: int = 240, size: int = 256, seed: int = 0) -> list[Path]:
     """Draws a data set of hands: Images/{1..4}/NAME.jpg and Masks/{1..4}/NAME.png (0 background, 255 nail).
 
     The folder is the number of visible nails: 1 up to two, 2 three or four, 3 five, 4 six and more. Image
     number i depends on `seed`, `size` and i alone, so a larger set begins with the smaller one.
 
     Args:
-        folder: Created if it does not exist; must not hold files in Images/ or Masks/.
-        count: Number of images. Three and more contain one without a nail.
-        size: About the shorter side of the images in pixels.
-        seed: Same seed, same bytes.
+        folder: Folder to write to; its Images/ and Masks/ must be empty or absent.
+        count: Number of images; of three or more, at least one shows no nail.
+        size: Approximate shorter side of the images in pixels.
+        seed: Seed of the drawing; the same seed gives the same files.
 
     Returns:
         The images' paths in the order drawn.

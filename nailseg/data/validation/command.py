@@ -20,6 +20,7 @@ from nailseg.types import DEFAULT_CLASSES, check_class_names
 
 def validate_dataset(
     csv: str,
+    /,
     *,
     root: str | None = None,
     classes: Sequence[str] = DEFAULT_CLASSES,
@@ -32,27 +33,27 @@ def validate_dataset(
     sheet: str | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> int:
-    """Validates a data set as a command would, and prints its issues and statistics.
+    """Validates a data set and prints its statistics and its issues, each with its fix.
 
     Args:
-        csv: the CSV of the data set.
-        root: folder its paths are relative to; its own folder by default.
-        classes: names by class index, the first is background.
-        mask_values: class of each file value or color, as JSON like {"0": "background", "255": "nail"};
-            inferred by default.
-        command: the command whose splits are checked. For fit, the test rows are checked too, if any.
-        allow: codes of errors that are ignored; rows that cannot be used are left out.
-        skip_bad: leave out rows that an error names.
-        as_json: print JSON instead of text.
-        write_clean: a new folder for a clean copy: valid rows, masks as class indices.
-        sheet: a new PNG for the contact sheet: thumbnails with outlines, errors and outliers first.
-        max_pixels: limit on an image's height times width.
+        csv: The CSV of the data set.
+        root: Folder that the CSV's paths are relative to; by default the CSV's own.
+        classes: Names of the classes in the order of their indices; the first is the background.
+        mask_values: Class of each value or color in mask files, as JSON: {"0": "background", "255": "nail"};
+            by default inferred from the whole data set.
+        command: Check the splits that this command reads; for fit, the test rows too if there are any.
+        allow: Codes of errors to accept, as they are printed; unusable rows are left out.
+        skip_bad: Leave out every row with an error.
+        as_json: Print JSON instead of text.
+        write_clean: New folder for a clean copy: the valid rows, masks as class indices.
+        sheet: New PNG file for a contact sheet: thumbnails with outlines, errors and outliers first.
+        max_pixels: Most pixels (height times width) an image may have.
 
     Returns:
         0 without errors, 1 with errors; warnings do not count.
 
     Raises:
-        NailsegError: the CSV or an option is invalid, or something would be overwritten.
+        NailsegError: The CSV or an option is invalid, or something would be overwritten.
     """
     if sheet and not sheet.lower().endswith(".png"):
         raise ConfigError(f"--sheet {sheet}: expected a name that ends in .png. Choose another.")
