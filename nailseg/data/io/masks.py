@@ -6,6 +6,7 @@ alpha is the mask.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -17,6 +18,14 @@ from nailseg.data.issues import IssueError
 from nailseg.data.mask_encoding import MaskEncoding
 
 
+class DecodedMask(NamedTuple):
+    """A mask file's content before its values become classes."""
+
+    values: np.ndarray  # uint8 or uint16 (H, W), or uint8 (H, W, 3) RGB
+    lossy: bool  # the values are approximate (JPEG, lossy WebP)
+    palette: np.ndarray | None = None  # uint8 (256, 3) RGB by index, where `values` are palette indices
+
+
 def read_mask(path: str | Path, encoding: MaskEncoding, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Reads a mask as classes.
 
@@ -26,13 +35,13 @@ def read_mask(path: str | Path, encoding: MaskEncoding, max_pixels: int = MAX_PI
     Raises:
         IssueError: a file that cannot be read unambiguously, or values without a class.
     """
-    raw, lossy = decode_mask_values(read_bytes(path), str(path), max_pixels, encoding.has_colors)
-    return encoding.apply(raw, lossy, str(path))
+    mask = decode_mask_values(read_bytes(path), str(path), max_pixels, encoding.has_colors)
+    return encoding.apply(mask.values, mask.lossy, str(path))
 
 
 def decode_mask_values(
     data: bytes, name: str, max_pixels: int = MAX_PIXELS, colors: bool = False
-) -> tuple[np.ndarray, bool]:
+) -> DecodedMask:
     """Decodes the bytes of a mask file to the values that it has.
 
     Args:
@@ -42,13 +51,13 @@ def decode_mask_values(
         colors: expand palettes to their colors instead of their indices.
 
     Returns:
-        uint8 (H, W) values, gray levels or palette indices; uint16 (H, W) where a 16-bit file needs more than
-        255; or uint8 (H, W, 3) for color masks. Upright. And whether the file is lossy.
+        Upright: uint8 (H, W) values, gray levels or palette indices; uint16 (H, W) where a 16-bit file needs
+        more than 255; or uint8 (H, W, 3) for color masks.
 
     Raises:
         IssueError: a file that cannot be read unambiguously.
     """
-    header = images.check_header(data, name, max_pixels)
+    header, palette = images.check_header(data, name, max_pixels), None
     if header.bits > 8:
         raw = images.decode_16_bits(data, header, name)
     elif header.channels not in ("palette", "other") and header.format in ("png", "jpeg"):
@@ -56,20 +65,25 @@ def decode_mask_values(
         flag = cv2.IMREAD_GRAYSCALE if header.channels == "gray" else cv2.IMREAD_UNCHANGED
         raw = images.decode_with_cv2(data, flag, name)
     else:
-        raw = _decode_with_pillow(data, header, name, colors)
-    return apply_orientation(_reduce_channels(raw, header, name), header.orientation), header.lossy
+        raw, palette = _decode_with_pillow(data, header, name, colors)
+    values = apply_orientation(_reduce_channels(raw, header, name), header.orientation)
+    return DecodedMask(values, header.lossy, palette)
 
 
-def _decode_with_pillow(data: bytes, header: Header, name: str, colors: bool) -> np.ndarray:
+def _decode_with_pillow(
+    data: bytes, header: Header, name: str, colors: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The values, and the palette if they are its indices."""
     image = images.decode_with_pillow(data, name)
     if image.mode == "P":
         indices, entries = np.array(image), image.getpalette("RGB") or []
         table = np.array([*entries, *[0] * (768 - len(entries))], np.uint8).reshape(256, 3)
         if (table[:, :1] == table).all():
-            return table[indices][..., 0]  # an optimized 0/255 mask: the order of its indices is arbitrary
-        return table[indices] if colors else indices
+            # an optimized 0/255 mask: the order of its indices is arbitrary
+            return table[indices][..., 0], None
+        return (table[indices], None) if colors else (indices, table)
     if image.mode in ("1", "L", "LA", "RGB", "RGBA"):
-        return np.array(image.convert("L") if image.mode == "1" else image)
+        return np.array(image.convert("L") if image.mode == "1" else image), None
     message = f"expected whole-number class values, found a {header.format} file of form {image.mode}"
     raise IssueError("mask-format", name, message, "Save the mask as 8-bit PNG.")
 
