@@ -32,6 +32,7 @@ UNUSABLE = {
     "size-mismatch": "mask and image differ in height or width, each after its own EXIF orientation",
     "mask-values": "values or colors without a class",
     "mask-mixed": "some masks are encoded as 0/255 and others as 0/1",
+    "palette-order": "a palette whose index has another color than in most masks, or index 0 no background",
 }
 ERRORS = UNUSABLE | {
     "extension-mismatch": "the file name's extension is not that of the file's format",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -31,12 +31,20 @@ class MaskContent:
     def from_values(
         cls, file: str, values: np.ndarray, lossy: bool = False, palette: np.ndarray | None = None
     ) -> MaskContent:
-        """Counts what `io.masks.decode_mask_values` gives: (H, W) or (H, W, 3) values, uint8 (256, 3) palette."""
+        """Counts the values that `io.masks.decode_mask_values` gives, and finds those that cover areas."""
         counts = count_values(values)
         colors = {} if palette is None else {v: tuple(palette[v].tolist()) for v in counts}
-        # two values are black and white, or background and a class: nothing to tell apart
-        flat = find_flat_values(values) if values.dtype == np.uint8 and values.ndim == 2 < len(counts) else ()
+        # two values are black and white, or background and a class; lossy files hold 0/255 only
+        gray = values.dtype == np.uint8 and values.ndim == 2 and len(counts) > 2 and not lossy
+        flat = find_flat_values(values) if gray else ()
         return cls(file, counts, lossy, frozenset(flat), colors)
+
+    def as_colors(self) -> MaskContent:
+        """The same with a palette's indices replaced by their colors."""
+        counts: Counter[Value] = Counter()
+        for value, count in self.counts.items():
+            counts[self.palette.get(value, value)] += count
+        return replace(self, counts=dict(counts), palette={})
 
     def issue(self, message: str, fix: str, code: str = "mask-values") -> Issue:
         """An issue of this file."""
@@ -64,8 +72,8 @@ def count_values(raw: np.ndarray) -> dict[Value, int]:
 def find_flat_values(raw: np.ndarray) -> list[int]:
     """Finds the values that cover areas: half of their pixels or more lie in 3 x 3 blocks of one value.
 
-    Classes do. Compression noise and antialiased edges do not, not even in a mask that was enlarged 3, 4, 6 or
-    8 times without interpolation: it is reduced first.
+    Classes do. Compression noise and antialiased edges do not; a mask that was enlarged 3, 4, 6 or 8 times
+    without interpolation is reduced first.
 
     Args:
         raw: uint8 (H, W).
@@ -88,9 +96,9 @@ def find_flat_values(raw: np.ndarray) -> list[int]:
 def count_classes(content: MaskContent, encoding: MaskEncoding) -> Counter[int]:
     """Counts pixels by class index; values without a class are left out."""
     by_class: Counter[int | None] = Counter()
+    if encoding.has_colors:
+        content = content.as_colors()
     for value, count in content.counts.items():
-        if encoding.has_colors:
-            value = content.palette.get(value, value)
         by_class[encoding.class_of(value, content.lossy)] += count
     del by_class[None]
     return by_class

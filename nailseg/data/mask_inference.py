@@ -5,56 +5,24 @@ enough to tell them apart (an all-background mask is 0 in every encoding), so al
 fits two encodings is an error.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from collections.abc import Iterable, Sequence, Set
 
 from nailseg.data.issues import Issue
-from nailseg.data.mask_encoding import NAME_VALUES, THRESHOLD, MaskEncoding, Value, pack_colors, unpack_colors
+from nailseg.data.mask_content import MAX_COLORS, MaskContent
+from nailseg.data.mask_encoding import NAME_VALUES, THRESHOLD, MaskEncoding, Value
+from nailseg.data.palettes import compare_palettes
 from nailseg.errors import shorten_list
-from nailseg.types import IGNORE_INDEX, MAX_CLASSES
+from nailseg.types import IGNORE_INDEX
 
 MAX_MIDDLE = 0.1
 """More than this share of pixels between 64 and 191: a photograph or a soft matte, not a compressed mask."""
 MAX_FLAT = 0.25
 """One gray level on more pixels than this share of the white ones: a third class, not an antialiased edge."""
-MAX_COLORS = 256
-"""No color-coded mask has more colors; an image that has more is a photograph or an overlay."""
+
+MAX_NAMES = 40
+"""More class names are not listed in a message."""
 
 _NAMES = {"255": "0/255", "65535": "0/65535", "index": "0/1"}
-
-
-@dataclass(frozen=True)
-class MaskContent:
-    """The values of one mask file."""
-
-    file: str  # its path within the data set
-    counts: dict[Value, int]  # pixels by file value, or by RGB color
-    lossy: bool = False  # JPEG or lossy WebP
-
-    def issue(self, message: str, fix: str, code: str = "mask-values") -> Issue:
-        """An issue of this file."""
-        return Issue(code, self.file, message, fix)
-
-
-def count_values(raw: np.ndarray) -> dict[Value, int]:
-    """Counts pixels by value.
-
-    Args:
-        raw: uint8 or uint16 (H, W), or uint8 (H, W, 3) RGB, of which the 257 commonest colors are counted.
-
-    Examples:
-        >>> count_values(np.array([[0, 0, 255]], np.uint8))
-        {0: 2, 255: 1}
-    """
-    if raw.ndim == 3:
-        codes, counts = np.unique(pack_colors(raw), return_counts=True)
-        most = np.argsort(-counts, kind="stable")[: MAX_COLORS + 1]
-        return dict(zip(unpack_colors(codes[most]), counts[most].tolist(), strict=True))
-    counts = np.bincount(raw.ravel())
-    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
 
 
 def infer_encoding(
@@ -74,17 +42,28 @@ def infer_encoding(
         >>> encoding.describe()
         '0/255 read as background/nail'
     """
-    names = tuple(class_names)
-    issues: list[Issue] = []
-    groups: dict[str, list[MaskContent]] = {"empty": [], **{form: [] for form in _NAMES}}
-    antialiased = False
+    names, contents = tuple(class_names), list(contents)
+    by_color, issues = compare_palettes(contents, names)
+    if issues:
+        return None, issues
+    if by_color:
+        return by_color, [
+            issue for content in contents if (issue := check_values(content.as_colors(), by_color))
+        ]
+    fix = _suggest_names(contents, names)
+    groups: dict[str, list[MaskContent]] = {"empty": [], "antialiased": [], **{form: [] for form in _NAMES}}
     for content in contents:
-        form = _find_form(content, len(names))
+        form = _find_form(content, len(names), fix)
         if isinstance(form, Issue):
             issues.append(form)
         else:
-            antialiased |= form == "antialiased"
-            groups["255" if form == "antialiased" else form].append(content)
+            groups[form].append(content)
+    antialiased = groups.pop("antialiased")
+    if all(_find_grays(content, THRESHOLD + 1) == set() for content in antialiased):
+        # no edge is antialiased with dark grays only: they are classes too thin to cover areas
+        issues += [_unknown_values(content, _find_grays(content), "0/255", fix) for content in antialiased]
+        antialiased = []
+    groups["255"] += antialiased
     found = [form for form in _NAMES if groups[form]]
     if len(found) > 1:
         return None, issues + _find_mixed(groups, found)
@@ -93,37 +72,40 @@ def infer_encoding(
     pairs = [(0, 0), (int(form), 1)] if form != "index" else [(index, index) for index in range(len(names))]
     if any(IGNORE_INDEX in content.counts for content in groups["index"]):
         pairs.append((IGNORE_INDEX, IGNORE_INDEX))
-    return MaskEncoding(tuple(pairs), names, antialiased), issues
+    return MaskEncoding(tuple(pairs), names, antialiased=bool(antialiased)), issues
 
 
 def check_values(content: MaskContent, encoding: MaskEncoding) -> Issue | None:
     """Compares one mask with an encoding that was given or stored."""
     if encoding.is_thresholded(content.lossy):
-        return _check_gray(content)
-    values = content.counts.items()
-    unknown = {value: count for value, count in values if encoding.class_of(value, content.lossy) is None}
+        labels = set() if content.lossy else _find_labels(content)
+        unlike = _unknown_values(content, labels, "0/255 with gray edges", NAME_VALUES) if labels else None
+        return _check_gray(content) or unlike
+    unknown = {value for value in content.counts if encoding.class_of(value, content.lossy) is None}
     if not unknown:
         return None
     lossless = " in a lossless file" if content.lossy else ""
     expected = sorted((value for value, _ in encoding.mapping), key=str)
-    return _unknown_values(content, unknown, f"mask values {shorten_list(expected, 16)}{lossless}")
+    return _unknown_values(
+        content, unknown, f"mask values {shorten_list(expected, 16)}{lossless}", NAME_VALUES
+    )
 
 
-def count_classes(content: MaskContent, encoding: MaskEncoding) -> Counter[int]:
-    """Counts pixels by class index; values without a class are left out."""
-    by_class: Counter[int | None] = Counter()
-    for value, count in content.counts.items():
-        by_class[encoding.class_of(value, content.lossy)] += count
-    del by_class[None]
-    return by_class
+def _suggest_names(contents: Sequence[MaskContent], names: Sequence[str]) -> str:
+    """The way out of values without a class: more class names where all look like class indices."""
+    values = {value for content in contents for value in content.counts} - {IGNORE_INDEX}
+    colors = any(isinstance(value, tuple) for value in values)
+    if colors or len(names) > max(values, default=0) or max(values) >= min(2 * len(values), MAX_NAMES):
+        return NAME_VALUES
+    given = list(names) if len(names) > 2 else ["background"]
+    listed = ",".join([*given, *(f"class_{index}" for index in range(len(given), max(values) + 1))])
+    return (
+        "The values look like class indices, with 255 for ignore. Then name the classes: "
+        f"--data.classes '[{listed}]'. {NAME_VALUES}"
+    )
 
 
-def count_foreground(by_class: Counter[int]) -> int:
-    """Counts the pixels of all classes but background and ignore."""
-    return sum(count for index, count in by_class.items() if 0 < index < MAX_CLASSES)
-
-
-def _find_form(content: MaskContent, n_classes: int) -> str | Issue:
+def _find_form(content: MaskContent, n_classes: int, fix: str) -> str | Issue:
     """`empty` (all 0), `255`, `antialiased` (0/255 with gray edges), `65535`, `index`, or an issue."""
     values = set(content.counts)
     indices = {*range(n_classes), IGNORE_INDEX}
@@ -143,18 +125,27 @@ def _find_form(content: MaskContent, n_classes: int) -> str | Issue:
         return "65535"
     if values <= indices:
         return "index"
-    if n_classes == 2 and max(values) > 250 and not _has_flat_gray(content) and not _check_gray(content):
+    if n_classes == 2 and max(values) > 250 and not _find_labels(content) and not _check_gray(content):
         return "antialiased"
-    unknown = {value: count for value, count in content.counts.items() if value not in indices}
     known = "0/255, or 0/1 with" if n_classes == 2 else f"{expected}, or"
-    return _unknown_values(content, unknown, f"{known} 255 for ignore")
+    return _unknown_values(content, values - indices, f"{known} 255 for ignore", fix)
 
 
-def _has_flat_gray(content: MaskContent) -> bool:
-    """Whether one value between black and white covers an area, as no antialiased edge does."""
+def _find_labels(content: MaskContent) -> set[int]:
+    """The gray levels between black and white that cover areas, as those of an antialiased edge never do."""
+    flat = sorted(content.flat)
+    # black and white may have become 1 and 254 by compression
+    if flat and flat[0] <= THRESHOLD:
+        del flat[0]
+    if flat and flat[-1] > THRESHOLD:
+        del flat[-1]
     white = sum(count for value, count in content.counts.items() if value > 250)
-    grays = [count for value, count in content.counts.items() if 5 < value <= 250]
-    return max(grays, default=0) > MAX_FLAT * white
+    return {*flat, *(value for value in _find_grays(content, 6) if content.counts[value] > MAX_FLAT * white)}
+
+
+def _find_grays(content: MaskContent, darkest: int = 1) -> set[int]:
+    """The gray levels from `darkest` to 250."""
+    return {value for value in content.counts if darkest <= value <= 250}
 
 
 def _check_gray(content: MaskContent) -> Issue | None:
@@ -185,10 +176,10 @@ def _unexpected_colors(content: MaskContent) -> Issue:
     return content.issue(message, f"State what each color means, e.g. --data.mask_values '{example}'.")
 
 
-def _unknown_values(content: MaskContent, unknown: dict[Value, int], expected: str) -> Issue:
-    share = sum(unknown.values()) / max(sum(content.counts.values()), 1)
+def _unknown_values(content: MaskContent, unknown: Set[Value], expected: str, fix: str) -> Issue:
+    share = sum(content.counts[value] for value in unknown) / max(sum(content.counts.values()), 1)
     found = shorten_list(sorted(unknown, key=str))
-    return content.issue(f"expected {expected}; found also {found} in {share:.2%} of the pixels", NAME_VALUES)
+    return content.issue(f"expected {expected}; found also {found} in {share:.2%} of the pixels", fix)
 
 
 def _find_mixed(groups: dict[str, list[MaskContent]], found: Sequence[str]) -> list[Issue]:

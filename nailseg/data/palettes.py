@@ -4,6 +4,7 @@ Programs that save a palette anew (Pillow's `quantize`, optimizers) may order it
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 
 from nailseg.data.issues import Issue
@@ -19,40 +20,64 @@ def compare_palettes(
 ) -> tuple[MaskEncoding | None, list[Issue]]:
     """Checks whether palette indices can be read as class indices.
 
-    They can if each has one color in the whole set and black, or white where nothing is black, is index 0:
-    the background. Otherwise, two classes of which one is black are read by their colors; anything else is an
-    error that lists the colors for `--data.mask_values`.
+    They can if each has one color in the whole set, and black, or white where nothing is black, is index 0:
+    the background. Otherwise two classes of which one is black are read by their colors; anything else is an
+    error of the files that differ, and lists the colors for `--data.mask_values`.
 
     Returns:
         The encoding by color where it replaces the indices; and `palette-order` issues.
     """
-    contents = [content for content in contents if content.palette]
-    seen = sorted({(index, color) for content in contents for index, color in content.palette.items()})
-    colors = sorted({color for _, color in seen}, key=lambda color: (color != BLACK, color != WHITE, color))
+    colored = [content for content in contents if content.palette]
+    colors = sorted({color for content in colored for color in content.palette.values()}, key=_order)
     background = colors[0] if colors and colors[0] in (BLACK, WHITE) else None
-    several = next((index for index, _ in seen if len({c for i, c in seen if i == index}) > 1), None)
-    moved = [index for index, color in seen if color == background and index not in (0, IGNORE_INDEX)]
-    if several is None and not (moved and any(index == 0 and color != background for index, color in seen)):
+    commonest = _find_commonest(colored)
+    found = [(content, _describe_difference(content, commonest, background)) for content in colored]
+    wrong = [(content, message) for content, message in found if message]
+    if not wrong:
         return None, []
-    if colors[0] == BLACK and len(colors) == len(class_names) == 2:
+    # files without a palette say nothing of colors, unless they are black
+    complete = all(content.palette or content.counts.keys() == {0} for content in contents)
+    if complete and colors[0] == BLACK and len(colors) == len(class_names) == 2:
         return MaskEncoding(((BLACK, 0), (colors[1], 1)), tuple(class_names)), []
     names = [*class_names, *(f"class_{index}" for index in range(len(class_names), len(colors)))]
-    mapping = json.dumps(dict(zip(map(_to_hex, colors), names, strict=False)))
-    if several is None:
-        first = next(content for content in contents if moved[0] in content.palette)
-        other = _to_hex(next(color for index, color in seen if index == 0))
-        message = f"expected index 0 of the palette to be the background, found {other}, and "
-        message += f"{_to_hex(background)} as index {moved[0]}"
-    else:
-        by_color: dict[Color, MaskContent] = {}
-        for content in contents:
-            if several in content.palette:
-                by_color.setdefault(content.palette[several], content)
-        first, *others = by_color.values()
-        found = [f"{_to_hex(content.palette[several])} in {content.file}" for content in (first, *others[:1])]
-        message = f"expected one palette order in all masks, found index {several} as {' and as '.join(found)}"
-    fix = f"State which color is which class (correct the names): --data.mask_values '{mapping}'."
-    return None, [first.issue(message, fix, "palette-order")]
+    by_color = json.dumps({_to_hex(color): name for color, name in zip(colors, names, strict=False)})
+    by_index = json.dumps({str(index): name for index, name in enumerate(class_names)})
+    fix = (
+        f"State which color is which class (correct the names): --data.mask_values '{by_color}'; "
+        f"or that the indices are right: --data.mask_values '{by_index}'."
+    )
+    return None, [content.issue(message, fix, "palette-order") for content, message in wrong]
+
+
+def _find_commonest(contents: Sequence[MaskContent]) -> dict[int, tuple[Color, str]]:
+    """The color that most files give to each index, and the first of these files."""
+    pairs = [pair for content in contents for pair in content.palette.items()]
+    colors = {index: color for (index, color), _ in reversed(Counter(pairs).most_common())}
+    return {
+        index: (color, next(content.file for content in contents if content.palette.get(index) == color))
+        for index, color in colors.items()
+    }
+
+
+def _describe_difference(
+    content: MaskContent, commonest: dict[int, tuple[Color, str]], background: Color | None
+) -> str | None:
+    for index, color in content.palette.items():
+        expected, file = commonest[index]
+        if color != expected:
+            expectation = f"expected {_to_hex(expected)} as index {index} of the palette, as in {file}"
+            return f"{expectation}; found {_to_hex(color)}"
+    zero = content.palette.get(0, background)
+    indices = [index for index, color in content.palette.items() if color == background]
+    if zero == background or not set(indices) - {IGNORE_INDEX}:
+        return None
+    expectation = "expected index 0 of the palette to be the background"
+    return f"{expectation}, found {_to_hex(zero)}, and {_to_hex(background)} as index {indices[0]}"
+
+
+def _order(color: Color) -> tuple[bool, bool, Color]:
+    """Black first, then white, then the others."""
+    return color != BLACK, color != WHITE, color
 
 
 def _to_hex(color: Color) -> str:

@@ -8,8 +8,9 @@ import pickle
 import numpy as np
 import pytest
 
+from nailseg.data.mask_content import MaskContent, count_classes, count_values
 from nailseg.data.mask_encoding import MaskEncoding
-from nailseg.data.mask_inference import MaskContent, check_values, count_classes, count_values
+from nailseg.data.mask_inference import check_values
 from nailseg.errors import ConfigError, DataError
 
 TWO = ["background", "nail"]

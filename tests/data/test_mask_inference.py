@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nailseg.data.mask_inference import MaskContent, count_classes, count_values, infer_encoding
+from nailseg.data.mask_content import MaskContent, count_classes, count_values
+from nailseg.data.mask_inference import infer_encoding
 
 TWO = ["background", "nail"]
 

@@ -16,8 +16,9 @@ from nailseg.data.io.headers import IMAGE_SUFFIXES, read_header
 from nailseg.data.io.images import read_bytes
 from nailseg.data.io.masks import decode_mask_values
 from nailseg.data.issues import IssueError
+from nailseg.data.mask_content import MaskContent
 from nailseg.data.mask_encoding import MaskEncoding
-from nailseg.data.mask_inference import MaskContent, check_values, count_values, infer_encoding
+from nailseg.data.mask_inference import check_values, infer_encoding
 from nailseg.errors import ConfigError, DataError
 from nailseg.types import IGNORE_INDEX
 
@@ -40,12 +41,13 @@ def read_hub(
     if any("=" in name for name in names):
         raise ConfigError("--classes: expected names by mask value; --mask-values merges masks of the hub.")
     encoding = None if mask_values is None else MaskEncoding.from_mapping(mask_values, names)
-    decode = partial(decode_mask_values, colors=bool(encoding and encoding.has_colors))
+    has_colors = encoding is not None and encoding.has_colors
     source = Source(class_names=list(names[1:]))
     contents: list[MaskContent] = []
 
     def read_mask(where: str, read_values: Callable[[], bytes]) -> np.ndarray:  # once the encoding is known
-        return encoding.apply(*decode(read_values(), where), where)
+        values, lossy, _ = decode_mask_values(read_values(), where, colors=encoding.has_colors)
+        return encoding.apply(values, lossy, where)
 
     for split, whole_table in _load(src, subset).items():
         table, image, mask, group = _select_columns(src, whole_table, columns)
@@ -54,11 +56,11 @@ def read_hub(
             read_image, read_values = (partial(_read_cell, table, number, c, where) for c in (image, mask))
             try:
                 kind = read_header(read_image(), where).format
-                raw, lossy = decode(read_values(), where)
+                decoded = decode_mask_values(read_values(), where, colors=has_colors)
             except IssueError as error:
                 source.issues.append(error.issue)
                 continue
-            contents.append(MaskContent(where, count_values(raw), lossy))
+            contents.append(MaskContent.from_values(where, *decoded))
             row, suffix = table[number], next(s for s, known in IMAGE_SUFFIXES.items() if known == kind)
             file = PureWindowsPath(row[image]["path"] or "").name  # takes forward slashes, too
             name, origin = f"{split}/{number:06d}{suffix}", f"{split} {number} {file}".strip()

@@ -52,11 +52,11 @@ def read_contents(root: Path, rows: Sequence[Row]) -> tuple[list[DuplicatePair],
         try:
             data = read_bytes(root / row.image)
             signature = compute_signature(data, decode_image(data, row.image))
-            raw, lossy = decode_mask_values(read_bytes(root / (row.mask or "")), row.mask or "")
+            mask = decode_mask_values(read_bytes(root / (row.mask or "")), row.mask or "")
         except IssueError:
             return f"{row.folder} unread", None
         # classes are not known yet: any value but 0 may be foreground, but for the noise of lossy compression
-        share = (raw > (THRESHOLD if lossy else 0)).mean()
+        share = (mask.values > (THRESHOLD if mask.lossy else 0)).mean()
         return f"{row.folder} {sum(share > limit for limit in BINS)}", signature
 
     found = map_threads(read, rows, "finding near-duplicates")

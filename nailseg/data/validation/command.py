@@ -13,7 +13,7 @@ from nailseg.data.validation.clean_copy import write_clean_copy
 from nailseg.data.validation.contact_sheet import draw_contact_sheet
 from nailseg.data.validation.statistics import Statistics, compute_statistics, format_statistics
 from nailseg.data.validation.validate import FIT_SPLITS, ValidationResult, validate_rows
-from nailseg.errors import ConfigError, OutputError
+from nailseg.errors import ConfigError, OutputError, name_own_options
 from nailseg.imaging.overlay import write_png
 from nailseg.types import DEFAULT_CLASSES, check_class_names
 
@@ -67,7 +67,8 @@ def validate_dataset(
     options = {"max_pixels": max_pixels, "allow": allow, "skip_bad": skip_bad}
     result = validate_rows(manifest, names, mask_values, splits, **options)
     statistics = compute_statistics(result.scans, result.mask_encoding) if result.mask_encoding else {}
-    print(_to_json(result, statistics, allow) if as_json else _to_text(result, statistics))
+    text = _to_json(result, statistics, allow) if as_json else _to_text(result, statistics)
+    print(name_own_options(text, validate_dataset))
     if sheet:
         write_png(sheet, draw_contact_sheet(result, max_pixels))
     if write_clean:
@@ -92,7 +93,8 @@ def _to_json(result: ValidationResult, statistics: Statistics, allow: Sequence[s
 
 def _to_text(result: ValidationResult, statistics: Statistics) -> str:
     encoding = result.mask_encoding
-    parts = [f"masks: {encoding.describe() if encoding else 'several encodings: see the errors'}"]
+    meaning = encoding.describe() if encoding else "no encoding fits all: see the errors"
+    parts = [f"masks: {meaning}"]
     parts += result.manifest.notes
     if statistics:
         parts.append(f"\n{format_statistics(statistics)}\n")

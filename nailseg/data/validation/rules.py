@@ -10,8 +10,8 @@ from dataclasses import replace
 from nailseg.data.assign import SPLITS
 from nailseg.data.issues import WARNINGS, Issue
 from nailseg.data.manifest import Manifest, Row, find_group_splits
+from nailseg.data.mask_content import count_classes, count_foreground
 from nailseg.data.mask_encoding import MaskEncoding
-from nailseg.data.mask_inference import count_classes, count_foreground
 from nailseg.data.splitting.near_duplicates import DuplicatePair
 from nailseg.data.validation.scan import ScanResult
 

@@ -12,8 +12,8 @@ from nailseg.data.io.images import decode_image, read_bytes
 from nailseg.data.io.masks import decode_mask_values
 from nailseg.data.issues import Issue, IssueError
 from nailseg.data.manifest import Manifest, Row
+from nailseg.data.mask_content import MaskContent, count_values
 from nailseg.data.mask_encoding import THRESHOLD, Value, pack_colors
-from nailseg.data.mask_inference import MaskContent, count_values
 from nailseg.data.splitting.near_duplicates import Signature, compute_signature
 
 MAX_VALUES = 16  # masks with more values are antialiased; their components are counted above the threshold
@@ -61,9 +61,10 @@ def scan_row(
         return result
     try:
         data = read_bytes(manifest.path(row.mask))
-        raw, lossy = decode_mask_values(data, row.mask, max_pixels, has_colors)
+        mask = decode_mask_values(data, row.mask, max_pixels, has_colors)
+        raw = mask.values
         header = read_header(data, row.mask)
-        result.content = MaskContent(row.mask, count_values(raw), lossy)
+        result.content = MaskContent.from_values(row.mask, *mask)
         result.storage = "16-bit" if header.bits > 8 else STORAGE.get(header.channels, "plain")
         if header.lossy:
             result.storage = "jpeg"

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from nailseg.data.manifest import Row
+from nailseg.data.mask_content import MaskContent, count_classes, count_foreground
 from nailseg.data.mask_encoding import MaskEncoding
-from nailseg.data.mask_inference import MaskContent, count_classes, count_foreground
 from nailseg.data.validation.scan import ScanResult
 
 Statistics = dict[str, dict[str, dict[str, Any]]]

@@ -9,8 +9,9 @@ from typing import Any
 from nailseg.data.io.images import MAX_PIXELS
 from nailseg.data.issues import UNUSABLE, DataIssuesError, Issue, check_codes, format_issues, list_issues
 from nailseg.data.manifest import Manifest
+from nailseg.data.mask_content import count_classes, count_foreground
 from nailseg.data.mask_encoding import MaskEncoding
-from nailseg.data.mask_inference import check_values, count_classes, count_foreground, infer_encoding
+from nailseg.data.mask_inference import check_values, infer_encoding
 from nailseg.data.splitting.near_duplicates import DuplicatePair, find_duplicates
 from nailseg.data.threads import map_threads
 from nailseg.data.validation import rules
@@ -145,7 +146,8 @@ def _apply_rules(
     issues = [*rules.check_needed_splits(manifest, needed)]
     issues += [issue for scan in checked for issue in scan.issues]
     # masks with several encodings concern every split, because one encoding must hold for the whole set
-    issues += [issue for issue in mask_issues if issue.file in masks or issue.code == "mask-mixed"]
+    whole_set = ("mask-mixed", "palette-order")
+    issues += [issue for issue in mask_issues if issue.file in masks or issue.code in whole_set]
     issues += rules.check_duplicates(pairs, {scan.row.image: scan.row.split for scan in checked})
     issues += rules.check_groups(manifest.rows)
     if encoding is not None:

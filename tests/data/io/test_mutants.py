@@ -53,7 +53,7 @@ def try_to_read(data: bytes, form: str, original: np.ndarray) -> str:
     """`read`, or the message of the error."""
     try:
         if original.ndim == 2:
-            array, _ = decode_mask_values(data, "x", 10**6)
+            array, *_ = decode_mask_values(data, "x", 10**6)
         else:
             array = decode_image(data, "x", 10**6)
     except DataError as error:

@@ -97,6 +97,12 @@ def palette_mask(data: Path) -> None:
     image.save(data / "Masks/0.png")
 
 
+def reordered_palette(data: Path) -> None:
+    image = Image.fromarray(1 - nail_mask() // 255).convert("P")
+    image.putpalette([255, 0, 0, 0, 0, 0])
+    image.save(data / "Masks/0.png")
+
+
 def alpha_mask(data: Path) -> None:
     flat = np.zeros((96, 128, 4), np.uint8)
     flat[..., 3] = nail_mask()
@@ -129,6 +135,7 @@ PLANT: dict[str, Callable[[Path], object]] = {
     "orientation-mismatch": rotated,
     "mask-values": lambda d: mask(d, 0, nail_mask() // 255 * 7),
     "mask-mixed": lambda d: mask(d, 0, nail_mask() // 255),
+    "palette-order": reordered_palette,
     "mask-full": lambda d: mask(d, 0, np.full((96, 128), 255, np.uint8)),
     "mask-inverted": lambda d: mask(d, 0, 255 - nail_mask()),
     "split-empty": lambda d: edit(d, ",val,", ",train,"),
