@@ -1,6 +1,6 @@
 # Every target but help and clean runs the set-up first. It needs git, make and Python 3.11 or newer.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format bench notebooks nails train-nailseg-b0 ship-nailseg-b0 wheel clean
+.PHONY: help setup demo test test-slow lint format bench notebooks docs nails train-nailseg-b0 ship-nailseg-b0 wheel clean
 
 # the first of these that is new enough
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -50,6 +50,11 @@ notebooks: setup ## make the notebooks from their .py files and run them all, in
 	rm -rf build/notebooks && mkdir -p build/notebooks && cp notebooks/*.ipynb build/notebooks
 	cd build/notebooks && for n in *.ipynb; do \
 		$(abspath $(BIN))/jupyter-execute --inplace --kernel_name=python3 $$n || exit 1; done
+
+# docs/notebooks/ holds copies of the executed notebooks
+docs: notebooks ## run the notebooks and build the documentation into build/site/
+	rm -rf docs/notebooks && mkdir docs/notebooks && cp build/notebooks/*.ipynb docs/notebooks
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: setup ## side-by-side timings against transformers, torchmetrics and uncached loading
 	$(BIN)/python benchmarks/startup.py

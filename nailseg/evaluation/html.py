@@ -68,7 +68,7 @@ def explain(name: str, meanings: dict[str, str]) -> str:
 
 
 def explain_none(name: str) -> str:
-    """Why a number is null in metrics.json; the README's table has the rules."""
+    """Why a number is null in metrics.json; docs/evaluation.md has the rules."""
     if name.startswith(("precision_", "instance_precision_")):
         return "nothing predicted"
     return "undefined" if name in ("miou", "pixel_accuracy") else "class absent"

@@ -2,7 +2,7 @@
 
 `count_images` counts a batch of logits against its masks; `summarize` turns the counts of a set into the
 numbers of metrics.json. Bootstrap intervals and slices use the same formulas. `ConfusionMatrix` is the cheap
-metric of validation during training. The README defines the numbers.
+metric of validation during training. docs/evaluation.md defines the numbers.
 """
 
 from typing import TYPE_CHECKING

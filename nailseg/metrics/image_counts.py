@@ -158,7 +158,7 @@ def ratios(counts: ImageCounts, class_names: Sequence[str], weights: np.ndarray)
     """Every ratio of the summary, for each weighting of the images.
 
     Returns:
-        float64 (R,) by name; nan where a number is undefined (the README's table has the rules).
+        float64 (R,) by name; nan where a number is undefined (docs/evaluation.md has the rules).
     """
     weight, n_classes = torch.from_numpy(weights).double(), len(class_names)
     total = (weight @ counts.matrix.flatten(1).double()).view(-1, n_classes, n_classes)
@@ -177,7 +177,7 @@ def ratios(counts: ImageCounts, class_names: Sequence[str], weights: np.ndarray)
 
 
 def summarize(counts: ImageCounts, class_names: Sequence[str]) -> dict[str, Any]:
-    """Turns the counts of a set, each image once, into the numbers of metrics.json, which the README defines.
+    """Turns the counts of a set, each image once, into the numbers of metrics.json, see docs/evaluation.md.
 
     Returns:
         The counts `n_images`, `n_images_with_NAME`, `n_false_alarms_NAME` (images without the class in which

@@ -409,9 +409,9 @@ def test_an_export_cannot_be_trained(openvino, drawn, tmp_path, monkeypatch, cap
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_readmes_example_without_nailseg(onnx, model, tmp_path, monkeypatch, capsys) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (code,) = [b for b in re.findall(r"```python\n(.*?)```", readme, re.S) if "onnxruntime" in b]
+def test_the_documented_example_without_nailseg(onnx, model, tmp_path, monkeypatch, capsys) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "deployment.md").read_text()
+    (code,) = [b for b in re.findall(r"```python\n(.*?)```", page, re.S) if "onnxruntime" in b]
     assert len(code.splitlines()) <= 15
     assert "nailseg" not in code
     monkeypatch.chdir(tmp_path)
