@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--size", type=int, default=512, help="longer side at the network's input")
     parser.add_argument("--side", type=int, default=432, help="pixels of the drawn images")
-    parser.add_argument("--weights", default="b0", help="a trained model finds fewer components than b0")
+    parser.add_argument("--weights", default="b0-random", help="a trained model finds fewer components")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "drawn"

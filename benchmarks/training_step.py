@@ -35,7 +35,7 @@ KINDS = ("transformers", "nailseg")
 def networks(name: str, kinds: tuple[str, ...] = KINDS) -> dict[str, torch.nn.Module]:
     """Builds transformers' network and ours with the same weights."""
     torch.manual_seed(0)
-    ours = SegFormer(name).hf
+    ours = SegFormer(f"{name}-random").hf
     if kinds == ("nailseg",):
         return {"nailseg": ours}
     stock = SegformerForSemanticSegmentation(copy.deepcopy(ours.config)).train()

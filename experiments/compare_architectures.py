@@ -27,12 +27,12 @@ from nailseg.models import build_network
 SPLIT = Path(__file__).parent / "nailseg_b0_split.csv"
 SIZE, BATCH, TRAINED = 128, 16, 2156
 NETWORKS = {  # --model.name, --model.weights, --model.lr
-    "SegFormer-B0": ("segformer", "b0", 6e-4),
-    "mix_transformer-B0": ("mix_transformer", "b0", 6e-4),
-    "ViT small": ("vit", "vit-small", 6e-4),
-    "ViT 86 M": ("vit", "vit-pet", 1e-4),
-    "UperNet-ConvNeXt-T": ("auto", "upernet-convnext-tiny", 3e-4),
-    "DeepLabV3-MobileNetV2": ("auto", "mobilenetv2-deeplabv3", 6e-4),
+    "SegFormer-B0": ("segformer", "b0-random", 6e-4),
+    "mix_transformer-B0": ("mix_transformer", "b0-random", 6e-4),
+    "ViT small": ("vit", "vit-small-random", 6e-4),
+    "ViT 86 M": ("vit", "vit-pet-random", 1e-4),
+    "UperNet-ConvNeXt-T": ("auto", "upernet-convnext-tiny-random", 3e-4),
+    "DeepLabV3-MobileNetV2": ("auto", "mobilenetv2-deeplabv3-random", 6e-4),
 }
 AGAIN = ("SegFormer-B0", "ViT small")  # trained once more, for DeepLab's number of steps
 

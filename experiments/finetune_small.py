@@ -24,7 +24,7 @@ from nailseg.data.io.images import read_image
 
 SPLIT = Path(__file__).parent / "nailseg_b0_split.csv"
 SIZES = (20, 50, 200)
-STARTS = {"nailseg-b0": [], "random weights": ["--model.weights=b0", "--model.lr=1e-3"]}
+STARTS = {"nailseg-b0": [], "random weights": ["--model.weights=b0-random", "--model.lr=1e-3"]}
 TESTED = 135  # of the test part, every other image
 
 

@@ -166,7 +166,7 @@ def train(trial: Trial, root: Path, out: Path, name: str, seed: int) -> float:
     """Runs a trial; returns validation Dice of the averaged weights after the last epoch."""
     run = out / "runs" / name
     if not (run / "model").exists():
-        weights = "b0" if trial.start is None else out / "runs" / trial.start / "model"
+        weights = "b0-random" if trial.start is None else out / "runs" / trial.start / "model"
         distillation = trial.teacher and Distillation(out / "runs" / trial.teacher / "model")
         current: dict[str, Tensor] = {}  # images of the batch, for the loss
 

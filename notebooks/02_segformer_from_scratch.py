@@ -8,7 +8,7 @@
 
 # %%
 # Settings
-ARCHITECTURE = "b0"  # b0 … b5
+ARCHITECTURE = "b0"  # the layer sizes of b0 … b5
 SIZE = 224  # pixels of the input
 HEADS, REDUCTIONS = (1, 2, 5, 8), (8, 4, 2, 1)
 

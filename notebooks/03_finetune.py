@@ -31,7 +31,9 @@ from nailseg.data.synthetic import write_sample
 from nailseg.imaging import draw_overlay
 from nailseg.training import SegmentationTask
 
-warnings.filterwarnings("ignore", ".*(LeafSpec|IProgress)")  # Lightning calls what torch renamed; no ipywidgets
+warnings.filterwarnings(
+    "ignore", ".*(LeafSpec|IProgress)"
+)  # Lightning calls what torch renamed; no ipywidgets
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 os.environ.setdefault("WANDB_SILENT", "true")
 seed_everything(0, verbose=False)

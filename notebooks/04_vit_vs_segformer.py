@@ -44,7 +44,7 @@ if not (folder / "nails.csv").exists():
 # `--model.name` on the command line is `name=` in Python. The ViT needs images squashed to its one size; SegFormer takes any size.
 
 # %%
-WEIGHTS = {"segformer": "b0", "vit": "vit-small"}
+WEIGHTS = {"segformer": "b0-random", "vit": "vit-small-random"}
 
 
 class ProbabilityRecorder(Callback):

@@ -155,8 +155,8 @@ def open_network(
     """Opens the network of a checkpoint, a model folder, or other weights of its architecture.
 
     Args:
-        source: a checkpoint, a model folder or its run, `nailseg-b0`, a hub name, or `b0` … `b5`; not an
-            exported file, which `nailseg.inference.backends.as_module.open_module` opens.
+        source: a checkpoint, a model folder or its run, `nailseg-b0`, a hub name, or `b0-random` …;
+            not an exported file, which `nailseg.inference.backends.as_module.open_module` opens.
         class_names: None keeps the source's names. Other names give weights of the hub a new classifier; a
             nailseg model refuses them, because a new classifier discards what it was trained for.
         drop_path: stochastic depth for further training.

@@ -164,8 +164,8 @@ def load(
         backend: Backend = open_exported(file, device, threads)
     else:
         place = locate(model)
-        # b0 … b5 are refused as untrained
-        if not re.fullmatch(r"[^/]+/[^/]+|b[0-5]", place) and not Path(place).exists():
+        # architectures are refused with their own message
+        if not re.fullmatch(r"[^/]+/[^/]+|b[0-5](-random)?", place) and not Path(place).exists():
             raise WeightsError(
                 f"--model {model}: expected {SHIPPED}, a model folder, a run folder, a checkpoint, an export "
                 f"or a model of the hub (owner/name); found nothing there (looked from {Path.cwd()})."

@@ -75,20 +75,22 @@ def _classifier_keys(config: PreTrainedConfig) -> set[str]:
 class AutoNetwork(Network):
     """A network of transformers with normalization inside.
 
-    `weights` is a hub name, a folder as `save_pretrained` writes it (with config.json alone: random weights),
-    or `upernet-convnext-tiny` or `mobilenetv2-deeplabv3` for random weights without any file. Random weights
-    are initialized as SegFormer's, by fan-out: with transformers' small ones networks hardly learn.
+    `weights` is a hub name, a folder as `save_pretrained` writes it (`FOLDER-random`: random weights for
+    its config.json), or `upernet-convnext-tiny-random` or `mobilenetv2-deeplabv3-random` without any file.
+    Random weights are initialized as SegFormer's, by fan-out: with transformers' small ones networks hardly
+    learn.
     Everything else is as in `Network`.
     """
 
     architecture = "auto"
 
     @staticmethod
-    def random_config(weights: str) -> dict[str, Any] | None:
+    def random_config(architecture: str) -> dict[str, Any] | None:
         """Returns the config of a built-in baseline, or of a folder without weights."""
-        if Path(weights).is_dir() and pretrained.weight_file(Path(weights)) is None:
-            return pretrained.find_weights(weights, None).config
-        return BASELINES.get(weights)
+        folder = Path(architecture)
+        if folder.is_dir() and pretrained.weight_file(folder) is None:
+            return pretrained.find_weights(architecture, None).config
+        return BASELINES.get(architecture)
 
     def _build(self, config: dict[str, Any], class_names: list[str], drop_path: float) -> None:
         hf_config = _make_config(config, class_names, drop_path)

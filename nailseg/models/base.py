@@ -10,8 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
 
+from nailseg.errors import WeightsError
 from nailseg.models import pretrained
 from nailseg.types import DEFAULT_CLASSES, check_class_names
+
+RANDOM = "-random"
+"""Ends the name of an architecture where it stands for random weights, as in `b0-random`."""
 
 
 class Network(nn.Module):
@@ -58,10 +62,17 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         weights = str(weights)
-        if (config := self.random_config(weights)) is not None:
+        name = weights if Path(weights).is_dir() else weights.removesuffix(RANDOM)
+        config = self.random_config(name)
+        if config is not None and name == weights:
+            raise WeightsError(
+                f"weights {weights!r}: expected weights, found an architecture. Give '{weights}{RANDOM}' for "
+                f"random weights, or pretrained ones: 'nvidia/mit-b0' … 'nvidia/mit-b5', 'nailseg-b0'."
+            )
+        if config is not None:
             names = DEFAULT_CLASSES if class_names is None else class_names
             self._build(config, check_class_names(names), drop_path)
-            origin = {"weights": f"{weights}, random weights", "licence": pretrained.NO_LICENCE}
+            origin = {"weights": f"{name}, random weights", "licence": pretrained.NO_LICENCE}
             self._complete(self.random_mean, self.random_std, origin, new_head=True)
         else:
             source = pretrained.find_weights(weights, self.model_type)
@@ -106,8 +117,8 @@ class Network(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     @staticmethod
-    def random_config(weights: str) -> dict[str, Any] | None:
-        """Returns the config of a name that stands for random weights; None for every other name."""
+    def random_config(architecture: str) -> dict[str, Any] | None:
+        """Returns the config of an architecture's name, without `-random`; None for every other name."""
         raise NotImplementedError
 
     def _build(self, config: dict[str, Any], class_names: list[str], drop_path: float) -> None:

@@ -127,8 +127,8 @@ def _download(name: str) -> Path:
     """Returns the folder of a hub model in the Hugging Face cache; downloads missing files."""
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
         raise WeightsError(
-            f"weights {name!r}: expected a folder, a hub name such as 'nvidia/mit-b0', or one of b0 b1 b2 b3 "
-            f"b4 b5 (another --model.name has other names); found no such folder (looked from {Path.cwd()})."
+            f"weights {name!r}: expected a folder, a hub name such as 'nvidia/mit-b0', or b0-random "
+            f"… b5-random (another --model.name has other names); found no such folder (in {Path.cwd()})."
         )
     from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import RepositoryNotFoundError
@@ -152,7 +152,7 @@ def _download(name: str) -> Path:
     except RepositoryNotFoundError as error:
         raise WeightsError(
             f"weights {name!r}: neither a folder here (looked from {Path.cwd()}) nor a public model on the "
-            f"hub. Check the spelling; b0 to b5 start from random weights."
+            f"hub. Check the spelling; b0-random … b5-random are random weights."
         ) from error
     except Exception as error:  # which errors mean "no network" changes with the hub library's HTTP client
         if cached:  # transformers' from_pretrained downloads no preprocessor file
@@ -164,7 +164,7 @@ def _download(name: str) -> Path:
             f"weights {name!r}: not a folder here, not in the Hugging Face cache ({constants.HF_HUB_CACHE}), "
             f"and the hub cannot be reached ({reason}). Without network: download the model elsewhere "
             f"(`hf download {name} --local-dir FOLDER`) and give the folder, or bring a filled cache and "
-            f"point HF_HOME at it, or use 'b0' to 'b5', which start from random weights."
+            f"point HF_HOME at it, or use 'b0-random' … 'b5-random': random weights."
         ) from error
     raise WeightsError(
         f"weights {name!r}: that model on the hub has none of config.json, {', '.join(WEIGHT_FILES)}."

@@ -37,7 +37,7 @@ def build_network(
 
     Example:
         >>> import torch
-        >>> network = build_network("vit-tiny", ["background", "nail"], name="vit")
+        >>> network = build_network("vit-tiny-random", ["background", "nail"], name="vit")
         >>> network(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).shape
         torch.Size([1, 2, 64, 64])
     """

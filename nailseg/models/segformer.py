@@ -32,9 +32,9 @@ class SegFormer(Network):
     """A SegFormer with the decode head `DecodeHead` and normalization inside.
 
     `weights` is a hub name (`nvidia/mit-b0`, `nvidia/segformer-b4-finetuned-ade-512-512`), a local folder as
-    `save_pretrained` writes it (old and new key names), or `b0` … `b5` for the architecture with the paper's
-    initialization and no download. `drop_path` is the rate of the last block; it rises linearly from 0 over
-    the blocks. Everything else is as in `Network`.
+    `save_pretrained` writes it (old and new key names), or `b0-random` … `b5-random` for the architecture
+    with the paper's initialization and no download. `drop_path` is the rate of the last block; it rises
+    linearly from 0 over the blocks. Everything else is as in `Network`.
 
     Attributes:
         hf: the transformers `SegformerForSemanticSegmentation` inside, with the same state dict.
@@ -50,11 +50,11 @@ class SegFormer(Network):
     model_type = "segformer"
 
     @staticmethod
-    def random_config(weights: str) -> dict[str, Any] | None:
+    def random_config(architecture: str) -> dict[str, Any] | None:
         """Returns the config of `b0` … `b5`."""
-        if weights not in ARCHITECTURES:
+        if architecture not in ARCHITECTURES:
             return None
-        depths, widths, decoder = ARCHITECTURES[weights]
+        depths, widths, decoder = ARCHITECTURES[architecture]
         return {"depths": depths, "hidden_sizes": widths, "decoder_hidden_size": decoder}
 
     def _build(self, config: dict[str, Any], class_names: list[str], drop_path: float) -> None:

@@ -91,9 +91,9 @@ class Body(nn.Module):
 class ViT(Network):
     """The plain ViT segmenter, for images squashed to `fixed_size` pixels a side.
 
-    `weights` is `vit-pet` (86 M parameters), `vit-small` or `vit-tiny` for random weights, with another image
-    size as in `vit-small-192`, or a model folder. It has dropout and no stochastic depth. Everything else is
-    as in `Network`.
+    `weights` is `vit-pet-random` (86 M parameters), `vit-small-random` or `vit-tiny-random`, with another
+    image size as in `vit-small-192-random`, or a model folder. It has dropout and no stochastic depth.
+    Everything else is as in `Network`.
     """
 
     architecture = "vit"
@@ -101,16 +101,17 @@ class ViT(Network):
     random_mean, random_std = (0.0,) * 3, (1.0,) * 3  # batch norm normalizes
 
     @staticmethod
-    def random_config(weights: str) -> dict[str, Any] | None:
+    def random_config(architecture: str) -> dict[str, Any] | None:
         """Returns the config of `vit-pet`, `vit-small` or `vit-tiny`, with or without an image size."""
-        named = re.fullmatch(r"(vit-[a-z]+)(?:-(\d+))?", weights)
+        named = re.fullmatch(r"(vit-[a-z]+)(?:-(\d+))?", architecture)
         if named and named[1] in SHAPES:
             config = dataclasses.asdict(SHAPES[named[1]])
             return config | ({"image_size": int(named[2])} if named[2] else {})
-        if not Path(weights).is_dir():
+        if not Path(architecture).is_dir():
+            names = ", ".join(f"{name}-random" for name in SHAPES)
             raise WeightsError(
-                f"weights {weights!r}: expected a model folder of a vit, or one of {', '.join(SHAPES)} (with "
-                f"-SIZE for another image size); found neither (looked from {Path.cwd()})."
+                f"weights {architecture!r}: expected a model folder of a vit, or one of {names} "
+                f"(NAME-SIZE-random for another image size); found neither (looked from {Path.cwd()})."
             )
         return None
 

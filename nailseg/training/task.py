@@ -42,10 +42,10 @@ class SegmentationTask(LightningModule):
 
     Args:
         weights: Initial weights: a hub name (nvidia/mit-b0 … b5, nvidia/segformer-b*-…: non-commercial), a
-            local folder in transformers' format, a model folder, a checkpoint, or b0 … b5 for random weights.
-            vit: vit-pet, vit-small (or vit-small-192 for another size) for random weights, a model folder, a
-            checkpoint. auto: any segmentation network of transformers by hub name or folder, or
-            upernet-convnext-tiny, mobilenetv2-deeplabv3 for random weights.
+            local folder in transformers' format, a model folder, a checkpoint, or b0-random … b5-random.
+            vit: vit-pet-random, vit-small-random (or vit-small-192-random for another size), a model folder,
+            a checkpoint. auto: any segmentation network of transformers by hub name or folder, or
+            upernet-convnext-tiny-random, mobilenetv2-deeplabv3-random.
         class_names: In index order, the first is the background; linked from data.classes on the command
             line.
         image_size: Pixels of the longer side in evaluation, for the model folder; linked from data.eval_size
@@ -81,7 +81,7 @@ class SegmentationTask(LightningModule):
 
     def __init__(
         self,
-        weights: str = "b0",
+        weights: str = "b0-random",
         class_names: list[str] | None = None,
         image_size: int = 512,
         resize: Literal["keep", "squash"] = "keep",
@@ -263,6 +263,21 @@ class SegmentationTask(LightningModule):
         """Chooses the threshold with the best Dice in the last validation; two classes only."""
         best = best_threshold(self.image_counts.histogram[0]) if len(self.class_names) == 2 else None
         self.threshold = best and best[0]
+
+    def setup(self, stage: str) -> None:
+        """Compares the model with the data module: ConfigError where classes, resizing or size differ."""
+        facts = [("class_names", self.class_names, "class_names", "classes")]
+        facts += [("resize", self.resize, "resize", "resize")]
+        if stage == "fit":  # a model may be measured at another size than the one it is saved for
+            facts += [("image_size", self.image_size, "eval_size", "eval_size")]
+        for argument, found, attribute, option in facts:
+            expected = getattr(self.trainer.datamodule, attribute, found)
+            if found != expected:
+                raise ConfigError(
+                    f"expected the same {argument} in data and model, found {expected} in the data and {found} "
+                    f"in the model. Give the model the data's (from Python: {argument}=data.{attribute}), or change "
+                    f"--data.{option}."
+                )
 
     def on_fit_start(self) -> None:
         """Stores the data module's facts for the model folder, without importing the data."""

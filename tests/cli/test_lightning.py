@@ -341,7 +341,7 @@ def test_no_logger_and_a_frozen_encoder(drawn, tiny_folder, tmp_path, monkeypatc
     ("args", "code", "message"),
     [
         (["fit", "--config", "nowhere.yaml"], 1, "no config 'nowhere.yaml'"),
-        (["fit", "--data.csv", "nowhere.csv", "--model.weights", "b0"], 1, "nowhere.csv"),
+        (["fit", "--data.csv", "nowhere.csv", "--model.weights", "b0-random"], 1, "nowhere.csv"),
         (["test", "--data.csv", "x.csv"], 1, "nothing to evaluate"),
         (["fit", "--data.csv", "x.csv", "--name", "a/b"], 1, "--name: expected a name without folders"),
         (["fit", "--data.csv", "x.csv", "--ema_decay", "2"], 1, "--ema_decay: expected a number from 0"),
@@ -422,7 +422,12 @@ def test_what_cannot_be_parsed_exits_with_2_and_one_line(args, capsys) -> None:
 
 
 def test_untrained_weights_are_not_tested(drawn, tiny_folder, capsys) -> None:
-    args = ["test", f"--data.csv={drawn / 'nails.csv'}", "--model.weights=b0", "--trainer.accelerator=cpu"]
+    args = [
+        "test",
+        f"--data.csv={drawn / 'nails.csv'}",
+        "--model.weights=b0-random",
+        "--trainer.accelerator=cpu",
+    ]
     assert main(args) == 1
     assert "expected a trained classifier" in capsys.readouterr().err
 

@@ -322,7 +322,7 @@ def test_loss_is_measured_on_antialiased_masks_too(drawn, tmp_path) -> None:
 
 def test_a_plain_vit_exports_too(tmp_path) -> None:
     torch.manual_seed(0)
-    network = ViT("vit-tiny-32", ["background", "nail"]).eval()
+    network = ViT("vit-tiny-32-random", ["background", "nail"]).eval()
     network.new_head = False
     info = model_folder.describe_network(network, image_size=32)
     info.resize = "squash"

@@ -62,7 +62,7 @@ def test_unknown_model() -> None:
 
 def test_untrained_model_is_refused() -> None:
     with pytest.raises(WeightsError, match="expected a trained classifier"):
-        nailseg.load("b0", device="cpu")
+        nailseg.load("b0-random", device="cpu")
 
 
 def test_threshold(model, photos, tmp_path, capsys) -> None:

@@ -91,7 +91,9 @@ def test_config_alone_gives_random_weights(folder: Path) -> None:
     (folder / "preprocessor_config.json").write_text(
         json.dumps({"image_mean": [0.5] * 3, "image_std": [0.5] * 3})
     )
-    network = AutoNetwork(str(folder), ["background", "nail"])
+    with pytest.raises(WeightsError, match=r"found an architecture. Give '.*-random' for random weights"):
+        AutoNetwork(str(folder))
+    network = AutoNetwork(f"{folder}-random", ["background", "nail"])
     assert network.new_head
     assert network.origin["licence"].startswith("random")
 
@@ -121,14 +123,14 @@ def test_normalization_of_the_folder(folder: Path) -> None:
 )
 def test_baselines_need_no_file(name: str, millions: float) -> None:
     with torch.device("meta"):
-        network = AutoNetwork(name, ["background", "nail"])
+        network = AutoNetwork(f"{name}-random", ["background", "nail"])
     assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.1)
 
 
 def test_networks_that_do_not_segment(tmp_path: Path) -> None:
     BertConfig().save_pretrained(tmp_path)
     with pytest.raises(WeightsError, match=r"model_type 'bert': expected a type that transformers'"):
-        AutoNetwork(str(tmp_path), ["a", "b"])
+        AutoNetwork(f"{tmp_path}-random", ["a", "b"])
     (tmp_path / "config.json").write_text('{"model_type": "none such"}')
     with pytest.raises(WeightsError, match="the network's config"):
-        AutoNetwork(str(tmp_path), ["a", "b"])
+        AutoNetwork(f"{tmp_path}-random", ["a", "b"])

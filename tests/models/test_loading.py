@@ -242,7 +242,7 @@ def test_invalid_configs(folder: Path, change: dict, message: str) -> None:
 
 @pytest.mark.parametrize("classes", [[], ["nail"], ["nail", "nail"], "nail"])
 def test_invalid_class_names(tiny_folder: Path, classes: object) -> None:
-    for weights in ("b0", str(tiny_folder)):
+    for weights in ("b0-random", str(tiny_folder)):
         with pytest.raises(ConfigError, match=r"class names: expected .* Give for example"):
             SegFormer(weights, classes)
 

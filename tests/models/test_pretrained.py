@@ -139,7 +139,7 @@ def test_no_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return real(name, local_files_only=True, **options)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", from_cache)
-    message = r"hub cannot be reached .*Without network: download .* filled cache .* 'b0'"
+    message = r"hub cannot be reached .*Without network: download .* filled cache .* 'b0-random'"
     with pytest.raises(WeightsError, match=message):
         SegFormer("nvidia/mit-b0")
 

@@ -34,7 +34,8 @@ def weights(tiny_folder: Path, tmp_path: Path) -> dict[str, str]:
     UperNetConfig(backbone_config=backbone, hidden_size=8, use_auxiliary_head=False).save_pretrained(
         tmp_path / "upernet"
     )
-    return {"mix_transformer": str(tiny_folder), "vit": "vit-tiny", "auto": str(tmp_path / "upernet")}
+    upernet = f"{tmp_path / 'upernet'}-random"
+    return {"mix_transformer": str(tiny_folder), "vit": "vit-tiny-random", "auto": upernet}
 
 
 @pytest.mark.parametrize("name", ["mix_transformer", "vit", "auto"])
@@ -81,7 +82,7 @@ def test_a_run(name: str, weights, drawn: Path, tmp_path: Path, capsys) -> None:
 
 
 def test_weights_of_another_architecture(tmp_path: Path) -> None:
-    network = ViT("vit-tiny", ["background", "nail"])
+    network = ViT("vit-tiny-random", ["background", "nail"])
     model_folder.save_model_folder(
         tmp_path / "m", network, model_folder.describe_network(network, image_size=64)
     )
@@ -92,7 +93,7 @@ def test_weights_of_another_architecture(tmp_path: Path) -> None:
 
 
 def test_vit_requires_its_size(capsys, drawn: Path) -> None:
-    args = ["fit", f"--data.csv={drawn / 'nails.csv'}", "--model.name=vit", "--model.weights=vit-tiny"]
+    args = ["fit", f"--data.csv={drawn / 'nails.csv'}", "--model.name=vit", "--model.weights=vit-tiny-random"]
     assert main([*args, "--data.size=64"]) == 1
     assert "found size 64, resize keep. Give --data.size 64 --data.eval_size null" in capsys.readouterr().err
     assert main([*args, "--data.size=96", "--data.resize=squash"]) == 1

@@ -32,7 +32,7 @@ def test_parameter_counts(name: str, millions: float) -> None:
 @pytest.fixture(scope="module")
 def b0() -> SegFormer:
     torch.manual_seed(0)
-    return SegFormer("b0")
+    return SegFormer("b0-random")
 
 
 def test_b0_with_random_weights(b0: SegFormer) -> None:

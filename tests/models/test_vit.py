@@ -11,7 +11,7 @@ from nailseg.models.vit import ViT
 
 def test_parameter_count() -> None:
     with torch.device("meta"):
-        network = ViT("vit-pet", ["background", "pet", "border"])
+        network = ViT("vit-pet-random", ["background", "pet", "border"])
     assert sum(p.numel() for p in network.parameters()) == 86_284_806
     assert network.fixed_size == 128
     assert len(network.body.blocks) == 12
@@ -22,7 +22,7 @@ def test_parameter_count() -> None:
 @pytest.fixture
 def tiny() -> ViT:
     torch.manual_seed(0)
-    return ViT("vit-tiny", ["background", "pet", "border"]).eval()
+    return ViT("vit-tiny-random", ["background", "pet", "border"]).eval()
 
 
 def test_patches_are_in_order(tiny: ViT) -> None:
@@ -72,9 +72,9 @@ def test_images_of_another_size_are_refused(tiny: ViT) -> None:
         ConfigError, match=r"expected images of 64 x 64 pixels.*found 64 x 96.*--data.resize squash"
     ):
         tiny(torch.zeros(1, 3, 64, 96, dtype=torch.uint8))
-    assert ViT("vit-tiny-96", ["a", "b"])(torch.zeros(1, 3, 96, 96)).shape == (1, 2, 96, 96)
+    assert ViT("vit-tiny-96-random", ["a", "b"])(torch.zeros(1, 3, 96, 96)).shape == (1, 2, 96, 96)
     with pytest.raises(ConfigError, match="multiple of 32"):
-        ViT("vit-tiny-100", ["a", "b"])
+        ViT("vit-tiny-100-random", ["a", "b"])
 
 
 def test_model_folder(tiny: ViT, tmp_path) -> None:
@@ -95,5 +95,5 @@ def test_model_folder(tiny: ViT, tmp_path) -> None:
     )
     with pytest.raises(WeightsError, match=r"(?s)do not fit its config.json.*blocks.2"):
         ViT(str(tmp_path))
-    with pytest.raises(WeightsError, match="one of vit-pet, vit-small, vit-tiny"):
-        ViT("vit-large")
+    with pytest.raises(WeightsError, match="one of vit-pet-random, vit-small-random, vit-tiny-random"):
+        ViT("vit-large-random")
