@@ -12,6 +12,8 @@ from nailseg.errors import WeightsError
 
 INFO_FILE = "nailseg.json"
 ONNX_FILE, OPENVINO_FILE = "model.onnx", "model.xml"
+OVERLAP = 1 / 4
+"""Share of a tile that its neighbour covers too; near a tile's edge, context is missing."""
 RUNS = Path("runs")
 """The folder of the run folders, unless an option names another."""
 SHIPPED = "nailseg-b0"
@@ -23,8 +25,9 @@ class ModelInfo:
     """The information about a model besides its weights; the content of nailseg.json."""
 
     class_names: list[str]  # in index order, the first is the background
-    image_size: int = 512  # pixels of the longer side of the network's input
-    resize: str = "keep"  # or `squash`, as in `geometry.network_size`
+    image_size: int = 512  # pixels of the longer side of the network's input, or with `crop` of a tile's side
+    resize: str = "keep"  # or `squash` or `crop`, as in `geometry.Resize`
+    overlap: float = OVERLAP  # share of a tile that its neighbour covers too, in tiled inference
     mean: list[float] = field(default_factory=list)  # of RGB images in 0..1, applied inside the network
     std: list[float] = field(default_factory=list)  # as `mean`, standard deviation
     origin: dict[str, str] = field(default_factory=dict)  # `weights` at the start, and their `licence`

@@ -64,7 +64,7 @@ class Sample(TypedDict):
 
     Attributes:
         image: uint8 (3, H, W), RGB, 0..255. In evaluation resized and padded as `geometry.Resize` says, and
-            float32 with fractions of gray levels in validate and test.
+            float32 with fractions of gray levels in validate and test; with `crop` unchanged.
         mask: int64 (H', W'), class index or 255. In training H' = H and W' = W; in evaluation the mask is at
             the image's size inside the padding (fit's validation) or at the mask file's own size (validate
             and test).

@@ -88,7 +88,7 @@ def write_metadata_files(folder: Path, name: str, info: ModelInfo) -> None:
     """Writes preprocessor_config.json, nailseg.json and the model card; `name` is for the card."""
     preprocessor = {
         "image_processor_type": "SegformerImageProcessor",  # for `pipeline` of plain transformers
-        "do_resize": True,
+        "do_resize": info.resize != "crop",
         "size": {"height": info.image_size, "width": info.image_size},
         "resample": 2,  # Pillow's number for bilinear
         "do_rescale": True,

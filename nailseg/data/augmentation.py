@@ -25,13 +25,18 @@ from nailseg.types import IGNORE_INDEX, MAX_CLASSES
 OUTSIDE = MAX_CLASSES
 """Padding while a mask is warped, to tell it from pixels that the file ignores; no class has this index."""
 
+FOREGROUND_SHARE = 0.5
+"""Share of `crop`'s crops that are chosen around a foreground pixel, because most crops of a large image with
+small objects show none. nnU-Net (Isensee et al. 2021) takes a third of each batch, at least one of two."""
+
 
 @dataclass(frozen=True)
 class Augmentation:
     """Strengths and probabilities of the augmentation. Zero turns one off.
 
     Attributes:
-        scale: Smallest and largest factor on the size that evaluation uses (longer side = `size`).
+        scale: Smallest and largest factor on the size that evaluation uses (longer side = `size`; with `crop`
+            the image's own).
         stretch: Largest relative change of width against height.
         rotate: Largest rotation in either direction, in degrees.
         flip: Probability of mirroring left to right.
@@ -85,7 +90,8 @@ class TrainingTransform:
 
     Args:
         size: Height and width of the result in pixels.
-        resize: What scale 1 means: `keep` (longer side = `size`) or `squash` (both sides = `size`).
+        resize: What scale 1 means: `keep` (longer side = `size`), `squash` (both sides = `size`) or `crop` (the
+            image's own scale; half of the crops contain a random foreground pixel, if there is one).
         augmentation: Strengths and probabilities.
     """
 
@@ -127,24 +133,36 @@ class TrainingTransform:
         The third array, bool (size, size), tells what is padding.
         """
         size, options = self.size, self.augmentation
-        height, width = image.shape[:2]
-        base_height, base_width = network_size(height, width, size, self.resize)
         # uniform in the logarithm: halving is as likely as doubling
         factor = math.exp(rng.uniform(math.log(options.scale[0]), math.log(options.scale[1])))
         stretch = math.exp(rng.uniform(-1, 1) * math.log1p(options.stretch) / 2)
-        new_height = max(1, round(base_height * factor / stretch))
-        new_width = max(1, round(base_width * factor * stretch))
         angle = math.radians(rng.uniform(-1, 1) * options.rotate)
         mirror_x = -1.0 if rng.random() < options.flip else 1.0
         mirror_y = -1.0 if rng.random() < options.vertical_flip else 1.0
-        # center of the image in the square: an image that fits is not cropped, a larger one leaves no padding
-        center = size / 2 + rng.uniform(-1, 1, 2) * np.abs(np.array([new_width, new_height]) - size) / 2
+        cosine, sine = math.cos(angle), math.sin(angle)
+        rotation = np.array([[cosine * mirror_x, -sine * mirror_y], [sine * mirror_x, cosine * mirror_y]])
+        if self.resize == "crop":
+            zoom = np.array([factor * stretch, factor / stretch])
+            crop_center = _choose_crop(mask, size / zoom, rng)
+            # two pixels more than the rotated square covers, for the interpolation
+            reach = (size / 2 * (abs(cosine) + abs(sine)) + 2) / zoom + 2
+            left, top = np.floor(np.maximum(crop_center - reach, 0)).astype(int)
+            right, bottom = np.ceil(crop_center + reach).astype(int)
+            image, mask = image[top:bottom, left:right], mask[top:bottom, left:right]
+        height, width = image.shape[:2]
+        base_height, base_width = network_size(height, width, size, self.resize)
+        new_height = max(1, round(base_height * factor / stretch))
+        new_width = max(1, round(base_width * factor * stretch))
+        # center of the image in the square
+        if self.resize == "crop":
+            from_crop = np.array([left + width / 2, top + height / 2]) - crop_center
+            center = size / 2 + rotation @ (from_crop * [new_width / width, new_height / height])
+        else:  # an image that fits is not cropped, a larger one leaves no padding
+            center = size / 2 + rng.uniform(-1, 1, 2) * np.abs(np.array([new_width, new_height]) - size) / 2
 
         # the resize first and by area: the warp reads four pixels, so downscaling with it would alias
         by = cv2.INTER_AREA if new_height * new_width < height * width else cv2.INTER_LINEAR
         resized = cv2.resize(image, (new_width, new_height), interpolation=by)
-        cosine, sine = math.cos(angle), math.sin(angle)
-        rotation = np.array([[cosine * mirror_x, -sine * mirror_y], [sine * mirror_x, cosine * mirror_y]])
         matrix = _affine(rotation, (new_width, new_height), center)
         crop = cv2.warpAffine(resized, matrix, (size, size), borderValue=(PAD_VALUE,) * 3)
         # the mask is sampled once, at its full resolution: two nearest-neighbour passes would fray its edges
@@ -154,6 +172,22 @@ class TrainingTransform:
         outside = labels == OUTSIDE
         labels[outside] = IGNORE_INDEX
         return crop, labels, outside
+
+
+def _choose_crop(mask: np.ndarray, extent: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The center (x, y) of a crop of an image, whole pixels: an unrotated crop contains as much of the image as it
+    can. `extent` is the crop's width and height in pixels of the image; `mask` is the image's."""
+    size = np.array(mask.shape[::-1])
+    # an image smaller than the crop lies anywhere inside it
+    low, high = np.minimum(extent, 2 * size - extent) / 2, np.maximum(extent, 2 * size - extent) / 2
+    center = rng.uniform(low, high)
+    if rng.random() < FOREGROUND_SHARE:
+        foreground = cv2.findNonZero(cv2.inRange(mask, 1, MAX_CLASSES - 1))
+        if foreground is not None:
+            pixel = foreground[rng.integers(len(foreground)), 0]
+            # not always in the middle, which the network would learn
+            center = np.clip(pixel + rng.uniform(-1, 1, 2) * extent / 4, low, high)
+    return np.round(center)
 
 
 def _affine(linear: np.ndarray, source_size: tuple[int, int], center: np.ndarray) -> np.ndarray:

@@ -35,7 +35,8 @@ class SegmentationDataset(Dataset):
         root: Folder the rows' paths start from.
         mask_encoding: How a mask file's values become classes.
         size: Pixels of the longer side (`keep`) or of both (`squash`); 0 leaves images as they are.
-        resize: How evaluation reaches that size; in training the transform decides.
+        resize: How evaluation reaches that size; in training the transform decides. `crop` leaves images as they
+            are, because evaluation tiles them.
         mode: What a sample contains, see `Mode`.
         seed: Seed of the augmentation.
         transform: The augmentation, for `train` only.
@@ -103,13 +104,13 @@ class SegmentationDataset(Dataset):
             `train`: image uint8 (H, W, 3) and mask uint8 (H, W), downscaled to what the transform needs.
             `val`: the padded image uint8 (3, H', W'), rounded because the cache keeps it, and the mask uint8
             at the network's size. `test`: that image as float32, as in prediction, and the mask at its own
-            size; the image unchanged if `size` is 0.
+            size; the image unchanged if `size` is 0, and both with `crop`.
         """
         image, mask = self.read(row)
         if self.mode == "train":
             return downscale(image, mask, self.size, self.resize, self.transform.max_scale)
         image = image.transpose(2, 0, 1)
-        if not self.size:
+        if not self.size or self.resize == "crop":
             return image, mask
         fitted, (height, width) = fit_image(torch.from_numpy(image)[None], self.size, self.resize)
         if self.mode == "val":
@@ -121,6 +122,8 @@ class SegmentationDataset(Dataset):
     def preprocessed_bytes(self, row: int) -> int:
         """Bytes of the result of `preprocess` in `train` and `val`, from the image's header."""
         height, width = read_image_size(self.root / self.rows[row].image, self.max_pixels)
+        if self.resize == "crop":
+            return 4 * height * width
         if self.mode == "train":
             height, width = downscaled_size(height, width, self.size, self.resize, self.transform.max_scale)
             return 4 * height * width

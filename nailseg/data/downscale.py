@@ -23,11 +23,11 @@ def downscaled_size(height: int, width: int, size: int, resize: Resize, max_scal
 
     Returns:
         Height and width at the image's own aspect ratio, so large that augmentation never upsamples a
-        downscaled image; the image's own size where downscaling is not worthwhile.
+        downscaled image; the image's own size where downscaling is not worthwhile, and with `crop`.
     """
     base_height, base_width = network_size(height, width, size, resize)
     ratio = max_scale * max(base_height / height, base_width / width)
-    if ratio > MAX_RATIO:
+    if ratio > MAX_RATIO or resize == "crop":
         return height, width
     return math.ceil(height * ratio), math.ceil(width * ratio)
 

@@ -22,6 +22,7 @@ from nailseg.export.graph import write_onnx, write_openvino
 from nailseg.inference.backends import find_exported_file, open_exported
 from nailseg.inference.backends.base import Backend
 from nailseg.inference.backends.torch import open_torch
+from nailseg.inference.tiling import predict_tiled
 from nailseg.metrics.confusion import ConfusionMatrix, iou, mean_defined
 
 Format = Literal["onnx", "openvino"]
@@ -157,7 +158,9 @@ def measure_loss(reference: Backend, exported: Backend, csv: str, root: str | No
     for row in tqdm(range(len(dataset)), unit="image", desc="measuring the loss"):
         image, mask = dataset.read(row)
         for backend, matrix in counts.items():
-            matrix.update(torch.from_numpy(backend(image[None])[0]), torch.from_numpy(mask[None]).long())
+            matrix.update(
+                torch.from_numpy(predict_tiled(backend, image)[0][None]), torch.from_numpy(mask[None]).long()
+            )
     before, after = (float(mean_defined(iou(matrix.compute())[1:])) for matrix in counts.values())
     result = f"foreground IoU on {len(dataset)} test images {before:.4f} -> {after:.4f}"
     if not before - after <= max_drop:

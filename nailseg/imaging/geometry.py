@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Resize = Literal["keep", "squash"]
-"""How images are resized for the network: `keep` the aspect ratio and pad, or `squash` into a square."""
+Resize = Literal["keep", "squash", "crop"]
+"""How images are resized for the network: `keep` the aspect ratio and pad, `squash` into a square, or not at all:
+`crop` trains on crops and predicts tiles of a size."""
 
 PAD_VALUE = 114
 """Grey level of the padding: close to ImageNet's mean, hence about zero after normalisation."""
@@ -28,14 +29,16 @@ def network_size(height: int, width: int, size: int, resize: Resize) -> tuple[in
         height: The image's height in pixels.
         width: The image's width in pixels.
         size: Pixels of the longer side (`keep`, which also enlarges) or of both sides (`squash`).
-        resize: See `Resize`.
+        resize: See `Resize`; `crop` is for tiles, which already have the size.
 
     Returns:
-        Height and width, each at least 1 and at most `size`.
+        Height and width, each at least 1 and at most `size`; with `crop` those of the image.
 
     >>> network_size(3000, 4000, 512, "keep")
     (384, 512)
     """
+    if resize == "crop":
+        return height, width
     if resize == "squash":
         return size, size
     # integers only: exact, and traceable when height and width are symbols of an export

@@ -73,7 +73,8 @@ def predict_files(
         polygons: Also write polygons.json, COCO instance annotations of all images.
         csv: Also write objects.csv, one row per image: count, areas and boxes of its objects.
         tta: Test-time augmentation: average mirrored and resized predictions, at six times the cost.
-        tile: Predict in overlapping tiles with sides of this many pixels; auto: the network's own size.
+        tile: Predict in overlapping tiles with sides of this many pixels; auto: the network's own size, which
+            models trained with --data.resize crop take without this option.
         resume: Skip images whose files all exist. With --polygons or --csv, no mask may exist already.
         devices: Number of processes, or GPUs, that share the images; under torchrun its own number counts.
         root: Folder that a CSV's paths are relative to; by default the CSV's own.

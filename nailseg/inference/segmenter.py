@@ -84,7 +84,8 @@ class Segmenter:
         Args:
             image: A file's path or its bytes, a PIL image, or uint8 (H, W, 3) RGB. For a list see `batch`.
             tta: Test-time augmentation, as in `tiling.predict_tiled`.
-            tile: Tiled inference for images far larger than in training, as there.
+            tile: Tiled inference for images far larger than in training, as there; models trained with `crop`
+                use it by themselves.
 
         Raises:
             DataError: The file is damaged, or the array has another shape or dtype.
@@ -101,6 +102,8 @@ class Segmenter:
         if isinstance(images, str | Path | bytes | bytearray | memoryview):
             raise DataError("segment.batch: expected a list of images, found one. Call segment(image).")
         arrays = [to_array(image) for image in images]
+        if self.info.resize == "crop":
+            return [self(image) for image in arrays]
         results: dict[int, Result] = {}
         order = sorted(range(len(arrays)), key=lambda index: arrays[index].shape)
         for (height, width, _), group in itertools.groupby(order, lambda index: arrays[index].shape):

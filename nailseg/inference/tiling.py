@@ -12,11 +12,11 @@ from tqdm import tqdm
 
 from nailseg.errors import ConfigError
 from nailseg.inference.backends.base import Backend
+from nailseg.model_info import OVERLAP
 
 _log_once = functools.cache(logging.getLogger("nailseg").info)
 
 SCALES = (0.75, 1.0, 1.25)  # input sizes of test-time augmentation, relative to the network's own
-OVERLAP = 1 / 4  # share of a tile that its neighbour covers, too; near a tile's edge, context is missing
 MIN_TILE = 32
 
 
@@ -30,23 +30,26 @@ def predict_tiled(
         image: uint8 (H, W, 3), RGB.
         tta: Also predict the mirrored image, and both at the `SCALES` if the backend accepts sizes.
         tile: Side of a tile in pixels of the image; "auto" is the network's own size, so that tiles are not
-            resized; None predicts the whole image in one pass, as does an image no larger than one tile. A
-            `ConfigError` refuses less than `MIN_TILE`.
+            resized; None predicts the whole image in one pass, as does an image no larger than one tile; for
+            a model trained with `crop` it means "auto". A `ConfigError` refuses less than `MIN_TILE`.
 
     Returns:
         Mask uint8 (H, W), class index (the first of equals), and probability float32 (C, H, W).
     """
-    tile = backend.info.image_size if tile == "auto" else tile
+    crops = backend.info.resize == "crop"
+    if tile == "auto" or (tile is None and crops):
+        tile = backend.info.image_size
     if tile is not None and (not isinstance(tile, Integral) or tile < MIN_TILE):
         raise ConfigError(f"--tile {tile}: expected auto, or {MIN_TILE} pixels or more. Use a larger tile.")
     height, width = image.shape[:2]
     if tile is None or max(height, width) <= tile:
         return _predict_augmented(backend, image, tta)
-    if max(height, width) >= 2 * tile:
+    if max(height, width) >= 2 * tile and not crops:
         effect = f"in tiles of {tile} pixels, objects appear at least twice as large as in the whole image"
         _log_once(f"--tile: {effect}. This helps if they had that size in training; if not, leave it out")
     probability = np.zeros((len(backend.info.class_names), height, width), np.float32)
-    grid = list(itertools.product(split_into_tiles(height, tile), split_into_tiles(width, tile)))
+    overlap = backend.info.overlap
+    grid = list(itertools.product(*(split_into_tiles(side, tile, overlap) for side in (height, width))))
     progress = tqdm(grid, unit="tile", delay=3, leave=False, disable=None)  # None: not in log files
     for (rows, row_weights), (columns, column_weights) in progress:
         _, part = _predict_augmented(backend, image[rows, columns], tta)
@@ -54,12 +57,13 @@ def predict_tiled(
     return probability.argmax(0).astype(np.uint8), probability
 
 
-def split_into_tiles(length: int, tile: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """Splits one side of an image into tiles that overlap by `OVERLAP`; the last is shifted inside.
+def split_into_tiles(length: int, tile: int, overlap: float = OVERLAP) -> Iterator[tuple[slice, np.ndarray]]:
+    """Splits one side of an image into overlapping tiles; the last is shifted inside.
 
     Args:
         length: Length of the side in pixels.
         tile: Length of a tile in pixels; a shorter side is one tile.
+        overlap: Share of a tile that its neighbour covers, too.
 
     Yields:
         The position of each tile, and float32 weights (tile,) that decrease linearly over the overlap, so
@@ -69,10 +73,10 @@ def split_into_tiles(length: int, tile: int) -> Iterator[tuple[slice, np.ndarray
     [slice(0, 40, None), slice(30, 70, None), slice(60, 100, None)]
     """
     tile = min(tile, length)
-    overlap = int(tile * OVERLAP)
-    starts = (*range(0, length - tile, tile - overlap), length - tile)
+    shared = int(tile * overlap)
+    starts = (*range(0, length - tile, tile - shared), length - tile)
     edge_distance = np.minimum(np.arange(tile), np.arange(tile)[::-1]) + 0.5
-    weights = np.minimum(edge_distance / max(overlap, 1), 1)
+    weights = np.minimum(edge_distance / max(shared, 1), 1)
     total = np.zeros(length)
     positions = [slice(start, start + tile) for start in starts]
     for position in positions:
@@ -87,8 +91,9 @@ def _predict_augmented(backend: Backend, image: np.ndarray, tta: bool) -> tuple[
         (mask,), (probability,) = backend(image[None])
         return mask, probability
     total, count = 0.0, 0
+    own_size = max(image.shape) if backend.info.resize == "crop" else backend.info.image_size
     for scale, step in itertools.product(SCALES, (1, -1)):  # -1: mirrored
-        size = None if scale == 1 else round(scale * backend.info.image_size)
+        size = None if scale == 1 else round(scale * own_size)
         try:
             _, (probability,) = backend(np.ascontiguousarray(image[None, :, ::step]), size)
         except ConfigError:

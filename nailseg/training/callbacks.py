@@ -1,5 +1,6 @@
 """Callbacks of a training run: averaged weights, checkpoints, validation images, the table of the epochs."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from nailseg.imaging import geometry, overlay
+from nailseg.imaging import overlay
 from nailseg.inference.batch import write_atomically
-from nailseg.metrics.confusion import class_index
 from nailseg.training.task import SegmentationTask
 from nailseg.types import Batch
+
+MAX_SIDE = 1024
+"""Longest side of a drawn validation image, in pixels."""
 
 
 class AveragedWeights(WeightAveraging):
@@ -120,17 +123,18 @@ class ValidationImages(Callback):
         self._samples: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: SegmentationTask, outputs: object, batch: Batch, batch_idx: int
+        self, trainer: Trainer, pl_module: SegmentationTask, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Predicts the first image of every chosen batch; the averaged weights are still in place here."""
+        """Keeps the first image of every chosen batch; of a large one every n-th pixel."""
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
         chosen = batch_idx % max(1, int(trainer.num_val_batches[0]) // self.count) == 0
         if fitting and chosen and trainer.is_global_zero and len(self._samples) < self.count:
-            size = height, width = batch["valid_size"][0].tolist()
-            logits = geometry.restore_logits(pl_module(batch["image"][:1]), size, size)
-            image = batch["image"][0, :, :height, :width].permute(1, 2, 0).cpu().numpy()
-            prediction = class_index(logits)[0].cpu().numpy()
-            self._samples.append((image, batch["mask"][0].byte().cpu().numpy(), prediction))
+            height, width = batch["valid_size"][0].tolist()
+            step = math.ceil(max(height, width) / MAX_SIDE)
+            image = batch["image"][0, :, :height:step, :width:step].permute(1, 2, 0)
+            masks = (batch["mask"][0].byte(), outputs[0])
+            shown = (image, *(mask[::step, ::step] for mask in masks))
+            self._samples.append(tuple(np.ascontiguousarray(array.cpu().numpy()) for array in shown))
 
     def on_validation_end(self, trainer: Trainer, pl_module: SegmentationTask) -> None:
         if not self._samples:

@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from lightning.pytorch import LightningModule
@@ -20,7 +21,9 @@ from torchmetrics import MeanMetric
 from nailseg.checkpoints import model_folder
 from nailseg.errors import ConfigError
 from nailseg.imaging import geometry
-from nailseg.inference.backends.as_module import open_module, read_module_info
+from nailseg.inference.backends.as_module import open_module, probability_to_logits, read_module_info
+from nailseg.inference.backends.torch import create_backend
+from nailseg.inference.tiling import predict_tiled
 from nailseg.metrics.calibration import best_threshold
 from nailseg.metrics.confusion import ConfusionMatrix, class_index, dice, iou, mean_defined
 from nailseg.metrics.image_counts import SURFACE_TOLERANCE, ImageCounts, count_images, summarize
@@ -48,9 +51,9 @@ class SegmentationTask(LightningModule):
             upernet-convnext-tiny-random, mobilenetv2-deeplabv3-random.
         class_names: In index order, the first is the background; linked from data.classes on the command
             line.
-        image_size: Pixels of the longer side in evaluation, for the model folder; linked from data.eval_size
-            or data.size.
-        resize: Keep or squash; linked from data.resize. Recorded in the model folder.
+        image_size: Pixels of the longer side in evaluation, with crop of a tile's side, for the model folder;
+            linked from data.eval_size or data.size.
+        resize: Keep, squash or crop; linked from data.resize. Recorded in the model folder.
         lr: Learning rate of the encoder at its peak; 6e-5 is the paper's for batches of 16.
         head_lr_multiplier: The decode head's learning rate over the encoder's.
         weight_decay: Weight decay of AdamW, on matrices and kernels only.
@@ -84,7 +87,7 @@ class SegmentationTask(LightningModule):
         weights: str = "b0-random",
         class_names: list[str] | None = None,
         image_size: int = 512,
-        resize: Literal["keep", "squash"] = "keep",
+        resize: geometry.Resize = "keep",
         lr: float = 6e-5,
         head_lr_multiplier: float = 10.0,
         weight_decay: float = 0.01,
@@ -159,11 +162,21 @@ class SegmentationTask(LightningModule):
 
     def _step(self, batch: Batch, restore: bool) -> tuple[dict[str, Tensor], Tensor]:
         """Losses and logits (N, C, H', W') at the mask's size; one step for all stages."""
-        logits = self(batch["image"]).float()
-        if restore:
-            height, width = batch["valid_size"][0].tolist()  # equal throughout a batch
-            logits = geometry.restore_logits(logits, (height, width), batch["mask"].shape[-2:])
+        if restore and self.resize == "crop":
+            logits = self._tiled_logits(batch["image"])
+        else:
+            logits = self(batch["image"]).float()
+            if restore:
+                height, width = batch["valid_size"][0].tolist()  # equal throughout a batch
+                logits = geometry.restore_logits(logits, (height, width), batch["mask"].shape[-2:])
         return segmentation_loss(logits, batch["mask"], **self.loss_weights), logits
+
+    def _tiled_logits(self, images: Tensor) -> Tensor:
+        """Logits of blended tiles, as prediction makes them: uint8 (N, 3, H, W) to float32 (N, C, H, W)."""
+        backend = create_backend(self.network, self.info(), self.device)
+        arrays = images.permute(0, 2, 3, 1).cpu().numpy()
+        probability = np.stack([predict_tiled(backend, image)[1] for image in arrays])
+        return probability_to_logits(probability).to(self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, float32 scalar."""
@@ -187,15 +200,21 @@ class SegmentationTask(LightningModule):
                 f"{self.lr:g}) or other --model.weights. Checkpoints of earlier epochs are unchanged."
             )
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Counts at the masks' size: the network's during fit, the file's own in `validate`."""
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        """Counts at the masks' size: the network's during fit, the file's own in `validate`.
+
+        Returns:
+            During fit the predicted masks (N, H, W), class index.
+        """
         if self.trainer.state.fn != TrainerFn.FITTING:
             self.test_step(batch, batch_idx)
-            return
+            return None
         losses, logits = self._step(batch, restore=True)
         # Metric objects and not self.log: a process without any batch must take part in the reduction too
         self.val_loss.update(losses["loss"], len(batch["mask"]))
-        self.val_counts.update(class_index(logits), batch["mask"])
+        prediction = class_index(logits)
+        self.val_counts.update(prediction, batch["mask"])
+        return prediction
 
     def on_validation_epoch_end(self) -> None:
         """Logs the ratios of the counts, foreground first; in `validate` the numbers of the report."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,9 +29,12 @@ class ExportedNetwork(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Maps uint8 (N, 3, H, W), RGB, neither resized nor padded, to logits float32 (N, C, H, W)."""
         _, probability = self.backend(image.permute(0, 2, 3, 1).cpu().numpy())
-        # the logarithms of probabilities are logits of the same softmax; log(0) would be infinite
-        smallest = torch.finfo(torch.float32).tiny
-        return torch.from_numpy(probability).clamp_min(smallest).log().to(image.device)
+        return probability_to_logits(probability).to(image.device)
+
+
+def probability_to_logits(probability: np.ndarray) -> Tensor:
+    """Maps float32 (N, C, H, W), 0..1, to logits of the same shape, whose softmax gives the probability again."""
+    return torch.from_numpy(probability).clamp_min(torch.finfo(torch.float32).tiny).log()  # finite
 
 
 def open_module(

@@ -22,7 +22,8 @@ class Backend(Protocol):
 
         Args:
             images: uint8 (N, H, W, 3), RGB.
-            size: Pixels of the longer side of the network's input; None is the model's own.
+            size: Pixels of the longer side of the network's input; None is the model's own, which for `crop`
+                is the images'.
 
         Returns:
             Mask uint8 (N, H, W), class index, and probability float32 (N, C, H, W).

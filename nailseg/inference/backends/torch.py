@@ -40,9 +40,10 @@ class TorchBackend:
     def __call__(self, images: np.ndarray, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Segments images of one size, as `Backend`."""
         pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(self.device)
-        fitted, valid = geometry.fit_image(pixels, size or self.info.image_size, self.info.resize)
-        logits = geometry.restore_logits(self.network(fitted), valid, images.shape[1:3])
-        return class_index(logits).cpu().numpy(), logits.float().softmax(1).cpu().numpy()
+        resize = "keep" if size and self.info.resize == "crop" else self.info.resize
+        fitted, valid = geometry.fit_image(pixels, size or self.info.image_size, resize)
+        logits = geometry.restore_logits(self.network(fitted).float(), valid, images.shape[1:3])
+        return class_index(logits).cpu().numpy(), logits.softmax(1).cpu().numpy()
 
 
 def create_backend(network: nn.Module, info: ModelInfo, device: str | torch.device | None = None) -> Backend:
