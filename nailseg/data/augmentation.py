@@ -90,8 +90,8 @@ class TrainingTransform:
 
     Args:
         size: Height and width of the result in pixels.
-        resize: What scale 1 means: `keep` (longer side = `size`), `squash` (both sides = `size`) or `crop` (the
-            image's own scale; half of the crops contain a random foreground pixel, if there is one).
+        resize: What scale 1 means: `keep` (longer side = `size`), `squash` (both sides = `size`) or `crop`
+            (the image's own scale; half of the crops contain a random foreground pixel, if there is one).
         augmentation: Strengths and probabilities.
     """
 
@@ -175,8 +175,10 @@ class TrainingTransform:
 
 
 def _choose_crop(mask: np.ndarray, extent: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The center (x, y) of a crop of an image, whole pixels: an unrotated crop contains as much of the image as it
-    can. `extent` is the crop's width and height in pixels of the image; `mask` is the image's."""
+    """The center (x, y) of a crop in whole pixels; unrotated, it contains as much of the image as it can.
+
+    `mask` is the whole image's, `extent` the crop's width and height in pixels of the image.
+    """
     size = np.array(mask.shape[::-1])
     # an image smaller than the crop lies anywhere inside it
     low, high = np.minimum(extent, 2 * size - extent) / 2, np.maximum(extent, 2 * size - extent) / 2

@@ -67,11 +67,10 @@ class SegmentationDataModule(LightningDataModule):
             mask_values: The mask encoding: value in mask files (or color, '#rrggbb') to class name, or to
                 'ignore' for pixels that do not count; by default inferred from the whole data set.
             size: Side of training images, longer side of others, in pixels; a multiple of 32.
-            eval_size: Longer side (with `crop`: side of the tiles) in evaluation and in the resulting model; by
-                default `size`. A larger one
-                can be better (Touvron et al. 2019, "Fixing the train-test resolution discrepancy"). 0 leaves
-                images as they are, for exported models, which resize.
-            resize: Keep the aspect ratio and pad, squash into a square, or, for large images of small objects,
+            eval_size: Longer side (with `crop`: side of the tiles) in evaluation and in the resulting model;
+                by default `size`. A larger one can be better (Touvron et al. 2019, "Fixing the train-test
+                resolution discrepancy"). 0 leaves images as they are, for exported models, which resize.
+            resize: Keep the aspect ratio and pad, or squash into a square; for large images of small objects
                 crop: train on crops at the images' own scale, evaluate and predict in overlapping tiles.
             batch_size: Training images per step and process.
             eval_batch_size: Most evaluation images per step and process; by default `batch_size`.

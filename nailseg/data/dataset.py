@@ -35,8 +35,8 @@ class SegmentationDataset(Dataset):
         root: Folder the rows' paths start from.
         mask_encoding: How a mask file's values become classes.
         size: Pixels of the longer side (`keep`) or of both (`squash`); 0 leaves images as they are.
-        resize: How evaluation reaches that size; in training the transform decides. `crop` leaves images as they
-            are, because evaluation tiles them.
+        resize: How evaluation reaches that size; in training the transform decides. `crop` leaves images as
+            they are, because evaluation tiles them.
         mode: What a sample contains, see `Mode`.
         seed: Seed of the augmentation.
         transform: The augmentation, for `train` only.

@@ -158,9 +158,8 @@ def measure_loss(reference: Backend, exported: Backend, csv: str, root: str | No
     for row in tqdm(range(len(dataset)), unit="image", desc="measuring the loss"):
         image, mask = dataset.read(row)
         for backend, matrix in counts.items():
-            matrix.update(
-                torch.from_numpy(predict_tiled(backend, image)[0][None]), torch.from_numpy(mask[None]).long()
-            )
+            predicted, _ = predict_tiled(backend, image)
+            matrix.update(torch.from_numpy(predicted[None]), torch.from_numpy(mask[None]).long())
     before, after = (float(mean_defined(iou(matrix.compute())[1:])) for matrix in counts.values())
     result = f"foreground IoU on {len(dataset)} test images {before:.4f} -> {after:.4f}"
     if not before - after <= max_drop:

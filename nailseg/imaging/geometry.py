@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Resize = Literal["keep", "squash", "crop"]
-"""How images are resized for the network: `keep` the aspect ratio and pad, `squash` into a square, or not at all:
-`crop` trains on crops and predicts tiles of a size."""
+"""How images are resized for the network: `keep` the aspect ratio and pad, or `squash` into a square. `crop`
+resizes nothing: it trains on crops of a size, and predicts tiles of that size."""
 
 PAD_VALUE = 114
 """Grey level of the padding: close to ImageNet's mean, hence about zero after normalisation."""

@@ -33,8 +33,8 @@ class ExportedNetwork(nn.Module):
 
 
 def probability_to_logits(probability: np.ndarray) -> Tensor:
-    """Maps float32 (N, C, H, W), 0..1, to logits of the same shape, whose softmax gives the probability again."""
-    return torch.from_numpy(probability).clamp_min(torch.finfo(torch.float32).tiny).log()  # finite
+    """Maps float32 (N, C, H, W), 0..1, to finite logits of that shape, whose softmax is the probability."""
+    return torch.from_numpy(probability).clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
 def open_module(
