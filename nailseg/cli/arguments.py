@@ -117,7 +117,7 @@ def prepare_evaluation(line: CommandLine) -> tuple[CommandLine, str]:
         if exported and any(line.option(f"data.{name}") for name in ("size", "eval_size", "resize")):
             raise ConfigError(
                 f"--data.size, --data.eval_size, --data.resize: expected none of them for {exported}, whose "
-                f"graph resizes to {info.image_size} pixels itself. Leave them out."
+                f"size, {info.image_size} pixels, and resize rule are its own. Leave them out."
             )
         options = {"data.size": info.image_size, "data.resize": info.resize, "model.name": info.architecture}
         options |= {"data.eval_size": 0 if exported else "null", "data.classes": list(info.class_names)}

@@ -57,16 +57,18 @@ def auto_configure(line: CommandLine) -> CommandLine:
     found = f"{len(images)} training images of about {longer} pixels on a {'GPU' if on_gpu else 'CPU'}"
     shown = " ".join(added).replace("=", " ")
     log.info("auto-configuration for %s (give any to override):\n  %s", found, shown)
-    size = int(line.value("data.eval_size") or line.value("data.size") or options["data.eval_size"])
-    classes = yaml.safe_load(str(line.value("data.classes") or list(DEFAULT_CLASSES)))
-    side = typical_object(manifest, classes)
-    scaled = None if side is None else side * size / longer
-    if line.value("data.resize") is None and scaled is not None and scaled < SMALL_OBJECT and longer > size:
-        log.info(
-            "objects of about %.0f pixels become %.0f pixels when the images are scaled to %d; consider "
-            "--data.resize crop, which keeps the images' own scale",
-            *(side, scaled, size),
-        )
+    if line.value("data.resize") is None:
+        classes = line.value("data.classes") or DEFAULT_CLASSES
+        names = classes.strip("[] ").split(",") if isinstance(classes, str) else classes
+        given = str(line.value("data.eval_size") or line.value("data.size"))
+        size = int(given) if given.isdecimal() else options["data.eval_size"]
+        side = typical_object(manifest, names) or math.inf
+        if longer > size and side * size / longer < SMALL_OBJECT:
+            log.info(
+                "objects of about %.0f pixels become %.0f pixels when images are scaled to %d; consider "
+                "--data.resize crop, which keeps the images' own scale",
+                *(side, side * size / longer, size),
+            )
     return replace(line, defaults=tuple(added))
 
 
