@@ -1,4 +1,4 @@
-"""`--data.resize crop` from the training to the export: nothing is resized, tiles are blended, no option is needed."""
+"""`--data.resize crop` from training to export: nothing is resized, tiles are blended, without an option."""
 
 import json
 import logging
@@ -196,7 +196,7 @@ def test_crops_are_pieces_of_the_image() -> None:
 
 
 def test_a_window_gives_what_the_whole_image_gives(monkeypatch) -> None:
-    """Only the crop's part of the image is resized and warped; with the whole image the pixels are the same."""
+    """Only the crop's part of the image is warped; with the whole image the pixels are the same."""
     rng = np.random.default_rng(0)
     image = cv2.resize(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8), (600, 400))
     mask = (image[..., 0] > 128).astype(np.uint8)

@@ -186,7 +186,8 @@ def _choose_crop(mask: np.ndarray, extent: np.ndarray, rng: np.random.Generator)
     if rng.random() < FOREGROUND_SHARE:
         foreground = cv2.findNonZero(cv2.inRange(mask, 1, MAX_CLASSES - 1))
         if foreground is not None:
-            pixel = foreground[rng.integers(len(foreground)), 0]
+            pixels = foreground.reshape(-1, 2)  # OpenCV 4 gives (N, 1, 2), 5 gives (N, 2); each x, y
+            pixel = pixels[rng.integers(len(pixels))]
             # not always in the middle, which the network would learn
             center = np.clip(pixel + rng.uniform(-1, 1, 2) * extent / 4, low, high)
     return np.round(center)

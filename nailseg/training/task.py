@@ -285,17 +285,19 @@ class SegmentationTask(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Compares the model with the data module: ConfigError where classes, resizing or size differ."""
-        facts = [("class_names", self.class_names, "class_names", "classes")]
-        facts += [("resize", self.resize, "resize", "resize")]
+        facts = [
+            ("class_names", self.class_names, "class_names", "--data.classes"),
+            ("resize", self.resize, "resize", "--data.resize"),
+        ]
         if stage == "fit":  # a model may be measured at another size than the one it is saved for
-            facts += [("image_size", self.image_size, "eval_size", "eval_size")]
+            facts.append(("image_size", self.image_size, "eval_size", "--data.eval_size"))
         for argument, found, attribute, option in facts:
             expected = getattr(self.trainer.datamodule, attribute, found)
             if found != expected:
                 raise ConfigError(
-                    f"expected the same {argument} in data and model, found {expected} in the data and {found} "
-                    f"in the model. Give the model the data's (from Python: {argument}=data.{attribute}), or change "
-                    f"--data.{option}."
+                    f"expected the same {argument} in data and model, found {expected} in the data and "
+                    f"{found} in the model. From Python give the task {argument}=data.{attribute}; or change "
+                    f"{option}."
                 )
 
     def on_fit_start(self) -> None:
