@@ -25,8 +25,10 @@ class ModelInfo:
     """The information about a model besides its weights; the content of nailseg.json."""
 
     class_names: list[str]  # in index order, the first is the background
-    image_size: int = 512  # pixels of the longer side of the network's input, or with `crop` of a tile's side
-    resize: str = "keep"  # or `squash` or `crop`, as in `geometry.Resize`
+    # pixels of the side of the network's input that `resize` names, with `crop` of a tile; [height, width] in
+    # some folders of others
+    image_size: int | list[int] = 512
+    resize: str = "keep"  # as `geometry.Resize`
     overlap: float = OVERLAP  # share of a tile that its neighbour covers too, in tiled inference
     mean: list[float] = field(default_factory=list)  # of RGB images in 0..1, applied inside the network
     std: list[float] = field(default_factory=list)  # as `mean`, standard deviation
@@ -37,6 +39,11 @@ class ModelInfo:
     data: dict[str, Any] = field(default_factory=dict)  # statistics of the training data, empty if unknown
     version: str = __version__  # of the nailseg that wrote it
     architecture: str = "segformer"  # as `--model.name` takes it
+
+    @property
+    def longest_side(self) -> int:
+        """`image_size`, or the larger of its two."""
+        return self.image_size if isinstance(self.image_size, int) else max(self.image_size)
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Self:

@@ -18,12 +18,15 @@ from typing import Any
 import torch
 
 from nailseg.checkpoints.model_card import render_model_card
+from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.errors import ConfigError, OutputError, WeightsError
 from nailseg.model_info import INFO_FILE, ModelInfo, is_checkpoint, locate, read_info
 from nailseg.models.base import Network
 from nailseg.models.loading import quiet_transformers
-from nailseg.models.pretrained import are_default_labels, load_plain
+from nailseg.models.preprocessing import read_preprocessing
+from nailseg.models.pretrained import are_default_labels, find_weights, load_plain
 from nailseg.models.registry import INTERCHANGEABLE, build_network, network_class
+from nailseg.types import IGNORE_INDEX
 
 CHECKPOINT_KEY = "nailseg"
 TOLERANCE = 1e-4
@@ -88,8 +91,8 @@ def write_metadata_files(folder: Path, name: str, info: ModelInfo) -> None:
     """Writes preprocessor_config.json, nailseg.json and the model card; `name` is for the card."""
     preprocessor = {
         "image_processor_type": "SegformerImageProcessor",  # for `pipeline` of plain transformers
-        "do_resize": info.resize != "crop",
-        "size": {"height": info.image_size, "width": info.image_size},
+        "do_resize": info.resize not in ("crop", "none"),
+        "size": _describe_size(info),
         "resample": 2,  # Pillow's number for bilinear
         "do_rescale": True,
         "rescale_factor": 1 / 255,
@@ -102,6 +105,14 @@ def write_metadata_files(folder: Path, name: str, info: ModelInfo) -> None:
         text = json.dumps(content, indent=2, ensure_ascii=False)
         (folder / file).write_text(f"{text}\n", encoding="utf-8")
     (folder / "README.md").write_text(render_model_card(name, info), encoding="utf-8")
+
+
+def _describe_size(info: ModelInfo) -> dict[str, int]:
+    """The size for transformers' processor, which squashes where nailseg keeps the aspect ratio."""
+    if info.resize == "shortest":
+        return {"shortest_edge": info.longest_side}
+    height, width = (info.image_size,) * 2 if isinstance(info.image_size, int) else info.image_size
+    return {"height": height, "width": width}
 
 
 def _verify(folder: Path, network: Network) -> None:
@@ -190,6 +201,29 @@ def open_network(
     )
     load_checkpoint_weights(network, content, source)
     return network
+
+
+def describe_weights(source: str | Path) -> ModelInfo:
+    """Describes a folder or hub model of others by its config.json and preprocessor_config.json.
+
+    Raises:
+        WeightsError: nothing there, or preprocessing that nailseg cannot do.
+    """
+    found = find_weights(str(source), None)
+    preprocessing = read_preprocessing(found.folder)
+    info = ModelInfo(
+        class_names=found.labels,
+        image_size=preprocessing.image_size,
+        resize=preprocessing.resize,
+        mean=list(found.mean),
+        std=list(found.std),
+        origin=found.origin,
+        architecture="segformer" if found.config.get("model_type") == "segformer" else "auto",
+    )
+    if preprocessing.reduce_labels:
+        pairs = ((0, IGNORE_INDEX), *((index + 1, index) for index in range(len(found.labels))))
+        info.mask_values = MaskEncoding(pairs, tuple(found.labels)).to_dict()
+    return info
 
 
 def require_same_classes(source: str | Path, info: ModelInfo, class_names: Sequence[str] | None) -> None:

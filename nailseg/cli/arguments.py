@@ -11,11 +11,13 @@ from typing import Any
 
 import yaml
 
+from nailseg.checkpoints.model_folder import describe_weights
 from nailseg.cli.runner import UsageError
 from nailseg.errors import ConfigError
 from nailseg.inference.backends import find_exported_file
 from nailseg.inference.backends.as_module import read_module_info
 from nailseg.model_info import locate
+from nailseg.models.pretrained import are_default_labels
 
 
 def find_config(name: str) -> Path:
@@ -112,15 +114,29 @@ def prepare_evaluation(line: CommandLine) -> tuple[CommandLine, str]:
             "the config.yaml of a run that has checkpoints/best.ckpt beside it."
         )
     source = locate(source)
-    if info := read_module_info(source):
+    info = read_module_info(source)
+    if info is None and ("/" in source or Path(source).is_dir()):
+        info = describe_weights(source)
+    if info:
         exported = find_exported_file(source)
         if exported and any(line.option(f"data.{name}") for name in ("size", "eval_size", "resize")):
             raise ConfigError(
                 f"--data.size, --data.eval_size, --data.resize: expected none of them for {exported}, whose "
                 f"size, {info.image_size} pixels, and resize rule are its own. Leave them out."
             )
-        options = {"data.size": info.image_size, "data.resize": info.resize, "model.name": info.architecture}
-        options |= {"data.eval_size": 0 if exported else "null", "data.classes": list(info.class_names)}
+        if not isinstance(info.image_size, int) and not line.option("data.size"):
+            raise ConfigError(
+                f"{source}: expected one size for validate and test, found {info.image_size} (height, width) "
+                "in its preprocessor_config.json, which predict follows. Give --data.size and --data.resize."
+            )
+        options = {
+            "data.size": info.longest_side,
+            "data.resize": info.resize,
+            "model.name": info.architecture,
+        }
+        options["data.eval_size"] = 0 if exported else "null"
+        if not are_default_labels(info.class_names):
+            options["data.classes"] = list(info.class_names)
         line = replace(line, defaults=tuple(f"--{name}={value}" for name, value in options.items()))
     return line.with_options(ckpt_path=None, model__weights=source), source
 

@@ -114,7 +114,7 @@ def bench(
         folder = stack.enter_context(model_folder.new_folder(out)) if out is not None else None
         scratch = stack.enter_context(tempfile.TemporaryDirectory())
         info, sources, openers = _forms(model, size, Path(scratch))
-        side = size or info.image_size
+        side = size or info.longest_side
         image = cv2.resize(load_images(images)[0], (side, side))[None]
         costs = {form: _probe(form, source, side) for form, source in sources.items()}
         rows: list[Row] = []

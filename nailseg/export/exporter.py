@@ -111,7 +111,7 @@ def compare_with_torch(
         strict: whether differences beyond rounding raise a `WeightsError` with the figures.
     """
     originals = load_images(images)
-    size = reference.info.image_size
+    size = reference.info.longest_side
     worst = Difference(1.0, 0.0)
     for height, width in ((size, size), (size // 2 + 7, size + 13), (2 * size + 1, 3 * size // 2)):
         resized = np.stack([cv2.resize(image, (width, height)) for image in originals])

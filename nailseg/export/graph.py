@@ -39,7 +39,7 @@ class Preprocess(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         valid = geometry.network_size(*image.shape[-2:], self.size, self.resize)
         pixels = image.float()
-        if self.resize != "crop":
+        if self.resize not in ("crop", "none"):
             pixels = resampling.resize_antialiased(pixels, valid)
         return normalize(geometry.pad(pixels), self.mean, self.std)
 

@@ -5,15 +5,17 @@ with `export.resampling`, which is faster in their runtimes: equal to 1e-3 of a 
 of torch's own float32.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Resize = Literal["keep", "squash", "crop"]
-"""How images are resized for the network: `keep` the aspect ratio and pad, or `squash` into a square. `crop`
-resizes nothing: it trains on crops of a size, and predicts tiles of that size."""
+Resize = Literal["keep", "squash", "shortest", "none", "crop"]
+"""How images are resized for the network, before padding: `keep` the aspect ratio, with the longer side of a
+given size; `squash` into a square; `shortest`, as `keep` with the shorter side; `none`, at their own size.
+`crop` resizes nothing either: it trains on crops of a size, and predicts tiles of that size."""
 
 PAD_VALUE = 114
 """Grey level of the padding: close to ImageNet's mean, hence about zero after normalisation."""
@@ -22,27 +24,31 @@ MULTIPLE = 32
 """SegFormer halves its input five times; other sizes work, but lose 0.5 to 1 point of mean IoU."""
 
 
-def network_size(height: int, width: int, size: int, resize: Resize) -> tuple[int, int]:
+def network_size(height: int, width: int, size: int | Sequence[int], resize: Resize) -> tuple[int, int]:
     """Computes the height and width that an image is resized to, before padding.
 
     Args:
         height: The image's height in pixels.
         width: The image's width in pixels.
-        size: Pixels of the longer side (`keep`, which also enlarges) or of both sides (`squash`).
+        size: Pixels of the longer (`keep`, which also enlarges), shorter (`shortest`) or both sides
+            (`squash`, which takes height and width, too).
         resize: See `Resize`; `crop` is for tiles, which already have the size.
 
     Returns:
-        Height and width, each at least 1 and at most `size`; with `crop` those of the image.
+        Height and width, each at least 1; with `crop` and `none` those of the image.
 
     >>> network_size(3000, 4000, 512, "keep")
     (384, 512)
     """
-    if resize == "crop":
+    if resize in ("crop", "none"):
         return height, width
     if resize == "squash":
-        return size, size
+        return (size, size) if isinstance(size, int) else tuple(size)
     # integers only: exact, and traceable when height and width are symbols of an export
     longer = symbolic_max(height, width)
+    if resize == "shortest":  # rounded down, as in transformers
+        shorter = height + width - longer
+        return height * size // shorter, width * size // shorter
     rows, columns = (symbolic_max(1, (2 * side * size + longer) // (2 * longer)) for side in (height, width))
     return rows, columns
 

@@ -167,8 +167,7 @@ def load(
         backend: Backend = open_exported(file, device, threads)
     else:
         place = locate(model)
-        # architectures are refused with their own message
-        if not re.fullmatch(r"[^/]+/[^/]+|b[0-5](-random)?", place) and not Path(place).exists():
+        if not re.fullmatch(r"[^/]+/[^/]+", place) and not Path(place).exists():
             raise WeightsError(
                 f"--model {model}: expected {SHIPPED}, a model folder, a run folder, a checkpoint, an export "
                 f"or a model of the hub (owner/name); found nothing there (looked from {Path.cwd()})."

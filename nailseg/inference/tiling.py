@@ -38,7 +38,7 @@ def predict_tiled(
     """
     crops = backend.info.resize == "crop"
     if tile == "auto" or (tile is None and crops):
-        tile = backend.info.image_size
+        tile = backend.info.longest_side
     if tile is not None and (not isinstance(tile, Integral) or tile < MIN_TILE):
         raise ConfigError(f"--tile {tile}: expected auto, or {MIN_TILE} pixels or more. Use a larger tile.")
     height, width = image.shape[:2]
@@ -91,7 +91,7 @@ def _predict_augmented(backend: Backend, image: np.ndarray, tta: bool) -> tuple[
         (mask,), (probability,) = backend(image[None])
         return mask, probability
     total, count = 0.0, 0
-    own_size = max(image.shape) if backend.info.resize == "crop" else backend.info.image_size
+    own_size = max(image.shape) if backend.info.resize in ("crop", "none") else backend.info.longest_side
     for scale, step in itertools.product(SCALES, (1, -1)):  # -1: mirrored
         size = None if scale == 1 else round(scale * own_size)
         try:

@@ -24,6 +24,7 @@ NON_COMMERCIAL = "non-commercial (NVIDIA Source Code License for SegFormer)"
 UNKNOWN_LICENCE = "unknown: the folder does not say"
 NO_LICENCE = "random initialisation, no licence attached"
 
+PREPROCESSOR_FILE = "preprocessor_config.json"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 HUB_TIMEOUT = 5.0
 """Seconds to wait for the hub's first answer before reporting that there is no network."""
@@ -50,7 +51,7 @@ def find_weights(weights: str, model_type: str | None) -> Source:
     local = Path(weights).expanduser()
     folder = local if local.is_dir() else _download(weights)
     file = folder / "config.json"
-    config = _read_json(file)
+    config = read_json(file)
     if config is None:
         raise WeightsError(
             f"{folder}: expected config.json beside {' or '.join(WEIGHT_FILES)}, as save_pretrained "
@@ -67,7 +68,7 @@ def find_weights(weights: str, model_type: str | None) -> Source:
     if not isinstance(labels, dict) or set(labels) != {str(index) for index in range(len(labels))}:
         raise WeightsError(f"{file}: expected id2label to name classes 0, 1, 2 …, found {labels}.")
     names = [str(labels[str(index)]) for index in range(len(labels))]
-    mean, std = _read_normalization(folder / "preprocessor_config.json")
+    mean, std = _read_normalization(folder / PREPROCESSOR_FILE)
     return Source(folder, config, names, mean, std, _find_origin(weights, config, folder))
 
 
@@ -138,7 +139,7 @@ def _download(name: str) -> Path:
     if cached and not weight_file(cached):
         cached = None  # an interrupted download
     # None: it is unknown whether the model has such a file
-    preprocessor = try_to_load_from_cache(name, "preprocessor_config.json", constants.HF_HUB_CACHE)
+    preprocessor = try_to_load_from_cache(name, PREPROCESSOR_FILE, constants.HF_HUB_CACHE)
     if cached and preprocessor is not None:
         return cached
     try:
@@ -146,7 +147,7 @@ def _download(name: str) -> Path:
         siblings = HfApi().model_info(name, timeout=HUB_TIMEOUT).siblings or ()
         available = {sibling.rfilename for sibling in siblings}
         weights = [file for file in WEIGHT_FILES if file in available][:1]  # both hold the same tensors
-        wanted = [*sorted(available & {"config.json", "preprocessor_config.json"}), *weights]
+        wanted = [*sorted(available & {"config.json", PREPROCESSOR_FILE}), *weights]
         if wanted:
             return Path(snapshot_download(name, allow_patterns=wanted))
     except RepositoryNotFoundError as error:
@@ -174,7 +175,7 @@ def _download(name: str) -> Path:
 def _find_origin(weights: str, config: dict[str, Any], folder: Path) -> dict[str, str]:
     source = weights
     if folder == Path(weights).expanduser():  # not of the hub
-        recorded = (_read_json(folder / "nailseg.json") or {}).get("origin")
+        recorded = (read_json(folder / "nailseg.json") or {}).get("origin")
         if isinstance(recorded, dict):
             return {str(key): str(value) for key, value in recorded.items()}
         source = str(config.get("_name_or_path") or "")
@@ -184,7 +185,7 @@ def _find_origin(weights: str, config: dict[str, Any], folder: Path) -> dict[str
 
 
 def _read_normalization(file: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    preprocessor = _read_json(file) or {}
+    preprocessor = read_json(file) or {}
     mean = preprocessor.get("image_mean") or IMAGENET_MEAN
     std = preprocessor.get("image_std") or IMAGENET_STD
     if not preprocessor.get("do_normalize", True):
@@ -200,7 +201,8 @@ def _read_normalization(file: Path) -> tuple[tuple[float, ...], tuple[float, ...
     return tuple(x / (255 * scale) for x in mean), tuple(x / (255 * scale) for x in std)
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Returns the object in a JSON file, None without the file; raises `WeightsError` for other content."""
     if not path.is_file():
         return None
     try:

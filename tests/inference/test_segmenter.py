@@ -61,7 +61,7 @@ def test_unknown_model() -> None:
 
 
 def test_untrained_model_is_refused() -> None:
-    with pytest.raises(WeightsError, match="expected a trained classifier"):
+    with pytest.raises(WeightsError, match="--model b0-random: expected nailseg-b0, a model folder"):
         nailseg.load("b0-random", device="cpu")
 
 

@@ -14,9 +14,6 @@ from nailseg.inference.backends.base import Backend
 from nailseg.metrics.confusion import class_index
 from nailseg.model_info import ModelInfo
 
-DEFAULT_SIZE = 512
-"""Longer side for models without nailseg.json, which do not say what they were trained at."""
-
 
 class TorchBackend:
     """Runs a network in torch; the `Backend` of checkpoints and model folders.
@@ -40,7 +37,7 @@ class TorchBackend:
     def __call__(self, images: np.ndarray, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Segments images of one size, as `Backend`."""
         pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(self.device)
-        resize = "keep" if size and self.info.resize == "crop" else self.info.resize
+        resize = "keep" if size and self.info.resize in ("crop", "none") else self.info.resize
         fitted, valid = geometry.fit_image(pixels, size or self.info.image_size, resize)
         logits = geometry.restore_logits(self.network(fitted).float(), valid, images.shape[1:3])
         return class_index(logits).cpu().numpy(), logits.softmax(1).cpu().numpy()
@@ -53,8 +50,7 @@ def create_backend(network: nn.Module, info: ModelInfo, device: str | torch.devi
 
 def open_torch(model: str | Path, device: str | None = None) -> TorchBackend:
     """Opens whatever `checkpoints.model_folder.open_network` accepts; errors as in `segmenter.load`."""
-    network = model_folder.open_network(model)
+    info = model_folder.read_model_info(model) or model_folder.describe_weights(model)
+    network = model_folder.open_network(model, name=info.architecture)
     model_folder.require_trained(network, model)
-    info = model_folder.read_model_info(model)
-    info = info or model_folder.describe_network(network, image_size=DEFAULT_SIZE)
     return TorchBackend(network, info, device)
