@@ -33,6 +33,7 @@ class ModelInfo:
     mean: list[float] = field(default_factory=list)  # of RGB images in 0..1, applied inside the network
     std: list[float] = field(default_factory=list)  # as `mean`, standard deviation
     origin: dict[str, str] = field(default_factory=dict)  # `weights` at the start, and their `licence`
+    image_range: list[int] | None = None  # the 16-bit values that become 0 and 255; None: 0 and 65535
     threshold: float | None = None  # foreground probability with the best validation Dice; None if not chosen
     mask_values: dict[str, Any] = field(default_factory=dict)  # mask encoding of the data, as its `to_dict`
     metrics: dict[str, Any] = field(default_factory=dict)  # metrics.json of the test, empty without one

@@ -135,6 +135,7 @@ def prepare_evaluation(line: CommandLine) -> tuple[CommandLine, str]:
             "model.name": info.architecture,
         }
         options["data.eval_size"] = 0 if exported else "null"
+        options["data.image_range"] = list(info.image_range) if info.image_range else "full"
         if not are_default_labels(info.class_names):
             options["data.classes"] = list(info.class_names)
         line = replace(line, defaults=tuple(f"--{name}={value}" for name, value in options.items()))

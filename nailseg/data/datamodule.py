@@ -14,6 +14,7 @@ from nailseg.data.augmentation import DEFAULT_AUGMENTATION, Augmentation, Traini
 from nailseg.data.cache import attach_caches
 from nailseg.data.dataset import Mode, SegmentationDataset, collate, start_worker
 from nailseg.data.io.images import MAX_PIXELS, read_image_size
+from nailseg.data.io.levels import RangeOption, check_image_range
 from nailseg.data.issues import check_codes
 from nailseg.data.manifest import SPLITS, Manifest, Row, load_manifest
 from nailseg.data.mask_encoding import MaskEncoding
@@ -57,6 +58,7 @@ class SegmentationDataModule(LightningDataModule):
         allow: tuple[str, ...] | list[str] = (),
         skip_bad: bool = False,
         max_pixels: int = MAX_PIXELS,
+        image_range: RangeOption = "full",
     ) -> None:
         """Checks the options; `setup` reads the files, and `class_names` is known before.
 
@@ -84,6 +86,8 @@ class SegmentationDataModule(LightningDataModule):
                 folder, if the disk has enough space; 'off' decodes every time. It changes no pixel.
             allow: Codes of issues to accept, as `nailseg check` prints them; unusable rows are left out.
             skip_bad: Leave out every row with an error.
+            image_range: The 16-bit values that become 0 and 255: full (0 and 65535), two values, or
+                percentile, which measures the training images (0.5 and 99.5 %). Recorded with the model.
             max_pixels: Most pixels (height times width) an image may have.
 
         Raises:
@@ -104,6 +108,8 @@ class SegmentationDataModule(LightningDataModule):
         self.cache = {False: "off", True: "auto"}.get(cache, cache)  # YAML reads a bare off as false
         self.allow, self.skip_bad = sorted(check_codes(allow)), skip_bad
         self.max_pixels = max_pixels
+        check_image_range(image_range, "--data.image_range")
+        self.image_range: RangeOption = image_range
         for name, least in {"size": MULTIPLE, "eval_size": 0}.items():
             value = getattr(self, name)
             if value < least or value % MULTIPLE:
@@ -151,7 +157,8 @@ class SegmentationDataModule(LightningDataModule):
         data["fingerprint"] = compute_fingerprint(rows, self.manifest.root)
         optional = {"allowed": self.allow, "left out": len(self._left_out)}
         data |= {name: value for name, value in optional.items() if value}
-        return {"mask_values": self.mask_encoding.to_dict(), "data": data}
+        image_range = self._summary.image_range and list(self._summary.image_range)
+        return {"mask_values": self.mask_encoding.to_dict(), "image_range": image_range, "data": data}
 
     def prepare_data(self) -> None:
         """Validates every needed file, in one process; called by the Trainer."""
@@ -188,7 +195,7 @@ class SegmentationDataModule(LightningDataModule):
             if mode == "train":
                 size, transform = self.size, TrainingTransform(self.size, self.resize, self.augmentation)
             files = self.rows(split), self.manifest.root, self.mask_encoding
-            options = {"mode": mode, "transform": transform, **common}
+            options = {"mode": mode, "transform": transform, "image_range": summary.image_range, **common}
             self._datasets[split] = SegmentationDataset(*files, size, **options)
         if stage == "fit":  # the other stages read each file once
             log.info(attach_caches(self.cache, [self._datasets[split] for split in STAGES[stage]]))
@@ -252,6 +259,7 @@ class SegmentationDataModule(LightningDataModule):
                     max_pixels=self.max_pixels,
                     allow=self.allow,
                     skip_bad=self.skip_bad,
+                    image_range=self._summary.image_range or "full" if self._summary else self.image_range,
                 ).summarize()
                 self._validated |= splits
                 log.info(str(self._summary))

@@ -14,6 +14,7 @@ from nailseg.data.augmentation import TrainingTransform
 from nailseg.data.cache import PixelCache
 from nailseg.data.downscale import downscale, downscaled_size
 from nailseg.data.io.images import MAX_PIXELS, read_image, read_image_size
+from nailseg.data.io.levels import ImageRange
 from nailseg.data.io.masks import read_mask
 from nailseg.data.manifest import Row
 from nailseg.data.mask_encoding import MaskEncoding
@@ -41,6 +42,7 @@ class SegmentationDataset(Dataset):
         seed: Seed of the augmentation.
         transform: The augmentation, for `train` only.
         max_pixels: Limit on an image's height times width.
+        image_range: The 16-bit values that become 0 and 255, as `io.levels.ImageRange`.
 
     Raises:
         ConfigError: `train` without a transform, or another mode with one.
@@ -57,11 +59,13 @@ class SegmentationDataset(Dataset):
         seed: int = 0,
         transform: TrainingTransform | None = None,
         max_pixels: int = MAX_PIXELS,
+        image_range: ImageRange | None = None,
     ) -> None:
         if (transform is not None) != (mode == "train"):
             expected = "expected a transform for mode 'train' and none for any other"
             raise ConfigError(f"SegmentationDataset: {expected}, found {mode!r} and {transform!r}.")
         self.rows, self.root, self.max_pixels = list(rows), Path(root), max_pixels
+        self.image_range = image_range
         self.mask_encoding = mask_encoding
         self.size, self.resize = size, resize
         self.mode: Mode = mode
@@ -143,6 +147,7 @@ class SegmentationDataset(Dataset):
             "size": self.size,
             "resize": self.resize,
             "max_scale": self.transform.max_scale if self.transform else None,
+            "image_range": self.image_range,
             "mask_encoding": [sorted(map(str, encoding.mapping)), encoding.antialiased],
         }
 
@@ -156,7 +161,7 @@ class SegmentationDataset(Dataset):
             DataError: A file cannot be read, or mask and image differ in size.
         """
         image_file, mask_file = self.files(row)
-        image = read_image(image_file, self.max_pixels)
+        image = read_image(image_file, self.max_pixels, self.image_range)
         mask = read_mask(mask_file, self.mask_encoding, self.max_pixels)
         if mask.shape != image.shape[:2]:
             expected, found = (f"{array.shape[1]}x{array.shape[0]}" for array in (image, mask))

@@ -26,7 +26,7 @@ UNUSABLE = {
     "unreadable": "truncated, damaged, or not a supported image format",
     "multi-frame": "an animation, or a file of several pages",
     "too-large": "more pixels than the limit; the header is read before anything is decoded",
-    "image-format": "readable, but its values cannot be converted to colors (float, 12 bits in 16, Lab)",
+    "image-format": "readable, but its values cannot be converted to colors (float, Lab)",
     "mask-format": "readable, but not a mask: colors in a lossy file, alpha that contradicts the color",
     "no-mask": "the row has an image and no mask",
     "size-mismatch": "mask and image differ in height or width, each after its own EXIF orientation",
@@ -35,6 +35,7 @@ UNUSABLE = {
     "palette-order": "a palette whose index has another color than in most masks, or index 0 no background",
 }
 ERRORS = UNUSABLE | {
+    "image-range": "16-bit images of a narrow range of values: scaled to 8 bits, few grey levels are left",
     "extension-mismatch": "the file name's extension is not that of the file's format",
     "orientation-mismatch": "the EXIF orientations differ, and the sizes do not show which one is right",
     "mask-full": "two classes: only foreground",
@@ -49,6 +50,8 @@ ERRORS = UNUSABLE | {
     "near-duplicate-split": "mirrored, rotated, re-compressed or slightly cropped copies in two splits",
 }
 WARNINGS = {
+    "image-alpha": "alpha that is neither 0 nor full over most of the image, composited over white",
+    "image-profile": "a colour profile that cannot be applied; the numbers are taken for sRGB",
     "mask-empty": "only background",
     "mask-jpeg": "a lossy file, read at > 127",
     "mask-antialiased": "grey edges, read at > 127",

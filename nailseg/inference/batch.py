@@ -182,7 +182,7 @@ def _predict(
     segment = load(device)
 
     def predict_readable() -> Iterator[tuple[Job, Result]]:
-        images = _run_ahead(pool, lambda job: segmenter.to_array(job.file), jobs)
+        images = _run_ahead(pool, lambda job: segment.read(job.file), jobs)
         for job, image in tqdm(images, unit="image", total=len(jobs), disable=len(jobs) < 2 or rank > 0):
             try:
                 result = segment(image.result(), **options)

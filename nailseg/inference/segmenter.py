@@ -1,6 +1,7 @@
 """Segmenter: an image goes in, a mask of its own size comes out; the only inference path."""
 
 import itertools
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nailseg.data.io.images import convert_pillow_image, decode_image, read_image
+from nailseg.data.io.images import decode_image, decode_pillow_image, read_bytes
+from nailseg.data.io.levels import find_lost_levels
 from nailseg.data.mask_encoding import encode_mask
 from nailseg.errors import ConfigError, DataError, WeightsError
 from nailseg.imaging.overlay import draw_overlay
@@ -17,6 +19,8 @@ from nailseg.inference.backends import find_exported_file, open_exported
 from nailseg.inference.backends.base import Backend
 from nailseg.inference.tiling import predict_tiled
 from nailseg.model_info import SHIPPED, locate
+
+log = logging.getLogger("nailseg")
 
 MAX_BATCH_PIXELS = 16_000_000
 """Maximum number of pixels of the images that go through the network together, unless it is one image."""
@@ -91,7 +95,7 @@ class Segmenter:
             DataError: The file is damaged, or the array has another shape or dtype.
             ConfigError: The tile is too small.
         """
-        pixels = to_array(image)
+        pixels = self.read(image)
         return self._make_result(pixels, *predict_tiled(self.backend, pixels, tta, tile))
 
     def batch(self, images: Sequence[Any]) -> list[Result]:
@@ -101,7 +105,7 @@ class Segmenter:
         """
         if isinstance(images, str | Path | bytes | bytearray | memoryview):
             raise DataError("segment.batch: expected a list of images, found one. Call segment(image).")
-        arrays = [to_array(image) for image in images]
+        arrays = [self.read(image) for image in images]
         if self.info.resize == "crop":
             return [self(image) for image in arrays]
         results: dict[int, Result] = {}
@@ -115,26 +119,32 @@ class Segmenter:
                     results[index] = self._make_result(arrays[index], mask, probability)
         return [results[index] for index in range(len(arrays))]
 
+    def read(self, image: Any) -> np.ndarray:
+        """Reads an image as `__call__` does; returns uint8 (H, W, 3) RGB, and raises the same."""
+        image_range, name = self.info.image_range, "the given image"
+        if isinstance(image, str | Path):
+            name, image = str(image), read_bytes(image)
+        if isinstance(image, bytes | bytearray | memoryview):
+            decoded = decode_image(bytes(image), name, image_range=image_range)
+        elif hasattr(image, "convert"):  # a PIL image
+            decoded = decode_pillow_image(image, image_range)
+        else:
+            is_array = isinstance(image, np.ndarray)
+            if is_array and image.dtype == np.uint8 and image.shape[2:] == (3,) and image.size:
+                return image
+            found = f"{image.dtype} {image.shape}" if is_array else type(image).__name__
+            expected = "a path, a file's bytes, a PIL image or a uint8 array (H, W, 3) in RGB order"
+            raise DataError(f"expected {expected}, found {found}. For several images: segment.batch(images).")
+        for warning in decoded.issues:
+            log.warning("%s", warning)
+        if decoded.values is not None and (lost := find_lost_levels([decoded.values], image_range)):
+            log.warning("%s: %s. A model trained with --data.image_range scales them itself.", name, lost)
+        return decoded.pixels
+
     def _make_result(self, image: np.ndarray, mask: np.ndarray, probability: np.ndarray) -> Result:
         if self.threshold is not None:
             mask = (probability[1] >= self.threshold).astype(np.uint8)
         return Result(image, mask, probability, self.class_names)
-
-
-def to_array(image: Any) -> np.ndarray:
-    """Reads or converts an image to uint8 (H, W, 3) RGB; see `Segmenter.__call__`."""
-    if isinstance(image, str | Path):
-        return read_image(image)
-    if isinstance(image, bytes | bytearray | memoryview):
-        return decode_image(bytes(image), "the given bytes")
-    if hasattr(image, "convert"):  # a PIL image
-        return convert_pillow_image(image)
-    is_array = isinstance(image, np.ndarray)
-    if is_array and image.dtype == np.uint8 and image.shape[2:] == (3,) and image.size:
-        return image
-    found = f"{image.dtype} {image.shape}" if is_array else type(image).__name__
-    expected = "a path, a file's bytes, a PIL image or a uint8 array (H, W, 3) in RGB order"
-    raise DataError(f"expected {expected}, found {found}. For several images: segment.batch(images).")
 
 
 def load(

@@ -95,7 +95,7 @@ def create_app(segment: segmenter.Segmenter, hosts: Sequence[str] = ("*",)) -> F
         16-bit PNG, 0..65535 for 0..1; overlay: JPEG; objects: outline, box, area and score of each, as JSON.
         """
         with free_workers:
-            result = segment(_decode(file), tta)
+            result = segment(_decode(file, segment), tta)
             if answer == "objects":
                 path = PurePosixPath(_base_name(file))
                 record = describe_objects(path, path.with_suffix(".png"), result.mask, result.probability)
@@ -111,7 +111,7 @@ def create_app(segment: segmenter.Segmenter, hosts: Sequence[str] = ("*",)) -> F
         """Recolours nails (#c2185b, rgb(194, 24, 91) or crimson); without nails, the JPEG is unchanged."""
         rgb = recolor.parse_color(color)
         with free_workers:
-            result = segment(_decode(file))
+            result = segment(_decode(file, segment))
             coverage = recolor.compute_coverage(result.mask, result.foreground_probability())
             return _image(recolor.recolor(result.image, coverage, rgb), "jpeg")
 
@@ -126,8 +126,9 @@ def _base_name(file: UploadFile) -> str:
     return PurePosixPath(file.filename or "").name or "image"
 
 
-def _decode(file: UploadFile) -> np.ndarray:
-    image = decode_image(file.file.read(MAX_BYTES), _base_name(file), MAX_PIXELS)
+def _decode(file: UploadFile, segment: segmenter.Segmenter) -> np.ndarray:
+    data, image_range = file.file.read(MAX_BYTES), segment.info.image_range
+    image = decode_image(data, _base_name(file), MAX_PIXELS, image_range).pixels
     if max(image.shape) > MAX_SIDE:
         height, width = image.shape[:2]
         raise DataError(f"expected sides of at most {MAX_SIDE:,} pixels, found {width:,} x {height:,}")

@@ -13,6 +13,7 @@ from nailseg import train
 from nailseg.checkpoints import model_folder
 from nailseg.checkpoints.model_card import render_model_card
 from nailseg.cli.main import main
+from nailseg.data.io.images import read_image
 from nailseg.data.synthetic.sample import write_sample
 
 FOLDER = Path(nailseg.__file__).parent / "weights" / "nailseg-b0"
@@ -62,7 +63,7 @@ def test_load_without_arguments(hands) -> None:
     hits = false = missed = 0
     for image in sorted((hands / "Images").rglob("*.*")):
         (truth_file,) = (hands / "Masks").rglob(f"{image.stem}.*")
-        truth = nailseg.inference.segmenter.to_array(truth_file)[..., 0] > 127
+        truth = read_image(truth_file)[..., 0] > 127
         found = segment(image).mask > 0
         hits += (found & truth).sum()
         false += (found & ~truth).sum()

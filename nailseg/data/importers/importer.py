@@ -176,7 +176,7 @@ def _make_mask(
 ) -> tuple[np.ndarray, Counter[str]]:
     """The mask of the upright image, uint8 (H, W), class index, and counts of what was tolerated."""
     header = read_header(data, item.source)
-    stored, upright = (header.height, header.width), decode_image(data, item.source).shape[:2]
+    stored, upright = (header.height, header.width), decode_image(data, item.source).pixels.shape[:2]
     mask, stated = None, item.size
     if item.mask:
         mask = item.mask()

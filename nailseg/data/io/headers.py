@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 from PIL.ExifTags import Base
-from PIL.Image import Exif
+from PIL.Image import Exif, Image
 from PIL.ImageFile import ImageFile
 
 from nailseg.data.issues import IssueError
@@ -45,6 +45,9 @@ _CHANNELS = {
     **dict.fromkeys(("1", "L", "I;16", "I;16B", "I;16L"), "gray"),
     **{"P": "palette", "RGB": "color", "LA": "gray+alpha", "RGBA": "color+alpha"},
 }
+TRANSPARENT = ("LA", "PA", "RGBA", "La", "RGBa")
+"""Pillow's modes with an alpha channel, of 8 bits per channel."""
+EXTRA_SAMPLES = 338  # the TIFF tag that says what bands beyond the colors are
 _WARNINGS_LOCK = threading.Lock()  # `warnings.catch_warnings` is not safe in threads
 
 
@@ -61,6 +64,7 @@ class Header:
     lossy: bool = False  # the stored values are approximate (JPEG, lossy WebP)
     frames: int = 1
     transparent: bool = False  # PNG only: a tRNS chunk makes one value (or palette entries) transparent
+    profile: bytes | None = None  # the ICC profile
 
     @property
     def size(self) -> tuple[int, int]:
@@ -156,9 +160,20 @@ def _describe(image: ImageFile, file: BinaryIO, verify: bool) -> Header:
         bits = max(image.tag_v2.get(Base.BitsPerSample, (8,)))
         lossy = image.info.get("compression") == "jpeg"
         exif = b""  # both decoders apply the orientation of a TIFF, and this size is the upright one
+        form = form if has_alpha(image) else form.removesuffix("A")
     channels, orientation = _CHANNELS.get(form, "other"), _read_orientation(exif)
     frames, transparent = getattr(image, "n_frames", 1), format_ == "png" and "transparency" in image.info
-    return Header(format_, image.height, image.width, orientation, channels, bits, lossy, frames, transparent)
+    size, profile = (image.height, image.width), image.info.get("icc_profile") or None
+    return Header(format_, *size, orientation, channels, bits, lossy, frames, transparent, profile)
+
+
+def has_alpha(image: Image) -> bool:
+    """Whether an image that Pillow has open has transparency; a TIFF's fourth band if its tags say so."""
+    # Pillow takes an untagged band for alpha; in TIFFs of cameras and satellites it is infrared
+    is_tiff = isinstance(image, TiffImagePlugin.TiffImageFile)
+    if is_tiff and EXTRA_SAMPLES not in image.tag_v2:
+        return False
+    return image.mode in TRANSPARENT or "transparency" in image.info
 
 
 def _read_orientation(exif: bytes) -> int:

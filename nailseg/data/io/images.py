@@ -6,14 +6,16 @@ Rules, the same for the mask files that `nailseg.data.io.masks` reads:
 - Bytes are decoded, not files: `cv2.imread` of a truncated JPEG gives an array of rubbish, `imdecode` none.
 - The file's own EXIF orientation is applied (JPEG, PNG, WebP, TIFF); the decoders differ in it.
 
-Gray becomes RGB; 16 bits are scaled by 1/257; CMYK JPEG is converted; transparent parts are composited over
-white, as in nearly every viewer. Color profiles are not applied. Of several images in one JPEG (MPO, motion
-photos) the first is read.
+Gray becomes RGB; 16 bits are scaled by 1/257, or from the range of values of the data set (`levels`); colors
+of an ICC profile become sRGB (`profiles`), after that scaling; transparent parts are composited over white,
+as in nearly every viewer. A TIFF's fourth band is alpha only if the file says so. Of several images in one
+JPEG (MPO, motion photos) the first is read.
 """
 
 import contextlib
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,25 +24,45 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from nailseg.data.io.headers import (
+    TRANSPARENT,
     Header,
     apply_orientation,
+    has_alpha,
     open_image,
     read_header,
     reported_damage,
     unsupported_format,
 )
-from nailseg.data.issues import IssueError
+from nailseg.data.io.levels import ImageRange, sample_values, scale_to_8_bits
+from nailseg.data.io.profiles import convert_to_srgb
+from nailseg.data.issues import Issue, IssueError
 
 MAX_PIXELS = 200_000_000
 """Default limit on height times width: above any camera, below what a 2-core machine's memory stands."""
 
+MAX_TRANSLUCENT = 0.5
+"""If more of an image is neither opaque nor fully transparent, its alpha channel probably holds data."""
+
+_GRAY = ("1", "L", "LA", "La")
 _OPAQUE = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr")
-_TRANSPARENT = ("LA", "PA", "RGBA", "La", "RGBa")
-"""Pillow's modes of 8 bits per channel, which have one conversion to RGB."""
+"""Pillow's modes of 8 bits per channel, which have one conversion to RGB, as those of `TRANSPARENT`."""
 
 
-def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+@dataclass(frozen=True)
+class DecodedImage:
+    """An image and what is known of its file."""
+
+    pixels: np.ndarray  # uint8 (H, W, 3), RGB, upright
+    values: np.ndarray | None = None  # of 16-bit files: `sample_values` of the image
+    issues: tuple[Issue, ...] = ()  # warnings about alpha and profile
+
+
+def read_image(
+    path: str | Path, max_pixels: int = MAX_PIXELS, image_range: ImageRange | None = None
+) -> np.ndarray:
     """Reads an image of at most `max_pixels`, height times width.
+
+    Of 16-bit files, `image_range` are the values that become 0 and 255.
 
     Returns:
         uint8 (H, W, 3), RGB, upright.
@@ -48,25 +70,37 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Raises:
         IssueError: (a `DataError`) a file that cannot be read unambiguously.
     """
-    return decode_image(read_bytes(path), str(path), max_pixels)
+    return decode_image(read_bytes(path), str(path), max_pixels, image_range).pixels
 
 
-def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode_image(
+    data: bytes, name: str, max_pixels: int = MAX_PIXELS, image_range: ImageRange | None = None
+) -> DecodedImage:
     """Decodes the bytes of an image file as `read_image` does; `name` is what errors call them."""
     header = check_header(data, name, max_pixels)
     plain_png = header.format == "png" and header.channels in ("gray", "color") and not header.transparent
+    alpha = None
     if header.bits > 8:
-        image = _scale_to_8_bits(decode_16_bits(data, header, name), name)
+        colors = decode_16_bits(data, header, name)
+        if colors.ndim == 3:  # in a TIFF whose tags do not say so, the fourth band is no alpha
+            alpha = colors[..., 3] if header.channels == "color+alpha" else None
+            colors = colors[..., :3]
     elif plain_png or (header.format == "jpeg" and header.channels != "other"):
-        image = decode_with_cv2(data, cv2.IMREAD_COLOR_RGB, name)
+        colors = decode_with_cv2(data, cv2.IMREAD_COLOR_RGB, name)
+        if header.profile and header.channels == "gray":
+            colors = colors[..., 0]
     else:
-        image = _convert_to_rgb(decode_with_pillow(data, name), name)
-    return apply_orientation(image, header.orientation)
+        image = decode_with_pillow(data, name)
+        colors, alpha = _split_alpha(image, has_alpha(image), name)
+    decoded = _convert_colors(colors, alpha, header.profile, image_range, name)
+    return replace(decoded, pixels=apply_orientation(decoded.pixels, header.orientation))
 
 
-def convert_pillow_image(image: Image.Image) -> np.ndarray:
-    """Converts an image that Pillow has open to what `read_image` gives for its file; raises the same."""
-    return _convert_to_rgb(ImageOps.exif_transpose(image), "the PIL image")
+def decode_pillow_image(image: Image.Image, image_range: ImageRange | None = None) -> DecodedImage:
+    """Converts an image that Pillow has open to what `decode_image` gives for its file; raises the same."""
+    name = "the PIL image"
+    colors, alpha = _split_alpha(ImageOps.exif_transpose(image), has_alpha(image), name)
+    return _convert_colors(colors, alpha, image.info.get("icc_profile"), image_range, name)
 
 
 def read_image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -124,36 +158,60 @@ def decode_16_bits(data: bytes, header: Header, name: str) -> np.ndarray:
     raise unsupported_format(f"{header.bits}-bit {header.format} in another form", name)
 
 
-def _scale_to_8_bits(raw: np.ndarray, name: str) -> np.ndarray:
-    """uint16 (H, W[, C]) -> uint8 (H, W, 3)."""
-    brightest = int(raw.max() if raw.ndim == 2 else raw[..., :3].max())
-    if 0 < brightest < 4096:
-        # 10- and 12-bit camera data in a 16-bit file would become nearly black without any message
-        message = f"expected 16-bit values up to 65535, found {brightest} as the brightest"
-        fix = "Stretch it to 8 bits the way you want it seen, and save that."
-        raise IssueError("image-format", name, message, fix)
-    scaled = ((raw.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if scaled.ndim == 2:
-        return cv2.cvtColor(scaled, cv2.COLOR_GRAY2RGB)
-    return _composite_over_white(scaled) if scaled.shape[2] == 4 else scaled
-
-
-def _composite_over_white(image: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 4) -> (H, W, 3): the colors beneath transparent pixels are arbitrary, often black."""
-    alpha = image[..., 3:].astype(np.uint16)
-    if alpha.min() == 255:
-        return np.ascontiguousarray(image[..., :3])
-    return ((image[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-
-
-def _convert_to_rgb(image: Image.Image, name: str) -> np.ndarray:
+def _split_alpha(image: Image.Image, transparent: bool, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Colors, uint8 or uint16 (H, W), uint8 (H, W, 3) RGB or (H, W, 4) CMYK; and alpha, uint8 (H, W)."""
     if image.mode.startswith("I;16"):
-        return _scale_to_8_bits(np.asarray(image).astype(np.uint16), name)
-    if image.mode not in (*_OPAQUE, *_TRANSPARENT):
+        return np.asarray(image).astype(np.uint16), None
+    if image.mode not in (*_OPAQUE, *TRANSPARENT):
         raise unsupported_format(f"Pillow's mode {image.mode}", name)
-    if image.mode in _TRANSPARENT or "transparency" in image.info:
-        return _composite_over_white(np.array(image.convert("RGBA")))
-    return np.array(image.convert("RGB"))
+    if transparent:
+        pixels = np.array(image.convert("RGBA"))
+        return pixels[..., 0] if image.mode in _GRAY else pixels[..., :3], pixels[..., 3]
+    if image.mode == "CMYK":
+        return np.array(image), None
+    return np.array(image.convert("L" if image.mode in _GRAY else "RGB")), None
+
+
+def _convert_colors(
+    colors: np.ndarray,
+    alpha: np.ndarray | None,
+    profile: bytes | None,
+    image_range: ImageRange | None,
+    name: str,
+) -> DecodedImage:
+    """What `_split_alpha` returns, or uint16 (H, W, 3) with uint16 alpha, becomes RGB over white."""
+    values, issues = None, []
+    if colors.dtype == np.uint16:
+        values = sample_values(colors)
+        colors = scale_to_8_bits(colors, image_range)
+        alpha = None if alpha is None else scale_to_8_bits(alpha)
+    if profile:
+        try:
+            colors = convert_to_srgb(colors, profile)
+        except ValueError as error:
+            message = f"expected a color profile that can be applied, found {error}; its numbers are used"
+            fix = "Open it in an image editor, check its colors, and save it as sRGB."
+            issues.append(Issue("image-profile", name, message, fix))
+    if colors.ndim == 2:
+        colors = cv2.cvtColor(colors, cv2.COLOR_GRAY2RGB)
+    elif colors.shape[2] == 4:
+        colors = np.array(Image.frombuffer("CMYK", colors.shape[1::-1], colors).convert("RGB"))
+    if alpha is not None:
+        translucent = float(((alpha > 0) & (alpha < 255)).mean())
+        if translucent > MAX_TRANSLUCENT:
+            message = f"expected alpha of 0 or 255, found others on {translucent:.0%} of the image, which was"
+            fix = "If the fourth channel is data (infrared, depth), save the image without it."
+            issues.append(Issue("image-alpha", name, f"{message} composited over white", fix))
+        colors = _composite_over_white(colors, alpha)
+    return DecodedImage(colors, values, tuple(issues))
+
+
+def _composite_over_white(colors: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """uint8 (H, W, 3) and (H, W) -> (H, W, 3): the colors beneath transparent pixels are arbitrary."""
+    if alpha.min() == 255:
+        return np.ascontiguousarray(colors)
+    share = alpha[..., None].astype(np.uint16)
+    return ((colors * share + 255 * (255 - share) + 127) // 255).astype(np.uint8)
 
 
 @contextlib.contextmanager

@@ -51,7 +51,7 @@ def read_contents(root: Path, rows: Sequence[Row]) -> tuple[list[DuplicatePair],
     def read(row: Row) -> tuple[str, tuple | None]:
         try:
             data = read_bytes(root / row.image)
-            signature = compute_signature(data, decode_image(data, row.image))
+            signature = compute_signature(data, decode_image(data, row.image).pixels)
             mask = decode_mask_values(read_bytes(root / (row.mask or "")), row.mask or "")
         except IssueError:
             return f"{row.folder} unread", None

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Literal
 
 from nailseg.data.io.images import MAX_PIXELS
+from nailseg.data.io.levels import RangeOption
 from nailseg.data.issues import list_issues
 from nailseg.data.manifest import load_manifest
 from nailseg.data.validation.clean_copy import write_clean_copy
@@ -32,6 +33,7 @@ def validate_dataset(
     write_clean: str | None = None,
     sheet: str | None = None,
     max_pixels: int = MAX_PIXELS,
+    image_range: RangeOption = "full",
 ) -> int:
     """Validates a data set and prints its statistics and its issues, each with its fix.
 
@@ -47,6 +49,7 @@ def validate_dataset(
         as_json: Print JSON instead of text.
         write_clean: New folder for a clean copy: the valid rows, masks as class indices.
         sheet: New PNG file for a contact sheet: thumbnails with outlines, errors and outliers first.
+        image_range: The 16-bit values that become 0 and 255: full, percentile (of training images), or two.
         max_pixels: Most pixels (height times width) an image may have.
 
     Returns:
@@ -64,7 +67,7 @@ def validate_dataset(
     if command == "fit" and manifest.select("test"):
         splits = (*splits, "test")
     names = check_class_names(classes, "--classes")
-    options = {"max_pixels": max_pixels, "allow": allow, "skip_bad": skip_bad}
+    options = {"max_pixels": max_pixels, "allow": allow, "skip_bad": skip_bad, "image_range": image_range}
     result = validate_rows(manifest, names, mask_values, splits, **options)
     statistics = compute_statistics(result.scans, result.mask_encoding) if result.mask_encoding else {}
     text = _to_json(result, statistics, allow) if as_json else _to_text(result, statistics)

@@ -50,7 +50,7 @@ def _draw_tile(result: ValidationResult, scan: ScanResult, caption: str, max_pix
     tile = np.full((TILE + TEXT, TILE, 3), 255, np.uint8)
     row, manifest = scan.row, result.manifest
     try:
-        image = read_image(manifest.path(row.image), max_pixels)
+        image = read_image(manifest.path(row.image), max_pixels, result.image_range)
         scale = TILE / max(image.shape[:2])
         size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)

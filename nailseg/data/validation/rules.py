@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from nailseg.data.assign import SPLITS
+from nailseg.data.io.levels import ImageRange, find_lost_levels
 from nailseg.data.issues import WARNINGS, Issue
 from nailseg.data.manifest import Manifest, Row, find_group_splits
 from nailseg.data.mask_content import count_classes, count_foreground
@@ -27,6 +28,14 @@ def check_needed_splits(manifest: Manifest, needed: Sequence[str]) -> Iterator[I
         if not manifest.select(split):
             fix = "Set the split column, or split again with nailseg index (--val, --test)."
             yield Issue("split-empty", split, f"expected rows with split {split}, found none", fix)
+
+
+def check_levels(csv: str, scans: Sequence[ScanResult], image_range: ImageRange | None) -> Iterator[Issue]:
+    """Finds 16-bit images that lose most of their gray levels, as a set: a dim one among others does not."""
+    samples = [scan.values for scan in scans if scan.values is not None]
+    if found := find_lost_levels(samples, image_range):
+        fix = "Scale them by the set's own range: --data.image_range percentile, or two values."
+        yield Issue("image-range", csv, found, fix)
 
 
 def check_masks(scans: Sequence[ScanResult], encoding: MaskEncoding) -> Iterator[Issue]:

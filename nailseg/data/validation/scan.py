@@ -34,6 +34,7 @@ class ScanResult:
     # connected components per mask value; above the threshold for antialiased masks
     components: dict[Value, int] = field(default_factory=dict)
     signature: Signature | None = None  # of the image, to find duplicates
+    values: np.ndarray | None = None  # of a 16-bit image, by `levels.sample_values`
 
 
 def scan_row(
@@ -50,8 +51,9 @@ def scan_row(
             data = read_bytes(manifest.path(row.image))
             image = decode_image(data, row.image, max_pixels)
             header = read_header(data, row.image)
-            result.issues += _check_extension(row.image, header)
-            result.size, result.signature = image.shape[:2], compute_signature(data, image)
+            result.issues += [*image.issues, *_check_extension(row.image, header)]
+            result.size, result.values = image.pixels.shape[:2], image.values
+            result.signature = compute_signature(data, image.pixels)
             orientation = header.orientation
         except IssueError as error:
             result.issues.append(_name_as_in_csv(error.issue, row.image, manifest.path(row.image)))

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from nailseg.data.io.images import MAX_PIXELS
+from nailseg.data.io.levels import ImageRange, RangeOption, check_image_range, measure_range
 from nailseg.data.issues import UNUSABLE, DataIssuesError, Issue, check_codes, format_issues, list_issues
 from nailseg.data.manifest import Manifest
 from nailseg.data.mask_content import count_classes, count_foreground
@@ -16,6 +17,7 @@ from nailseg.data.splitting.near_duplicates import DuplicatePair, find_duplicate
 from nailseg.data.threads import map_threads
 from nailseg.data.validation import rules
 from nailseg.data.validation.scan import ScanResult, scan_row
+from nailseg.errors import ConfigError
 
 FIT_SPLITS = ("train", "val")
 
@@ -25,6 +27,7 @@ class DataSummary:
     """What a valid data set contains. Plain data: picklable."""
 
     mask_encoding: MaskEncoding
+    image_range: ImageRange | None  # the 16-bit values that become 0 and 255; None: 0 and 65535
     counts: dict[str, int]  # rows per split, of the whole CSV without the rows left out
     left_out: tuple[str, ...]  # images of the rows that were left out
     text: str  # encoding, foreground per checked split, what was derived or left out, and the warnings
@@ -40,6 +43,7 @@ class ValidationResult:
     manifest: Manifest  # the CSV, without the rows that were left out
     scans: tuple[ScanResult, ...]  # of its rows in the checked splits
     mask_encoding: MaskEncoding | None  # None if no encoding fits all masks
+    image_range: ImageRange | None  # as in `DataSummary`
     errors: tuple[Issue, ...]  # issues that stop a command
     warnings: tuple[Issue, ...]
     skipped: tuple[Issue, ...]  # why rows were left out
@@ -56,6 +60,8 @@ class ValidationResult:
             raise DataIssuesError(str(self.manifest.csv), self.errors, list_issues(self.errors))
         counts = Counter(row.split for row in self.manifest.rows)
         lines = [f"masks: {self.mask_encoding.describe()}"]
+        if self.image_range:
+            lines.append("16-bit images: {} to {} become 0 to 255".format(*self.image_range))
         for split in self.splits:
             contents = [scan.content for scan in self.scans if scan.row.split == split and scan.content]
             classes = [count_classes(content, self.mask_encoding) for content in contents]
@@ -67,7 +73,8 @@ class ValidationResult:
         for title, issues in {"left out": self.skipped, "warnings": self.warnings}.items():
             if issues:
                 lines.append(f"{title}:\n{format_issues(issues)}")
-        return DataSummary(self.mask_encoding, dict(counts), self.left_out, "\n".join(lines))
+        found = self.mask_encoding, self.image_range, dict(counts), self.left_out
+        return DataSummary(*found, "\n".join(lines))
 
 
 def validate_rows(
@@ -78,6 +85,7 @@ def validate_rows(
     max_pixels: int = MAX_PIXELS,
     allow: Iterable[str] = (),
     skip_bad: bool = False,
+    image_range: RangeOption = "full",
 ) -> ValidationResult:
     """Decodes both files of every row in the needed splits, and infers the mask encoding from the whole set.
 
@@ -89,6 +97,7 @@ def validate_rows(
         ConfigError: invalid `mask_values` or `allow`.
     """
     allowed, needed = check_codes(allow), tuple(splits_needed)
+    check_image_range(image_range, "--data.image_range")
     given = mask_values
     if given is not None and not isinstance(given, MaskEncoding):
         given = MaskEncoding.from_mapping(given, class_names)
@@ -103,7 +112,9 @@ def validate_rows(
     # Without some rows the others can have other issues: the masks have one encoding, or a split is empty.
     # So the rules are applied again until no row is left out.
     while True:
+        resolved = _resolve_range(image_range, scans)
         issues, encoding = _apply_rules(kept, scans, pairs, class_names, given, needed)
+        issues += rules.check_levels(manifest.csv.name, scans, resolved)
         errors = [issue for issue in issues if issue.severity == "error"]
         may_skip = [issue for issue in errors if skip_bad or issue.code in allowed & UNUSABLE.keys()]
         first = {issue.file: issue for issue in reversed(may_skip)}  # the first issue of each file
@@ -119,12 +130,30 @@ def validate_rows(
         kept,
         tuple(scan for scan in scans if scan.row.split in needed),
         encoding,
+        resolved,
         errors=tuple(issue for issue in [*csv_errors, *errors] if issue.code not in allowed),
         warnings=tuple(issue for issue in issues if issue.severity == "warning"),
         skipped=tuple(skipped),
         left_out=tuple(row.image for row in manifest.rows if row.image not in images),
         splits=needed,
     )
+
+
+def _resolve_range(image_range: RangeOption, scans: Sequence[ScanResult]) -> ImageRange | None:
+    """The 16-bit values that become 0 and 255; None: 0 and 65535."""
+    if image_range == "full":
+        return None
+    if image_range != "percentile":
+        return tuple(image_range)
+    samples = {scan.row.split: [] for scan in scans}
+    for scan in scans:
+        samples[scan.row.split] += [] if scan.values is None else [scan.values]
+    if any(samples.values()) and not samples.get("train"):
+        raise ConfigError(
+            "--data.image_range percentile: expected 16-bit training images to measure, found none among the "
+            "checked rows. Give the two values that the training printed, such as '[7600,8110]'."
+        )
+    return measure_range(samples.get("train", []))
 
 
 def _apply_rules(
