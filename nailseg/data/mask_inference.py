@@ -125,7 +125,8 @@ def _find_form(content: MaskContent, n_classes: int, fix: str) -> str | Issue:
         return "65535"
     if values <= indices:
         return "index"
-    if n_classes == 2 and max(values) > 250 and not _find_labels(content) and not _check_gray(content):
+    is_edge = not _find_labels(content) and not _has_common_gray(content) and not _check_gray(content)
+    if n_classes == 2 and max(values) > 250 and is_edge:
         return "antialiased"
     known = "0/255, or 0/1 with" if n_classes == 2 else f"{expected}, or"
     return _unknown_values(content, values - indices, f"{known} 255 for ignore", fix)
@@ -139,8 +140,13 @@ def _find_labels(content: MaskContent) -> set[int]:
         del flat[0]
     if flat and flat[-1] > THRESHOLD:
         del flat[-1]
+    return set(flat)
+
+
+def _has_common_gray(content: MaskContent) -> bool:
+    """Whether one gray level is as common as no level of an edge is, unless all objects are tiny."""
     white = sum(count for value, count in content.counts.items() if value > 250)
-    return {*flat, *(value for value in _find_grays(content, 6) if content.counts[value] > MAX_FLAT * white)}
+    return any(content.counts[value] > MAX_FLAT * white for value in _find_grays(content, 6))
 
 
 def _find_grays(content: MaskContent, darkest: int = 1) -> set[int]:

@@ -150,8 +150,9 @@ def measure_loss(reference: Backend, exported: Backend, csv: str, root: str | No
     from nailseg.data.datamodule import SegmentationDataModule
     from nailseg.data.mask_encoding import MaskEncoding
 
-    names, values = reference.info.class_names, reference.info.mask_values
-    data = SegmentationDataModule(csv, root, names, MaskEncoding.from_dict(values) if values else None)
+    info = reference.info
+    names, encoding = info.class_names, MaskEncoding.from_dict(info.mask_values) if info.mask_values else None
+    data = SegmentationDataModule(csv, root, names, encoding, image_range=info.image_range or "full")
     data.setup("test")
     dataset = data.dataset("test")
     counts = {backend: ConfusionMatrix(len(names)) for backend in (reference, exported)}

@@ -121,7 +121,7 @@ class Segmenter:
 
     def read(self, image: Any) -> np.ndarray:
         """Reads an image as `__call__` does; returns uint8 (H, W, 3) RGB, and raises the same."""
-        image_range, name = self.info.image_range, "the given image"
+        image_range, name = self.info.image_range, "the given bytes"
         if isinstance(image, str | Path):
             name, image = str(image), read_bytes(image)
         if isinstance(image, bytes | bytearray | memoryview):

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -30,6 +29,7 @@ from nailseg.errors import ConfigError, DataError, WeightsError
 from nailseg.export import benchmark, exporter
 from nailseg.inference.backends import find_exported_file
 from nailseg.inference.backends import openvino as openvino_backend
+from nailseg.model_info import ModelInfo
 from nailseg.models.loading import quiet_transformers
 from nailseg.models.segformer import SegFormer
 from nailseg.models.vit import ViT
@@ -188,7 +188,7 @@ def test_verb_test_measures_the_exported_graph(onnx, model, drawn, tmp_path, mon
     for number in ("n_images", "iou_nail", "dice_nail", "miou", "pixel_accuracy"):
         assert found["onnx"][number] == pytest.approx(found["torch"][number], abs=2e-3)
     assert main(["test", *args, "--data.eval_size", "96"]) == 1
-    assert "whose graph resizes to 64 pixels itself" in capsys.readouterr().err
+    assert "whose size, 64 pixels, and resize rule are its own" in capsys.readouterr().err
 
 
 def test_an_export_that_differs_is_not_kept(model, tmp_path, monkeypatch, capsys) -> None:
@@ -219,9 +219,9 @@ def test_lower_precision_requires_a_measured_loss(
 ) -> None:
     args = ["export", str(model), "--format", "openvino", "--precision", "fp16", "--out"]
     assert main([*args, str(tmp_path / "unmeasured")]) == 1
-    assert "whose test rows measure the loss; found --format openvino and no --csv" in capsys.readouterr().err
+    assert "expected --csv CSV, whose test rows measure the loss; found no --csv" in capsys.readouterr().err
     assert main(["export", str(model), "--format", "onnx", "--precision", "bf16", "--out", "x"]) == 1
-    assert "--precision bf16: expected --format openvino and --csv" in capsys.readouterr().err
+    assert "--precision bf16: expected --format openvino, found --format onnx" in capsys.readouterr().err
     csv = ["--csv", str(drawn / "nails.csv")]
     assert main([*args, str(tmp_path / "half"), *csv]) == 0
     assert re.search(r"foreground IoU on 6 test images 0\.\d{4} -> 0\.\d{4}", capsys.readouterr().out)
@@ -311,7 +311,7 @@ def test_loss_is_measured_on_antialiased_masks_too(drawn, tmp_path) -> None:
 
     class Nothing:
         values = MaskEncoding(((0, 0), (255, 1)), ("background", "nail"), antialiased=True)
-        info = SimpleNamespace(class_names=["background", "nail"], mask_values=values.to_dict())
+        info = ModelInfo(["background", "nail"], mask_values=values.to_dict())
 
         def __call__(self, images: np.ndarray) -> tuple[np.ndarray, None]:
             return np.zeros(images.shape[:3], np.uint8), None
