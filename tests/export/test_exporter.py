@@ -313,8 +313,9 @@ def test_loss_is_measured_on_antialiased_masks_too(drawn, tmp_path) -> None:
         values = MaskEncoding(((0, 0), (255, 1)), ("background", "nail"), antialiased=True)
         info = ModelInfo(["background", "nail"], mask_values=values.to_dict())
 
-        def __call__(self, images: np.ndarray) -> tuple[np.ndarray, None]:
-            return np.zeros(images.shape[:3], np.uint8), None
+        def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            shape = (len(images), 2, *images.shape[1:3])
+            return np.zeros(images.shape[:3], np.uint8), np.zeros(shape, np.float32)
 
     printed = exporter.measure_loss(Nothing(), Nothing(), str(tmp_path / "nails.csv"), None, 0.01)
     assert printed == "foreground IoU on 6 test images 0.0000 -> 0.0000"
