@@ -23,6 +23,20 @@ REPORT_PREFIXES = ("found", "wrong", "per_image")
 """Prefixes of a class name in the keys of a test report: objects_found_NAME, dice_per_image_NAME."""
 
 
+def split_class_names(names: Sequence[str]) -> list[str]:
+    """Reads class names as people type them: as words, as one list in brackets, or with commas.
+
+    >>> split_class_names(["background", "road"]) == split_class_names(["[background,", "road]"])
+    True
+    >>> split_class_names(["background,road"])
+    ['background', 'road']
+    """
+    text = " ".join(names)
+    if "=" in text or not (text.startswith("[") or (len(names) == 1 and "," in text)):
+        return list(names)  # NAME=A,B of `nailseg import` merges classes
+    return [name.strip(" '\"") for name in text.strip("[] ").split(",")]
+
+
 def check_class_names(class_names: Sequence[str], option: str = "class names") -> list[str]:
     """Checks class names, which are given by index: the first is the background.
 

@@ -18,6 +18,7 @@ from nailseg.errors import ConfigError, WeightsError, shorten_list
 from nailseg.models.loading import quiet_transformers, rename_key
 from nailseg.models.pretrained import NON_COMMERCIAL, check_tensors, load_plain, warn_if_non_commercial
 from nailseg.models.segformer import SegFormer
+from nailseg.types import split_class_names
 
 # parts of a stage: NVlabs names them and counts stages from 1, mmsegmentation counts both from 0
 NVLABS = {"patch_embed": "patch_embeddings", "block": "blocks", "norm": "layer_norm"}
@@ -72,6 +73,7 @@ def convert(
         ConfigError: Another number of names than classes.
         OutputError: The folder exists.
     """
+    classes = classes and split_class_names(classes)
     tensors = _read(Path(file))
     if encoder:
         tensors = {key: t for key, t in tensors.items() if not key.startswith("decode_head.")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -18,6 +19,7 @@ from nailseg.inference.backends import find_exported_file
 from nailseg.inference.backends.as_module import read_module_info
 from nailseg.model_info import locate
 from nailseg.models.pretrained import are_default_labels
+from nailseg.types import split_class_names
 
 
 def find_config(name: str) -> Path:
@@ -47,6 +49,9 @@ class CommandLine:
     def read(cls, args: Sequence[str]) -> CommandLine:
         """Separates the configs from the other arguments and finds their files."""
         names, rest = _separate(args, "-c", "--config")
+        classes, others = _separate(rest, "--data.classes", nargs="+")
+        if classes:
+            rest = [*others, f"--data.classes={json.dumps(split_class_names(classes[-1]))}"]
         return cls(tuple(map(find_config, names)), tuple(rest))
 
     def arguments(self) -> list[str]:
@@ -142,10 +147,10 @@ def prepare_evaluation(line: CommandLine) -> tuple[CommandLine, str]:
     return line.with_options(ckpt_path=None, model__weights=source), source
 
 
-def _separate(args: Sequence[str], *names: str) -> tuple[list[str], list[str]]:
+def _separate(args: Sequence[str], *names: str, nargs: str | None = None) -> tuple[list[Any], list[str]]:
     """Separates the values of an option, under any of its names, from the other arguments."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument(*names, dest="values", action="append", default=[])
+    parser.add_argument(*names, dest="values", action="append", default=[], nargs=nargs)
     try:
         found, rest = parser.parse_known_args(args)
     except argparse.ArgumentError as error:

@@ -59,6 +59,7 @@ class SegmentationDataModule(LightningDataModule):
         skip_bad: bool = False,
         max_pixels: int = MAX_PIXELS,
         image_range: RangeOption = "full",
+        class_weights: Literal["balanced"] | list[float] | None = None,
     ) -> None:
         """Checks the options; `setup` reads the files, and `class_names` is known before.
 
@@ -86,6 +87,8 @@ class SegmentationDataModule(LightningDataModule):
                 folder, if the disk has enough space; 'off' decodes every time. It changes no pixel.
             allow: Codes of issues to accept, as `nailseg check` prints them; unusable rows are left out.
             skip_bad: Leave out every row with an error.
+            class_weights: Weights of the classes' pixels in cross-entropy and focal loss, by class index, or
+                balanced: training pixels / (classes * pixels of the class), as in scikit-learn.
             image_range: The 16-bit values that become 0 and 255: full (0 and 65535), two values, or
                 percentile, which measures the training images (0.5 and 99.5 %). Recorded with the model.
             max_pixels: Most pixels (height times width) an image may have.
@@ -108,6 +111,12 @@ class SegmentationDataModule(LightningDataModule):
         self.cache = {False: "off", True: "auto"}.get(cache, cache)  # YAML reads a bare off as false
         self.allow, self.skip_bad = sorted(check_codes(allow)), skip_bad
         self.max_pixels = max_pixels
+        if isinstance(class_weights, list) and len(class_weights) != len(self.class_names):
+            expected = f"one weight for each of {', '.join(self.class_names)}, or balanced"
+            raise ConfigError(f"--data.class_weights: expected {expected}, found {class_weights}.")
+        if isinstance(class_weights, list) and not (min(class_weights) >= 0 < max(class_weights)):
+            raise ConfigError(f"--data.class_weights: expected weights from 0 on, found {class_weights}.")
+        self._class_weights = class_weights
         check_image_range(image_range, "--data.image_range")
         self.image_range: RangeOption = image_range
         for name, least in {"size": MULTIPLE, "eval_size": 0}.items():
@@ -139,6 +148,14 @@ class SegmentationDataModule(LightningDataModule):
             raise ConfigError("The mask encoding is known after setup. Call setup first.")
         return self._summary.mask_encoding
 
+    @property
+    def class_weights(self) -> list[float] | None:
+        """Weights of the classes' pixels in the loss, None for equal ones; known after `setup`."""
+        if self._class_weights != "balanced":
+            return self._class_weights
+        pixels = self._summary.train_pixels  # known, because the mask encoding is
+        return [sum(pixels) / (len(pixels) * max(count, 1)) for count in pixels]
+
     def rows(self, split: str) -> list[Row]:
         """The rows of train, val or test; a batch's `row` counts through this list."""
         return self.manifest.select(split)
@@ -156,6 +173,7 @@ class SegmentationDataModule(LightningDataModule):
         data = {"csv": Path(self.csv).name} | {f"{split} images": len(self.rows(split)) for split in SPLITS}
         data["fingerprint"] = compute_fingerprint(rows, self.manifest.root)
         optional = {"allowed": self.allow, "left out": len(self._left_out)}
+        optional["class weights"] = self.class_weights
         data |= {name: value for name, value in optional.items() if value}
         image_range = self._summary.image_range and list(self._summary.image_range)
         return {"mask_values": self.mask_encoding.to_dict(), "image_range": image_range, "data": data}
@@ -197,6 +215,9 @@ class SegmentationDataModule(LightningDataModule):
             files = self.rows(split), self.manifest.root, self.mask_encoding
             options = {"mode": mode, "transform": transform, "image_range": summary.image_range, **common}
             self._datasets[split] = SegmentationDataset(*files, size, **options)
+        if stage == "fit" and self._class_weights:
+            weights = zip(self.class_names, self.class_weights, strict=True)
+            log.info("class weights: %s", ", ".join(f"{name} {weight:.4g}" for name, weight in weights))
         if stage == "fit":  # the other stages read each file once
             log.info(attach_caches(self.cache, [self._datasets[split] for split in STAGES[stage]]))
 

@@ -71,7 +71,7 @@ def predict_files(
         probability: Also write NAME.probability.png, 16 bits, 0..65535 for 0..1; for more than two classes
             NAME.probability.CLASS.png for each but the background.
         polygons: Also write polygons.json, COCO instance annotations of all images.
-        csv: Also write objects.csv, one row per image: count, areas and boxes of its objects.
+        csv: Also write objects.csv, one row per image: uncertainty, count, areas and boxes of its objects.
         tta: Test-time augmentation: average mirrored and resized predictions, at six times the cost.
         tile: Predict in overlapping tiles with sides of this many pixels; auto: the network's own size, which
             models trained with --data.resize crop take without this option.
@@ -217,7 +217,10 @@ def _save(out: Path, records: bool, job: Job, result: Result) -> list[dict[str, 
     for name, draw in job.outputs.items():
         if not (out / name).exists():
             write_atomically(out / name, encode_image(draw(result), name.suffix))
-    return [describe_objects(job.image, job.mask, result.mask, result.probability)] if records else []
+    if not records:
+        return []
+    record = describe_objects(job.image, job.mask, result.mask, result.probability)
+    return [record | {"uncertainty": round(result.uncertainty(), 4)}]
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -86,14 +86,15 @@ def to_coco(records: Sequence[dict[str, Any]], class_names: Sequence[str]) -> st
 
 
 def to_csv(records: Sequence[dict[str, Any]], class_names: Sequence[str]) -> str:
-    """Formats records of `describe_objects` as CSV: a row per image with image, mask, width, height.
+    """Formats records of `describe_objects` as CSV: a row per image with image, mask, width, height and
+    uncertainty (`Result.uncertainty`, which the caller adds).
 
     For each foreground class follow count, area (total pixels), areas (pixels of each object) and boxes (x y
     width height of each object); lists are separated by semicolons.
     """
     import pandas as pd  # half a second: imported only where a table is written
 
-    columns = ["image", "mask", "width", "height"]
+    columns = ["image", "mask", "width", "height", "uncertainty"]
     rows = []
     for record in records:
         row = [record[column] for column in columns]

@@ -46,6 +46,24 @@ class Result:
         """Returns the probability of any class but the background; float32 (H, W), 0..1."""
         return np.clip(1 - self.probability[0], 0, 1)
 
+    def uncertainty(self) -> float:
+        """Estimates 1 - Dice of the foreground, 0..1, from the probabilities alone: what to label next.
+
+        1 - (2 * sum(p * m) + s) / (sum(p) + sum(m) + s), with foreground probability p, predicted mask m
+        and s, 0.1 % of the pixels, so that images without any object are certain. Mehrtash et al. 2020
+        ("Confidence Calibration and Predictive Uncertainty Estimation for Deep Medical Image Segmentation")
+        predict Dice from such sums too. What a model is wrong and sure about stays certain.
+
+        >>> probability = np.stack([np.full((4, 4), 0.25), np.full((4, 4), 0.75)])
+        >>> image, names = np.zeros((4, 4, 3), np.uint8), ["background", "nail"]
+        >>> round(Result(image, np.ones((4, 4), np.uint8), probability, names).uncertainty(), 2)
+        0.14
+        """
+        probability, mask = self.foreground_probability(), self.mask > 0
+        smooth = 0.001 * mask.size
+        overlap, total = float((probability * mask).sum()), float(probability.sum() + mask.sum())
+        return 1 - (2 * overlap + smooth) / (total + smooth)
+
     def encode_mask(self, as_index: bool = False) -> np.ndarray:
         """Returns the mask as in files, uint8 (H, W): 0/255 for two classes, otherwise class indices."""
         return encode_mask(self.mask, len(self.class_names), as_index)

@@ -1,4 +1,4 @@
-"""Cross-entropy, soft Dice and Lovász, in float32, finite on any batch.
+"""Cross-entropy, soft Dice, Lovász and focal loss, in float32, finite on any batch.
 
 Each takes logits (N, C, H, W), of which the first class is the background, and a target int64 (N, H, W),
 class index or 255 (ignored), and returns a float32 scalar.
@@ -11,13 +11,34 @@ from torch import Tensor
 from nailseg.types import IGNORE_INDEX
 
 
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean cross-entropy over the pixels that are not ignored.
+def cross_entropy(logits: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy over the pixels that are not ignored, each with its class's weight, float (C,).
 
     `F.cross_entropy` is nan for a batch of ignored pixels only; here it has loss 0 and gradient 0.
     """
-    total = F.cross_entropy(logits.float(), target, ignore_index=IGNORE_INDEX, reduction="sum")
-    return total / (target != IGNORE_INDEX).sum().clamp(min=1)
+    total = F.cross_entropy(logits.float(), target, class_weights, ignore_index=IGNORE_INDEX, reduction="sum")
+    return total / _weigh(target, class_weights).sum().clamp(min=1e-6)
+
+
+def focal_loss(
+    logits: Tensor, target: Tensor, gamma: float = 2.0, class_weights: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy in which a pixel counts (1 - p)^gamma, p being its own class's probability.
+
+    Lin et al. 2017, "Focal Loss for Dense Object Detection"; `class_weights` is its alpha. Mean as in
+    `cross_entropy`, which it is for gamma 0.
+    """
+    counted = target != IGNORE_INDEX
+    log_p = logits.float().log_softmax(1).gather(1, (target * counted)[:, None])[:, 0]
+    loss = -((1 - log_p.exp()) ** gamma) * log_p
+    weights = _weigh(target, class_weights)
+    return (loss * weights).sum() / weights.sum().clamp(min=1e-6)
+
+
+def _weigh(target: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Weight of each pixel, float32 (N, H, W); 0 where ignored."""
+    counted = target != IGNORE_INDEX
+    return counted.float() if class_weights is None else class_weights[target * counted] * counted
 
 
 def soft_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -64,17 +85,29 @@ def segmentation_loss(
     cross_entropy_weight: float = 1.0,
     dice_weight: float = 1.0,
     lovasz_weight: float = 0.0,
+    focal_weight: float = 0.0,
+    focal_gamma: float = 2.0,
+    class_weights: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """The weighted sum `loss` and its parts `cross_entropy`, `dice_loss` and, with a weight, `lovasz_loss`.
+    """The weighted sum `loss` and its parts, in logs by their names: `cross_entropy`, `dice_loss`, …
+
+    The Lovász and focal loss are computed if they have a weight. `class_weights`, float (C,), weigh the
+    pixels of cross-entropy and focal loss; Dice and Lovász loss are ratios per class, which need none.
 
     >>> logits = torch.zeros(1, 2, 4, 4)
     >>> losses = segmentation_loss(logits, torch.zeros(1, 4, 4, dtype=torch.int64))
     >>> {name: round(loss.item(), 4) for name, loss in losses.items()}
     {'loss': 0.6931, 'cross_entropy': 0.6931, 'dice_loss': 0.0}
     """
-    parts = {"cross_entropy": cross_entropy(logits, target), "dice_loss": soft_dice_loss(logits, target)}
+    parts = {
+        "cross_entropy": cross_entropy(logits, target, class_weights),
+        "dice_loss": soft_dice_loss(logits, target),
+    }
     total = cross_entropy_weight * parts["cross_entropy"] + dice_weight * parts["dice_loss"]
     if lovasz_weight:  # sorting all pixels is slow
         parts["lovasz_loss"] = lovasz_loss(logits, target)
         total = total + lovasz_weight * parts["lovasz_loss"]
+    if focal_weight:
+        parts["focal_loss"] = focal_loss(logits, target, focal_gamma, class_weights)
+        total = total + focal_weight * parts["focal_loss"]
     return {"loss": total, **parts}

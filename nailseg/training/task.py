@@ -63,6 +63,8 @@ class SegmentationTask(LightningModule):
         cross_entropy_weight: Weight of the cross-entropy in the loss.
         dice_weight: Weight of the soft Dice loss in the loss.
         lovasz_weight: Weight of the Lovász loss (Berman et al. 2018) in the loss.
+        focal_weight: Weight of the focal loss (Lin et al. 2017) in the loss.
+        focal_gamma: Exponent of the focal loss; 0 makes it the cross-entropy.
         freeze_encoder_epochs: Epochs at the beginning in which only the head is trained.
         surface_tolerance: Pixels an outline may be off in the test's surface Dice, at the masks' own size.
         name: The architecture. mix_transformer is SegFormer written from the paper, vit a plain ViT, auto any
@@ -97,6 +99,8 @@ class SegmentationTask(LightningModule):
         cross_entropy_weight: float = 1.0,
         dice_weight: float = 1.0,
         lovasz_weight: float = 0.0,
+        focal_weight: float = 0.0,
+        focal_gamma: float = 2.0,
         freeze_encoder_epochs: int = 0,
         surface_tolerance: float = SURFACE_TOLERANCE,
         name: Architecture = "segformer",
@@ -109,9 +113,16 @@ class SegmentationTask(LightningModule):
             "cross_entropy_weight": cross_entropy_weight,
             "dice_weight": dice_weight,
             "lovasz_weight": lovasz_weight,
+            "focal_weight": focal_weight,
         }
+        self.focal_gamma = focal_gamma
+        self.class_weights: Tensor | None = None  # of the data module; for cross-entropy and focal loss
         factors = {"lr": lr, "head_lr_multiplier": head_lr_multiplier, "weight_decay": weight_decay}
-        factors |= {"power": power, "surface_tolerance": surface_tolerance} | self.loss_weights
+        factors |= {
+            "power": power,
+            "focal_gamma": focal_gamma,
+            "surface_tolerance": surface_tolerance,
+        } | self.loss_weights
         checks = [(option, value, value >= 0, "a number >= 0") for option, value in factors.items()]
         checks += [
             ("drop_path", drop_path, 0 <= drop_path < 1, "a rate >= 0 and < 1"),
@@ -169,7 +180,9 @@ class SegmentationTask(LightningModule):
             if restore:
                 height, width = batch["valid_size"][0].tolist()  # equal throughout a batch
                 logits = geometry.restore_logits(logits, (height, width), batch["mask"].shape[-2:])
-        return segmentation_loss(logits, batch["mask"], **self.loss_weights), logits
+        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
+        options = {"focal_gamma": self.focal_gamma, "class_weights": weights}
+        return segmentation_loss(logits, batch["mask"], **self.loss_weights, **options), logits
 
     def _tiled_logits(self, images: Tensor) -> Tensor:
         """Logits of blended tiles, as prediction makes them: uint8 (N, 3, H, W) to float32 (N, C, H, W)."""
@@ -305,6 +318,8 @@ class SegmentationTask(LightningModule):
         self.threshold = None  # the threshold of the first weights does not hold for the trained ones
         facts = getattr(self.trainer.datamodule, "facts", None)
         self.data_facts = facts() if facts else {}
+        weights = getattr(self.trainer.datamodule, "class_weights", None)
+        self.class_weights = None if weights is None else torch.tensor(weights)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW (without weight decay: Adam) with the paper's groups and a per-step schedule over the run."""
@@ -316,7 +331,7 @@ class SegmentationTask(LightningModule):
                 "expected --trainer.max_epochs or --trainer.max_steps, found neither. The learning rate "
                 "decays over the run, so its length must be known."
             )
-        # the estimate above has created the loader, so its length is known
+        self.trainer.fit_loop.setup_data()  # the estimate creates the loader only if there is no --max_steps
         per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         frozen = per_epoch * self.freeze_encoder_epochs
         if self.schedule == "poly":

@@ -16,7 +16,8 @@ A, M = PurePath("sub/a.jpg"), PurePath("sub/a.png")
 
 
 def record_of(mask: np.ndarray, image: PurePath = A, name: PurePath = M) -> dict:
-    return describe_objects(image, name, mask, np.ones((int(mask.max()) + 1, *mask.shape), np.float32))
+    probability = np.ones((int(mask.max()) + 1, *mask.shape), np.float32)
+    return describe_objects(image, name, mask, probability) | {"uncertainty": 0.25}
 
 
 def rasterize(record: dict, n_classes: int) -> np.ndarray:
@@ -82,6 +83,7 @@ def test_coco_and_csv() -> None:
         "0",
         "",
     )
+    assert row["uncertainty"] == "0.25"
     assert (row["width"], row["height"], row["count_nail"], row["area_nail"]) == ("12", "10", "2", "8")
     areas, boxes = row["areas_nail"].split(";"), row["boxes_nail"].split(";")
     assert set(zip(areas, boxes, strict=True)) == {("6", "1 1 3 2"), ("2", "8 5 1 2")}

@@ -115,3 +115,24 @@ def test_invalid_arguments(model) -> None:
         segment.batch("a.png")
     with pytest.raises(ConfigError, match="--tile x: expected auto"):
         segment(np.zeros((64, 64, 3), np.uint8), tile="x")
+
+
+def test_uncertainty_sorts_images_by_their_dice() -> None:
+    """Calibrated probabilities of several sharpness: the estimate follows the true 1 - Dice."""
+    rng, errors, estimates = np.random.default_rng(0), [], []
+    coarse = cv2.resize(rng.normal(size=(8, 8)).astype(np.float32), (128, 128), interpolation=cv2.INTER_CUBIC)
+    for sharpness in (0.5, 1, 2, 4, 8, 16):
+        probability = 1 / (1 + np.exp(-sharpness * (coarse - 0.5)))
+        truth, mask = rng.random(coarse.shape) < probability, probability > 0.5
+        errors.append(1 - 2 * (truth & mask).sum() / (truth.sum() + mask.sum()))
+        result = nailseg.Result(
+            np.zeros((*coarse.shape, 3), np.uint8), mask.astype(np.uint8),
+            np.stack([1 - probability, probability]), ["background", "nail"],
+        )  # fmt: skip
+        estimates.append(result.uncertainty())
+    assert estimates == pytest.approx(errors, abs=0.03)
+    empty = nailseg.Result(
+        np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9), np.uint8),
+        np.stack([np.ones((9, 9)), np.zeros((9, 9))]), ["background", "nail"],
+    )  # fmt: skip
+    assert empty.uncertainty() == 0

@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nailseg.training.losses import cross_entropy, lovasz_loss, segmentation_loss, soft_dice_loss
+from nailseg.training.losses import cross_entropy, focal_loss, lovasz_loss, segmentation_loss, soft_dice_loss
 
 
 @pytest.fixture
@@ -125,3 +125,51 @@ def test_lovasz_of_ignored_batches_is_zero(batch) -> None:
     total = parts["cross_entropy"] + 0.5 * parts["lovasz_loss"]
     torch.testing.assert_close(parts["loss"], total)
     assert "lovasz_loss" not in segmentation_loss(logits, target)
+
+
+def test_class_weights_match_torch(batch) -> None:
+    logits, target = batch
+    weights = torch.tensor([0.2, 1.5, 4.0])
+    expected = F.cross_entropy(logits, target, weights, ignore_index=255)
+    torch.testing.assert_close(cross_entropy(logits, target, weights), expected)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 5.0])
+def test_focal_loss_matches_kornia(batch, gamma: float) -> None:
+    logits, target = batch
+    found = focal_loss(logits, target, gamma)
+    per_pixel = kornia.losses.focal_loss(
+        logits, target, alpha=None, gamma=gamma, reduction="none", ignore_index=255
+    ).sum(1)
+    torch.testing.assert_close(found, per_pixel[target != 255].mean())
+    weighted = focal_loss(logits, target, gamma, torch.ones(3))
+    torch.testing.assert_close(weighted, found)
+    if gamma == 0:
+        torch.testing.assert_close(found, F.cross_entropy(logits, target, ignore_index=255))
+
+
+def test_weighted_focal_loss_by_hand() -> None:
+    probability = torch.tensor([0.9, 0.6, 0.2])
+    logits = torch.stack([(1 - probability).log(), probability.log()])[None, :, None]
+    target, weights = torch.tensor([[[1, 0, 255]]]), torch.tensor([0.5, 3.0])
+    expected = 3 * 0.1**2 * -probability[0].log() + 0.5 * 0.6**2 * -(1 - probability[1]).log()
+    torch.testing.assert_close(focal_loss(logits, target, 2.0, weights), expected / 3.5)
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, focal_loss])
+def test_ignored_pixels_only_give_zero(loss) -> None:
+    logits = torch.randn(1, 2, 3, 3, requires_grad=True)
+    value = loss(logits, torch.full((1, 3, 3), 255))
+    value.backward()
+    assert value == 0
+    assert logits.grad.abs().max() == 0
+
+
+def test_the_sum_has_the_focal_loss(batch) -> None:
+    logits, target = batch
+    weights = torch.tensor([0.2, 1.5, 4.0])
+    found = segmentation_loss(
+        logits, target, 0.5, 0.0, focal_weight=2.0, focal_gamma=1.0, class_weights=weights
+    )
+    expected = 0.5 * cross_entropy(logits, target, weights) + 2 * focal_loss(logits, target, 1.0, weights)
+    torch.testing.assert_close(found["loss"], expected)

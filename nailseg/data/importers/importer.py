@@ -30,7 +30,7 @@ from nailseg.data.pairing import name_masks
 from nailseg.data.threads import map_threads
 from nailseg.errors import ConfigError, DataError, OutputError
 from nailseg.imaging.overlay import encode_image
-from nailseg.types import DEFAULT_CLASSES
+from nailseg.types import DEFAULT_CLASSES, split_class_names
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ def import_dataset(
         ConfigError: Classes that the source does not have, or an option of another format.
         OutputError: `out` is not empty, lies in the source, or cannot be written.
     """
+    classes = classes and split_class_names(classes)
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out}: expected a new or empty folder, found something. Import into another one.")

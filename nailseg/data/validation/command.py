@@ -16,7 +16,7 @@ from nailseg.data.validation.statistics import Statistics, compute_statistics, f
 from nailseg.data.validation.validate import FIT_SPLITS, ValidationResult, validate_rows
 from nailseg.errors import ConfigError, OutputError, name_own_options
 from nailseg.imaging.overlay import write_png
-from nailseg.types import DEFAULT_CLASSES, check_class_names
+from nailseg.types import DEFAULT_CLASSES, check_class_names, split_class_names
 
 
 def validate_dataset(
@@ -66,7 +66,7 @@ def validate_dataset(
     splits = {"fit": FIT_SPLITS, "validate": ("val",), "test": ("test",)}[command]
     if command == "fit" and manifest.select("test"):
         splits = (*splits, "test")
-    names = check_class_names(classes, "--classes")
+    names = check_class_names(split_class_names(classes), "--classes")
     options = {"max_pixels": max_pixels, "allow": allow, "skip_bad": skip_bad, "image_range": image_range}
     result = validate_rows(manifest, names, mask_values, splits, **options)
     statistics = compute_statistics(result.scans, result.mask_encoding) if result.mask_encoding else {}

@@ -30,6 +30,7 @@ class DataSummary:
     image_range: ImageRange | None  # the 16-bit values that become 0 and 255; None: 0 and 65535
     counts: dict[str, int]  # rows per split, of the whole CSV without the rows left out
     left_out: tuple[str, ...]  # images of the rows that were left out
+    train_pixels: tuple[int, ...]  # of the training masks, by class index; zeros if they were not read
     text: str  # encoding, foreground per checked split, what was derived or left out, and the warnings
 
     def __str__(self) -> str:
@@ -73,7 +74,12 @@ class ValidationResult:
         for title, issues in {"left out": self.skipped, "warnings": self.warnings}.items():
             if issues:
                 lines.append(f"{title}:\n{format_issues(issues)}")
-        found = self.mask_encoding, self.image_range, dict(counts), self.left_out
+        train = Counter[int]()
+        for scan in self.scans:
+            if scan.row.split == "train" and scan.content:
+                train += count_classes(scan.content, self.mask_encoding)
+        pixels = tuple(train[index] for index in range(len(self.mask_encoding.class_names)))
+        found = self.mask_encoding, self.image_range, dict(counts), self.left_out, pixels
         return DataSummary(*found, "\n".join(lines))
 
 
