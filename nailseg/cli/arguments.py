@@ -19,6 +19,7 @@ from nailseg.inference.backends import find_exported_file
 from nailseg.inference.backends.as_module import read_module_info
 from nailseg.model_info import locate
 from nailseg.models.pretrained import are_default_labels
+from nailseg.training.run_dir import LOGGERS
 from nailseg.types import split_class_names
 
 
@@ -49,6 +50,7 @@ class CommandLine:
     def read(cls, args: Sequence[str]) -> CommandLine:
         """Separates the configs from the other arguments and finds their files."""
         names, rest = _separate(args, "-c", "--config")
+        rest = _name_logger(rest)
         classes, others = _separate(rest, "--data.classes", nargs="+")
         if classes:
             rest = [*others, f"--data.classes={json.dumps(split_class_names(classes[-1]))}"]
@@ -145,6 +147,16 @@ def prepare_evaluation(line: CommandLine) -> tuple[CommandLine, str]:
             options["data.classes"] = list(info.class_names)
         line = replace(line, defaults=tuple(f"--{name}={value}" for name, value in options.items()))
     return line.with_options(ckpt_path=None, model__weights=source), source
+
+
+def _name_logger(args: list[str]) -> list[str]:
+    """Makes `--trainer.logger CSVLogger`, if it has no own options, `--logger csv`: in the run folder."""
+    given, others = _separate(args, "--trainer.logger")
+    kinds = {name: kind for kind, name in LOGGERS.items()} | {kind: kind for kind in LOGGERS}
+    kind = kinds.get(given[-1].rpartition(".")[2]) if given else None
+    if kind is None or any(arg.startswith("--trainer.logger.") for arg in others):
+        return args
+    return [*others, f"--logger={kind}"]
 
 
 def _separate(args: Sequence[str], *names: str, nargs: str | None = None) -> tuple[list[Any], list[str]]:

@@ -12,7 +12,7 @@ from argparse import ArgumentError
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -37,7 +37,7 @@ from nailseg.inference.backends.torch import create_backend
 from nailseg.inference.segmenter import Segmenter
 from nailseg.model_info import RUNS, model_name
 from nailseg.training import callbacks
-from nailseg.training.run_dir import create_run_folder, create_wandb_logger
+from nailseg.training.run_dir import create_logger, create_run_folder, find_git_commit
 from nailseg.training.task import MONITOR, SegmentationTask
 
 log = logging.getLogger("nailseg")
@@ -81,8 +81,8 @@ def run(verb: str, args: Sequence[str]) -> object:
     except MisconfigurationException as error:  # Lightning's name for options that do not go together
         raise ConfigError(str(error)) from error
     finally:
-        if "wandb" in sys.modules:
-            sys.modules["wandb"].finish()
+        if wandb := sys.modules.get("wandb"):
+            wandb.finish()
 
 
 @dataclass
@@ -90,6 +90,8 @@ class RunOptions:
     """Options of a run, beside the trainer's, the task's and the data's.
 
     Args:
+        logger: Where curves go besides metrics.csv: wandb, tensorboard, mlflow or csv, in the run folder;
+            --trainer.logger false turns them off.
         name: Name of the run folder; by default that of the last config.
         runs: Folder in which run folders are created.
         resume: Run folder to continue after its last checkpoint; further options override its config.
@@ -98,6 +100,7 @@ class RunOptions:
         auto_config: Choose run length, learning rate, crop and batch size from the data set and the machine.
     """
 
+    logger: Literal["wandb", "tensorboard", "mlflow", "csv"] = "wandb"
     name: str | None = None
     runs: str = str(RUNS)
     resume: str | None = None
@@ -213,7 +216,7 @@ class NailsegCLI(LightningCLI):
         on_gpu = torch.cuda.is_available() and given.accelerator in ("auto", "gpu", "cuda")
         logger, own = given.logger, given.callbacks or []
         if fits and (logger is None or logger is True):
-            logger = create_wandb_logger(self.folder, rank)
+            logger = create_logger(self.options.logger, self.folder, rank)
         added = [] if given.enable_progress_bar is False else [callbacks.ProgressBar()]
         added += self._fit_callbacks() if fits else []
         return super().instantiate_trainer(
@@ -248,8 +251,9 @@ class NailsegCLI(LightningCLI):
         count = sum(parameter.numel() for parameter in network.parameters()) / 1e6
         log.info("network: %.1f M parameters, weights: %s", count, network.origin["weights"])
         content = yaml.safe_load(self._parser("fit").dump(self.options, skip_validation=True))
+        facts = {"data_fingerprint": self.datamodule.fingerprint(), "git_commit": find_git_commit()}
         for logger in self.trainer.loggers:
-            logger.log_hyperparams(content)
+            logger.log_hyperparams(content | facts)
         if self.trainer.is_global_zero and not self.options.resume:
             # absolute paths: the run can be resumed from any folder
             for part, name in (("data", "csv"), ("data", "root"), ("model", "weights")):

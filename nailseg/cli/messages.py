@@ -9,6 +9,13 @@ from textwrap import shorten
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+OWN_WAYS = {
+    "--optimizer": "The optimizer is AdamW: --model.lr, --model.weight_decay, --model.head_lr_multiplier.",
+    "--lr_scheduler": "The schedule is --model.schedule poly or step, with --model.warmup, --model.power, "
+    "--model.step_epochs and --model.step_factor.",
+}
+"""Options of Lightning's own command line, and what nailseg has in their place."""
+
 
 def explain_error(verb: str, message: str, parser: argparse.ArgumentParser) -> str:
     """Makes one line from jsonargparse's message, which lists every type that it has tried."""
@@ -16,6 +23,8 @@ def explain_error(verb: str, message: str, parser: argparse.ArgumentParser) -> s
     options = parser._option_string_actions
     if unknown := re.search(r"(?:unrecognized arguments: |does not accept option ')([^\s=']+)", message):
         hint = suggest(f"--{unknown[1].lstrip('-')}", options, f"nailseg {verb}")
+        own = next((name for name in OWN_WAYS if unknown[1].startswith(name)), None)
+        hint = OWN_WAYS.get(own, hint)
         return f"{verb}: unknown option {unknown[1]}. {hint}"
     # the following arguments are required: fit.data.csv
     if missing := re.search(r"arguments are required: (?:fit|validate|test)\.([\w.]+)", message):

@@ -167,11 +167,15 @@ class SegmentationDataModule(LightningDataModule):
             raise ConfigError(f"The {split} split is not set up. Call setup({stages[0]!r}) first.")
         return self._datasets[split]
 
+    def fingerprint(self) -> str:
+        """A hash of the rows, their paths and the sizes of their files; see `compute_fingerprint`."""
+        rows = [row for split in SPLITS for row in self.rows(split)]
+        return compute_fingerprint(rows, self.manifest.root)
+
     def facts(self) -> dict[str, Any]:
         """What a model folder records about its training data, in plain values; known after `setup`."""
-        rows = [row for split in SPLITS for row in self.rows(split)]
         data = {"csv": Path(self.csv).name} | {f"{split} images": len(self.rows(split)) for split in SPLITS}
-        data["fingerprint"] = compute_fingerprint(rows, self.manifest.root)
+        data["fingerprint"] = self.fingerprint()
         optional = {"allowed": self.allow, "left out": len(self._left_out)}
         optional["class weights"] = self.class_weights
         data |= {name: value for name, value in optional.items() if value}

@@ -5,12 +5,14 @@ import logging
 import netrc
 import os
 import secrets
+import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from nailseg.checkpoints import model_folder
+from nailseg.errors import ConfigError
 
 log = logging.getLogger("nailseg")
 
@@ -24,6 +26,35 @@ def create_run_folder(folder: Path) -> Path:
             free.mkdir()
             log.info("run folder: %s", free)
             return free
+
+
+LOGGERS = {
+    "wandb": "WandbLogger",
+    "tensorboard": "TensorBoardLogger",
+    "mlflow": "MLFlowLogger",
+    "csv": "CSVLogger",
+}
+"""What `--logger` takes, and Lightning's class for each."""
+
+
+def create_logger(kind: str, folder: Path, rank: int) -> Logger | None:
+    """Creates a logger that writes into the run folder; MLflow's to MLFLOW_TRACKING_URI if that is set.
+
+    Raises:
+        ConfigError: its package is not installed.
+    """
+    if kind == "wandb":
+        return create_wandb_logger(folder, rank)
+    try:
+        if kind == "tensorboard":
+            return TensorBoardLogger(folder, name="", version="tensorboard")
+        if kind == "mlflow":
+            uri = os.environ.get("MLFLOW_TRACKING_URI", f"file:{folder.absolute() / 'mlruns'}")
+            return MLFlowLogger("nailseg", run_name=folder.name, tracking_uri=uri)
+    except ModuleNotFoundError as error:
+        missing = f"--logger {kind}: its package is not installed ({str(error).splitlines()[0]})."
+        raise ConfigError(f"{missing} Run: pip install 'nailseg[{kind}]'") from error
+    return CSVLogger(folder, name="", version="csv")
 
 
 def create_wandb_logger(folder: Path, rank: int) -> WandbLogger | None:
@@ -50,9 +81,23 @@ def create_wandb_logger(folder: Path, rank: int) -> WandbLogger | None:
     run_id = id_file.read_text(encoding="utf-8") if id_file.exists() else None
     project = os.environ.get("WANDB_PROJECT", "nailseg")
     settings = wandb.Settings(quiet=True)  # its table repeats what we print
-    return WandbLogger(
+    logger = WandbLogger(
         folder.name, folder, offline=offline, id=run_id, project=project, resume="allow", settings=settings
     )
+    logger._wandb_init.pop(
+        "anonymous", None
+    )  # Lightning passes it always, and W&B warns that it has no effect
+    return logger
+
+
+def find_git_commit() -> str | None:
+    """The commit of the current folder's git repository, None without one."""
+    try:
+        command = ["git", "rev-parse", "HEAD"]
+        found = subprocess.run(command, check=False, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
 
 
 def _has_wandb_key() -> bool:

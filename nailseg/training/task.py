@@ -200,7 +200,7 @@ class SegmentationTask(LightningModule):
             self._require_finite("training", losses["loss"].item())
         means, n = {f"train/{name}": loss for name, loss in losses.items()}, len(batch["mask"])
         self.log_dict(means, on_step=False, on_epoch=True, sync_dist=True, batch_size=n)
-        self.log("loss", losses["loss"], prog_bar=True)
+        self.log("loss", losses["loss"], prog_bar=True, logger=False)  # loggers have train/loss
         self.log("lr", self.lr_schedulers().get_last_lr()[0])
         return losses["loss"]
 

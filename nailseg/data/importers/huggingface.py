@@ -101,10 +101,13 @@ def _load(src: str, subset: str | None) -> dict[str, Any]:
     """The splits of a data set, by name."""
     folder = Path(src)
     try:
-        if not folder.exists() and not constants.HF_HUB_OFFLINE:
-            HfApi().dataset_info(src, timeout=TIMEOUT)  # fails sooner than `datasets`, whose import is slow
         import datasets
-
+    except ImportError as error:
+        missing = f"nailseg import hub needs the package datasets, which cannot be imported ({error})."
+        raise ConfigError(f"{missing} Run: pip install datasets") from error
+    try:
+        if not folder.exists() and not constants.HF_HUB_OFFLINE:
+            HfApi().dataset_info(src, timeout=TIMEOUT)  # fails sooner than `datasets`
         if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
             loaded = datasets.load_from_disk(src)
         elif folder.exists():
