@@ -49,7 +49,7 @@ def create_logger(kind: str, folder: Path, rank: int) -> Logger | None:
         if kind == "tensorboard":
             return TensorBoardLogger(folder, name="", version="tensorboard")
         if kind == "mlflow":
-            uri = os.environ.get("MLFLOW_TRACKING_URI", f"file:{folder.absolute() / 'mlruns'}")
+            uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{folder.absolute() / 'mlflow.db'}")
             return MLFlowLogger("nailseg", run_name=folder.name, tracking_uri=uri)
     except ModuleNotFoundError as error:
         missing = f"--logger {kind}: its package is not installed ({str(error).splitlines()[0]})."
