@@ -23,9 +23,9 @@ setup: $(VENV)/.installed ## make .venv with the pinned packages
 # existing outputs are kept; an interrupted training is resumed
 demo: setup ## draw data, train, test, predict: minutes on a laptop, ends with a report and overlays
 	test -d demo/Images || $(BIN)/nailseg sample demo --count 400
-	test -f demo/nails.csv || $(BIN)/nailseg index demo --val 0.15 --test 0.15
-	test -d runs/demo/model || $(BIN)/nailseg train $(call part,demo,demo) --data.csv demo/nails.csv --trainer.logger false --trainer.devices 1
-	test -d runs/demo/predictions || $(BIN)/nailseg predict demo/nails.csv --split test --model runs/demo --out runs/demo/predictions --overlay
+	test -f demo/dataset.csv || $(BIN)/nailseg index demo --val 0.15 --test 0.15
+	test -d runs/demo/model || $(BIN)/nailseg train $(call part,demo,demo) --data.csv demo/dataset.csv --trainer.logger false --trainer.devices 1
+	test -d runs/demo/predictions || $(BIN)/nailseg predict demo/dataset.csv --split test --model runs/demo --out runs/demo/predictions --overlay
 	@echo "report: runs/demo/test/report.html; masks and overlays: runs/demo/predictions"
 
 test: lint ## the test suite, as CI runs it
@@ -66,8 +66,8 @@ bench: setup ## side-by-side timings against transformers, torchmetrics and unca
 	$(BIN)/python benchmarks/loader.py $(if $(wildcard $(NAILS)),--nails $(NAILS))
 
 nails: setup ## index real photographs (NAILS=folder with Images/ and Masks/), train and test scratch_b0 on them
-	test -f runs/nails.csv || { mkdir -p runs && $(BIN)/nailseg index $(NAILS) --out runs/nails.csv; }
-	$(BIN)/python -m nailseg.train --config scratch_b0.yaml --data.csv runs/nails.csv --data.root $(NAILS)
+	test -f runs/dataset.csv || { mkdir -p runs && $(BIN)/nailseg index $(NAILS) --out runs/dataset.csv; }
+	$(BIN)/python -m nailseg.train --config scratch_b0.yaml --data.csv runs/dataset.csv --data.root $(NAILS)
 
 # nailseg-b0 on its own split (the photographs are not part of the project); an interrupted part is resumed
 SPLIT := --data.csv experiments/nailseg_b0_split.csv --data.root $(NAILS)

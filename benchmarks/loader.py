@@ -104,8 +104,8 @@ def list_pairs(nails: Path, folder: Path, count: int) -> Path:
         name = path.relative_to(nails / "Images")
         split = "train" if number % 10 else "val"
         lines.append(f"Images/{name},Masks/{name.with_suffix('.png')},{split},{number}")
-    (folder / "nails.csv").write_text("\n".join(lines))
-    return folder / "nails.csv"
+    (folder / "dataset.csv").write_text("\n".join(lines))
+    return folder / "dataset.csv"
 
 
 def epoch(loaders: list[DataLoader], number: int) -> float:

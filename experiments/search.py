@@ -203,7 +203,7 @@ def draw_first(out: Path) -> None:
         assert nailseg(["sample", str(drawn), "--count", "2156"]) == 0
         assert nailseg(["index", str(drawn), "--val", "0.05", "--test", "0", "--no-near-duplicates"]) == 0
     if not (out / "runs" / "drawn" / "model").exists():
-        fit(out, "drawn", **{"data.csv": drawn / "nails.csv"})
+        fit(out, "drawn", **{"data.csv": drawn / "dataset.csv"})
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ if not folder.exists():
 # of a group are in the same split. A test on a near-duplicate of a training image measures memorisation.
 
 # %%
-table = folder / "nails.csv"
+table = folder / "dataset.csv"
 if not table.exists():
     print(index_dataset(folder, val=0.15, test=0.15, seed=SEED))
 

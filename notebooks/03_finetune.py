@@ -1,13 +1,13 @@
 # %% [markdown]
 # # 3. Fine-tuning in Python
 #
-# The command `nailseg train --config finetune_small.yaml --data.csv nails.csv` does all of this,
+# The command `nailseg train --config finetune_small.yaml --data.csv dataset.csv` does all of this,
 # with checkpoints, averaged weights and a report. This notebook uses its parts directly: a
 # `LightningDataModule`, a `LightningModule` and a `Trainer`.
 
 # %%
 # Settings
-FOLDER = "demo"  # has Images/, Masks/ and nails.csv (notebook 1 makes them)
+FOLDER = "demo"  # has Images/, Masks/ and dataset.csv (notebook 1 makes them)
 WEIGHTS = "nailseg-b0"  # or nvidia/segformer-b0-finetuned-ade-512-512 (non-commercial)
 SIZE = 192  # pixels of the training crops
 EPOCHS = 8
@@ -40,7 +40,7 @@ seed_everything(0, verbose=False)
 folder = Path(FOLDER)
 if not folder.exists():
     write_sample(folder, count=COUNT, size=256, seed=0)
-if not (folder / "nails.csv").exists():
+if not (folder / "dataset.csv").exists():
     index_dataset(folder, val=0.15, test=0.15)
 
 # %% [markdown]
@@ -52,7 +52,7 @@ if not (folder / "nails.csv").exists():
 
 # %%
 data = SegmentationDataModule(
-    csv=str(folder / "nails.csv"), size=SIZE, eval_size=256, batch_size=8, workers=0
+    csv=str(folder / "dataset.csv"), size=SIZE, eval_size=256, batch_size=8, workers=0
 )
 task = SegmentationTask(
     weights=WEIGHTS,

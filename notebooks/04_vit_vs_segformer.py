@@ -8,7 +8,7 @@
 
 # %%
 # Settings
-FOLDER = "demo"  # has Images/, Masks/ and nails.csv (notebook 1 makes them)
+FOLDER = "demo"  # has Images/, Masks/ and dataset.csv (notebook 1 makes them)
 COUNT = 60  # hands to draw if the folder does not exist
 SIZE = 128  # fixed by the ViT's position embedding
 EPOCHS = 40  # of five steps on 42 images: enough to show the difference, too few for a good result
@@ -35,7 +35,7 @@ logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 folder = Path(FOLDER)
 if not folder.exists():
     write_sample(folder, count=COUNT, size=256, seed=0)
-if not (folder / "nails.csv").exists():
+if not (folder / "dataset.csv").exists():
     index_dataset(folder, val=0.15, test=0.15)
 
 # %% [markdown]
@@ -64,7 +64,7 @@ frames, dice, count = {}, {}, {}
 for name, weights in WEIGHTS.items():
     seed_everything(0, verbose=False)
     data = SegmentationDataModule(
-        csv=str(folder / "nails.csv"), size=SIZE, resize="squash", batch_size=8, workers=0
+        csv=str(folder / "dataset.csv"), size=SIZE, resize="squash", batch_size=8, workers=0
     )
     task = SegmentationTask(
         name=name,

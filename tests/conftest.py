@@ -73,7 +73,7 @@ def mixed_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small drawn data set with its nails.csv: 12 train, 6 val, 6 test images of about 96 pixels."""
+    """A small drawn data set with its dataset.csv: 12 train, 6 val, 6 test images of about 96 pixels."""
     from nailseg.data.splitting.index import index_dataset
     from nailseg.data.synthetic.sample import write_sample
 

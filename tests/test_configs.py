@@ -41,7 +41,7 @@ def test_a_tiny_run_through_every_verb(path: Path, drawn, tiny_folder, tmp_path)
     args = [
         "--config",
         path.name,
-        f"--data.csv={drawn / 'nails.csv'}",
+        f"--data.csv={drawn / 'dataset.csv'}",
         f"--model.weights={weights}",
         "--data.classes=[background,nail]",
         "--data.size=64",
@@ -73,7 +73,7 @@ def test_the_sweep_names_options_that_exist(drawn, tiny_folder, tmp_path) -> Non
     small = {"data.size": 64, "data.eval_size": 64, "data.batch_size": 4, "data.workers": 0}
     small |= {"trainer.max_epochs": 1, "trainer.check_val_every_n_epoch": 1, "trainer.accelerator": "cpu"}
     options = [f"--{name}={value}" for name, value in (chosen | small).items()]
-    data = [f"--data.csv={drawn / 'nails.csv'}", f"--model.weights={tiny_folder}"]
+    data = [f"--data.csv={drawn / 'dataset.csv'}", f"--model.weights={tiny_folder}"]
     assert sweep["program"] == "nailseg.train"
     assert train.main([*fixed, *data, *options]) == 0
     header = (tmp_path / "runs" / "scratch_b0" / "metrics.csv").read_text().partition("\n")[0]

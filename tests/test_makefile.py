@@ -38,5 +38,5 @@ def test_the_demo_ends_with_a_report_and_overlays(tiny_folder, tmp_path, monkeyp
     assert verbs == ["sample", "index", "train", "predict"]
     assert "runs/demo/test/report.html" in last
     assert Path("runs/demo/test/report.html").is_file()
-    n_test = (tmp_path / "demo" / "nails.csv").read_text().count(",test,")
+    n_test = (tmp_path / "demo" / "dataset.csv").read_text().count(",test,")
     assert len(list(Path("runs/demo/predictions").rglob("*.overlay.jpg"))) == n_test > 0

@@ -8,7 +8,7 @@ from nailseg.training import SegmentationTask
 
 
 def test_a_model_trained_in_python_can_be_saved_and_loaded(drawn, tiny_folder, tmp_path) -> None:
-    data = SegmentationDataModule(csv=drawn / "nails.csv", root=None, size=64, batch_size=4, workers=0)
+    data = SegmentationDataModule(csv=drawn / "dataset.csv", root=None, size=64, batch_size=4, workers=0)
     task = SegmentationTask(weights=str(tiny_folder), class_names=data.class_names, image_size=64)
     trainer = Trainer(
         max_epochs=1,

@@ -5,10 +5,11 @@ A CSV with only `image,mask`, or only `images`, is accepted: what it lacks is de
 
 from __future__ import annotations
 
+import codecs
 import csv
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pandas as pd
@@ -21,6 +22,7 @@ from nailseg.errors import DataError
 COLUMNS = ("image", "mask", "split", "group")
 ALIASES = {"images": "image", "masks": "mask"}
 """Other names of the columns that are accepted."""
+DELIMITERS = (",", ";", "\t")
 PATHS_FIX = "Give paths relative to the data root (--data.root), and keep the files inside it."
 
 
@@ -65,6 +67,10 @@ class Manifest:
         return self.root / relative
 
 
+DEFAULT_CSV = "dataset.csv"
+"""The name of the CSV that `index` and `import` write unless another is given."""
+
+
 def load_manifest(
     csv_path: str | Path, root: str | Path | None = None, strict: bool = True, masks: bool = True
 ) -> Manifest:
@@ -75,7 +81,7 @@ def load_manifest(
     folder `Masks` that mirrors `Images`, by stem.
 
     Args:
-        csv_path: the CSV, UTF-8.
+        csv_path: the CSV, UTF-8 or UTF-16, with commas, semicolons or tabs.
         root: the folder the paths are relative to (it may be a symlink); None takes the CSV's own folder.
         strict: raise for errors in rows; otherwise leave those rows out and list the errors in `issues`.
         masks: find masks that the CSV does not name; prediction needs none.
@@ -137,9 +143,10 @@ def write_manifest(csv_path: str | Path, rows: Sequence[Row]) -> None:
 def _read_csv(path: Path) -> pd.DataFrame:
     """The CSV as text, without spaces around values; the index holds line numbers, the first line is 1."""
     try:
-        # utf-8-sig: spreadsheets write a byte order mark before the first column's name
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, skipinitialspace=True, strict=True)
+        with open(path, newline="", encoding=_find_encoding(path)) as file:
+            delimiter = _find_delimiter(file.readline())
+            file.seek(0)
+            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
             lines = [(reader.line_num, [value.strip() for value in values]) for values in reader]
     except FileNotFoundError:
         raise DataError(
@@ -151,9 +158,9 @@ def _read_csv(path: Path) -> pd.DataFrame:
             f"{path}: expected a CSV, found a folder. Give the CSV in it, or make one: nailseg index {path}"
         ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        found = f"expected a CSV in UTF-8, found something else ({error})"
+        found = f"expected a CSV in UTF-8 or UTF-16, found something else ({error})"
         raise DataError(f"{path}: {found}. Save it as CSV, and quote values that hold commas.") from None
-    lines = [(line, values) for line, values in lines if values not in ([], [""])]
+    lines = [(line, values) for line, values in lines if any(values)]  # spreadsheets add empty rows
     header = [_name_column(name) for name in lines[0][1]] if lines else []
     rest = dict(lines[1:])
     for line, values in rest.items():
@@ -172,6 +179,21 @@ def _read_csv(path: Path) -> pd.DataFrame:
     raise DataError(f"{path}: expected {problem}")
 
 
+def _find_encoding(path: Path) -> str:
+    """UTF-16 if the byte order mark says so, as Excel's Unicode text does; else UTF-8 with or without one."""
+    with open(path, "rb") as file:
+        return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+
+
+def _find_delimiter(header: str) -> str:
+    """The delimiter, comma, semicolon or tab, that gives a column `image`; a comma where none does."""
+    for delimiter in DELIMITERS:
+        columns = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
+        if "image" in [_name_column(name.strip()) for name in columns]:
+            return delimiter
+    return ","
+
+
 def _name_column(name: str) -> str:
     """The name of one of our columns in lower case; another column's as it is."""
     low = ALIASES.get(name.lower(), name.lower())
@@ -185,6 +207,8 @@ def _check_paths(table: pd.DataFrame, root: Path, csv_name: str, issues: list[Is
     is_inside = cache(lambda folder: folder.resolve().is_relative_to(real_root))
     first_lines: dict[str, int] = {}
     columns = [column for column in ("image", "mask") if column in table]
+    relative = partial(_make_relative, root=real_root)
+    table = table.assign(**{column: table[column].map(relative) for column in columns})
     wrong: set[int] = set()
     for line, *paths in table[columns].itertuples():
         image = _to_posix(paths[0])
@@ -199,6 +223,17 @@ def _check_paths(table: pd.DataFrame, root: Path, csv_name: str, issues: list[Is
             wrong.add(line)
     table = table.drop(index=list(wrong))
     return table.assign(**{column: table[column].map(_to_posix) for column in columns})
+
+
+def _make_relative(value: str, root: Path) -> str:
+    """An absolute path below the root, relative to it; any other path unchanged."""
+    path = Path(value)
+    if not path.is_absolute() or ".." in path.parts:
+        return value
+    for base in (root, root.resolve()):
+        if path.is_relative_to(base):
+            return path.relative_to(base).as_posix()
+    return value
 
 
 def _find_path_problem(value: str, root: Path, is_inside: Callable[[Path], bool]) -> str | None:
@@ -233,7 +268,7 @@ def _derive_masks(table: pd.DataFrame, root: Path, issues: list[Issue]) -> pd.Da
 
 
 def _check_splits(table: pd.DataFrame, csv_name: str, issues: list[Issue]) -> pd.DataFrame:
-    table = table.assign(split=[SPLIT_NAMES.get(split, split) for split in table["split"]])
+    table = table.assign(split=[SPLIT_NAMES.get(split.lower(), split) for split in table["split"]])
     known = table["split"].isin(SPLITS)
     for line, split in table["split"][~known].items():
         message = f"expected split train, val or test; found {split or 'nothing'}"

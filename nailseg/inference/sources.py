@@ -6,11 +6,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from nailseg.data import pairing
-from nailseg.data.io.headers import IMAGE_SUFFIXES
+from nailseg.data.io.headers import IMAGE_SUFFIXES, is_image
 from nailseg.data.manifest import load_manifest
-from nailseg.errors import ConfigError
+from nailseg.errors import ConfigError, shorten_list
 
 log = logging.getLogger("nailseg")
+
+TEXT_SUFFIXES = {".csv", ".bak", ".txt", ".json", ".xml", ".yaml", ".yml", ".md", ".html", ".db", ".ini"}
+"""Files beside images that are expected to be none."""
 
 
 def find_images(
@@ -75,12 +78,11 @@ def refuse_collisions(outputs: Iterable[tuple[Path, Path]]) -> None:
 def _list_folder(folder: Path, out: Path) -> dict[Path, Path]:
     if _is_inside(folder, out):
         raise ConfigError(f"--out {out}: expected a folder apart from the images, but {folder} is in it.")
-    files = [path for path in folder.rglob("[!.]*") if path.is_file() and not _is_inside(path, out)]
-    skipped = [file.suffix.lower() for file in files if file.suffix.lower() not in {"", *IMAGE_SUFFIXES}]
+    files = sorted(path for path in folder.rglob("[!.]*") if path.is_file() and not _is_inside(path, out))
+    skipped = [file.name for file in files if not _may_be_image(file)]
     if skipped:
-        suffixes = ", ".join(sorted(set(skipped))[:8])
-        log.info("%s: skips %d files without an image suffix (%s)", folder, len(skipped), suffixes)
-    images = {folder / p: Path(p) for p in pairing.list_images(folder) if not _is_inside(folder / p, out)}
+        log.info("%s: skips %d files that are no images: %s", folder, len(skipped), shorten_list(skipped))
+    images = {file: file.relative_to(folder) for file in files if _may_be_image(file)}
     sides = {file: pairing.find_side(relative.parent.parts)[0] for file, relative in images.items()}
     if not {"images", "masks"} <= set(sides.values()):
         return images
@@ -88,6 +90,15 @@ def _list_folder(folder: Path, out: Path) -> dict[Path, Path]:
     others = len(images) - len(selected)
     log.info("%s: takes the %d images in Images/ and skips %d others", folder, len(selected), others)
     return selected
+
+
+def _may_be_image(file: Path) -> bool:
+    """Whether a file of a folder is to be predicted; one that is no image after all is an error then."""
+    suffix = file.suffix.lower()
+    if suffix:
+        return suffix not in TEXT_SUFFIXES
+    with file.open("rb") as opened:
+        return is_image(opened.read(12))
 
 
 def _list_csv(path: str, root: str | Path | None, split: str | None) -> dict[Path, Path]:

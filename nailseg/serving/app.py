@@ -21,6 +21,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from nailseg import __version__
+from nailseg.data.io.headers import FORMATS
 from nailseg.data.io.images import decode_image
 from nailseg.errors import ConfigError, DataError, NailsegError
 from nailseg.imaging import recolor
@@ -37,7 +38,7 @@ MAX_BYTES, MAX_PIXELS, MAX_SIDE = 64_000_000, 50_000_000, 16_000
 WORKERS = 2
 """Images that are decoded, segmented or encoded at a time, each in a thread; the others wait."""
 
-Upload = Annotated[UploadFile, File(description="JPEG, PNG, WebP, BMP or TIFF")]
+Upload = Annotated[UploadFile, File(description=FORMATS)]
 Answer = Literal["mask", "probability", "overlay", "objects"]
 
 

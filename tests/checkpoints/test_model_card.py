@@ -30,11 +30,11 @@ def test_card_names_the_licence_of_the_weights(network: SegFormer) -> None:
 )
 def test_card_metadata(network: SegFormer, licence: str, identifier: str | None) -> None:
     metrics = {"n_images": 3, "dice_nail": 0.5, "surface_tolerance": 2.0, "classes": ["background", "nail"]}
-    info = model_folder.describe_network(network, metrics=metrics, data={"csv": "nails.csv"})
+    info = model_folder.describe_network(network, metrics=metrics, data={"csv": "dataset.csv"})
     info.origin = {"weights": "x", "licence": licence}
     metadata = ModelCard(render_model_card("m", info, "onnx")).data
     header = metadata.to_dict()
     assert (header.get("license"), header["library_name"]) == (identifier, "onnx")
     (result,) = metadata.eval_results
     assert (result.metric_type, result.metric_value) == ("dice_nail", 0.5)
-    assert (result.dataset_name, result.dataset_split) == ("nails.csv", "test")
+    assert (result.dataset_name, result.dataset_split) == ("dataset.csv", "test")

@@ -37,26 +37,26 @@ def test_more_images_get_more_steps_but_fewer_epochs() -> None:
 
 
 def test_without_auto_config_nothing_changes(drawn) -> None:
-    args = [f"--data.csv={drawn / 'nails.csv'}"]
+    args = [f"--data.csv={drawn / 'dataset.csv'}"]
     assert configured(*args) == args
     assert configured(*args, "--auto_config=false") == [*args, "--auto_config=false"]
 
 
 def test_yes_is_true_as_in_yaml(drawn) -> None:
-    found = configured(f"--data.csv={drawn / 'nails.csv'}", "--auto_config=yes")
+    found = configured(f"--data.csv={drawn / 'dataset.csv'}", "--auto_config=yes")
     assert "--trainer.max_epochs" in " ".join(found)
 
 
 def test_steps_follow_from_a_given_batch_size(drawn) -> None:
     def epochs(*given: str) -> int:
-        found = configured(f"--data.csv={drawn / 'nails.csv'}", "--auto_config=true", *given)
+        found = configured(f"--data.csv={drawn / 'dataset.csv'}", "--auto_config=true", *given)
         return int(next(a for a in found if a.startswith("--trainer.max_epochs=")).partition("=")[2])
 
     assert epochs("--data.batch_size=2") < epochs()
 
 
 def test_a_duplicate_row_is_left_to_the_data_module(drawn, tmp_path) -> None:
-    lines = (drawn / "nails.csv").read_text().splitlines()
+    lines = (drawn / "dataset.csv").read_text().splitlines()
     (tmp_path / "twice.csv").write_text("\n".join([*lines, lines[1]]) + "\n")
     args = ["--data.csv=twice.csv", f"--data.root={drawn}", "--data.skip_bad=true", "--auto_config=true"]
     assert len(configured(*args)) > len(args)
@@ -76,7 +76,7 @@ def test_given_options_are_kept(drawn, tiny_folder, tmp_path, capsys) -> None:
         "--data.size",
         "64",
     ]
-    small = [f"--data.csv={drawn / 'nails.csv'}", f"--model.weights={tiny_folder}", "--data.workers=0"]
+    small = [f"--data.csv={drawn / 'dataset.csv'}", f"--model.weights={tiny_folder}", "--data.workers=0"]
     assert train.main([*given, *small, "--trainer.accelerator=cpu", "--name=own"]) == 0
     saved = yaml.safe_load((tmp_path / "runs" / "own" / "config.yaml").read_text())
     assert saved["data"]["batch_size"] == 3

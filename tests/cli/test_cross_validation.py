@@ -64,7 +64,7 @@ def background_iou(own: list[dict]) -> float:
 def test_folds_are_pooled_and_resumed(here, drawn, tiny_folder, capsys, monkeypatch) -> None:
     # in this process, for starting one takes ten times as long as training
     monkeypatch.setattr(cross_validation, "_train", train.main)
-    args = [f"--data.csv={drawn / 'nails.csv'}", f"--model.weights={tiny_folder}", "--folds=2", "--name=x"]
+    args = [f"--data.csv={drawn / 'dataset.csv'}", f"--model.weights={tiny_folder}", "--folds=2", "--name=x"]
     args += ["--data.size=64", "--data.workers=0", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
     assert train.main(args) == 0
     folder = Path("runs/x-folds")
@@ -73,7 +73,7 @@ def test_folds_are_pooled_and_resumed(here, drawn, tiny_folder, capsys, monkeypa
     assert [path.name for path in Path("runs").iterdir()] == ["x-folds"]
     with (folder / "test" / "per_image.csv").open() as file:
         pooled = list(csv.DictReader(file))
-    with (drawn / "nails.csv").open() as file:
+    with (drawn / "dataset.csv").open() as file:
         assert sorted(row["image"] for row in pooled) == sorted(row["image"] for row in csv.DictReader(file))
     kinds = ("hits_nail", "false_alarms_nail", "misses_nail")
     hits, *wrong = (sum(int(row[kind]) for row in pooled) for kind in kinds)
@@ -106,7 +106,7 @@ def test_folds_are_pooled_and_resumed(here, drawn, tiny_folder, capsys, monkeypa
 
 
 def test_a_failing_fold_stops_with_its_message(here, drawn, capfd) -> None:
-    args = [f"--data.csv={drawn / 'nails.csv'}", "--folds=2", "--name=x", "--data.size=65"]
+    args = [f"--data.csv={drawn / 'dataset.csv'}", "--folds=2", "--name=x", "--data.size=65"]
     assert train.main(args) == 1
     shown = capfd.readouterr().err
     assert "expected a multiple of 32, found 65" in shown
@@ -115,7 +115,7 @@ def test_a_failing_fold_stops_with_its_message(here, drawn, capfd) -> None:
 
 
 def test_invalid_options_are_refused_before_anything_is_written(here, drawn, monkeypatch, capsys) -> None:
-    data = f"--data.csv={drawn / 'nails.csv'}"
+    data = f"--data.csv={drawn / 'dataset.csv'}"
     Path("c.yaml").write_text("folds: 3\n")
     for args, message in (
         ([data, "--folds=1"], "expected --folds of 2 or more, found 1"),
@@ -136,8 +136,8 @@ def folds_of(table: Path, *options: str) -> int:
 
 def test_invalid_rows_are_refused_or_left_out_as_in_a_training(here, drawn, monkeypatch, capsys) -> None:
     monkeypatch.setattr(cross_validation, "_train", lambda args: 3)
-    table = here / "nails.csv"
-    table.write_text((drawn / "nails.csv").read_text() + "a.jpg,b.png,dev,a\n")
+    table = here / "dataset.csv"
+    table.write_text((drawn / "dataset.csv").read_text() + "a.jpg,b.png,dev,a\n")
     root = f"--data.root={drawn}"
     for options in ([root], [root, "--data.allow=[mask-full]"]):
         assert folds_of(table, *options) == 1

@@ -25,7 +25,7 @@ from tests.conftest import assert_same_metrics
 
 def options(drawn, tiny_folder) -> list[str]:
     return [
-        f"--data.csv={drawn / 'nails.csv'}",
+        f"--data.csv={drawn / 'dataset.csv'}",
         f"--model.weights={tiny_folder}",
         "--data.size=64",
         "--data.batch_size=4",
@@ -77,7 +77,7 @@ def test_run_folder_keeps_its_promises(run, drawn) -> None:
 
 def test_metrics_json_has_the_promised_keys(run, drawn) -> None:
     metrics = json.loads((run / "test" / "metrics.json").read_text())
-    with (drawn / "nails.csv").open() as file:
+    with (drawn / "dataset.csv").open() as file:
         n_test = sum(row["split"] == "test" for row in csv.DictReader(file))
     assert metrics["n_images"] == n_test
     assert metrics["classes"] == ["background", "nail"]
@@ -99,7 +99,7 @@ def test_metrics_csv_has_one_row_per_epoch(run) -> None:
 def test_metrics_are_those_of_the_model_folder_counted_by_hand(run, drawn) -> None:
     segment = nailseg.load(run / "model", device="cpu")
     hit = truth = found = 0
-    with (drawn / "nails.csv").open() as file:
+    with (drawn / "dataset.csv").open() as file:
         for row in csv.DictReader(file):
             if row["split"] == "test":
                 mask = cv2.imread(str(drawn / row["mask"]), cv2.IMREAD_UNCHANGED) > 0
@@ -134,7 +134,7 @@ def test_a_runs_config_trains_again(run, start, tmp_path) -> None:
 
 def test_checkpoint_and_model_folder_test_alike_without_config(run, drawn, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    data = [f"--data.csv={drawn / 'nails.csv'}", "--trainer.accelerator=cpu", "--data.workers=0"]
+    data = [f"--data.csv={drawn / 'dataset.csv'}", "--trainer.accelerator=cpu", "--data.workers=0"]
     assert main(["test", f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}", *data, "--name=a"]) == 0
     assert main(["test", f"--model.weights={run / 'model'}", *data, "--name=b"]) == 0
     expected = json.loads((run / "test" / "metrics.json").read_text())
@@ -151,7 +151,7 @@ def test_a_second_test_writes_beside_the_first(run, drawn, tmp_path) -> None:
     args = [
         "test",
         f"--model.weights={run / 'model'}",
-        f"--data.csv={drawn / 'nails.csv'}",
+        f"--data.csv={drawn / 'dataset.csv'}",
         "--trainer.accelerator=cpu",
     ]
     assert main(args) == main(args) == 0
@@ -233,7 +233,7 @@ def test_a_models_own_size_beats_a_training_config(run, drawn, tmp_path, monkeyp
     monkeypatch.setattr(
         "nailseg.imaging.geometry.network_size", lambda h, w, size, resize: sizes.append(size) or (64, 64)
     )
-    data = [f"--data.csv={drawn / 'nails.csv'}", "--trainer.accelerator=cpu", "--data.workers=0"]
+    data = [f"--data.csv={drawn / 'dataset.csv'}", "--trainer.accelerator=cpu", "--data.workers=0"]
     assert main(["test", "--config", "b0.yaml", f"--model.weights={run / 'model'}", *data]) == 0
     assert set(sizes) == {64}
 
@@ -278,7 +278,7 @@ def test_log_images_and_patience_are_options(drawn, tiny_folder, tmp_path) -> No
 
 
 def masks_of(drawn) -> list[str]:
-    with (drawn / "nails.csv").open(newline="") as file:
+    with (drawn / "dataset.csv").open(newline="") as file:
         return [row["mask"] for row in csv.DictReader(file)]
 
 
@@ -424,7 +424,7 @@ def test_what_cannot_be_parsed_exits_with_2_and_one_line(args, capsys) -> None:
 def test_untrained_weights_are_not_tested(drawn, tiny_folder, capsys) -> None:
     args = [
         "test",
-        f"--data.csv={drawn / 'nails.csv'}",
+        f"--data.csv={drawn / 'dataset.csv'}",
         "--model.weights=b0-random",
         "--trainer.accelerator=cpu",
     ]
@@ -462,7 +462,7 @@ def test_a_network_of_nan_is_not_measured(run, drawn, tmp_path, capsys) -> None:
     shutil.copytree(run / "model", broken)
     weights = load_file(broken / "model.safetensors")
     save_file({k: v * torch.nan for k, v in weights.items()}, broken / "model.safetensors", {"format": "pt"})
-    data = [f"--data.csv={drawn / 'nails.csv'}", "--trainer.accelerator=cpu", "--data.workers=0"]
+    data = [f"--data.csv={drawn / 'dataset.csv'}", "--trainer.accelerator=cpu", "--data.workers=0"]
     assert main(["test", f"--model.weights={broken}", *data]) == 1
     assert "expected finite logits, found nan or infinite ones" in capsys.readouterr().err
     assert not list(tmp_path.rglob("metrics.json"))
@@ -474,7 +474,7 @@ def test_a_test_says_what_was_tested(run, drawn) -> None:
     assert re.fullmatch("[0-9a-f]{16}", found.pop("fingerprint"))
     assert found == {
         "split": "test",
-        "csv": "nails.csv",
+        "csv": "dataset.csv",
         "model": "tiny/checkpoints/best.ckpt",
         "eval_size": 64,
         "resize": "keep",

@@ -16,7 +16,16 @@ from nailseg.training.run_dir import LOGGERS, create_logger, create_wandb_logger
 @pytest.fixture
 def args(drawn: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.chdir(tmp_path)
-    own = ["--data.csv", str(drawn / "nails.csv"), "--data.size", "64", "--data.workers", "0", "--name", "a"]
+    own = [
+        "--data.csv",
+        str(drawn / "dataset.csv"),
+        "--data.size",
+        "64",
+        "--data.workers",
+        "0",
+        "--name",
+        "a",
+    ]
     return ["fit", *own, "--model.weights", str(tiny_folder), "--trainer.max_epochs", "1"]
 
 
@@ -88,10 +97,10 @@ import sys
 for name in ("wandb", "datasets", "pycocotools", "tensorboard", "mlflow", "onnx", "onnxruntime", "openvino"):
     sys.modules[name] = None
 from nailseg.cli.main import main
-own = ["--data.csv", {str(drawn / "nails.csv")!r}, "--data.size=64", "--data.workers=0", "--name=a"]
+own = ["--data.csv", {str(drawn / "dataset.csv")!r}, "--data.size=64", "--data.workers=0", "--name=a"]
 own += ["--model.weights", {str(tiny_folder)!r}, "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
 assert main(["index", {str(drawn)!r}, "--out", "new.csv"]) == 0
-assert main(["check", {str(drawn / "nails.csv")!r}]) == 0
+assert main(["check", {str(drawn / "dataset.csv")!r}]) == 0
 assert main(["fit", *own]) == 0
 assert main(["predict", {str(drawn / "Images")!r}, "--model=runs/a", "--out=m", "--csv", "--polygons"]) == 0
 assert main(["import", "hub", "a/b", "out"]) == 1
@@ -105,7 +114,7 @@ assert main(["import", "hub", "a/b", "out"]) == 1
 
 
 def test_training_as_a_module_from_any_folder(drawn: Path, tiny_folder: Path, tmp_path: Path) -> None:
-    own = ["--config=b0.yaml", f"--data.csv={drawn / 'nails.csv'}", "--data.size=64", "--data.workers=0"]
+    own = ["--config=b0.yaml", f"--data.csv={drawn / 'dataset.csv'}", "--data.size=64", "--data.workers=0"]
     own += [f"--model.weights={tiny_folder}", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
     command = [sys.executable, "-m", "nailseg.train", *own, "--trainer.logger=false"]
     done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)

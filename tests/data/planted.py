@@ -26,7 +26,7 @@ def nail_mask(number: int = 0) -> np.ndarray:
 
 
 def write_data_set(root: Path) -> Path:
-    """Thirty valid pairs and their nails.csv: rows 0-19 train, 20-24 val, 25-29 test."""
+    """Thirty valid pairs and their dataset.csv: rows 0-19 train, 20-24 val, 25-29 test."""
     lines = ["image,mask,split,group"]
     for folder in ("Images", "Masks"):
         (root / folder).mkdir()
@@ -34,5 +34,5 @@ def write_data_set(root: Path) -> Path:
         Image.fromarray(draw_image(number)).save(root / f"Images/{number}.jpg", quality=90)
         Image.fromarray(nail_mask(number)).save(root / f"Masks/{number}.png")
         lines.append(f"Images/{number}.jpg,Masks/{number}.png,{split},g{number}")
-    (root / "nails.csv").write_text("\n".join(lines) + "\n")
+    (root / "dataset.csv").write_text("\n".join(lines) + "\n")
     return root

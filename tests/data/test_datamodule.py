@@ -25,8 +25,8 @@ SIZES = [(80, 100)] * 11 + [(64, 64)] + [(80, 100), (70, 50)] * 2 + [(90, 60)]
 def write_set(root: Path) -> Path:
     rows = draw_rows(root, SIZES)
     lines = [f"{row.image},{row.mask},{split},{row.group}" for row, split in zip(rows, SPLIT, strict=True)]
-    (root / "nails.csv").write_text("\n".join(["image,mask,split,group", *lines]))
-    return root / "nails.csv"
+    (root / "dataset.csv").write_text("\n".join(["image,mask,split,group", *lines]))
+    return root / "dataset.csv"
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_works_without_a_trainer(csv: Path) -> None:
     assert data.rows("test")
     facts = data.facts()["data"]
     fingerprint = facts.pop("fingerprint")
-    assert facts == {"csv": "nails.csv", "train images": 9, "val images": 3, "test images": 5}
+    assert facts == {"csv": "dataset.csv", "train images": 9, "val images": 3, "test images": 5}
     other = csv.with_name("other.csv")
     other.write_text(csv.read_text().replace(",train", ",val", 1))
     again = make(other)
@@ -315,7 +315,7 @@ def test_workers_leave_cores_for_the_training(csv: Path, monkeypatch: pytest.Mon
 
 
 def test_evaluation_size_can_exceed_the_training_size(drawn) -> None:
-    data = SegmentationDataModule(csv=drawn / "nails.csv", size=64, eval_size=96, batch_size=4, workers=0)
+    data = SegmentationDataModule(csv=drawn / "dataset.csv", size=64, eval_size=96, batch_size=4, workers=0)
     data.setup("fit")
     assert next(iter(data.train_dataloader()))["image"].shape[-2:] == (64, 64)
     assert max(next(iter(data.val_dataloader()))["image"].shape[-2:]) == 96

@@ -152,3 +152,40 @@ def test_a_missing_csv_and_a_binary_file(tmp_path: Path) -> None:
         load_manifest(tmp_path / "n.csv")
     with pytest.raises(DataError, match=r"expected a CSV, found a folder.*nailseg index"):
         load_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le-bom"])
+def test_what_spreadsheets_write(tmp_path: Path, delimiter: str, encoding: str) -> None:
+    lines = [
+        ["image", "mask", "split", "note"],
+        ["ä/1.jpg", "m/1.png", "TRAIN", "a"],
+        ["2.jpg", "2.png", "Val", ""],
+    ]
+    text = "\r\n".join(delimiter.join(line) for line in [*lines, ["", "", "", ""], [""]]) + "\r\n"
+    bom = b"\xff\xfe" if encoding == "utf-16-le-bom" else b""
+    (tmp_path / "n.csv").write_bytes(bom + text.encode(encoding.replace("-bom", "")))
+    assert load_manifest(tmp_path / "n.csv").rows == (
+        Row("ä/1.jpg", "m/1.png", "train", "ä/1.jpg", (("note", "a"),)),
+        Row("2.jpg", "2.png", "val", "2.jpg", (("note", ""),)),
+    )
+
+
+def test_absolute_paths_below_the_root(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    inside, outside = tmp_path / "data" / "a.jpg", tmp_path / "b.jpg"
+    path = write(tmp_path / "n.csv", "image,mask,split", f"{inside},m.png,train")
+    assert load_manifest(path, tmp_path / "data").rows[0].image == "a.jpg"
+    write(path, "image,mask,split", f"{outside},m.png,train")
+    with pytest.raises(DataError, match="path-outside"):
+        load_manifest(path, tmp_path / "data")
+    write(path, "image,mask,split", f"{tmp_path}/data/../b.jpg,m.png,train")
+    with pytest.raises(DataError, match="path-outside"):
+        load_manifest(path, tmp_path / "data")
+
+
+def test_a_folder_as_csv_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"expected a CSV, found a folder. Give the CSV in it, or .*nailseg index"
+    ):
+        load_manifest(tmp_path)

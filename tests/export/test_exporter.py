@@ -181,7 +181,7 @@ def test_verb_test_measures_the_exported_graph(onnx, model, drawn, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     found = {}
     for name, weights in (("torch", model), ("onnx", onnx / "model.onnx")):
-        args = ["--model.weights", str(weights), "--data.csv", str(drawn / "nails.csv"), "--name", name]
+        args = ["--model.weights", str(weights), "--data.csv", str(drawn / "dataset.csv"), "--name", name]
         trainer = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
         assert main(["test", *args, "--data.workers", "0", *trainer]) == 0, capsys.readouterr().err
         found[name] = json.loads((tmp_path / "runs" / name / "test" / "metrics.json").read_text())
@@ -222,7 +222,7 @@ def test_lower_precision_requires_a_measured_loss(
     assert "expected --csv CSV, whose test rows measure the loss; found no --csv" in capsys.readouterr().err
     assert main(["export", str(model), "--format", "onnx", "--precision", "bf16", "--out", "x"]) == 1
     assert "--precision bf16: expected --format openvino, found --format onnx" in capsys.readouterr().err
-    csv = ["--csv", str(drawn / "nails.csv")]
+    csv = ["--csv", str(drawn / "dataset.csv")]
     assert main([*args, str(tmp_path / "half"), *csv]) == 0
     assert re.search(r"foreground IoU on 6 test images 0\.\d{4} -> 0\.\d{4}", capsys.readouterr().out)
     sizes = [(folder / "model.bin").stat().st_size for folder in (tmp_path / "half", openvino)]
@@ -242,7 +242,7 @@ def test_fp16_onnx_file_segments_alike(model, onnx, drawn, tmp_path, capsys) -> 
         "--precision",
         "fp16",
         "--csv",
-        str(drawn / "nails.csv"),
+        str(drawn / "dataset.csv"),
     ]
     assert main([*args, "--out", str(tmp_path / "half")]) == 0
     assert "foreground IoU on 6 test images" in capsys.readouterr().out
@@ -307,7 +307,7 @@ def test_loss_is_measured_on_antialiased_masks_too(drawn, tmp_path) -> None:
         (tmp_path / path.relative_to(drawn)).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(tmp_path / path.relative_to(drawn)), soft)
     shutil.copytree(drawn / "Images", tmp_path / "Images")
-    shutil.copy(drawn / "nails.csv", tmp_path)
+    shutil.copy(drawn / "dataset.csv", tmp_path)
 
     class Nothing:
         values = MaskEncoding(((0, 0), (255, 1)), ("background", "nail"), antialiased=True)
@@ -317,7 +317,7 @@ def test_loss_is_measured_on_antialiased_masks_too(drawn, tmp_path) -> None:
             shape = (len(images), 2, *images.shape[1:3])
             return np.zeros(images.shape[:3], np.uint8), np.zeros(shape, np.float32)
 
-    printed = exporter.measure_loss(Nothing(), Nothing(), str(tmp_path / "nails.csv"), None, 0.01)
+    printed = exporter.measure_loss(Nothing(), Nothing(), str(tmp_path / "dataset.csv"), None, 0.01)
     assert printed == "foreground IoU on 6 test images 0.0000 -> 0.0000"
 
 
@@ -404,7 +404,7 @@ def test_an_export_is_not_exported_again(form, tmp_path, capsys) -> None:
 
 def test_an_export_cannot_be_trained(openvino, drawn, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    args = ["--model.weights", str(openvino), "--data.csv", str(drawn / "nails.csv"), "--data.workers", "0"]
+    args = ["--model.weights", str(openvino), "--data.csv", str(drawn / "dataset.csv"), "--data.workers", "0"]
     assert main(["fit", *args, "--trainer.accelerator", "cpu", "--data.size", "64"]) == 1
     assert "expected weights that can be trained, found an exported model" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -31,8 +31,8 @@ def test_masks_of_a_data_set_are_skipped(predict, photos, capsys) -> None:
 
 
 def test_predict_csv(predict, photos) -> None:
-    (photos / "nails.csv").write_text("images\nImages/e.png\nImages/lost.png\n")
-    code, out = predict(photos / "nails.csv")
+    (photos / "dataset.csv").write_text("images\nImages/e.png\nImages/lost.png\n")
+    code, out = predict(photos / "dataset.csv")
     assert code == 1  # lost.png does not exist
     assert set(read_pngs(out)) == {"Images/e.png"}
 
@@ -166,10 +166,13 @@ def test_resume_does_not_take_an_image_for_its_mask(predict, photos, tmp_path, c
 
 
 def test_skipped_files_are_logged(predict, photos, capsys) -> None:
-    for name in ("a.gif", "b.HEIC", ".hidden.txt"):
-        (photos / "Images" / name).write_bytes(b"x")
+    for name in ("a.txt", "LICENCE", ".hidden.txt"):
+        (photos / "Images" / name).write_bytes(b"no image")
     assert predict(photos / "Images")[0] == 0
-    assert "skips 2 files without an image suffix (.gif, .heic)" in capsys.readouterr().err
+    assert "skips 2 files that are no images: LICENCE, a.txt" in capsys.readouterr().err
+    (photos / "Images" / "b.HEIC").write_bytes(b"no image")
+    assert predict(photos / "Images", out="other")[0] == 1
+    assert "not done: " in capsys.readouterr().err
 
 
 def test_two_images_with_the_same_output_file(predict, photos, capsys) -> None:

@@ -40,7 +40,7 @@ def weights(tiny_folder: Path, tmp_path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", ["mix_transformer", "vit", "auto"])
 def test_a_run(name: str, weights, drawn: Path, tmp_path: Path, capsys) -> None:
-    data = [f"--data.csv={drawn / 'nails.csv'}", "--data.workers=0", "--trainer.accelerator=cpu"]
+    data = [f"--data.csv={drawn / 'dataset.csv'}", "--data.workers=0", "--trainer.accelerator=cpu"]
     args = [
         *data,
         "--data.size=64",
@@ -93,7 +93,12 @@ def test_weights_of_another_architecture(tmp_path: Path) -> None:
 
 
 def test_vit_requires_its_size(capsys, drawn: Path) -> None:
-    args = ["fit", f"--data.csv={drawn / 'nails.csv'}", "--model.name=vit", "--model.weights=vit-tiny-random"]
+    args = [
+        "fit",
+        f"--data.csv={drawn / 'dataset.csv'}",
+        "--model.name=vit",
+        "--model.weights=vit-tiny-random",
+    ]
     assert main([*args, "--data.size=64"]) == 1
     assert "found size 64, resize keep. Give --data.size 64 --data.eval_size null" in capsys.readouterr().err
     assert main([*args, "--data.size=96", "--data.resize=squash"]) == 1

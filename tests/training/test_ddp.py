@@ -36,7 +36,7 @@ def nailseg(module: str, *args: str, cwd: Path) -> subprocess.CompletedProcess[s
 
 def subset(drawn: Path, target: Path, n_images: int) -> Path:
     """A CSV with `n_images` test rows of the drawn data."""
-    with (drawn / "nails.csv").open(newline="") as file:
+    with (drawn / "dataset.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))[:n_images]
     with target.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -85,7 +85,7 @@ def test_several_processes_give_the_numbers_of_one(
 
 def test_two_processes_train_and_test(drawn, tiny_folder, tmp_path) -> None:
     # 5 validation images in batches of 2: three batches for two processes
-    with (drawn / "nails.csv").open(newline="") as file:
+    with (drawn / "dataset.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     surplus = [row for row in rows if row["split"] == "val"][5:]
     with (tmp_path / "data.csv").open("w", newline="") as file:

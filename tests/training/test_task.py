@@ -29,7 +29,7 @@ def test_a_loss_without_any_weight_names_the_options() -> None:
 def test_a_task_and_its_data_must_agree(drawn, tiny_folder, changes: dict, words: str, verb: str) -> None:
     if verb != "fit" and "image_size" in changes:
         pytest.skip("a model may be measured at another size")
-    data = SegmentationDataModule(csv=str(drawn / "nails.csv"), size=64, workers=0, cache="off")
+    data = SegmentationDataModule(csv=str(drawn / "dataset.csv"), size=64, workers=0, cache="off")
     own = {"class_names": data.class_names, "image_size": 64} | changes
     task = SegmentationTask(weights=str(tiny_folder), **own)
     trainer = Trainer(max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False)

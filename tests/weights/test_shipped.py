@@ -75,15 +75,15 @@ def test_load_without_arguments(hands) -> None:
 def test_every_command_accepts_its_name(hands, tmp_path) -> None:
     image = next(iter(sorted((hands / "Images").rglob("*.*"))))
     assert main(["predict", str(image), "--model", "nailseg-b0", "--out", "masks"]) == 0
-    assert main(["index", str(hands), "--out", "nails.csv", "--val", "0.3", "--test", "0.3"]) == 0
-    data = ["--data.csv=nails.csv", f"--data.root={hands}", "--data.workers=0"]
+    assert main(["index", str(hands), "--out", "dataset.csv", "--val", "0.3", "--test", "0.3"]) == 0
+    data = ["--data.csv=dataset.csv", f"--data.root={hands}", "--data.workers=0"]
     assert main(["test", "--model.weights=nailseg-b0", *data, "--trainer.accelerator=cpu"]) == 0
     assert json.loads((tmp_path / "runs" / "nailseg-b0" / "test" / "metrics.json").read_text())["n_images"]
 
 
 def test_fine_tuned_models_keep_its_origin(hands, tmp_path) -> None:
-    assert main(["index", str(hands), "--out", "nails.csv", "--val", "0.3", "--test", "0"]) == 0
-    args = ["--config=finetune_small.yaml", "--data.csv=nails.csv", f"--data.root={hands}"]
+    assert main(["index", str(hands), "--out", "dataset.csv", "--val", "0.3", "--test", "0"]) == 0
+    args = ["--config=finetune_small.yaml", "--data.csv=dataset.csv", f"--data.root={hands}"]
     args += ["--data.workers=0", "--data.size=64", "--data.eval_size=64"]
     assert train.main([*args, "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]) == 0
     run = tmp_path / "runs" / "finetune_small"

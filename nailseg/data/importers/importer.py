@@ -1,4 +1,4 @@
-"""Imports a data set of another format as Images/, Masks/ and nails.csv.
+"""Imports a data set of another format as Images/, Masks/ and dataset.csv.
 
 Images are copied byte for byte. An image with an EXIF orientation has two pixel grids: as stored, and upright
 as viewers show it. The size that the source states (COCO), or its mask, tells which grid was labelled; if
@@ -65,7 +65,7 @@ def import_dataset(
     subset: str | None = None,
     mask_values: dict[str, str] | None = None,
 ) -> ImportReport:
-    """Imports a data set of another format: writes Images/, Masks/ and nails.csv.
+    """Imports a data set of another format: writes Images/, Masks/ and dataset.csv.
 
     Masks are 8-bit PNG: 0/255 for two classes, class index otherwise. Splits are kept. If the source has
     train but no val, a tenth of train becomes val (and another tenth test, if that is missing too); groups
@@ -141,7 +141,7 @@ def import_dataset(
         if source.issues and not skip_bad:
             raise DataIssuesError(src, source.issues)
         rows = complete_splits(source, rows, resplit, seed)
-        write_manifest(out / "nails.csv", rows)
+        write_manifest(out / "dataset.csv", rows)
     except BaseException as error:  # an interrupted import must not leave what looks like a data set
         shutil.rmtree(out / "Images", ignore_errors=True)
         shutil.rmtree(out / "Masks", ignore_errors=True)
@@ -152,7 +152,7 @@ def import_dataset(
     if source.issues:
         notes.append(f"left out, {len(source.issues)} issues:\n{format_issues(source.issues)}")
     counts = {split: sum(row.split == split for row in rows) for split in SPLITS}
-    return ImportReport(out / "nails.csv", class_names, counts, tuple(notes))
+    return ImportReport(out / "dataset.csv", class_names, counts, tuple(notes))
 
 
 def _name_masks(source: Source) -> dict[str, PurePosixPath]:

@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
-from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 from PIL.ExifTags import Base
 from PIL.Image import Exif, Image
 from PIL.ImageFile import ImageFile
@@ -23,22 +31,26 @@ from nailseg.data.issues import IssueError
 
 IMAGE_SUFFIXES = {
     **{".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"},
-    **{".bmp": "bmp", ".tif": "tiff", ".tiff": "tiff"},
+    **{".bmp": "bmp", ".tif": "tiff", ".tiff": "tiff", ".gif": "gif"},
+    **{".avif": "avif", ".heic": "heif", ".heif": "heif"},
 }
 """Lower-case suffix -> format of the images that are read. A folder is searched by suffix; the format of a
 file is decided by its first bytes."""
 
+FORMATS = "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC"
 _SIGNATURES: dict[bytes, type[ImageFile] | str] = {
     rb"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
     rb"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
     rb"RIFF....WEBP": WebPImagePlugin.WebPImageFile,
     rb"BM": BmpImagePlugin.BmpImageFile,
     rb"II[*+]\0|MM\0[*+]": TiffImagePlugin.TiffImageFile,
-    rb"GIF8": "GIF",
+    rb"GIF8": GifImagePlugin.GifImageFile,
+    rb"....ftypavi[fs]": AvifImagePlugin.AvifImageFile,
+    rb"....ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)": "HEIC",
     rb"%PDF": "a PDF",
     rb"PK\x03\x04|Rar!|7z\xbc\xaf|\x1f\x8b": "an archive (unpack it)",
     rb"(?i)\s*<(!doctype|html)": "a web page",
-    rb"....ftyp": "HEIC, AVIF or a video, as phones write them",
+    rb"....ftyp": "a video, as phones write it",
 }
 """First bytes -> Pillow's plugin, or the name of a format that is not read."""
 _CHANNELS = {
@@ -55,13 +67,13 @@ _WARNINGS_LOCK = threading.Lock()  # `warnings.catch_warnings` is not safe in th
 class Header:
     """What the header of an image file states."""
 
-    format: str  # jpeg, png, webp, bmp or tiff
+    format: str  # a value of `IMAGE_SUFFIXES`
     height: int  # stored rows and columns, before the orientation is applied
     width: int
     orientation: int  # EXIF orientation 1..8 that the decoders used here leave to be applied
     channels: str  # gray, color or palette, the first two also with +alpha; or other (CMYK, float, ...)
     bits: int  # per channel; 8 where a PNG has fewer
-    lossy: bool = False  # the stored values are approximate (JPEG, lossy WebP)
+    lossy: bool = False  # the stored values are approximate (JPEG, lossy WebP, AVIF, HEIC)
     frames: int = 1
     transparent: bool = False  # PNG only: a tRNS chunk makes one value (or palette entries) transparent
     profile: bytes | None = None  # the ICC profile
@@ -89,6 +101,13 @@ def read_header(data: bytes | BinaryIO, name: str, verify: bool = False) -> Head
         return _describe(image, file, verify)
 
 
+def is_image(start: bytes) -> bool:
+    """Whether a file with these first 12 bytes is of a format that is read."""
+    found = (plugin for signature, plugin in _SIGNATURES.items() if re.match(signature, start, re.DOTALL))
+    plugin = next(found, "")
+    return plugin == "HEIC" or not isinstance(plugin, str)
+
+
 def open_image(file: BinaryIO, name: str) -> ImageFile:
     """Opens a file with Pillow, which reads the header only; raises as `read_header`."""
     start = file.read(12)
@@ -97,11 +116,23 @@ def open_image(file: BinaryIO, name: str) -> ImageFile:
         raise IssueError("empty-file", name, "expected an image, found 0 bytes", "Copy the file again.")
     matches = [found for signature, found in _SIGNATURES.items() if re.match(signature, start, re.DOTALL)]
     plugin = matches[0] if matches else f"none of them by its first bytes {start[:4].hex(' ')}"
+    if plugin == "HEIC":
+        plugin = _import_heif(name)
     if isinstance(plugin, str):
-        message = f"expected JPEG, PNG, WebP, BMP or TIFF, found {plugin}"
+        message = f"expected {FORMATS}, found {plugin}"
         raise IssueError("unreadable", name, message, "Save it as PNG or JPEG.")
     with reported_damage(name), _no_warnings():
         return plugin(file)
+
+
+def _import_heif(name: str) -> type[ImageFile]:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError:
+        message = "expected a format that is installed, found HEIC, as iPhones write it"
+        fix = "Run: pip install 'nailseg[heif]', or save it as JPEG."
+        raise IssueError("unreadable", name, message, fix) from None
+    return HeifImageFile
 
 
 @contextlib.contextmanager
@@ -151,11 +182,13 @@ def _no_warnings() -> Iterator[None]:
 
 def _describe(image: ImageFile, file: BinaryIO, verify: bool) -> Header:
     format_, form, bits, exif = image.format.lower(), image.mode, 8, image.info.get("exif", b"")
-    lossy = format_ == "jpeg" or (format_ == "webp" and _is_lossy_webp(file))
+    lossy = format_ in ("jpeg", "avif", "heif") or (format_ == "webp" and _is_lossy_webp(file))
     if format_ == "png":
         form, _, depth = image.tile[0].args.partition(";")  # the mode is RGB for RGB;16B, too
         form, bits = ("L" if form == "I" else form), (16 if depth == "16B" else 8)
         exif = _read_png_to_end(file, verify)
+    elif format_ == "heif":
+        exif = b""  # pillow_heif applies the rotation, and gives the upright size
     elif format_ == "tiff":
         bits = max(image.tag_v2.get(Base.BitsPerSample, (8,)))
         lossy = image.info.get("compression") == "jpeg"

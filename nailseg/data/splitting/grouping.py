@@ -19,6 +19,8 @@ from nailseg.data.splitting.near_duplicates import DuplicatePair, compute_signat
 from nailseg.data.threads import map_threads
 from nailseg.errors import ConfigError, shorten_list
 
+MAX_CLUSTER = 0.5
+"""A larger share of a set in one cluster of near-duplicates leaves too little for the other splits."""
 COLUMN = "column:"  # prefix of --group values that name a column of the CSV
 # shares of foreground that divide the strata; constants, so that one more image does not move others
 BINS = (0.0, 0.005, 0.02, 0.08, 0.3)
@@ -97,10 +99,18 @@ def merge_groups(
         else:
             group = min(anchor.group for anchor in anchors)
             merged.append(replace(row, group=group, split=splits.pop()))
-    clusters = sum(size > 1 for size in Counter(_label_components(len(rows), near)).values())
+    sizes = Counter(_label_components(len(rows), near)).values()
+    clusters, largest = sum(size > 1 for size in sizes), max(sizes, default=0)
     images = len({image for pair in pairs for image in pair[:2]})
     found = f"{clusters} clusters of near-duplicates ({images} images), each in one split"
     notes = [found] if clusters else []
+    if largest > MAX_CLUSTER * len(rows) and largest > 2:
+        notes.append(
+            f"one cluster holds {largest} of {len(rows)} images: they show one scene (one studio, one pose), "
+            "and no split can separate them. To split them all the same: --no-near-duplicates, then "
+            "--data.allow '[near-duplicate-split]' in training and --allow near-duplicate-split in check; the "
+            "test then measures that scene only"
+        )
     notes += list_names("duplicates (same bytes), left out", sorted(duplicates))
     return merged, notes + list_names("new rows belong to several splits, left out", conflicts)
 

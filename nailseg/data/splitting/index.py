@@ -7,8 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from nailseg.data.assign import DEFAULT_SHARE, SPLITS, TOLERANCE, assign_folds, find_split
-from nailseg.data.manifest import Manifest, Row, find_group_splits, load_manifest, split_rows, write_manifest
-from nailseg.data.pairing import Pairs, pair_folders
+from nailseg.data.layouts import LABEL_MAP, read_label_map
+from nailseg.data.manifest import (
+    DEFAULT_CSV,
+    Manifest,
+    Row,
+    find_group_splits,
+    load_manifest,
+    split_rows,
+    write_manifest,
+)
+from nailseg.data.pairing import Pairs, pair_folders, suggest_suffix
 from nailseg.data.splitting.grouping import COLUMN, find_group, list_names, merge_groups, read_contents
 from nailseg.errors import ConfigError, DataError, OutputError
 
@@ -49,6 +58,10 @@ def index_dataset(
     seed: int = 0,
     folds: int | None = None,
     near_duplicates: bool = True,
+    images: str | Path | None = None,
+    masks: str | Path | None = None,
+    mask_suffix: str | None = None,
+    resplit: bool = False,
 ) -> IndexReport:
     """Pairs a folder's images with its masks, splits them, and writes the CSV.
 
@@ -59,8 +72,10 @@ def index_dataset(
 
     Args:
         root: Folder with `Images/` and `Masks/` (any depth below them), or `train|valid|test/{images,masks}`,
-            whose splits are kept (a missing one is not filled from the others); or a CSV with pairs.
-        out: The CSV to write; nails.csv in the root by default.
+            whose splits are kept (a missing one is not filled from the others), or in the layout of ADE20K,
+            Pascal VOC, CVAT, Cityscapes, Carvana or ISIC, or with `a_mask.png` beside `a.jpg`; or a CSV with
+            pairs.
+        out: The CSV to write; dataset.csv in the root by default.
         val: Share of the rows for validation, 0 to 1.
         test: Share of the rows for the test, 0 to 1.
         group: Images that no split divides: `folder`, the images' folder; `column:NAME`, a column of the CSV
@@ -68,8 +83,12 @@ def index_dataset(
             its first group (or the whole match) is the name. An image without a match is its own group.
         seed: Seed of the split.
         folds: Write this many CSVs for cross-validation, NAME-fold1.csv and so on. Each has another part of
-            the rows as val, and all have the same test rows; `val` is ignored.
+            the rows as val, and all have the same test rows.
         near_duplicates: Find near-duplicates and keep them in one split; decodes every image once.
+        images: Folder of the images, below the root; given with masks.
+        masks: Folder of the masks, below the root.
+        mask_suffix: End of the masks' names that their images' lack, such as _segmentation.
+        resplit: Split anew: ignore the splits of folders named train, valid or test, and of an existing CSV.
 
     Raises:
         ConfigError: Invalid shares, folds, regular expression or column.
@@ -78,24 +97,33 @@ def index_dataset(
     """
     _check_options(val, test, group, folds)
     source = load_manifest(root) if Path(root).is_file() else None
+    ignored = {"--images": images, "--masks": masks, "--mask-suffix": mask_suffix}
+    if given := [name for name, value in ignored.items() if value]:
+        if source:
+            raise ConfigError(
+                f"{' '.join(given)}: expected a folder as ROOT, found a CSV, which has the pairs."
+            )
+        if bool(images) != bool(masks):
+            raise ConfigError(f"{given[0]}: expected --images and --masks together, found one. Give both.")
     root = source.root if source else Path(root)
-    out = Path(out) if out is not None else root / "nails.csv"
+    out = Path(out) if out is not None else root / DEFAULT_CSV
     outputs = [out.with_name(f"{out.stem}-fold{k + 1}{out.suffix}") for k in range(folds or 0)] or [out]
     # three cases: a new CSV; `out` exists and new rows are added to it; or `root` is a CSV that is split
     extended = load_manifest(out, root) if out.exists() and not folds else None
-    existing = extended.rows if extended and extended.split_given else ()
+    existing = extended.rows if extended and extended.split_given and not resplit else ()
     if extended and not existing:  # a CSV without splits is split as a whole
         source = source or extended
     for path in [Path(f"{out}.bak")] if extended else outputs:
         if path.exists():
             message = f"{path}: expected a new file, found an existing one. "
             raise OutputError(message + "Move it, or write elsewhere with --out.")
-    rows, left_out = _list_rows(root, source, existing)
+    pairs = pair_folders(root, images, masks, mask_suffix) if source is None else Pairs(())
+    rows, left_out = _list_rows(root, pairs, source, existing)
     rows = [replace(row, group=find_group(row, group)) for row in rows]
-    pairs, strata, notes = read_contents(root, [*existing, *rows] if near_duplicates else [])
-    rows, group_notes = merge_groups(existing, rows, pairs)
+    duplicates, strata, notes = read_contents(root, [*existing, *rows] if near_duplicates else [])
+    rows, group_notes = merge_groups(existing, rows, duplicates)
     strata = [strata.get(row.image, row.folder) for row in rows]
-    folders = [_find_split_folder(row) for row in rows]
+    folders = [None if resplit else _find_split_folder(row) for row in rows]
     kept_folders = all(folders) and not existing and not folds
     if kept_folders:
         assigned = [folders]
@@ -114,6 +142,8 @@ def index_dataset(
 
 
 def _check_options(val: float, test: float, group: str | None, folds: int | None) -> None:
+    if folds is not None and val != DEFAULT_SHARE:
+        raise ConfigError("--val: has no meaning beside --folds, whose parts are the val rows. Leave it out.")
     if folds is not None and folds < 2:
         raise ConfigError(f"expected --folds of 2 or more, found {folds}.")
     if not (0 <= val <= 1 and 0 <= test <= 1 and val + test <= 1 + TOLERANCE):
@@ -126,9 +156,10 @@ def _check_options(val: float, test: float, group: str | None, folds: int | None
         raise ConfigError(f"expected --group to be a regular expression, {found}.") from None
 
 
-def _list_rows(root: Path, source: Manifest | None, existing: Sequence[Row]) -> tuple[list[Row], list[str]]:
+def _list_rows(
+    root: Path, pairs: Pairs, source: Manifest | None, existing: Sequence[Row]
+) -> tuple[list[Row], list[str]]:
     """Rows of `source`, or pairs in the folder, that are not existing rows; and notes on files left out."""
-    pairs = pair_folders(root) if source is None else Pairs(())
     rows = [Row(image, mask, "", "") for image, mask in pairs.pairs]
     rows += [replace(row, split="") for row in source.rows if row.mask] if source else []
     # files of existing rows are neither new nor without a partner
@@ -139,10 +170,15 @@ def _list_rows(root: Path, source: Manifest | None, existing: Sequence[Row]) -> 
         "ambiguous names": [" = ".join(names) for names in pairs.ambiguous],
         "names that are not UTF-8": pairs.not_utf8,
     }
-    notes = [note for reason, names in reasons.items() for note in list_names(f"{reason}, left out", names)]
+    notes = [f"layout: {pairs.layout}"] if pairs.pairs else []
+    notes += [note for reason, names in reasons.items() for note in list_names(f"{reason}, left out", names)]
+    if reasons["images without a mask"] and (nearest := suggest_suffix(pairs)):
+        notes.append(nearest)
+    if label_map := read_label_map(root):
+        notes.append(f"{LABEL_MAP}, to train: {label_map}")
     if not rows:
         pair, other = "Images/1/a.jpg with Masks/1/a.png", "train/images/a.jpg with train/masks/a.png"
-        fix = "Name the two folders Images and Masks, and give each mask its image's name."
+        fix = "Give the folders, --images DIR --masks DIR, and what the masks' names add, --mask-suffix."
         message = f"{root}: expected pairs like {pair}, or {other}; found none. {fix}"
         raise DataError("\n".join([message, *notes]))
     return [row for row in rows if row.image not in images], notes
@@ -175,7 +211,7 @@ def _describe(
     empty = " and ".join(s for s in SPLITS if s not in present and shares.get(s, 1) > TOLERANCE)
     if empty:
         reason = "too few pairs or groups" if shares else "the folders or the existing rows have none"
-        notes.append(f"no rows in {empty}: {reason}")
+        notes.append(f"no rows in {empty}: {reason}{'' if shares else '; --resplit splits all rows anew'}")
     divided = sorted(group for group, splits in find_group_splits(rows).items() if len(splits) > 1)
     return notes + list_names("groups lie in several splits", divided)
 

@@ -48,11 +48,11 @@ def write_clean_copy(result: ValidationResult, folder: str | Path, max_pixels: i
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).write_bytes(content)
             rows.append(replace(row, image=image, mask=mask))
-        write_manifest(folder / "nails.csv", rows)
+        write_manifest(folder / "dataset.csv", rows)
     except OSError as error:
         message = f"{folder}: expected to write a copy, found {error.strerror}. Choose another folder."
         raise OutputError(message) from None
-    return folder / "nails.csv"
+    return folder / "dataset.csv"
 
 
 def _choose_name(name: str, suffix: str, used: set[str]) -> str:

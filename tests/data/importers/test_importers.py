@@ -445,7 +445,7 @@ def test_hub_saved_to_disk(tmp_path: Path, datasets: Any, several: bool) -> None
         merged = {"0": "background", "1": "nail", "2": "nail"}
         import_dataset("hub", str(tmp_path / "src"), tmp_path / "one", mask_values=merged)
         np.testing.assert_array_equal(
-            read(load_manifest(tmp_path / "one/nails.csv"), "Images/train/000001.jpg"), square()
+            read(load_manifest(tmp_path / "one/dataset.csv"), "Images/train/000001.jpg"), square()
         )
 
 
@@ -465,7 +465,7 @@ def test_hub_trimaps(tmp_path: Path, datasets: Any) -> None:
     meaning = '{"1": "pet", "2": "background", "3": "border"}'
     args = ["import", "hub", str(tmp_path / "src"), str(tmp_path / "out"), "--columns", "image,mask"]
     assert main([*args, "--classes", "pet", "--classes", "border", "--mask-values", meaning]) == 0
-    manifest = load_manifest(tmp_path / "out/nails.csv")
+    manifest = load_manifest(tmp_path / "out/dataset.csv")
     expected = square(1)
     expected[6:8, 10:30] = 2
     np.testing.assert_array_equal(read(manifest, "Images/train/000000.jpg"), expected)
@@ -538,7 +538,7 @@ def test_hub_without_a_network_gives_one_clear_error(tmp_path: Path) -> None:
 def test_command_line_and_invalid_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     src, out = yolo(tmp_path / "src"), tmp_path / "out"
     assert main(["import", "yolo", str(src), str(out)]) == 0
-    assert "nails.csv: 6 pairs (2 train, 2 val, 2 test)" in capsys.readouterr().out
+    assert "dataset.csv: 6 pairs (2 train, 2 val, 2 test)" in capsys.readouterr().out
     with pytest.raises(OutputError, match="expected a new or empty folder"):
         import_dataset("yolo", str(src), out)
     with pytest.raises(OutputError, match="expected a folder outside"):

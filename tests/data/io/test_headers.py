@@ -146,9 +146,10 @@ def test_other_formats_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     for content, words in (
         (b"", r"0 bytes"),
-        (b"hello, this is text", r"JPEG, PNG, WebP, BMP or TIFF, found none of them"),
-        (b"\0\0\0\x18ftypheic" + b"\0" * 20, r"HEIC.*Save it as PNG or JPEG"),
-        (b"GIF89a" + b"\0" * 20, r"found GIF"),
+        (b"hello, this is text", r"AVIF or HEIC, found none of them"),
+        (b"\0\0\0\x18ftypheic" + b"\0" * 20, r"truncated or damaged file"),
+        (b"GIF89a" + b"\0" * 20, r"truncated or damaged file"),
+        (b"\0\0\0\x18ftypmp42" + b"\0" * 20, r"found a video"),
         (b"%PDF-1.7\n", r"found a PDF"),
         (b"PK\x03\x04" + b"\0" * 20, r"found an archive .*unpack it"),
         (b"\x1f\x8b\x08" + b"\0" * 20, r"found an archive"),

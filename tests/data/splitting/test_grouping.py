@@ -6,10 +6,12 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from nailseg.cli.main import main
 from nailseg.data.manifest import Row, load_manifest
 from nailseg.data.splitting.index import index_dataset
 from nailseg.data.validation.validate import validate_rows
@@ -21,7 +23,7 @@ from tests.data.planted import draw_image, nail_mask, write_data_set
 def data(tmp_path: Path) -> Path:
     """Thirty clean pairs without a CSV."""
     write_data_set(tmp_path)
-    (tmp_path / "nails.csv").unlink()
+    (tmp_path / "dataset.csv").unlink()
     return tmp_path
 
 
@@ -86,15 +88,15 @@ def test_existing_rows_keep_their_split_and_new_rows_join(data: Path) -> None:
     for number in range(10):
         assert after[f"Images/copy{number}.jpg"].split == before[f"Images/{number}.jpg"].split
     assert after["Images/unrelated.jpg"].split in ("train", "val", "test")
-    assert "30 existing rows kept, 11 new; the previous file is nails.csv.bak" in str(report)
-    assert (data / "nails.csv.bak").read_bytes() == text
-    with pytest.raises(OutputError, match=r"nails\.csv\.bak: expected a new file, found an existing one"):
+    assert "30 existing rows kept, 11 new; the previous file is dataset.csv.bak" in str(report)
+    assert (data / "dataset.csv.bak").read_bytes() == text
+    with pytest.raises(OutputError, match=r"dataset\.csv\.bak: expected a new file, found an existing one"):
         index_dataset(data)
 
 
 def test_new_rows_that_belong_to_two_splits_are_left_out(data: Path) -> None:
     lines = [f"Images/{k}.jpg,Masks/{k}.png,{'test' if k == 1 else 'train'},g{k % 2}" for k in (0, 1, 2)]
-    (data / "nails.csv").write_text("\n".join(["image,mask,split,group", *lines]))
+    (data / "dataset.csv").write_text("\n".join(["image,mask,split,group", *lines]))
     for number in range(3, 30):
         (data / f"Images/{number}.jpg").unlink()
     # of group g0 by its name, and a near-duplicate of image 1, which is test
@@ -128,16 +130,16 @@ def test_groups_by_folder_and_by_column(data: Path) -> None:
 
 def test_folds_share_the_test_rows(data: Path) -> None:
     report = index_dataset(data, test=0.2, folds=4)
-    assert not (data / "nails.csv").exists()
-    folds = [rows(data / f"nails-fold{k}.csv") for k in (1, 2, 3, 4)]
-    assert "written: nails-fold1.csv, nails-fold2.csv" in str(report)
+    assert not (data / "dataset.csv").exists()
+    folds = [rows(data / f"dataset-fold{k}.csv") for k in (1, 2, 3, 4)]
+    assert "written: dataset-fold1.csv, dataset-fold2.csv" in str(report)
     for image in folds[0]:
         splits = Counter(fold[image].split for fold in folds)
         assert splits in ({"test": 4}, {"val": 1, "train": 3})
     assert [Counter(r.split for r in fold.values()) for fold in folds] == [
         {"train": 18, "val": 6, "test": 6}
     ] * 4
-    with pytest.raises(OutputError, match=r"nails-fold1\.csv: expected a new file"):
+    with pytest.raises(OutputError, match=r"dataset-fold1\.csv: expected a new file"):
         index_dataset(data, folds=4)
     with pytest.raises(ConfigError, match="--folds of 2 or more, found 1"):
         index_dataset(data, folds=1)
@@ -146,7 +148,32 @@ def test_folds_share_the_test_rows(data: Path) -> None:
 def test_a_csv_without_splits_is_split_and_backed_up(data: Path) -> None:
     shutil.copytree(data / "Images", data / "x")
     lines = [f"Images/{k}.jpg,Masks/{k}.png,s{k % 10}" for k in range(30)]
-    (data / "nails.csv").write_text("\n".join(["image,mask,subject", *lines]))
+    (data / "dataset.csv").write_text("\n".join(["image,mask,subject", *lines]))
     found = rows(index_dataset(data, group="column:subject", val=0.2, test=0.2).csv)
     assert Counter(row.split for row in found.values()) == {"train": 18, "val": 6, "test": 6}
-    assert (data / "nails.csv.bak").read_text().startswith("image,mask,subject\n")
+    assert (data / "dataset.csv.bak").read_text().startswith("image,mask,subject\n")
+
+
+def test_one_scene_is_said_at_once(tmp_path: Path, capsys) -> None:
+    """One studio, one pose: 40 frames that differ in noise alone, and what then passes the check."""
+    scene = cv2.GaussianBlur(
+        np.random.default_rng(0).integers(0, 256, (96, 96, 3)).astype(np.uint8), (0, 0), 5
+    )
+    scene = cv2.normalize(scene, None, 0, 255, cv2.NORM_MINMAX)
+    for number in range(40):
+        noise = np.random.default_rng(number).integers(-3, 4, scene.shape)
+        for folder in ("Images", "Masks"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / f"Images/{number}.png"), (scene + noise).clip(0, 255).astype(np.uint8))
+        mask = np.zeros((96, 96), np.uint8)
+        mask[20:40, 20 : 30 + number % 5] = 255
+        cv2.imwrite(str(tmp_path / f"Masks/{number}.png"), mask)
+    table = str(tmp_path / "dataset.csv")
+    assert main(["index", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "one cluster holds 40 of 40 images" in printed
+    assert "--no-near-duplicates" in printed
+    (tmp_path / "dataset.csv").unlink()
+    assert main(["index", str(tmp_path), "--no-near-duplicates"]) == 0
+    assert main(["check", table]) == 1
+    assert main(["check", table, "--allow", "near-duplicate-split"]) == 0

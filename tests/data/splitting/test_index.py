@@ -31,7 +31,7 @@ def test_index_writes_a_csv_that_load_manifest_reads(tmp_path: Path) -> None:
     fill(tmp_path, "1", "2", "3", "4")
     touch(tmp_path, "Images/1/alone.jpg")
     report = index_dataset(tmp_path)
-    assert report.csv == tmp_path / "nails.csv"
+    assert report.csv == tmp_path / "dataset.csv"
     assert report.counts == {"train": 32, "val": 4, "test": 4}
     assert "40 pairs (32 train, 4 val, 4 test)" in str(report)
     assert "1 images without a mask, left out: Images/1/alone.jpg" in str(report)
@@ -52,11 +52,11 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
 
 def test_an_invalid_csv_is_not_overwritten(tmp_path: Path) -> None:
     fill(tmp_path, "1")
-    (tmp_path / "nails.csv").write_text("mine")
-    with pytest.raises(DataError, match=r"nails\.csv: expected a column image"):
+    (tmp_path / "dataset.csv").write_text("mine")
+    with pytest.raises(DataError, match=r"dataset\.csv: expected a column image"):
         index_dataset(tmp_path)
-    assert (tmp_path / "nails.csv").read_text() == "mine"
-    assert not (tmp_path / "nails.csv.bak").exists()
+    assert (tmp_path / "dataset.csv").read_text() == "mine"
+    assert not (tmp_path / "dataset.csv.bak").exists()
 
 
 def test_folders_train_valid_and_test_are_kept_as_splits(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_invalid_options(tmp_path: Path, options: dict, words: str) -> None:
     fill(tmp_path, "1")
     with pytest.raises(ConfigError, match=words):
         index_dataset(tmp_path, **options)
-    assert not (tmp_path / "nails.csv").exists()
+    assert not (tmp_path / "dataset.csv").exists()
 
 
 def test_folders_without_pairs(tmp_path: Path) -> None:

@@ -23,15 +23,15 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_a_valid_data_set(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", str(data / "nails.csv")]) == 0
+    assert main(["check", str(data / "dataset.csv")]) == 0
     text = capsys.readouterr().out
     assert text.startswith("masks: 0/255 read as background/nail\n")
     assert re.search(r"split train +20 +8\.14% +2\.0 \(2-2\)  128 x 96", text)
-    assert text.endswith("nails.csv: no errors\n")
+    assert text.endswith("dataset.csv: no errors\n")
 
 
 def test_errors_as_text_json_and_contact_sheet(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    csv = str(data / "nails.csv")
+    csv = str(data / "dataset.csv")
     (data / "Images/3.jpg").write_bytes(b"")
     Image.fromarray(255 - nail_mask()).save(data / "Masks/8.png")
     sheet = data / "sheet.png"
@@ -73,20 +73,20 @@ def test_the_clean_copy_is_valid(data: Path, capsys: pytest.CaptureFixture[str])
     before = {path: path.read_bytes() for path in data.rglob("*.*")}
     copy = data.parent / "copy"
     allow = ["--allow", "extension-mismatch"]
-    assert main(["check", str(data / "nails.csv"), "--write-clean", str(copy), *allow]) == 1
+    assert main(["check", str(data / "dataset.csv"), "--write-clean", str(copy), *allow]) == 1
     assert {path: path.read_bytes() for path in data.rglob("*.*")} == before
-    assert main(["check", str(copy / "nails.csv")]) == 0
-    rows = load_manifest(copy / "nails.csv").rows
+    assert main(["check", str(copy / "dataset.csv")]) == 0
+    rows = load_manifest(copy / "dataset.csv").rows
     assert (len(rows), rows[0].image) == (29, "Images/0.png")
     with Image.open(copy / "Masks/1.png") as mask:
         assert np.array_equal(np.asarray(mask), nail_mask(0) // 255)
     capsys.readouterr()
-    assert main(["check", str(data / "nails.csv"), "--write-clean", str(copy)]) == 1
+    assert main(["check", str(data / "dataset.csv"), "--write-clean", str(copy)]) == 1
     assert "expected a new or empty folder, found files" in capsys.readouterr().err
 
 
 def test_classes_mask_values_and_max_pixels(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    csv = str(data / "nails.csv")
+    csv = str(data / "dataset.csv")
     for number in range(30):
         Image.fromarray(nail_mask() // 255 * 3).save(data / f"Masks/{number}.png")
     assert main(["check", csv]) == 1

@@ -35,13 +35,13 @@ def data(clean: Path, tmp_path: Path) -> Path:
 
 
 def validate(data: Path, names: list[str] | None = None, **options: object) -> ValidationResult:
-    manifest = load_manifest(data / "nails.csv", strict=False)
+    manifest = load_manifest(data / "dataset.csv", strict=False)
     options = {"splits_needed": NEEDED, **options}
     return validate_rows(manifest, names or ["background", "nail"], **options)
 
 
 def edit(data: Path, old: str, new: str, count: int = -1) -> None:
-    csv = data / "nails.csv"
+    csv = data / "dataset.csv"
     csv.write_text(csv.read_text().replace(old, new, count))
 
 
@@ -115,7 +115,7 @@ def narrow_range(data: Path) -> None:
         gray = np.asarray(Image.open(path).convert("L"), np.uint16)
         cv2.imencode(".png", 7600 + 2 * gray)[1].tofile(path.with_suffix(".png"))
         path.unlink()
-    table = data / "nails.csv"
+    table = data / "dataset.csv"
     table.write_text(table.read_text().replace(".jpg", ".png"))
 
 
@@ -248,7 +248,7 @@ def test_the_data_module_records_allowed_codes_and_rows_left_out(data: Path) -> 
     PLANT["missing-file"](data)
     PLANT["mask-full"](data)
     mask(data, 3, np.full((96, 128), 255, np.uint8))
-    options = {"csv": str(data / "nails.csv"), "size": 64, "workers": 0}
+    options = {"csv": str(data / "dataset.csv"), "size": 64, "workers": 0}
     with pytest.raises(DataError, match=r"(?s)missing-file \(1\).*mask-full \(2\)"):
         SegmentationDataModule(**options).setup("fit")
     module = SegmentationDataModule(**options, allow=["mask-full", "missing-file"])
@@ -265,7 +265,7 @@ def test_the_data_module_records_allowed_codes_and_rows_left_out(data: Path) -> 
 
 
 def test_max_pixels_applies_to_the_data_module(data: Path) -> None:
-    options = {"csv": str(data / "nails.csv"), "size": 64, "workers": 0}
+    options = {"csv": str(data / "dataset.csv"), "size": 64, "workers": 0}
     with pytest.raises(DataError, match="at most 100 pixels, found 128 x 96"):
         SegmentationDataModule(**options, max_pixels=100).setup("fit")
 

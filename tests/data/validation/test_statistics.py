@@ -11,7 +11,7 @@ from tests.data.planted import write_data_set
 
 
 def test_statistics_per_split_folder_and_group(tmp_path: Path) -> None:
-    csv = write_data_set(tmp_path) / "nails.csv"
+    csv = write_data_set(tmp_path) / "dataset.csv"
     csv.write_text(csv.read_text().replace(",g1\n", ",g0\n"))
     result = validate_rows(load_manifest(csv), ["background", "nail"])
     statistics = compute_statistics(result.scans, result.mask_encoding)
@@ -33,7 +33,7 @@ def test_statistics_per_split_folder_and_group(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_changes_with_paths_splits_and_file_sizes(tmp_path: Path) -> None:
-    manifest = load_manifest(write_data_set(tmp_path) / "nails.csv")
+    manifest = load_manifest(write_data_set(tmp_path) / "dataset.csv")
     before = compute_fingerprint(manifest.rows, tmp_path)
     assert compute_fingerprint(manifest.rows[::-1], tmp_path) == before
     assert compute_fingerprint(manifest.rows[1:], tmp_path) != before

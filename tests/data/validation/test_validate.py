@@ -37,12 +37,12 @@ def data(tmp_path: Path) -> Path:
         Image.fromarray(image).save(tmp_path / f"Images/{number}.jpg")
         Image.fromarray(draw_mask()).save(tmp_path / f"Masks/{number}.png")
         lines.append(f"Images/{number}.jpg,Masks/{number}.png,{split}")
-    (tmp_path / "nails.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "dataset.csv").write_text("\n".join(lines) + "\n")
     return tmp_path
 
 
 def check(data: Path, names: list[str] = TWO, **options: object) -> DataSummary:
-    return validate_rows(load_manifest(data / "nails.csv"), names, **options).summarize()
+    return validate_rows(load_manifest(data / "dataset.csv"), names, **options).summarize()
 
 
 def find_errors(data: Path, names: list[str] = TWO, **options: object) -> list[tuple[str, str]]:
@@ -65,7 +65,7 @@ def test_a_valid_data_set_has_no_errors(data: Path, capsys: pytest.CaptureFixtur
 
 
 def test_the_progress_bar_is_on_stderr(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    validate_rows(load_manifest(data / "nails.csv"), TWO).summarize()
+    validate_rows(load_manifest(data / "dataset.csv"), TWO).summarize()
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "checking data" in captured.err
@@ -134,13 +134,13 @@ def test_images_and_masks_with_equal_orientation_are_valid(data: Path) -> None:
         with Image.open(data / name) as image:
             image.load()
         image.save(data / name, exif=exif)
-    manifest = load_manifest(data / "nails.csv")
+    manifest = load_manifest(data / "dataset.csv")
     sizes = [scan.size for scan in validate_rows(manifest, TWO).scans]
     assert sizes == [(30, 20)] + [(20, 30)] * 4
 
 
 def test_needed_splits_must_have_rows(data: Path) -> None:
-    csv = data / "nails.csv"
+    csv = data / "dataset.csv"
     csv.write_text(csv.read_text().replace(",val", ",train"))
     assert find_errors(data) == [("split-empty", "val")]
     assert "test: 1 images, 10.00% foreground" in str(check(data, splits_needed=("test",)))
@@ -155,7 +155,7 @@ def test_a_needed_split_must_have_foreground(data: Path) -> None:
 
 
 def test_a_row_without_mask(data: Path) -> None:
-    csv = data / "nails.csv"
+    csv = data / "dataset.csv"
     csv.write_text(csv.read_text().replace("Masks/1.png", ""))
     assert find_errors(data) == [("no-mask", "Images/1.jpg")]
 
@@ -178,7 +178,7 @@ def test_max_pixels_limits_the_size(data: Path) -> None:
 
 def test_the_error_lists_at_most_twenty_lines_per_code(data: Path) -> None:
     rows = "".join(f"Images/no{k}.jpg,Masks/0.png,train\n" for k in range(25))
-    with open(data / "nails.csv", "a") as file:
+    with open(data / "dataset.csv", "a") as file:
         file.write(rows)
     put_mask(data, 3, draw_mask()[:10])
     with pytest.raises(
@@ -227,7 +227,7 @@ def test_three_classes_and_jpeg_masks(data: Path) -> None:
     assert check(data, ["background", "nail", "skin"]).mask_encoding.describe() == (
         "0/1/2 read as background/nail/skin"
     )
-    csv = data / "nails.csv"
+    csv = data / "dataset.csv"
     csv.write_text(csv.read_text().replace(".png", ".jpg"))
     for number in range(6):
         Image.fromarray(draw_mask()).save(data / f"Masks/{number}.jpg", quality=60)

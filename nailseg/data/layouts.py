@@ -1,0 +1,84 @@
+"""The folder layouts of image/mask data sets that `nailseg index` recognises; one row of a table each."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+MASK_SUFFIXES = ("_segmentation", "_mask", "_masks", "_label", "_gt")
+"""What a mask's stem may have beyond its image's, where no file has the stem itself."""
+LABEL_MAP = "labelmap.txt"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where images and masks lie, and how their names differ."""
+
+    name: str
+    # regular expressions of the folders' lower-case names, whose first groups must be equal; empty: images
+    # lie beside their masks
+    images: str
+    masks: str
+    image_suffix: str = ""  # ends the stems of images
+    mask_suffixes: tuple[str, ...] = MASK_SUFFIXES
+    only_suffixed: bool = False  # files in the folder of masks without such a suffix are something else
+
+    def classify(self, file: PurePosixPath) -> tuple[str, tuple[str, ...], str] | None:
+        """The side (`images` or `masks`) of a file, its folders without that of the side, and its stem.
+
+        None for files of neither side.
+        """
+        parts = file.parent.parts
+        if not self.images:  # beside each other
+            return ("masks" if strip(file.stem, self.mask_suffixes) else "images"), parts, file.stem
+        for position, part in enumerate(parts):
+            for side, pattern in (("masks", self.masks), ("images", self.images)):
+                if found := re.fullmatch(pattern, part.lower()):
+                    if side == "masks" and self.only_suffixed and not strip(file.stem, self.mask_suffixes):
+                        return None
+                    common = found[1] if found.re.groups else ""
+                    return side, (*parts[:position], common, *parts[position + 1 :]), file.stem
+        return None
+
+
+LAYOUTS = (
+    Layout("Images and Masks", "images?", "masks?"),
+    Layout("ADE20K", "images", "annotations"),
+    Layout("Pascal VOC or CVAT", "jpegimages", "segmentationclass"),
+    Layout("Cityscapes", "leftimg8bit", "gtfine", "_leftImg8bit", ("_gtFine_labelIds",), only_suffixed=True),
+    Layout("ISIC", r"(.*)_(?:data|input)", r"(.*?)(?:_part\d)?_groundtruth"),
+    Layout("Carvana", r"(.+)", r"(.+)_masks?"),
+    Layout("masks beside their images", "", ""),
+)
+"""In order of preference: the first that pairs anything is taken."""
+
+
+def strip(stem: str, suffixes: tuple[str, ...]) -> str | None:
+    """A stem without the first of the suffixes that it has, None without any.
+
+    >>> strip("a_mask", ("_segmentation", "_mask"))
+    'a'
+    """
+    found = next((suffix for suffix in suffixes if stem.endswith(suffix) and stem != suffix), None)
+    return found and stem.removesuffix(found)
+
+
+def read_label_map(root: Path) -> str | None:
+    """The options that CVAT's labelmap.txt stands for, None without that file.
+
+    Its lines are `name:red,green,blue:parts:actions`; the first class is the background.
+    """
+    file = root / LABEL_MAP
+    if not file.is_file():
+        return None
+    fields = [line.split(":") for line in file.read_text(encoding="utf-8").splitlines()]
+    colors = {entry[0]: tuple(map(int, entry[1].split(","))) for entry in fields if _is_entry(entry)}
+    if len(colors) < 2:
+        return None
+    names = sorted(colors, key=lambda name: name != "background")
+    mapping = json.dumps({"#{:02x}{:02x}{:02x}".format(*colors[name]): name for name in names})
+    return f"--data.classes '[{','.join(names)}]' --data.mask_values '{mapping}'"
+
+
+def _is_entry(fields: list[str]) -> bool:
+    return len(fields) >= 2 and bool(re.fullmatch(r"\d{1,3},\d{1,3},\d{1,3}", fields[1]))
