@@ -42,6 +42,7 @@ class Source:
     issues: list[Issue] = field(default_factory=list)
     events: Counter[str] = field(default_factory=Counter)  # counts of what was tolerated or left out
     notes: list[str] = field(default_factory=list)
+    skip_annotations: bool = False  # leave out single annotations with issues, not their images
     indexed: bool = False  # masks have pixels to ignore, so they cannot be written as 0/255
 
     def add_image(
@@ -53,6 +54,10 @@ class Source:
         size: tuple[int, int] | None = None,
     ) -> None:
         """Adds an image file below the root with its annotations, or only the issues among `found`."""
+        if self.skip_annotations and image is not None:
+            bad = sum(isinstance(entry, AnnotationIssue) for entry in found)
+            self.events["annotations that cannot be used, left out (--skip-annotations)"] += bad
+            found = [entry for entry in found if not isinstance(entry, AnnotationIssue)]
         issues = [entry for entry in found if isinstance(entry, Issue)]
         self.issues += issues
         if image is None or issues:
@@ -65,6 +70,10 @@ class Source:
         self.items.append(Item(str(name), str(image), split, group, read, tuple(found), size))
 
 
+class AnnotationIssue(Issue):
+    """An issue of one annotation, without which its image can be used."""
+
+
 def label_issue(where: object, message: str, code: str = "label-format") -> Issue:
     """An issue of a label, or of an image that labels refer to."""
     return Issue(code, str(where), message, "Correct it, or leave such images out with --skip-bad.")
@@ -75,7 +84,8 @@ def parse_label(where: str, parse: Callable[..., Annotation], *args: Any) -> Ann
     try:
         return parse(*args)
     except ValueError as error:
-        return label_issue(where, str(error))
+        issue = label_issue(where, str(error))
+        return AnnotationIssue(issue.code, issue.file, issue.message, issue.fix)
 
 
 def choose_classes(source: Source, requested: Sequence[str] | None) -> tuple[tuple[str, ...], dict[str, int]]:
@@ -89,7 +99,9 @@ def choose_classes(source: Source, requested: Sequence[str] | None) -> tuple[tup
     # a class that the source itself calls background is drawn as such
     names = ("background", *dict.fromkeys(name for name in renamed.values() if name != "background"))
     if not 2 <= len(names) <= MAX_CLASSES:
-        raise DataError(f"expected annotations of 1 to {MAX_CLASSES - 1} classes, found {len(names) - 1}.")
+        reason = f" Left out: {len(source.issues)}, the first is {source.issues[0]}" if source.issues else ""
+        found = f"expected annotations of 1 to {MAX_CLASSES - 1} classes, found {len(names) - 1}."
+        raise DataError(found + reason)
     for name in known:
         if name not in renamed:
             reason = "not in --classes, background" if used[name] else "left out"

@@ -1,4 +1,4 @@
-"""Reads Hugging Face data sets: a name on the hub, a `save_to_disk` folder, or an imagefolder."""
+"""Reads Hugging Face data sets: on the hub, saved to disk, as parquet files, or as an imagefolder."""
 
 import json
 import threading
@@ -20,6 +20,7 @@ from nailseg.data.mask_content import MaskContent
 from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.mask_inference import check_values, infer_encoding
 from nailseg.errors import ConfigError, DataError
+from nailseg.imaging.overlay import encode_image
 from nailseg.types import IGNORE_INDEX
 
 IMAGE_COLUMNS = ("image", "images", "img", "pixel_values", "photo", "picture")
@@ -62,7 +63,8 @@ def read_hub(
                 continue
             contents.append(MaskContent.from_values(where, *decoded))
             row, suffix = table[number], next(s for s, known in IMAGE_SUFFIXES.items() if known == kind)
-            file = PureWindowsPath(row[image]["path"] or "").name  # takes forward slashes, too
+            path = row[image]["path"] if isinstance(row[image], dict) else ""
+            file = PureWindowsPath(path or "").name  # takes forward slashes, too
             name, origin = f"{split}/{number:06d}{suffix}", f"{split} {number} {file}".strip()
             group_name = f"{group} {row[group]}" if group else None
             read = partial(read_mask, where, read_values)
@@ -94,7 +96,14 @@ def _read_cell(table: Any, number: int, column: str, where: str) -> bytes:
     if not cell:
         message, fix = f"expected an image in column {column}, found none", "Leave it out: --skip-bad."
         raise IssueError("missing-file", where, message, fix)
-    return cell["bytes"] or read_bytes(cell["path"])
+    if isinstance(cell, dict):
+        return cell["bytes"] or read_bytes(cell["path"])
+    array = np.asarray(cell)
+    if array.min(initial=0) < 0 or array.max(initial=0) > 65535 or not np.array_equal(array, np.rint(array)):
+        message = "expected whole numbers from 0 to 65535, found others"
+        raise IssueError("image-format", where, message, "Write images as files, or as uint8 arrays.")
+    kind = np.uint8 if array.max(initial=0) <= 255 else np.uint16
+    return encode_image(array.astype(kind), ".png")
 
 
 def _load(src: str, subset: str | None) -> dict[str, Any]:
@@ -110,6 +119,10 @@ def _load(src: str, subset: str | None) -> dict[str, Any]:
             HfApi().dataset_info(src, timeout=TIMEOUT)  # fails sooner than `datasets`
         if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
             loaded = datasets.load_from_disk(src)
+        elif (
+            files := [folder] if folder.suffix == ".parquet" else sorted(map(str, folder.rglob("*.parquet")))
+        ):
+            loaded = datasets.load_dataset("parquet", data_files=_by_split(files))
         elif folder.exists():
             loaded = datasets.load_dataset("imagefolder", data_dir=src)
         else:
@@ -123,12 +136,39 @@ def _load(src: str, subset: str | None) -> dict[str, Any]:
     return dict(loaded) if isinstance(loaded, dict) else {str(loaded.split or "all"): loaded}
 
 
+def _holds_files(feature: Any) -> bool:
+    """Whether a column has image files: decoded by `datasets`, as bytes, or as parquet stores images."""
+    import datasets
+
+    is_struct = isinstance(feature, dict) and feature.keys() >= {"bytes", "path"}
+    return isinstance(feature, datasets.Image) or getattr(feature, "dtype", "") == "binary" or is_struct
+
+
+def _holds_arrays(feature: Any) -> bool:
+    """Whether a column has arrays (H, W) or (H, W, 3), fixed or as nested lists."""
+    import datasets
+
+    if isinstance(feature, datasets.Array2D | datasets.Array3D):
+        return True
+    inner = getattr(feature, "feature", None)
+    return getattr(inner, "feature", None) is not None
+
+
+def _by_split(files: Sequence[Any]) -> dict[str, list[str]]:
+    """Parquet files by the split that their names begin with, as in train-00000-of-00001.parquet."""
+    found: dict[str, list[str]] = {}
+    for file in map(str, files):
+        split = find_split([Path(file).stem.split("-")[0].lower()]) or "all"
+        found.setdefault(split, []).append(file)
+    return found
+
+
 def _select_columns(src: str, table: Any, requested: str | None) -> tuple[Any, str, str, str | None]:
     """A table of the image, mask and group columns alone, and their names."""
     import datasets
 
     features = table.features
-    columns = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
+    columns = [name for name, kind in features.items() if _holds_files(kind) or _holds_arrays(kind)]
     if requested is not None:
         found = [name.strip() for name in requested.split(",")]
     else:
@@ -144,5 +184,6 @@ def _select_columns(src: str, table: Any, requested: str | None) -> tuple[Any, s
     group = next((name for name in GROUP_COLUMNS if name in features), None)
     table = table.select_columns([*found, group] if group else found)
     for name in found:  # the files' own bytes instead of decoded images
-        table = table.cast_column(name, datasets.Image(decode=False))
+        if _holds_files(features[name]):
+            table = table.cast_column(name, datasets.Image(decode=False))
     return table, found[0], found[1], group

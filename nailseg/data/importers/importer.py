@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 
 from nailseg.data.assign import SPLITS
+from nailseg.data.importers.annotation_tools import read_cvat, read_labelme, read_via
 from nailseg.data.importers.base import Item, Source, choose_classes, complete_splits
 from nailseg.data.importers.coco import read_coco
 from nailseg.data.importers.huggingface import read_hub
@@ -31,6 +32,14 @@ from nailseg.data.threads import map_threads
 from nailseg.errors import ConfigError, DataError, OutputError
 from nailseg.imaging.overlay import encode_image
 from nailseg.types import DEFAULT_CLASSES, split_class_names
+
+READERS = {
+    "yolo": read_yolo,
+    "coco": read_coco,
+    "labelme": read_labelme,
+    "via": read_via,
+    "cvat": read_cvat,
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class ImportReport:
 
 
 def import_dataset(
-    kind: Literal["yolo", "coco", "hub"],
+    kind: Literal["yolo", "coco", "labelme", "via", "cvat", "hub"],
     src: str,
     out: str | Path,
     /,
@@ -61,6 +70,7 @@ def import_dataset(
     resplit: bool = False,
     seed: int = 0,
     skip_bad: bool = False,
+    skip_annotations: bool = False,
     columns: str | None = None,
     subset: str | None = None,
     mask_values: dict[str, str] | None = None,
@@ -72,7 +82,8 @@ def import_dataset(
     stay whole.
 
     Args:
-        kind: Format of the source: YOLO segmentation, COCO instances, or Hugging Face `datasets` (`hub`).
+        kind: Format of the source: YOLO segmentation, COCO instances (Label Studio exports both), labelme,
+            VIA, CVAT for images 1.1, or Hugging Face `datasets` and parquet files (`hub`).
         src: Folder or file to import; for `hub` also the name of a data set on the hub.
         out: New or empty folder to write to.
         classes: Foreground classes: `NAME` keeps one, `NAME=A,B` merges some, `NAME=*` merges all others; the
@@ -81,6 +92,7 @@ def import_dataset(
         resplit: Assign new splits (10% val, 10% test) instead of keeping the source's.
         seed: Seed of the splits that are assigned.
         skip_bad: Leave out images with issues and list them, instead of stopping.
+        skip_annotations: Leave out single annotations with issues, and keep their images.
         columns: Names of the image and the mask column, IMAGE,MASK; only for `hub`.
         subset: Configuration of a data set that has several; only for `hub`.
         mask_values: JSON of value or color to class, {"0": "background", "255": "nail"}; only for `hub`.
@@ -106,13 +118,14 @@ def import_dataset(
     elif not Path(src).exists():
         raise DataError(f"{src}: expected a folder or file to import, found nothing. Check the path.")
     else:
-        source = {"yolo": read_yolo, "coco": read_coco}[kind](Path(src))
+        source = READERS[kind](Path(src), skip_annotations)
     masks = _name_masks(source)
     if source.issues and not skip_bad:
         raise DataIssuesError(src, source.issues)
     items = sorted((item for item in source.items if item.name in masks), key=lambda item: item.name)
     if not items:
-        raise DataError(f"{src}: expected annotated images, found none. Check SRC and the format.")
+        first = f" The first of {len(source.issues)} issues: {source.issues[0]}" if source.issues else ""
+        raise DataError(f"{src}: expected annotated images, found none. Check SRC and the format.{first}")
     class_names, class_indices = ("background", *source.class_names), {}
     if kind != "hub":
         class_names, class_indices = choose_classes(source, classes)

@@ -14,18 +14,23 @@ from nailseg.data.pairing import list_images
 from nailseg.errors import DataError
 
 
-def read_yolo(src: Path) -> Source:
+def read_yolo(src: Path, skip_annotations: bool = False) -> Source:
     """Reads YOLO segmentation labels: `class x1 y1 x2 y2 …` per line, shares of width and height.
 
     The label of `…/images/…/a.jpg` is `…/labels/…/a.txt`. An image without a label file is all background, as
     in YOLO, and is counted. Splits come from the folders that data.yaml names, else from folder names.
 
     Raises:
-        DataError: no data.yaml, one without class names, or one that lists the images of a split in a file.
+        DataError: no data.yaml or classes.txt, no class names in it, or images of a split listed in a file.
     """
     config_path, config, names = _read_config(src)
     root, split_folders = config_path.parent, _list_split_folders(config_path, config)
-    source = Source(root, class_names=list(dict.fromkeys(names[number] for number in sorted(names))))
+    class_names = list(dict.fromkeys(names[number] for number in sorted(names)))
+    source = Source(root, class_names=class_names, skip_annotations=skip_annotations)
+    folders = Counter(folder for _, folder in split_folders)
+    if shared := sorted({str(folder) for folder, count in folders.items() if count > 1}):
+        split_folders = [(split, folder) for split, folder in split_folders if folders[folder] == 1]
+        source.notes.append(f"{shared[0]}: given for several splits in {config_path.name}, split anew")
     labels = {image: _find_label(image) for image in list_images(root)}
     counts = Counter(labels.values())
     for image, label in labels.items():
@@ -59,6 +64,10 @@ def _read_config(src: Path) -> tuple[Path, dict[str, Any], dict[int, str]]:
     """The path and the content of data.yaml, and its class names by id."""
     usual = [src / name for name in ("data.yaml", "dataset.yaml") if (src / name).is_file()]
     found = [src] if src.is_file() else usual[:1] or sorted([*src.glob("*.yaml"), *src.glob("*.yml")])
+    classes = src / "classes.txt"
+    if not found and classes.is_file():  # as Label Studio exports it
+        lines = classes.read_text(encoding="utf-8-sig").split("\n")
+        return classes, {}, dict(enumerate(line.strip() for line in lines if line.strip()))
     if len(found) != 1:
         message = f"{src}: expected a data.yaml that names the classes, found {len(found)} yaml files. "
         raise DataError(message + "Write one with the line `names: [nail]`, or give the right file as SRC.")

@@ -108,8 +108,8 @@ def merge_groups(
         notes.append(
             f"one cluster holds {largest} of {len(rows)} images: they show one scene (one studio, one pose), "
             "and no split can separate them. To split them all the same: --no-near-duplicates, then "
-            "--data.allow '[near-duplicate-split]' in training and --allow near-duplicate-split in check; the "
-            "test then measures that scene only"
+            "--data.allow '[near-duplicate-split]' in training and --allow near-duplicate-split in check; "
+            "the test then measures that scene only"
         )
     notes += list_names("duplicates (same bytes), left out", sorted(duplicates))
     return merged, notes + list_names("new rows belong to several splits, left out", conflicts)
