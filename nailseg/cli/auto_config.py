@@ -131,6 +131,6 @@ def typical_object(manifest: Manifest, class_names: Sequence[str]) -> float | No
     if encoding is None:
         return None
     table = tabulate_scans(scans, encoding)
-    table = table[table["nails"] > 0]
+    table = table[table["objects"] > 0]
     pixels = table["foreground"] * table["size"].map(np.prod)
-    return float(np.sqrt(pixels / table["nails"]).median()) if len(table) else None
+    return float(np.sqrt(pixels / table["objects"]).median()) if len(table) else None

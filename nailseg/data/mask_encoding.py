@@ -6,6 +6,7 @@ stored with the model.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +24,11 @@ UNKNOWN = MAX_CLASSES
 THRESHOLD = 127
 """Gray masks: above is foreground. `> 0` would add the compression noise around every nail: 12 % of area."""
 
-_EXAMPLE = '{"0": "background", "128": "ignore", "255": "nail"}'
-NAME_VALUES = f"Name what each value means, e.g. --data.mask_values '{_EXAMPLE}', or redraw the masks."
+
+def name_values(class_names: Sequence[str]) -> str:
+    """The way out of values without a class: the option with an example of these classes."""
+    example = json.dumps({"0": class_names[0], "128": "ignore", "255": class_names[1]})
+    return f"Name what each value means, e.g. --data.mask_values '{example}', or redraw the masks."
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class MaskEncoding:
         if unknown:
             expected = ", ".join(str(value) for value, _ in self.mapping)
             message = f"expected mask values {expected}, found also {shorten_list(unknown)}"
-            raise IssueError("mask-values", name, message, NAME_VALUES)
+            raise IssueError("mask-values", name, message, name_values(self.class_names))
         return mask
 
     def class_of(self, value: Value, lossy: bool = False) -> int | None:

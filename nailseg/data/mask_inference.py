@@ -5,11 +5,12 @@ enough to tell them apart (an all-background mask is 0 in every encoding), so al
 fits two encodings is an error.
 """
 
+import json
 from collections.abc import Iterable, Sequence, Set
 
 from nailseg.data.issues import Issue
 from nailseg.data.mask_content import MAX_COLORS, MaskContent
-from nailseg.data.mask_encoding import NAME_VALUES, THRESHOLD, MaskEncoding, Value
+from nailseg.data.mask_encoding import THRESHOLD, MaskEncoding, Value, name_values
 from nailseg.data.palettes import compare_palettes
 from nailseg.errors import shorten_list
 from nailseg.types import IGNORE_INDEX
@@ -53,7 +54,7 @@ def infer_encoding(
     fix = _suggest_names(contents, names)
     groups: dict[str, list[MaskContent]] = {"empty": [], "antialiased": [], **{form: [] for form in _NAMES}}
     for content in contents:
-        form = _find_form(content, len(names), fix)
+        form = _find_form(content, names, fix)
         if isinstance(form, Issue):
             issues.append(form)
         else:
@@ -66,7 +67,7 @@ def infer_encoding(
     groups["255"] += antialiased
     found = [form for form in _NAMES if groups[form]]
     if len(found) > 1:
-        return None, issues + _find_mixed(groups, found)
+        return None, issues + _find_mixed(groups, found, names)
     # nothing but background: any encoding gives the same masks
     form = found[0] if found else "255" if len(names) == 2 else "index"
     pairs = [(0, 0), (int(form), 1)] if form != "index" else [(index, index) for index in range(len(names))]
@@ -77,18 +78,17 @@ def infer_encoding(
 
 def check_values(content: MaskContent, encoding: MaskEncoding) -> Issue | None:
     """Compares one mask with an encoding that was given or stored."""
+    way_out = name_values(encoding.class_names)
     if encoding.is_thresholded(content.lossy):
         labels = set() if content.lossy else _find_labels(content)
-        unlike = _unknown_values(content, labels, "0/255 with gray edges", NAME_VALUES) if labels else None
-        return _check_gray(content) or unlike
+        unlike = _unknown_values(content, labels, "0/255 with gray edges", way_out) if labels else None
+        return _check_gray(content, encoding.class_names) or unlike
     unknown = {value for value in content.counts if encoding.class_of(value, content.lossy) is None}
     if not unknown:
         return None
     lossless = " in a lossless file" if content.lossy else ""
     expected = sorted((value for value, _ in encoding.mapping), key=str)
-    return _unknown_values(
-        content, unknown, f"mask values {shorten_list(expected, 16)}{lossless}", NAME_VALUES
-    )
+    return _unknown_values(content, unknown, f"mask values {shorten_list(expected, 16)}{lossless}", way_out)
 
 
 def _suggest_names(contents: Sequence[MaskContent], names: Sequence[str]) -> str:
@@ -96,36 +96,36 @@ def _suggest_names(contents: Sequence[MaskContent], names: Sequence[str]) -> str
     values = {value for content in contents for value in content.counts} - {IGNORE_INDEX}
     colors = any(isinstance(value, tuple) for value in values)
     if colors or len(names) > max(values, default=0) or max(values) >= min(2 * len(values), MAX_NAMES):
-        return NAME_VALUES
+        return name_values(names)
     given = list(names) if len(names) > 2 else ["background"]
     listed = ",".join([*given, *(f"class_{index}" for index in range(len(given), max(values) + 1))])
     return (
         "The values look like class indices, with 255 for ignore. Then name the classes: "
-        f"--data.classes '[{listed}]'. {NAME_VALUES}"
+        f"--data.classes '[{listed}]'. {name_values(names)}"
     )
 
 
-def _find_form(content: MaskContent, n_classes: int, fix: str) -> str | Issue:
+def _find_form(content: MaskContent, names: Sequence[str], fix: str) -> str | Issue:
     """`empty` (all 0), `255`, `antialiased` (0/255 with gray edges), `65535`, `index`, or an issue."""
-    values = set(content.counts)
+    values, n_classes = set(content.counts), len(names)
     indices = {*range(n_classes), IGNORE_INDEX}
     expected = f"class indices 0..{n_classes - 1}"
     if any(isinstance(value, tuple) for value in values):
-        return _unexpected_colors(content)
+        return _unexpected_colors(content, names)
     if values == {0}:
         return "empty"
     if content.lossy and n_classes > 2:
         message = f"expected {expected}, found a lossy file (JPEG)"
         return content.issue(message, "Its values are approximate: export the masks as PNG.")
     if content.lossy:
-        return _check_gray(content) or "255"
+        return _check_gray(content, names) or "255"
     if n_classes == 2 and values <= {0, 255}:
         return "255"
     if n_classes == 2 and values <= {0, 65535}:
         return "65535"
     if values <= indices:
         return "index"
-    is_edge = not _find_labels(content) and not _has_common_gray(content) and not _check_gray(content)
+    is_edge = not _find_labels(content) and not _has_common_gray(content) and not _check_gray(content, names)
     if n_classes == 2 and max(values) > 250 and is_edge:
         return "antialiased"
     known = "0/255, or 0/1 with" if n_classes == 2 else f"{expected}, or"
@@ -154,10 +154,10 @@ def _find_grays(content: MaskContent, darkest: int = 1) -> set[int]:
     return {value for value in content.counts if darkest <= value <= 250}
 
 
-def _check_gray(content: MaskContent) -> Issue | None:
+def _check_gray(content: MaskContent, names: Sequence[str]) -> Issue | None:
     """Checks a compressed or antialiased 0/255 mask: nearly all pixels are black or white."""
     if any(isinstance(value, tuple) for value in content.counts):
-        return _unexpected_colors(content)
+        return _unexpected_colors(content, names)
     total, brightest = sum(content.counts.values()), max(content.counts)
     middle = sum(count for value, count in content.counts.items() if 64 <= value <= 191) / max(total, 1)
     if brightest > 255 or middle > MAX_MIDDLE:
@@ -171,13 +171,13 @@ def _check_gray(content: MaskContent) -> Issue | None:
     return None
 
 
-def _unexpected_colors(content: MaskContent) -> Issue:
+def _unexpected_colors(content: MaskContent, names: Sequence[str]) -> Issue:
     colors = [value for value in content.counts if isinstance(value, tuple)]
     if len(colors) > MAX_COLORS:
         message = f"expected a mask, found an image of more than {MAX_COLORS} colors"
         return content.issue(message, "Check that it is no photograph or overlay.", "mask-format")
     shown = shorten_list(sorted(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in colors))
-    example = '{"#000000": "background", "#ff0000": "nail"}'
+    example = json.dumps({"#000000": names[0], "#ff0000": names[1]})
     message = f"expected one channel of class values, found colors {shown}"
     return content.issue(message, f"State what each color means, e.g. --data.mask_values '{example}'.")
 
@@ -188,11 +188,13 @@ def _unknown_values(content: MaskContent, unknown: Set[Value], expected: str, fi
     return content.issue(f"expected {expected}; found also {found} in {share:.2%} of the pixels", fix)
 
 
-def _find_mixed(groups: dict[str, list[MaskContent]], found: Sequence[str]) -> list[Issue]:
+def _find_mixed(
+    groups: dict[str, list[MaskContent]], found: Sequence[str], names: Sequence[str]
+) -> list[Issue]:
     """The issues of a set with several encodings: the files of the rarer ones are the likelier errors."""
     order = sorted(found, key=lambda form: (-len(groups[form]), form))
     counts = ", ".join(f"{len(groups[form])} as {_NAMES[form]}" for form in order)
-    example = '{"0": "background", "1": "nail", "255": "ignore"}'
+    example = json.dumps({"0": names[0], "1": names[1], "255": "ignore"})
     fix = f"Make them alike, or, if 255 means ignore everywhere, state it: --data.mask_values '{example}'."
     message = f"expected one encoding for the whole set ({counts}), found this one as "
     rare = ((form, content) for form in order[1:] for content in groups[form])

@@ -44,7 +44,7 @@ def validate_dataset(
         mask_values: Class of each value or color in mask files, as JSON: {"0": "background", "255": "nail"};
             by default inferred from the whole data set.
         command: Check the splits that this command reads; for fit, the test rows too if there are any.
-        allow: Codes of errors to accept, as they are printed; unusable rows are left out.
+        allow: Codes of issues to accept, as they are printed; unusable rows are left out.
         skip_bad: Leave out every row with an error.
         as_json: Print JSON instead of text.
         write_clean: New folder for a clean copy: the valid rows, masks as class indices.

@@ -21,7 +21,7 @@ def draw_contact_sheet(result: ValidationResult, max_pixels: int) -> np.ndarray:
     """Draws 48 checked rows, 6 in a line: errors first, then warnings, then by distance from the median.
 
     The distance is in robust standard deviations, of the logarithm of the foreground or of the number of
-    nails, whichever is larger. A caption has the codes of the row's issues, or the distance.
+    objects, whichever is larger. A caption has the codes of the row's issues, or the distance.
 
     Returns:
         uint8 (H, W, 3), RGB.
@@ -30,7 +30,7 @@ def draw_contact_sheet(result: ValidationResult, max_pixels: int) -> np.ndarray:
     distance = np.zeros(len(result.scans))
     if result.mask_encoding is not None:
         table = tabulate_scans(result.scans, result.mask_encoding)
-        for values in (np.log(table["foreground"].fillna(0) + 1e-4), table["nails"]):
+        for values in (np.log(table["foreground"].fillna(0) + 1e-4), table["objects"]):
             apart = (values - values.median()).abs()
             distance = np.maximum(distance, apart / (1.48 * apart.median() + 0.1))
     ranked = []

@@ -24,17 +24,17 @@ def tabulate_scans(scans: Sequence[ScanResult], encoding: MaskEncoding) -> pd.Da
 
     Returns:
         `split`, `folder` and `group` of the row; `size`, height and width of the image; `foreground`, its
-        share of the mask's pixels with a class, 0..1, nan without any; `nails`, its connected components.
+        share of the mask's pixels with a class, 0..1, nan without any; `objects`, its connected components.
     """
     records = []
     for scan in scans:
         content = scan.content or MaskContent("", {})
         classes = count_classes(content, encoding)
-        nails = count_foreground(count_classes(replace(content, counts=scan.components), encoding))
+        objects = count_foreground(count_classes(replace(content, counts=scan.components), encoding))
         foreground = count_foreground(classes)
         share = foreground / (foreground + classes[0]) if foreground + classes[0] else np.nan
-        records.append((scan.row.split, scan.row.folder, scan.row.group, scan.size, share, nails))
-    return pd.DataFrame(records, columns=["split", "folder", "group", "size", "foreground", "nails"])
+        records.append((scan.row.split, scan.row.folder, scan.row.group, scan.size, share, objects))
+    return pd.DataFrame(records, columns=["split", "folder", "group", "size", "foreground", "objects"])
 
 
 def compute_statistics(scans: Sequence[ScanResult], encoding: MaskEncoding) -> Statistics:
@@ -42,8 +42,8 @@ def compute_statistics(scans: Sequence[ScanResult], encoding: MaskEncoding) -> S
 
     Returns:
         `split`, `folder` and `group` (those of two rows or more); in each, per name: `images`; `sizes`,
-        images per "width x height"; `foreground`, mean share of the images' areas; `nails`, the mean of an
-        image, with `nails_min` and `nails_max`.
+        images per "width x height"; `foreground`, mean share of the images' areas; `objects`, the mean of an
+        image, with `objects_min` and `objects_max`.
     """
     table = tabulate_scans([scan for scan in scans if scan.size and scan.content], encoding)
     tables = {"split": table, "folder": table}
@@ -55,14 +55,14 @@ def compute_statistics(scans: Sequence[ScanResult], encoding: MaskEncoding) -> S
 
 
 def _summarize(table: pd.DataFrame) -> dict[str, Any]:
-    foreground, nails = table["foreground"], table["nails"]
+    foreground, objects = table["foreground"], table["objects"]
     return {
         "images": len(table),
         "sizes": {f"{w} x {h}": count for (h, w), count in sorted(Counter(table["size"]).items())},
         "foreground": round(float(foreground.mean()), 6) if foreground.notna().any() else None,
-        "nails": round(float(nails.mean()), 3),
-        "nails_min": int(nails.min()),
-        "nails_max": int(nails.max()),
+        "objects": round(float(objects.mean()), 3),
+        "objects_min": int(objects.min()),
+        "objects_max": int(objects.max()),
     }
 
 
@@ -75,8 +75,8 @@ def format_statistics(statistics: Statistics) -> str:
             rest = len(row["sizes"]) - 1
             others = f" and {rest} other{'s' * (rest > 1)}" if rest else ""
             share = "-" if row["foreground"] is None else f"{row['foreground']:.2%}"
-            nails = f"{row['nails']:.1f} ({row['nails_min']}-{row['nails_max']})"
-            lines.append((f"{kind} {name}", str(row["images"]), share, nails, common + others))
+            objects = f"{row['objects']:.1f} ({row['objects_min']}-{row['objects_max']})"
+            lines.append((f"{kind} {name}", str(row["images"]), share, objects, common + others))
         if len(names) > MAX_LINES:
             lines.append((f"{len(names) - MAX_LINES} more {kind}s", "", "", "", ""))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

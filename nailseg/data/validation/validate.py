@@ -138,7 +138,7 @@ def validate_rows(
         encoding,
         resolved,
         errors=tuple(issue for issue in [*csv_errors, *errors] if issue.code not in allowed),
-        warnings=tuple(issue for issue in issues if issue.severity == "warning"),
+        warnings=tuple(i for i in issues if i.severity == "warning" and i.code not in allowed),
         skipped=tuple(skipped),
         left_out=tuple(row.image for row in manifest.rows if row.image not in images),
         splits=needed,

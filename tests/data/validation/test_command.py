@@ -53,9 +53,9 @@ def test_errors_as_text_json_and_contact_sheet(data: Path, capsys: pytest.Captur
         "images": 5,
         "sizes": {"128 x 96": 5},
         "foreground": pytest.approx(0.081380, abs=1e-5),
-        "nails": 2.0,
-        "nails_min": 2,
-        "nails_max": 2,
+        "objects": 2.0,
+        "objects_min": 2,
+        "objects_max": 2,
     }
     assert report["allowed"] == ["mask-inverted"]
     assert main(["check", csv, "--sheet", str(sheet)]) == 1

@@ -282,3 +282,9 @@ def test_more_than_twenty_issues_of_a_code_are_written_to_a_file(data: Path) -> 
     rest = Path(str(caught.value).rpartition("All of them: ")[2])
     assert rest.read_text().count("Images/") == 30
     rest.unlink()
+
+
+@pytest.mark.parametrize("code", sorted(WARNINGS))
+def test_allowed_warnings_are_not_shown(data: Path, code: str) -> None:
+    PLANT[code](data)
+    assert validate(data, CLASSES.get(code), allow=[code]).warnings == ()

@@ -21,7 +21,7 @@ def test_statistics_per_split_folder_and_group(tmp_path: Path) -> None:
         "group": ["g0"],
     }
     assert statistics["split"]["train"]["images"] == 20
-    assert statistics["group"]["g0"]["nails"] == 2.0
+    assert statistics["group"]["g0"]["objects"] == 2.0
     lines = format_statistics(statistics).splitlines()
     assert [line.split()[:3] for line in lines[1:]] == [
         ["split", "train", "20"],
