@@ -102,7 +102,10 @@ def test_version(capsys) -> None:
             "predict: --threshold: expected a number or model, found high",
         ),
         (["check", "x.csv", "--for", "fot"], "check: --for: expected one of fit, validate, test, found fot"),
-        (["import", "foo", "a", "b"], "import: KIND: expected one of yolo, coco, labelme, via, cvat, hub, found foo"),
+        (
+            ["import", "foo", "a", "b"],
+            "import: KIND: expected one of yolo, coco, labelme, via, cvat, hub, found foo",
+        ),
         (["fit"], "fit: expected --data.csv, found none. `nailseg index DIR` makes one."),
         (["fit", "--data.csv", "x", "--data.allow", "a"], "--data.allow: expected a list such as '[A,B]'"),
         ([], "expected a command, found none"),
