@@ -22,12 +22,16 @@ class Layout:
     image_suffix: str = ""  # ends the stems of images
     mask_suffixes: tuple[str, ...] = MASK_SUFFIXES
     only_suffixed: bool = False  # files in the folder of masks without such a suffix are something else
+    given: tuple[tuple[str, PurePosixPath], ...] = ()  # (side, folder) instead of the expressions
 
     def classify(self, file: PurePosixPath) -> tuple[str, tuple[str, ...], str] | None:
         """The side (`images` or `masks`) of a file, its folders without that of the side, and its stem.
 
         None for files of neither side.
         """
+        if self.given:
+            found = ((side, folder) for side, folder in self.given if file.is_relative_to(folder))
+            return next(((side, file.relative_to(at).parts[:-1], file.stem) for side, at in found), None)
         parts = file.parent.parts
         if not self.images:  # beside each other
             return ("masks" if strip(file.stem, self.mask_suffixes) else "images"), parts, file.stem

@@ -16,7 +16,7 @@ import pandas as pd
 
 from nailseg.data.assign import DEFAULT_SHARE, SPLIT_NAMES, SPLITS, assign_splits
 from nailseg.data.issues import Issue, format_issues
-from nailseg.data.pairing import find_mask
+from nailseg.data.pairing import pair_folders
 from nailseg.errors import DataError
 
 COLUMNS = ("image", "mask", "split", "group")
@@ -77,8 +77,8 @@ def load_manifest(
     """Reads a CSV and checks its paths and splits; no image is opened.
 
     The columns `image,mask,split,group` may stand in any order, further ones are kept. Without `group` each
-    row is its own group; a missing `split` is derived, with a fixed seed; missing masks are found in the
-    folder `Masks` that mirrors `Images`, by stem.
+    row is its own group; a missing `split` is derived, with a fixed seed; missing masks are found
+    as `pair_folders` does.
 
     Args:
         csv_path: the CSV, UTF-8 or UTF-16, with commas, semicolons or tabs.
@@ -101,7 +101,7 @@ def load_manifest(
     table = _check_paths(table, folder, csv_path.name, issues)
     if masks and not mask_given and not (strict and issues):
         table = _derive_masks(table, folder, issues)
-        notes.append("mask: no such column; taken from the folder Masks that mirrors Images, by name")
+        notes.append("mask: no such column; paired by name, as nailseg index does")
     if split_given:
         table = _check_splits(table, csv_path.name, issues)
     if issues and strict:
@@ -254,17 +254,13 @@ def _to_posix(path: str) -> str:
 
 
 def _derive_masks(table: pd.DataFrame, root: Path, issues: list[Issue]) -> pd.DataFrame:
-    listings: dict[PurePosixPath, dict[str, list[str]]] = {}
-    matches = [find_mask(root, image, listings) for image in table["image"]]
-    for image, found in zip(table["image"], matches, strict=True):
-        if len(found) != 1:
-            message = "expected one mask of the same name in the folder Masks that mirrors Images, found "
-            message += " and ".join(found) or "none"
-            fix = "Put it there, or add a column mask to the CSV."
-            issues.append(Issue("missing-file", image, message, fix))
-    return table.assign(mask=[found[0] if len(found) == 1 else None for found in matches]).dropna(
-        subset="mask"
-    )
+    pairs = pair_folders(root)
+    masks, doubtful = dict(pairs.pairs), {PurePosixPath(names[0]).stem: names for names in pairs.ambiguous}
+    for image in table["image"][~table["image"].isin(masks)]:
+        found = " and ".join(doubtful.get(PurePosixPath(image).stem, ())) or "none"
+        message = f"expected one mask, by name, where `nailseg index` finds masks; found {found}"
+        issues.append(Issue("missing-file", image, message, "Put it there, or add a column mask to the CSV."))
+    return table.assign(mask=table["image"].map(masks)).dropna(subset="mask")
 
 
 def _check_splits(table: pd.DataFrame, csv_name: str, issues: list[Issue]) -> pd.DataFrame:

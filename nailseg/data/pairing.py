@@ -13,9 +13,6 @@ from nailseg.data.io.headers import IMAGE_SUFFIXES
 from nailseg.data.layouts import LAYOUTS, MASK_SUFFIXES, Layout, strip
 from nailseg.errors import DataError
 
-FOLDERS = {"images": "images", "image": "images", "masks": "masks", "mask": "masks"}
-"""Lower-case name of a folder -> the side of the pairs that it holds."""
-
 AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 
@@ -60,7 +57,9 @@ def pair_folders(
             hint = " with Images/ and Masks/" if folder == root else ""
             raise DataError(f"{folder}: expected a folder{hint}, found no folder. Check the path.")
     if images and masks:
-        layouts = [_GivenFolders(root, Path(images), Path(masks), mask_suffix)]
+        given = ("masks", _relative(root, Path(masks))), ("images", _relative(root, Path(images)))
+        suffixes = (mask_suffix,) if mask_suffix else MASK_SUFFIXES
+        layouts = [Layout("given folders", "", "", "", suffixes, given=given)]
     elif mask_suffix:
         layouts = [replace(layout, mask_suffixes=(mask_suffix,)) for layout in LAYOUTS]
     else:
@@ -68,22 +67,6 @@ def pair_folders(
     files = list_images(root)
     found = [_pair(files, layout) for layout in layouts]
     return next((pairs for pairs in found if pairs.pairs), found[0])
-
-
-class _GivenFolders(Layout):
-    """The layout of `--images DIR --masks DIR`."""
-
-    def __init__(self, root: Path, images: Path, masks: Path, mask_suffix: str | None) -> None:
-        super().__init__("given folders", "", "", "", (mask_suffix,) if mask_suffix else MASK_SUFFIXES)
-        names = (("masks", masks), ("images", images))
-        object.__setattr__(self, "folders", [(side, _relative(root, folder)) for side, folder in names])
-
-    def classify(self, file: PurePosixPath) -> tuple[str, tuple[str, ...], str] | None:
-        """As `Layout.classify`."""
-        for side, folder in self.folders:
-            if file.is_relative_to(folder):
-                return side, file.parent.relative_to(folder).parts, file.stem
-        return None
 
 
 def _relative(root: Path, folder: Path) -> PurePosixPath:
@@ -171,51 +154,6 @@ def name_masks(images: Collection[AnyPath]) -> dict[AnyPath, AnyPath]:
         is_shared = stems[image.with_suffix("")] > 1
         names[image] = image.with_name(f"{image.name if is_shared else image.stem}.png")
     return names
-
-
-def find_mask(root: Path, image: str, listings: dict[PurePosixPath, dict[str, list[str]]]) -> list[str]:
-    """Finds the masks, one in a correct data set, that belong to an image by its folder and stem.
-
-    `listings` caches the files of each folder, by stem.
-    """
-    path = PurePosixPath(image)
-    folder = _find_mask_folder(root, path.parent)
-    if folder is None:
-        return []
-    if folder not in listings:
-        listings[folder] = defaultdict(list)
-        for name in filter(_is_image, sorted(os.listdir(root / folder))):
-            listings[folder][PurePosixPath(name).stem].append((folder / name).as_posix())
-    return listings[folder].get(path.stem, [])
-
-
-def find_side(parts: tuple[str, ...]) -> tuple[str | None, int]:
-    """Finds the part of a path that is named `images` or `masks`.
-
-    Returns:
-        `images`, `masks` or None, and the position of that part.
-
-    Examples:
-        >>> find_side(("train", "Images", "1"))
-        ('images', 1)
-    """
-    for position, part in enumerate(parts):
-        if part.lower() in FOLDERS:
-            return FOLDERS[part.lower()], position
-    return None, 0
-
-
-def _find_mask_folder(root: Path, folder: PurePosixPath) -> PurePosixPath | None:
-    """The folder of masks that mirrors a folder of images, None where there is none."""
-    side, position = find_side(folder.parts)
-    if side != "images":
-        return None
-    before, after = folder.parts[:position], folder.parts[position + 1 :]
-    parent = root.joinpath(*before)
-    for name in sorted(os.listdir(parent)) if parent.is_dir() else []:
-        if FOLDERS.get(name.lower()) == "masks" and parent.joinpath(name, *after).is_dir():
-            return PurePosixPath(*before, name, *after)
-    return None
 
 
 def _is_image(name: str) -> bool:

@@ -174,19 +174,15 @@ def common_counts(tables: Sequence[ImageTable]) -> tuple[list[str], dict[str, li
 
 
 def _text_table(result: dict[str, Any]) -> str:
-    text = [
-        ("class", "number", "run", "value", "difference", f"{image_counts.LEVEL_TEXT} interval", "verdict")
-    ]
-    for row in result["rows"]:
-        value = "undefined" if row["value"] is None else f"{row['value']:.4f}"
-        difference = "" if row["difference"] is None else f"{row['difference']:+.4f}"
-        ends = "" if row["low"] is None else f"{row['low']:+.4f} to {row['high']:+.4f}"
-        text.append((row["class"], row["number"], row["run"], value, difference, ends, row["verdict"]))
-    widths = [max(map(len, column)) for column in zip(*text, strict=True)]
+    table = pd.DataFrame(result["rows"], dtype=object)
+    table["value"] = table["value"].map(lambda value: "undefined" if value is None else f"{value:.4f}")
+    for name in ("difference", "low", "high"):
+        table[name] = table[name].map(lambda value: "" if value is None else f"{value:+.4f}")
+    table = table.rename(columns={"low": f"{image_counts.LEVEL_TEXT} from", "high": "to"})
     lines = [f"{run}: {path}" for run, path in result["runs"].items()]
     size = f"{result['n_images']} images in {result['n_groups']} groups, seed {result['seed']}"
     lines += ["", f"run - reference, paired bootstrap over {size}", ""]
-    lines += ["  ".join(map(str.ljust, line, widths)).rstrip() for line in text] + [""]
+    lines += [table.to_string(index=False), ""]
     for row in result["images"]:
         if row["equal"] is not None:
             shares = ", ".join(f"{row[word]:.0%} {word}" for word in ("better", "worse", "equal"))

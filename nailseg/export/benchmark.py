@@ -21,6 +21,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 import torch
 
 from nailseg.checkpoints import model_folder
@@ -43,6 +44,9 @@ PAUSE = 0.1
 """Seconds between two forms: the threads of the one before keep their cores busy for a while."""
 
 WARM_UP = STATIC_AFTER + 1  # OpenVINO has compiled its static graph by then
+
+FORMATS = {"median": "{:.1f} ms", "p95": "{:.1f} ms", "throughput": "{:.1f}/s", "ratio": "{:.2f}x"}
+FORMATS |= {"agreement": "{:.2%}", "memory": "{:.0f} MiB", "start": "{:.1f} s", "file": "{:.1f} MiB"}
 
 # runs in a process of its own, because memory used by one form would count for the next
 PROBE = """
@@ -198,19 +202,10 @@ def _time_forms(backends: dict[str, Backend], image: np.ndarray, repeats: int) -
 
 def format_table(rows: Sequence[Row]) -> str:
     """The rows as aligned text with a heading."""
-    lines = [
-        f"{'form':15}{'threads':>8}{'median':>11}{'p95':>11}{'images/s':>10}{'ratio':>8}"
-        f"{'masks':>10}{'memory':>10}{'start':>8}{'file':>10}"
-    ]
-    for row in rows:
-        ratio = "-" if row.ratio is None else f"{row.ratio:.2f}x"
-        memory = "-" if row.memory is None else f"{row.memory:.0f} MiB"
-        start = "-" if row.start is None else f"{row.start:.1f} s"
-        lines.append(
-            f"{row.form:15}{row.threads:8}{row.median:8.1f} ms{row.p95:8.1f} ms{row.throughput:10.1f}"
-            f"{ratio:>8}{100 * row.agreement:8.2f} %{memory:>10}{start:>8}{row.file:6.1f} MiB"
-        )
-    return "\n".join(lines)
+    table = pd.DataFrame(map(vars, rows), dtype=object)
+    for name, form in FORMATS.items():
+        table[name] = [form.format(value) if value is not None else "-" for value in table[name]]
+    return table.to_string(index=False)
 
 
 def plot_latencies(rows: Sequence[Row]) -> str:

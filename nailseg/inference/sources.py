@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nailseg.data import pairing
 from nailseg.data.io.headers import IMAGE_SUFFIXES, is_image
+from nailseg.data.layouts import LAYOUTS
 from nailseg.data.manifest import load_manifest
 from nailseg.errors import ConfigError, shorten_list
 
@@ -83,10 +84,10 @@ def _list_folder(folder: Path, out: Path) -> dict[Path, Path]:
     if skipped:
         log.info("%s: skips %d files that are no images: %s", folder, len(skipped), shorten_list(skipped))
     images = {file: file.relative_to(folder) for file in files if _may_be_image(file)}
-    sides = {file: pairing.find_side(relative.parent.parts)[0] for file, relative in images.items()}
-    if not {"images", "masks"} <= set(sides.values()):
+    sides = {file: LAYOUTS[0].classify(relative) for file, relative in images.items()}
+    if not {"images", "masks"} <= {found[0] for found in sides.values() if found}:
         return images
-    selected = {file: relative for file, relative in images.items() if sides[file] == "images"}
+    selected = {file: relative for file, relative in images.items() if (sides[file] or "")[:1] == ("images",)}
     others = len(images) - len(selected)
     log.info("%s: takes the %d images in Images/ and skips %d others", folder, len(selected), others)
     return selected

@@ -28,7 +28,7 @@ def test_start_and_memory_are_unknown_when_the_process_fails(tmp_path: Path, mon
     assert (memory, start, file) == (None, None, 1.0)
     assert "could not be measured in a process of its own (no such module)" in caplog.text
     line = format_table([Row("onnx", 1, 10.0, 12.0, 100.0, None, 1.0, memory, start, file)]).splitlines()[1]
-    assert line.split()[-6:] == ["100.00", "%", "-", "-", "1.0", "MiB"]
+    assert line.split()[-6:] == ["-", "100.00%", "-", "-", "1.0", "MiB"]
 
 
 @pytest.mark.parametrize(("name", "expected"), [("model.onnx", 1.0), ("model.xml", 3.0)])

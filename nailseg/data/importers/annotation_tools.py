@@ -10,7 +10,6 @@ import io
 import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
-from itertools import groupby
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -161,20 +160,13 @@ def _box(left: float, top: float, right: float, bottom: float) -> Region:
 
 def _ellipse(x: float, y: float, rx: float, ry: float, angle: float = 0) -> Region:
     turn = np.linspace(0, 2 * np.pi, 72, endpoint=False)
-    along, across = rx * np.cos(turn), ry * np.sin(turn)
-    points = np.stack(
-        [
-            x + along * np.cos(angle) - across * np.sin(angle),
-            y + along * np.sin(angle) + across * np.cos(angle),
-        ]
-    )
-    return [points.T.ravel().tolist()]
+    points = complex(x, y) + (rx * np.cos(turn) + 1j * ry * np.sin(turn)) * np.exp(1j * angle)
+    return [points.view(float).tolist()]
 
 
 def _run_lengths(inside: np.ndarray, top: int, left: int, height: int, width: int) -> Region:
     """COCO's run lengths of a crop, bool (h, w), within an image."""
     mask = np.zeros((height, width), bool)
     mask[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
-    runs = [(value, len(list(group))) for value, group in groupby(mask.T.ravel().tolist())]
-    counts = [0, *(length for _, length in runs)] if runs[0][0] else [length for _, length in runs]
-    return {"size": [height, width], "counts": counts}
+    edges = np.flatnonzero(np.diff(mask.T.ravel(), prepend=False))
+    return {"size": [height, width], "counts": np.diff([0, *edges, mask.size]).tolist()}
