@@ -7,31 +7,20 @@ import contextlib
 import logging
 import math
 import statistics
-from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from nailseg.cli.arguments import CommandLine
-from nailseg.data.io.images import MAX_PIXELS, read_image_size
+from nailseg.data.io.images import read_image_size
 from nailseg.data.issues import IssueError
-from nailseg.data.manifest import Manifest, load_manifest
-from nailseg.data.mask_inference import infer_encoding
-from nailseg.data.threads import map_threads
-from nailseg.data.validation.scan import scan_row
-from nailseg.data.validation.statistics import tabulate_scans
+from nailseg.data.manifest import load_manifest
 from nailseg.errors import ConfigError
 from nailseg.imaging.geometry import MULTIPLE
 from nailseg.inference.backends.as_module import read_module_info
-from nailseg.types import DEFAULT_CLASSES
 
 log = logging.getLogger("nailseg")
-
-SMALL_OBJECT = 16
-"""Objects whose side has fewer pixels in the network's input are small: its output has a quarter of that."""
 
 
 def auto_configure(line: CommandLine) -> CommandLine:
@@ -57,18 +46,6 @@ def auto_configure(line: CommandLine) -> CommandLine:
     found = f"{len(images)} training images of about {longer} pixels on a {'GPU' if on_gpu else 'CPU'}"
     shown = " ".join(added).replace("=", " ")
     log.info("auto-configuration for %s (give any to override):\n  %s", found, shown)
-    if line.value("data.resize") is None:
-        classes = line.value("data.classes") or DEFAULT_CLASSES
-        names = classes.strip("[] ").split(",") if isinstance(classes, str) else classes
-        given = str(line.value("data.eval_size") or line.value("data.size"))
-        size = int(given) if given.isdecimal() else options["data.eval_size"]
-        side = typical_object(manifest, names) or math.inf
-        if longer > size and side * size / longer < SMALL_OBJECT:
-            log.info(
-                "objects of about %.0f pixels become %.0f pixels when images are scaled to %d; consider "
-                "--data.resize crop, which keeps the images' own scale",
-                *(side, side * size / longer, size),
-            )
     return replace(line, defaults=tuple(added))
 
 
@@ -116,21 +93,3 @@ def typical_side(images: list[Path]) -> int:
         with contextlib.suppress(IssueError):  # the validation reports it
             sides.append(max(read_image_size(path)))
     return round(statistics.median(sides or [512]))
-
-
-def typical_object(manifest: Manifest, class_names: Sequence[str]) -> float | None:
-    """The median side (square root of the mean area of an image's objects) in about 50 training masks.
-
-    In pixels of the images; None if there are no objects, or the masks' encoding cannot be inferred.
-    """
-    rows = manifest.select("train")
-    scan = partial(scan_row, manifest, ("train",), False, MAX_PIXELS)
-    scans = map_threads(scan, rows[:: max(1, len(rows) // 50)], "measuring objects")
-    scans = [each for each in scans if each.content and each.size]
-    encoding, _ = infer_encoding([each.content for each in scans if each.content], class_names)
-    if encoding is None:
-        return None
-    table = tabulate_scans(scans, encoding)
-    table = table[table["objects"] > 0]
-    pixels = table["foreground"] * table["size"].map(np.prod)
-    return float(np.sqrt(pixels / table["objects"]).median()) if len(table) else None
