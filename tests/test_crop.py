@@ -1,7 +1,6 @@
 """`--data.resize crop` from training to export: nothing is resized, tiles are blended, without an option."""
 
 import json
-import logging
 import shutil
 
 import cv2
@@ -247,30 +246,6 @@ def test_cached_samples_are_equal(tmp_path, mode) -> None:
             assert torch.equal(one["image"], other["image"])
             assert torch.equal(one["mask"], other["mask"])
     assert sum(array.size for array in data.preprocess(0)) == data.preprocessed_bytes(0) == 4 * 150 * 211
-
-
-def test_auto_config_recommends_crops_for_small_objects(tmp_path, tiny_folder, caplog) -> None:
-    from nailseg.cli.arguments import CommandLine
-    from nailseg.cli.auto_config import auto_configure
-
-    image, mask = np.zeros((900, 1200, 3), np.uint8), np.zeros((900, 1200), np.uint8)
-    cv2.rectangle(mask, (100, 100), (117, 117), 255, -1)
-    cv2.rectangle(mask, (300, 100), (317, 117), 255, -1)
-    cv2.imwrite("a.png", image)
-    cv2.imwrite("a.mask.png", mask)
-    (tmp_path / "a.csv").write_text("image,mask,split,group\na.png,a.mask.png,train,a\n")
-    base = ["--data.csv=a.csv", "--auto_config=true", "--trainer.accelerator=cpu"]
-
-    def advice(*more: str) -> str:
-        caplog.clear()
-        with caplog.at_level(logging.INFO, "nailseg"):
-            auto_configure(CommandLine.read([*base, *more]))
-        return caplog.text
-
-    assert "objects of about 18 pixels become 8 pixels when images are scaled to 512" in advice()
-    assert "--data.resize crop" in advice("--data.classes=[background,nail]", "--data.eval_size=1024")
-    for given in ("--data.resize=keep", "--data.eval_size=1216", "--data.classes=[a,b,c]"):
-        assert "--data.resize crop" not in advice(given)
 
 
 def test_large_validation_images_are_drawn_small(run) -> None:

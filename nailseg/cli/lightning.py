@@ -3,13 +3,14 @@
 The only module that knows both; `add_arguments_to_parser` states which facts of the data reach the model.
 """
 
+import contextlib
 import logging
 import os
 import shutil
 import sys
 import warnings
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -251,7 +252,8 @@ class NailsegCLI(LightningCLI):
         count = sum(parameter.numel() for parameter in network.parameters()) / 1e6
         log.info("network: %.1f M parameters, weights: %s", count, network.origin["weights"])
         content = yaml.safe_load(self._parser("fit").dump(self.options, skip_validation=True))
-        facts = {"data_fingerprint": self.datamodule.fingerprint(), "git_commit": find_git_commit()}
+        with self._removing_unused_folder():
+            facts = {"data_fingerprint": self.datamodule.fingerprint(), "git_commit": find_git_commit()}
         for logger in self.trainer.loggers:
             logger.log_hyperparams(content | facts)
         if self.trainer.is_global_zero and not self.options.resume:
@@ -265,19 +267,24 @@ class NailsegCLI(LightningCLI):
 
     def fit(self, model: SegmentationTask, **kwargs: Any) -> None:
         """Runs Lightning's fit; an interruption logs how to continue."""
-        checkpoints = self.folder / "checkpoints"
         try:
-            self.trainer.fit(model, **kwargs)
-        except NailsegError:
-            # data that is refused leaves no run folder behind either; a run that diverges leaves its curves
-            started = checkpoints.exists() or (self.folder / "metrics.csv").exists()
-            if self.trainer.is_global_zero and not self.options.resume and not started:
-                shutil.rmtree(self.folder)
-            raise
+            with self._removing_unused_folder():
+                self.trainer.fit(model, **kwargs)
         except SystemExit:
             alone = self.trainer.is_global_zero and not os.environ.get(FOLD_VARIABLE)
-            if alone and (checkpoints / "last.ckpt").exists():
+            if alone and (self.folder / "checkpoints" / "last.ckpt").exists():
                 log.info("interrupted; to continue: --resume %s", self.folder)
+            raise
+
+    @contextlib.contextmanager
+    def _removing_unused_folder(self) -> Iterator[None]:
+        """Data that is refused leaves no run folder behind; a run that diverges leaves its curves."""
+        try:
+            yield
+        except NailsegError:
+            started = (self.folder / "checkpoints").exists() or (self.folder / "metrics.csv").exists()
+            if self.trainer.is_global_zero and not self.options.resume and not started:
+                shutil.rmtree(self.folder)
             raise
 
     def after_fit(self) -> None:

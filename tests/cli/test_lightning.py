@@ -386,6 +386,12 @@ def test_refused_data_leaves_no_run_folder(start, drawn, tiny_folder, tmp_path, 
     assert list((tmp_path / "runs").iterdir()) == []
 
 
+def test_a_csv_that_cannot_be_read_leaves_no_run_folder(drawn, tiny_folder, tmp_path, capsys) -> None:
+    assert main(["fit", *options(drawn, tiny_folder), f"--data.csv={drawn}"]) == 1
+    assert "expected a CSV, found a folder. Give the CSV in it, or make one" in capsys.readouterr().err
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
 def test_a_file_where_a_folder_should_be(tmp_path, capsys) -> None:
     (tmp_path / "file").write_text("precious")
     assert main(["sample", "file", "--count", "1"]) == 1

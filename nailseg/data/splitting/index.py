@@ -52,10 +52,10 @@ def index_dataset(
     /,
     *,
     out: str | Path | None = None,
-    val: float = DEFAULT_SHARE,
-    test: float = DEFAULT_SHARE,
+    val: float | None = None,
+    test: float | None = None,
     group: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     folds: int | None = None,
     near_duplicates: bool = True,
     images: str | Path | None = None,
@@ -76,12 +76,12 @@ def index_dataset(
             Pascal VOC, CVAT, Cityscapes, Carvana or ISIC, or with `a_mask.png` beside `a.jpg`; or a CSV with
             pairs.
         out: The CSV to write; dataset.csv in the root by default.
-        val: Share of the rows for validation, 0 to 1.
-        test: Share of the rows for the test, 0 to 1.
+        val: Share of the rows for validation, 0 to 1; by default 0.1.
+        test: Share of the rows for the test, 0 to 1; by default 0.1.
         group: Images that no split divides: `folder`, the images' folder; `column:NAME`, a column of the CSV
             that `root` is; else a regular expression, searched for in the image's path without its suffix;
             its first group (or the whole match) is the name. An image without a match is its own group.
-        seed: Seed of the split.
+        seed: Seed of the split; by default 0.
         folds: Write this many CSVs for cross-validation, NAME-fold1.csv and so on. Each has another part of
             the rows as val, and all have the same test rows.
         near_duplicates: Find near-duplicates and keep them in one split; decodes every image once.
@@ -91,10 +91,14 @@ def index_dataset(
         resplit: Split anew: ignore the splits of folders named train, valid or test, and of an existing CSV.
 
     Raises:
-        ConfigError: Invalid shares, folds, regular expression or column.
+        ConfigError: Invalid shares, folds, regular expression or column, or an option without a meaning here.
         DataError: No pairs, or a CSV that cannot be read.
         OutputError: A CSV of a fold or the .bak file exists, or a file cannot be written.
     """
+    shares_given = {"--val": val, "--test": test, "--seed": seed}
+    if folds is not None and val is not None:
+        raise ConfigError("--val: has no meaning beside --folds, whose parts are the val rows. Leave it out.")
+    val, test = (DEFAULT_SHARE if share is None else share for share in (val, test))
     _check_options(val, test, group, folds)
     source = load_manifest(root) if Path(root).is_file() else None
     ignored = {"--images": images, "--masks": masks, "--mask-suffix": mask_suffix}
@@ -125,12 +129,15 @@ def index_dataset(
     strata = [strata.get(row.image, row.folder) for row in rows]
     folders = [None if resplit else _find_split_folder(row) for row in rows]
     kept_folders = all(folders) and not existing and not folds
+    if unused := [name for name, value in shares_given.items() if value is not None and kept_folders]:
+        found = "the folders named train, valid or test decide the splits"
+        raise ConfigError(f"{unused[0]}: has no meaning where {found}. Leave it out, or add --resplit.")
     if kept_folders:
         assigned = [folders]
     elif folds:
-        assigned = assign_folds([row.group for row in rows], strata, folds, test, seed)
+        assigned = assign_folds([row.group for row in rows], strata, folds, test, seed or 0)
     else:
-        assigned = [[row.split for row in split_rows(rows, val, test, seed, strata)]]
+        assigned = [[row.split for row in split_rows(rows, val, test, seed or 0, strata)]]
     tables = [
         (*existing, *(replace(row, split=split) for row, split in zip(rows, splits, strict=True)))
         for splits in assigned
@@ -142,8 +149,6 @@ def index_dataset(
 
 
 def _check_options(val: float, test: float, group: str | None, folds: int | None) -> None:
-    if folds is not None and val != DEFAULT_SHARE:
-        raise ConfigError("--val: has no meaning beside --folds, whose parts are the val rows. Leave it out.")
     if folds is not None and folds < 2:
         raise ConfigError(f"expected --folds of 2 or more, found {folds}.")
     if not (0 <= val <= 1 and 0 <= test <= 1 and val + test <= 1 + TOLERANCE):

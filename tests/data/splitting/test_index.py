@@ -67,7 +67,7 @@ def test_folders_train_valid_and_test_are_kept_as_splits(tmp_path: Path) -> None
             *(f"{split}/images/{split}{k}.jpg" for k in names),
             *(f"{split}/masks/{split}{k}.png" for k in names),
         )
-    report = index_dataset(tmp_path, val=0.5, test=0.5, group=r"(\d)$")
+    report = index_dataset(tmp_path, group=r"(\d)$")
     assert report.kept_folders
     assert report.counts == {"train": 3, "val": 2, "test": 0}
     assert "from the folders' names" in str(report)
@@ -147,3 +147,12 @@ def test_an_existing_row_without_its_mask_is_reported_once(tmp_path: Path) -> No
     assert len(lines) == 1
     assert lines[0].startswith("1 existing rows kept")
     assert sum(report.counts.values()) == 10
+
+
+@pytest.mark.parametrize("option", ["val", "test", "seed"])
+def test_options_of_the_split_are_refused_where_folders_decide_it(tmp_path: Path, option: str) -> None:
+    fill(tmp_path, "train/images", "train/masks", "valid/images", "valid/masks")
+    with pytest.raises(ConfigError, match=rf"--{option}: has no meaning .* add --resplit"):
+        index_dataset(tmp_path, **{option: 0})
+    assert not (tmp_path / "dataset.csv").exists()
+    assert index_dataset(tmp_path, **{option: 0}, resplit=True).counts["train"] > 0
