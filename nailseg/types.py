@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
@@ -18,6 +19,9 @@ MAX_CLASSES = 254
 class while a mask is read, 255 is `IGNORE_INDEX`."""
 
 DEFAULT_CLASSES = ("background", "nail")
+
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]
+"""Schedulers end a job with SIGTERM, terminals with SIGINT; SLURM can be told to warn with SIGUSR1."""
 
 REPORT_PREFIXES = ("found", "wrong", "per_image")
 """Prefixes of a class name in the keys of a test report: objects_found_NAME, dice_per_image_NAME."""

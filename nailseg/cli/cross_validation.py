@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ import torch
 
 from nailseg.checkpoints import model_folder
 from nailseg.cli.arguments import CommandLine
-from nailseg.cli.runner import sigterm_calls
+from nailseg.cli.runner import signals_call
 from nailseg.data.assign import SPLITS, assign_folds, assign_splits
 from nailseg.data.issues import DataIssuesError, format_issues
 from nailseg.data.manifest import Row, load_manifest, write_manifest
@@ -176,15 +175,12 @@ def _train(args: list[str]) -> int:
     def forward(number: int, _: object) -> None:
         received.append(number)
         for child in children:
-            child.terminate()
+            child.send_signal(number)
 
-    # not `sigterm_raises`: an exception while Popen starts the process would leave it running alone
-    with sigterm_calls(forward), subprocess.Popen(command, env=os.environ | {FOLD_VARIABLE: "1"}) as child:
+    # not `signals_exit`: an exception while Popen starts the process would leave it running alone
+    with signals_call(forward), subprocess.Popen(command, env=os.environ | {FOLD_VARIABLE: "1"}) as child:
         children.append(child)
         if received:
-            child.terminate()
-        try:
-            code = child.wait()  # until it has saved its checkpoint
-        except KeyboardInterrupt:  # a terminal sends it to the process too
-            return 128 + signal.SIGINT
-    return 128 + signal.SIGTERM if received else code
+            child.send_signal(received[0])
+        code = child.wait()  # until it has saved its checkpoint
+    return 128 + received[0] if received else code

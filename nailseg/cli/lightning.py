@@ -38,6 +38,7 @@ from nailseg.inference.backends.torch import create_backend
 from nailseg.inference.segmenter import Segmenter
 from nailseg.model_info import RUNS, model_name
 from nailseg.training import callbacks
+from nailseg.training.interruption import AtomicCheckpointIO, StopOnSignal
 from nailseg.training.run_dir import create_logger, create_run_folder, find_git_commit
 from nailseg.training.task import MONITOR, SegmentationTask
 
@@ -55,6 +56,7 @@ HARMLESS = (
     ".*does not have many workers",  # their number is chosen from the machine's cores, or by hand
     ".*The number of training batches",  # an epoch of a small set may be shorter than log_every_n_steps
     ".*Checkpoint directory .* exists and is not empty",  # --resume means it
+    ".*checkpoint that ended before the epoch ended",  # the sampler goes on where it was
 )
 """Patterns of warnings that are not shown."""
 
@@ -215,13 +217,15 @@ class NailsegCLI(LightningCLI):
         """The trainer with the callbacks, precision and loggers of every run; `rank` is the process's."""
         given = self._get(self.config_init, "trainer")
         on_gpu = torch.cuda.is_available() and given.accelerator in ("auto", "gpu", "cuda")
-        logger, own = given.logger, given.callbacks or []
+        logger, own, plugins = given.logger, given.callbacks or [], given.plugins or []
         if fits and (logger is None or logger is True):
             logger = create_logger(self.options.logger, self.folder, rank)
         added = [] if given.enable_progress_bar is False else [callbacks.ProgressBar()]
         added += self._fit_callbacks() if fits else []
+        stopping = [StopOnSignal(self.folder / "checkpoints" / "last.ckpt")] if fits else []
         return super().instantiate_trainer(
-            callbacks=added + (own if isinstance(own, list) else [own]),
+            callbacks=[*added, *(own if isinstance(own, list) else [own]), *stopping],
+            plugins=[AtomicCheckpointIO(), *(plugins if isinstance(plugins, list) else [plugins])],
             default_root_dir=str(self.folder),
             logger=logger or False,
             precision=given.precision or ("bf16-mixed" if _has_bf16(on_gpu) else "32-true"),
@@ -273,7 +277,8 @@ class NailsegCLI(LightningCLI):
         except SystemExit:
             alone = self.trainer.is_global_zero and not os.environ.get(FOLD_VARIABLE)
             if alone and (self.folder / "checkpoints" / "last.ckpt").exists():
-                log.info("interrupted; to continue: --resume %s", self.folder)
+                verb = "train" if self.test_after_fit else "fit"
+                log.info("interrupted; to continue: nailseg %s --resume %s", verb, self.folder)
             raise
 
     @contextlib.contextmanager

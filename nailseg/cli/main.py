@@ -17,7 +17,7 @@ from cyclopts.help import DefaultFormatter, HelpPanel
 
 from nailseg import __version__
 from nailseg.cli.messages import describe_type, suggest
-from nailseg.cli.runner import UsageError, run_guarded, sigterm_raises
+from nailseg.cli.runner import UsageError, run_guarded, signals_exit
 from nailseg.errors import NailsegError, name_own_options
 
 LIGHTNING = "cli.lightning:run"
@@ -48,9 +48,10 @@ def main(args: Sequence[str] | None = None) -> int:
     """Runs one verb and returns the exit code, as `run_guarded`; None takes the process's own arguments."""
     args = list(sys.argv[1:] if args is None else args)
     verb = args[0] if args else ""
-    if VERBS.get(verb, ("", ""))[0] == LIGHTNING:  # which handles signals itself
-        return run_guarded(lambda: import_module("nailseg.cli.lightning").run(verb, args[1:]))
-    with sigterm_raises():
+    is_lightning = VERBS.get(verb, ("", ""))[0] == LIGHTNING
+    with signals_exit():
+        if is_lightning:
+            return run_guarded(lambda: import_module("nailseg.cli.lightning").run(verb, args[1:]))
         return run_guarded(lambda: _call(verb, args))
 
 

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from nailseg.errors import NailsegError
+from nailseg.types import STOP_SIGNALS
 
 
 class UsageError(Exception):
@@ -21,7 +22,7 @@ def run_guarded(action: Callable[[], object]) -> int:
     """Runs an action and turns errors of the input into one message and an exit code, without a traceback.
 
     The code is the integer that the action returns, else 0; 1 for an error of the input, 2 for a command line
-    that cannot be parsed, 130 if interrupted.
+    that cannot be parsed, 128 + signal if a signal ended it.
     """
     _log_to_stderr()
     code = 1
@@ -39,6 +40,10 @@ def run_guarded(action: Callable[[], object]) -> int:
         message = str(error)
     except KeyboardInterrupt:
         message, code = "interrupted", 128 + signal.SIGINT
+    except SystemExit as error:  # of `signals_exit`, or the training's own
+        if not (isinstance(error.code, int) and error.code - 128 in STOP_SIGNALS):
+            raise
+        message, code = f"interrupted by {signal.Signals(error.code - 128).name}", error.code
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which need not be imported here
             raise
@@ -50,22 +55,23 @@ def run_guarded(action: Callable[[], object]) -> int:
     return code
 
 
-def sigterm_raises() -> AbstractContextManager[None]:
-    """SIGTERM ends the process like an exception: half-written files are removed on the way out."""
-    return sigterm_calls(lambda number, _: sys.exit(128 + number))
+def signals_exit() -> AbstractContextManager[None]:
+    """Stop signals end the process like an exception: half-written files are removed on the way out."""
+    return signals_call(lambda number, _: sys.exit(128 + number))
 
 
 @contextlib.contextmanager
-def sigterm_calls(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """SIGTERM calls `handler` with its number and the frame; the handler before is back afterwards."""
+def signals_call(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Stop signals call `handler` with their number and the frame; the old handlers are back afterwards."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield
         return
-    before = signal.signal(signal.SIGTERM, handler)
+    before = {number: signal.signal(number, handler) for number in STOP_SIGNALS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, own in before.items():
+            signal.signal(number, own)
 
 
 def _log_to_stderr() -> None:

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from nailseg.errors import ConfigError, DataError, OutputError
+from nailseg.files import write_atomically
 from nailseg.imaging import overlay, recolor
 from nailseg.inference import segmenter
-from nailseg.inference.batch import write_atomically
 from nailseg.model_info import SHIPPED
 
 OUTPUT_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")

@@ -229,7 +229,9 @@ class SegmentationDataModule(LightningDataModule):
         """Shuffled, augmented batches of `size` x `size`; an incomplete last batch is left out."""
         dataset = self.dataset("train")
         strata = [row.folder for row in dataset.rows] if self.balance_folders else None
-        sampler = EpochSampler(len(dataset), self.seed, *self._processes(), strata)
+        sampler = EpochSampler(
+            len(dataset), self.seed, *self._processes(), strata, self._position if self.trainer else None
+        )
         drop_last = len(sampler) >= self.batch_size  # batch norm cannot learn from a last batch of one
         return self._loader(dataset, batch_size=self.batch_size, sampler=sampler, drop_last=drop_last)
 
@@ -259,9 +261,17 @@ class SegmentationDataModule(LightningDataModule):
             persistent_workers=workers > 0 and dataset.mode != "test",  # a test reads its data once
             multiprocessing_context=self.start_method if workers > 0 else None,
             worker_init_fn=start_worker,
+            generator=torch.Generator(),  # the global one is the network's: its state is in checkpoints
             pin_memory=on_gpu,
             **options,
         )
+
+    def _position(self) -> tuple[int, int]:
+        """The training's epoch, and how many of its rows this process has read before a checkpoint."""
+        loop = self.trainer.fit_loop
+        epochs, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress.current
+        # Lightning sets the sampler's epoch only after workers have begun to read
+        return epochs.processed, self.batch_size * batches.ready * (epochs.started > epochs.processed)
 
     def _processes(self) -> tuple[int, int]:
         """Number of training processes, and the rank of this one."""

@@ -1,5 +1,6 @@
 """SegmentationDataset: one row of the CSV to one `Sample`."""
 
+import signal
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from nailseg.data.manifest import Row
 from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.errors import ConfigError, DataError
 from nailseg.imaging.geometry import MULTIPLE, Resize, fit_image, network_size
-from nailseg.types import Batch, Sample
+from nailseg.types import STOP_SIGNALS, Batch, Sample
 
 Mode = Literal["train", "val", "test"]
 """`train` augments; `val` evaluates at the network's size, which is cheap; `test` at the mask file's size."""
@@ -173,8 +174,10 @@ class SegmentationDataset(Dataset):
 
 
 def start_worker(worker: int) -> None:
-    """Keeps OpenCV from starting a thread per core in each worker process, whatever its number `worker`."""
+    """Prepares a worker process: one thread for OpenCV, and the main process decides what signals mean."""
     cv2.setNumThreads(0)
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def collate(samples: list[Sample] | Sample) -> Batch:

@@ -4,7 +4,7 @@ Both samplers derive from torch's `DistributedSampler`, because Lightning recogn
 already divided among the processes. It would wrap any other sampler and evaluate some rows twice.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from torch.utils.data.distributed import DistributedSampler
@@ -32,20 +32,30 @@ class EpochSampler(DistributedSampler):
         rank: Number of this process, from 0.
         strata: The stratum of each row, to show all strata equally often: rows of a small stratum several
             times in an epoch, of a large one only some, others in each epoch. An epoch keeps its length.
+        position: Returns the present epoch and how many of its rows were read before, in a run that
+            continues in the middle of an epoch; by default `set_epoch` names the epoch, from its start.
     """
 
     def __init__(
-        self, length: int, seed: int, world_size: int = 1, rank: int = 0, strata: Sequence[str] | None = None
+        self,
+        length: int,
+        seed: int,
+        world_size: int = 1,
+        rank: int = 0,
+        strata: Sequence[str] | None = None,
+        position: Callable[[], tuple[int, int]] | None = None,
     ) -> None:
         super().__init__(range(length), num_replicas=world_size, rank=rank, seed=seed)
         self.strata = None if strata is None else np.unique(strata, return_inverse=True)[1]
         # equal shares, or processes would wait for the one with more; each epoch leaves out other rows
         self.num_samples = max(1, length // world_size)
         self.total_size = self.num_samples * world_size
+        self.position = position
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """This process's (epoch, row) pairs of the present epoch."""
-        rng = np.random.default_rng([self.seed, self.epoch])
+        """This process's (epoch, row) pairs of the present epoch that were not read before."""
+        epoch, read = self.position() if self.position else (self.epoch, 0)
+        rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(len(self.dataset))
         if self.strata is not None:
             members = [order[self.strata[order] == stratum] for stratum in range(self.strata.max() + 1)]
@@ -53,7 +63,7 @@ class EpochSampler(DistributedSampler):
             order = rng.permutation(np.concatenate([np.resize(rows, share) for rows in members]))
         # np.resize repeats the order when there are fewer rows than processes
         share = np.resize(order, self.total_size)[self.rank :: self.num_replicas]
-        return iter([(self.epoch, int(row)) for row in share])
+        return iter([(epoch, int(row)) for row in share[read:]])
 
 
 class EqualSizeSampler(DistributedSampler):

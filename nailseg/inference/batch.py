@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nailseg.errors import ConfigError, DataError, OutputError
+from nailseg.files import write_atomically
 from nailseg.imaging.overlay import encode_image
 from nailseg.inference import segmenter
 from nailseg.inference.multiprocess import run_distributed
@@ -221,11 +222,3 @@ def _save(out: Path, records: bool, job: Job, result: Result) -> list[dict[str, 
         return []
     record = describe_objects(job.image, job.mask, result.mask, result.probability)
     return [record | {"uncertainty": round(result.uncertainty(), 4)}]
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file completely or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_bytes(content)
-    os.replace(partial, path)

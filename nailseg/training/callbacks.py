@@ -9,13 +9,19 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import (
+    Callback,
+    Checkpoint,
+    ModelCheckpoint,
+    TQDMProgressBar,
+    WeightAveraging,
+)
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from nailseg.files import write_atomically
 from nailseg.imaging import overlay
-from nailseg.inference.batch import write_atomically
 from nailseg.training.task import SegmentationTask
 from nailseg.types import Batch
 
@@ -153,10 +159,11 @@ class ValidationImages(Callback):
         self._samples = []
 
 
-class MetricsTable(Callback):
+class MetricsTable(Checkpoint):
     """One row per epoch in the CSV file `path`; a resumed run continues the same file.
 
-    Lightning's CSVLogger deletes an existing file and writes an epoch as several half-empty rows.
+    A `Checkpoint`, because Lightning calls these after the task has logged the epoch's means. Lightning's
+    CSVLogger deletes an existing file and writes an epoch as several half-empty rows.
     """
 
     def __init__(self, path: Path) -> None:
@@ -170,8 +177,9 @@ class MetricsTable(Callback):
         if not trainer.is_global_zero:
             return
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        row["lr"] = trainer.lr_scheduler_configs[0].scheduler.get_last_lr()[0]  # of the next step
         # Lightning keeps the numbers of the last validation; an epoch without one has none here
-        kept = ("train/", "lr", "val/") if self._validated else ("train/", "lr")
+        kept = ("train/", "val/") if self._validated else "train/"
         metrics = sorted(trainer.callback_metrics.items())
         table = pd.DataFrame([row | {key: value.item() for key, value in metrics if key.startswith(kept)}])
         self._validated = False

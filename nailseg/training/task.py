@@ -154,6 +154,9 @@ class SegmentationTask(LightningModule):
         self.val_counts = ConfusionMatrix(len(self.class_names))
         # torchmetrics would leave nan out of the mean; inf stays until the check at the epoch's end
         self.val_loss = MeanMetric(nan_strategy=math.inf)
+        # images, and each loss times images, of this process and epoch; not Lightning's own means, which a
+        # checkpoint in the middle of an epoch would lose
+        self.train_sums: dict[str, Tensor] = {}
         self.data_facts: dict[str, Any] = {}
         self._counts: io.BytesIO | None = None
 
@@ -198,11 +201,27 @@ class SegmentationTask(LightningModule):
         # not at every step, which would wait for the GPU; a nan in the weights stays there
         if self.trainer.is_last_batch or (interval and (batch_idx + 1) % interval == 0):
             self._require_finite("training", losses["loss"].item())
-        means, n = {f"train/{name}": loss for name, loss in losses.items()}, len(batch["mask"])
-        self.log_dict(means, on_step=False, on_epoch=True, sync_dist=True, batch_size=n)
+        for name, loss in (losses | {"images": torch.ones_like(losses["loss"])}).items():
+            total = loss.detach() * len(batch["mask"])
+            self.train_sums[name] = self.train_sums[name] + total if name in self.train_sums else total
         self.log("loss", losses["loss"], prog_bar=True, logger=False)  # loggers have train/loss
         self.log("lr", self.lr_schedulers().get_last_lr()[0])
         return losses["loss"]
+
+    def on_train_start(self) -> None:
+        """Reads on from where a checkpoint was written: Lightning's workers begin before it is loaded."""
+        if self.trainer.fit_loop.restarting:
+            iter(self.trainer.fit_loop._data_fetcher)
+
+    def on_train_epoch_start(self) -> None:
+        """Resets the sums of the losses; an epoch that continues keeps those of its checkpoint."""
+        self.train_sums = {}
+
+    def on_train_epoch_end(self) -> None:
+        """Logs the means of the epoch's losses over all images and processes."""
+        sums = {name: self.trainer.strategy.reduce(s, reduce_op="sum") for name, s in self.train_sums.items()}
+        images = sums.pop("images", 0)
+        self.log_dict({f"train/{name}": total / images for name, total in sums.items()}, sync_dist=True)
 
     def _require_finite(self, kind: str, loss: float) -> None:
         """Stops a run that has diverged, before a checkpoint is written."""

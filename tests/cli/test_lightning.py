@@ -501,7 +501,9 @@ def test_a_fold_leaves_the_hint_to_the_folds(tmp_path, monkeypatch, caplog) -> N
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()
     trainer = SimpleNamespace(fit=lambda model: sys.exit(1), is_global_zero=True)
-    cli = SimpleNamespace(folder=tmp_path, trainer=trainer, _removing_unused_folder=nullcontext)
+    cli = SimpleNamespace(
+        folder=tmp_path, trainer=trainer, _removing_unused_folder=nullcontext, test_after_fit=True
+    )
     for value, hints in (("", 1), ("1", 0)):
         monkeypatch.setenv("NAILSEG_FOLD", value)
         caplog.clear()

@@ -2,7 +2,7 @@ import signal
 
 import pytest
 
-from nailseg.cli.runner import UsageError, run_guarded, sigterm_raises
+from nailseg.cli.runner import UsageError, run_guarded, signals_exit
 from nailseg.errors import DataError
 
 
@@ -37,8 +37,8 @@ def test_an_integer_is_the_exit_code_and_other_errors_pass() -> None:
         run_guarded(lambda: (_ for _ in ()).throw(RuntimeError("other")))
 
 
-def test_sigterm_raises_inside_and_the_handler_comes_back() -> None:
+def test_stop_signals_exit_inside_and_the_handler_comes_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit, match="143"), sigterm_raises():
+    with pytest.raises(SystemExit, match="143"), signals_exit():
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) == before

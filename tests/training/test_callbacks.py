@@ -40,6 +40,7 @@ def write(table: MetricsTable, epoch: int, validated: bool, **metrics: float) ->
         is_global_zero=True,
         sanity_checking=False,
         current_epoch=epoch,
+        lr_scheduler_configs=[SimpleNamespace(scheduler=SimpleNamespace(get_last_lr=lambda: [0.1]))],
         global_step=10 * (epoch + 1),
         callback_metrics={name.replace("_", "/", 1): torch.tensor(value) for name, value in metrics.items()},
     )
@@ -52,7 +53,7 @@ def test_metrics_table_has_a_row_per_epoch_and_no_stale_numbers(tmp_path) -> Non
     table = MetricsTable(tmp_path / "metrics.csv")
     write(table, 0, True, train_loss=1.0, val_miou=0.5)
     write(table, 1, False, train_loss=0.5, val_miou=0.5)
-    write(table, 2, True, train_loss=0.8, val_miou=0.6, lr_new=1.0)
+    write(table, 2, True, train_loss=0.8, val_miou=0.6, val_new=1.0)
     write(table, 2, True, train_loss=0.25, val_miou=0.75)  # the epoch again, after a resume
     with (tmp_path / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))

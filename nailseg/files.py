@@ -1,0 +1,34 @@
+"""Writes files completely or not at all."""
+
+import os
+import uuid
+from pathlib import Path
+
+from nailseg.errors import OutputError
+
+
+def write_atomically(path: Path, content: bytes | memoryview, durable: bool = False) -> None:
+    """Writes a file completely or not at all: under another name in its folder, then renamed.
+
+    Args:
+        path: The file; its folder is created. An existing file is replaced.
+        content: Its bytes.
+        durable: Also survive a crash of the machine, which takes longer (fsync).
+
+    Raises:
+        OutputError: The file cannot be written, for example because the disk is full.
+    """
+    partial = path.with_name(f".{uuid.uuid4().hex}.part")  # two processes may write the same file
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "xb") as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        found = f"expected to write {len(content):,} bytes, found: {error.strerror or error}"
+        raise OutputError(f"{path}: {found}. Free some space, or choose another place.") from error
+    finally:
+        partial.unlink(missing_ok=True)
