@@ -102,6 +102,9 @@ def _call(verb: str, args: list[str]) -> object:
     """Calls the verb's function and prints its result."""
     if not args:
         raise UsageError("expected a command, found none. `nailseg --help` lists them.")
+    # numbers may be written as in a config: --image-range '[7600,8110]'
+    lists = (arg[1:-1].split(",") if re.fullmatch(r"\[\d+, ?\d+\]", arg) else [arg] for arg in args)
+    args = [value.strip() if len(values) > 1 else value for values in lists for value in values]
     try:
         result = command_line(verb)(args, exit_on_error=False, print_error=False)
     except CycloptsError as error:

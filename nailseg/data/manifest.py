@@ -23,7 +23,7 @@ COLUMNS = ("image", "mask", "split", "group")
 ALIASES = {"images": "image", "masks": "mask"}
 """Other names of the columns that are accepted."""
 DELIMITERS = (",", ";", "\t")
-PATHS_FIX = "Give paths relative to the data root (--data.root), and keep the files inside it."
+PATHS_FIX = "Give the folder that all files lie in as the data root (--data.root), or paths relative to it."
 
 
 @dataclass(frozen=True)

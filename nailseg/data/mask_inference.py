@@ -101,7 +101,7 @@ def _suggest_names(contents: Sequence[MaskContent], names: Sequence[str]) -> str
     listed = ",".join([*given, *(f"class_{index}" for index in range(len(given), max(values) + 1))])
     return (
         "The values look like class indices, with 255 for ignore. Then name the classes: "
-        f"--data.classes '[{listed}]'. {name_values(names)}"
+        f"--data.classes '[{listed}]'. Otherwise: {name_values(names)}"
     )
 
 

@@ -39,12 +39,17 @@ def compare_palettes(
     complete = all(content.palette or content.counts.keys() == {0} for content in contents)
     if complete and colors[0] == BLACK and len(colors) == len(class_names) == 2:
         return MaskEncoding(((BLACK, 0), (colors[1], 1)), tuple(class_names)), []
-    names = [*class_names, *(f"class_{index}" for index in range(len(class_names), len(colors)))]
+    names, option = list(class_names), ""
+    if len(colors) > len(names):
+        names = names if len(names) > 2 else names[:1]
+        names += [f"class_{index}" for index in range(len(names), len(colors))]
+        option = f"--data.classes '[{','.join(names)}]' "
     by_color = json.dumps({_to_hex(color): name for color, name in zip(colors, names, strict=False)})
-    by_index = json.dumps({str(index): name for index, name in enumerate(class_names)})
+    by_index = json.dumps({str(index): name for index, name in enumerate(names)})
     fix = (
-        f"State which color is which class (correct the names): --data.mask_values '{by_color}'; "
-        f"or that the indices are right: --data.mask_values '{by_index}'."
+        "State which color is which class (correct the names, or put ignore): "
+        f"{option}--data.mask_values '{by_color}'; "
+        f"or that the indices are right: {option}--data.mask_values '{by_index}'."
     )
     return None, [content.issue(message, fix, "palette-order") for content, message in wrong]
 

@@ -509,7 +509,7 @@ def test_a_fold_leaves_the_hint_to_the_folds(tmp_path, monkeypatch, caplog) -> N
         caplog.clear()
         with caplog.at_level("INFO", "nailseg"), pytest.raises(SystemExit):
             NailsegCLI.fit(cli, None)
-        assert caplog.text.count("to continue: --resume") == hints
+        assert caplog.text.count("to continue: nailseg train --resume") == hints
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

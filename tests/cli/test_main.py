@@ -26,6 +26,14 @@ OPTIONS = {
 }
 
 
+def test_numbers_may_be_written_as_a_list(monkeypatch, tmp_path, capsys) -> None:
+    main(["check", "x.csv", "--image-range", "[7600,8110]"])
+    first = capsys.readouterr().err
+    main(["check", "x.csv", "--image-range", "7600", "8110"])
+    assert first == capsys.readouterr().err
+    assert "x.csv: expected a CSV" in first
+
+
 def test_the_promised_verbs_exist() -> None:
     assert set(VERBS) == {*OPTIONS, "fit", "validate", "test", "train"}
 

@@ -176,6 +176,10 @@ class Processes:
         self.strategy = SimpleNamespace(
             broadcast=lambda mine: sent if rank else mine, root_device=torch.device("cpu")
         )
+        progress = SimpleNamespace(current=SimpleNamespace(processed=0, started=0, ready=0))
+        self.fit_loop = SimpleNamespace(
+            epoch_progress=progress, epoch_loop=SimpleNamespace(batch_progress=progress)
+        )
 
 
 def test_processes_share_the_rows(csv: Path) -> None:

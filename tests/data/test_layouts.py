@@ -41,6 +41,13 @@ def isic(root: Path) -> None:
         write(root / f"ISIC-2017_Training_Part1_GroundTruth/{stem}_segmentation.png", truth * 255)
 
 
+def isic_2018(root: Path) -> None:
+    for number, stem in enumerate(STEMS):
+        image, truth = draw(number)
+        write(root / f"ISIC2018_Task1-2_Training_Input/{stem}.jpg", image)
+        write(root / f"ISIC2018_Task1_Training_GroundTruth/{stem}_segmentation.png", truth * 255)
+
+
 def isic_beside(root: Path) -> None:
     for number, stem in enumerate(STEMS):
         image, truth = draw(number)
@@ -130,6 +137,7 @@ def decomposed(root: Path) -> None:
 
 LAYOUTS = {
     isic: "ISIC",
+    isic_2018: "ISIC",
     isic_beside: "masks beside their images",
     roboflow: "masks beside their images",
     whole_name: "Images and Masks",

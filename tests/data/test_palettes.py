@@ -101,6 +101,17 @@ def test_one_order_in_all_files_is_read_by_index(palette: list[int], tmp_path: P
     assert count_correct(tmp_path, truths, ["background", "red", "green"]) == 24
 
 
+def test_the_way_out_names_the_classes_that_are_missing(tmp_path: Path, capsys) -> None:
+    write_set(tmp_path, 2)
+    table = str(tmp_path / "dataset.csv")
+    assert main(["check", table]) == 1
+    message = capsys.readouterr().out
+    for pasted in re.findall(r"--classes '\[[^']+' --mask-values '[^']+'", message):
+        main(["check", table, *shlex.split(pasted)])
+        assert "no errors" in capsys.readouterr().out
+    assert message.count("--classes '[background,class_1,class_2]' --mask-values") == 2
+
+
 def test_indices_can_be_declared_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     truths = save_indices(tmp_path, [[*BLACK, *RED, *GREEN], [*BLACK, *GREEN, *RED]])
     names = ["background", "red", "green"]

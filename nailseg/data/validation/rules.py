@@ -34,7 +34,7 @@ def check_levels(csv: str, scans: Sequence[ScanResult], image_range: ImageRange 
     """Finds 16-bit images that lose most of their gray levels, as a set: a dim one among others does not."""
     samples = [scan.values for scan in scans if scan.values is not None]
     if found := find_lost_levels(samples, image_range):
-        fix = "Scale them by the set's own range: --data.image_range percentile, or two values."
+        fix = "Scale by the set's own range: --data.image_range percentile, or two values: '[7600,8110]'."
         yield Issue("image-range", csv, found, fix)
 
 
