@@ -82,7 +82,8 @@ def predict_files(
         split: Only these rows of a CSV.
 
     Returns:
-        Exit code: 0, or 1 if an image could not be predicted; the others are written all the same.
+        Exit code: 0, or 1 if an image could not be predicted, or a file of a folder or glob is none; the
+        others are written all the same.
 
     Raises:
         OutputError: A file exists already, a table would lack finished images, or `out` is a file.
@@ -95,7 +96,8 @@ def predict_files(
         raise OutputError(f"--out {out}: expected a folder, found the file {blocking[0]}. Choose another.")
     if devices < 1:
         raise ConfigError(f"--devices {devices}: expected 1 or more processes. Leave it out for one.")
-    images = find_images(paths, out, root, split)
+    skipped: list[Path] = []
+    images = find_images(paths, out, root, split, skipped)
     masks = name_masks(images)
     # torchrun sets WORLD_SIZE and RANK
     is_distributed = devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
@@ -123,7 +125,7 @@ def predict_files(
         log.info("%d masks in %s", len(jobs) - len(failures), out)
         for failure in failures:
             log.error("not done: %s", failure)
-    return 1 if failures else 0
+    return 1 if failures or skipped else 0
 
 
 def plan_outputs(

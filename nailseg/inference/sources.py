@@ -18,11 +18,16 @@ TEXT_SUFFIXES = {".csv", ".bak", ".txt", ".json", ".xml", ".yaml", ".yml", ".md"
 
 
 def find_images(
-    paths: Sequence[str], out: Path, root: str | Path | None = None, split: str | None = None
+    paths: Sequence[str],
+    out: Path,
+    root: str | Path | None = None,
+    split: str | None = None,
+    skipped: list[Path] | None = None,
 ) -> dict[Path, Path]:
     """Lists the images that paths stand for; the arguments and errors are those of `predict_files`.
 
     Folders are searched recursively, except for `out`; globs may contain `**`; a CSV has a column image.
+    Files of folders and globs that are no images are named in the log, and added to `skipped`.
 
     Returns:
         Each file with its path relative to the folder, the fixed part of the glob, or the CSV's root.
@@ -32,15 +37,16 @@ def find_images(
         names, found = " and ".join(csv_options), ", ".join(paths)
         raise ConfigError(f"{names}: expected a CSV among the paths, found {found}. Leave it out.")
     images: dict[Path, Path] = {}
+    skipped = [] if skipped is None else skipped
     for path in paths:
         if Path(path).is_dir():
-            members = _list_folder(Path(path), out)
+            members = _list_folder(Path(path), out, skipped)
         elif _is_csv(path):
             members = _list_csv(path, root, split)
         elif Path(path).exists():
             members = {Path(path): Path(Path(path).name)}
         else:
-            members = _list_glob(path, out)
+            members = _list_glob(path, out, skipped)
         if not members:
             expected = "an image, a folder or glob with images, or a CSV with rows of the split"
             suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
@@ -76,14 +82,11 @@ def refuse_collisions(outputs: Iterable[tuple[Path, Path]]) -> None:
             raise ConfigError(f"{other} and {file} would both write {name}. {advice}")
 
 
-def _list_folder(folder: Path, out: Path) -> dict[Path, Path]:
+def _list_folder(folder: Path, out: Path, skipped: list[Path]) -> dict[Path, Path]:
     if _is_inside(folder, out):
         raise ConfigError(f"--out {out}: expected a folder apart from the images, but {folder} is in it.")
     files = sorted(path for path in folder.rglob("[!.]*") if path.is_file() and not _is_inside(path, out))
-    skipped = [file.name for file in files if not _may_be_image(file)]
-    if skipped:
-        log.info("%s: skips %d files that are no images: %s", folder, len(skipped), shorten_list(skipped))
-    images = {file: file.relative_to(folder) for file in files if _may_be_image(file)}
+    images = {file: file.relative_to(folder) for file in _select(files, str(folder), skipped)}
     sides = {file: LAYOUTS[0].classify(relative) for file, relative in images.items()}
     if not {"images", "masks"} <= {found[0] for found in sides.values() if found}:
         return images
@@ -91,6 +94,17 @@ def _list_folder(folder: Path, out: Path) -> dict[Path, Path]:
     others = len(images) - len(selected)
     log.info("%s: takes the %d images in Images/ and skips %d others", folder, len(selected), others)
     return selected
+
+
+def _select(files: Sequence[Path], place: str, skipped: list[Path]) -> list[Path]:
+    """The files that may be images; the others are named and added to `skipped`."""
+    images = [file for file in files if _may_be_image(file)]
+    others = sorted(set(files) - set(images))
+    if others:
+        names = shorten_list([file.name for file in others])
+        log.info("%s: skips %d files that are no images: %s", place, len(others), names)
+    skipped += others
+    return images
 
 
 def _may_be_image(file: Path) -> bool:
@@ -112,16 +126,13 @@ def _list_csv(path: str, root: str | Path | None, split: str | None) -> dict[Pat
     return {manifest.path(row.image): Path(row.image) for row in rows}
 
 
-def _list_glob(pattern: str, out: Path) -> dict[Path, Path]:
+def _list_glob(pattern: str, out: Path, skipped: list[Path]) -> dict[Path, Path]:
     base = Path(pattern).parent
     while glob.has_magic(str(base)):
         base = base.parent
-    files = [Path(file) for file in sorted(glob.glob(pattern, recursive=True))]
-    return {
-        file: file.relative_to(base)
-        for file in files
-        if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file() and not _is_inside(file, out)
-    }
+    found = map(Path, sorted(glob.glob(pattern, recursive=True)))
+    files = [file for file in found if file.is_file() and not _is_inside(file, out)]
+    return {file: file.relative_to(base) for file in _select(files, pattern, skipped)}
 
 
 def _is_csv(path: str) -> bool:

@@ -168,7 +168,9 @@ def test_resume_does_not_take_an_image_for_its_mask(predict, photos, tmp_path, c
 def test_skipped_files_are_logged(predict, photos, capsys) -> None:
     for name in ("a.txt", "LICENCE", ".hidden.txt"):
         (photos / "Images" / name).write_bytes(b"no image")
-    assert predict(photos / "Images")[0] == 0
+    assert predict(photos / "Images")[0] == 1
+    assert "skips 2 files that are no images: LICENCE, a.txt" in capsys.readouterr().err
+    assert predict(photos / "Images" / "*", out="glob")[0] == 1
     assert "skips 2 files that are no images: LICENCE, a.txt" in capsys.readouterr().err
     (photos / "Images" / "b.HEIC").write_bytes(b"no image")
     assert predict(photos / "Images", out="other")[0] == 1
