@@ -173,11 +173,18 @@ class SegmentationDataset(Dataset):
         return image, mask
 
 
+GRACE = 10
+"""Seconds after SIGTERM in which the main process can finish its step before a worker ends."""
+
+
 def start_worker(worker: int) -> None:
     """Prepares a worker process: one thread for OpenCV, and the main process decides what signals mean."""
     cv2.setNumThreads(0)
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):
+        # SIGTERM also comes from a main process that ends, which waits for this one
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
 
 
 def collate(samples: list[Sample] | Sample) -> Batch:

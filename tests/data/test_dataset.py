@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import time
 from pathlib import Path
 
 import cv2
@@ -10,6 +14,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from nailseg.data import dataset
 from nailseg.data.augmentation import TrainingTransform
 from nailseg.data.dataset import Mode, SegmentationDataset, collate, start_worker
 from nailseg.data.manifest import Row
@@ -186,3 +191,23 @@ def test_preprocessed_bytes_respects_the_pixel_limit(folder: tuple[Path, list[Ro
     assert data.preprocessed_bytes(0) > 0
     with pytest.raises(DataError, match="expected at most 8,000 pixels"):
         data.preprocessed_bytes(3)
+
+
+@pytest.mark.skipif(not hasattr(signal, "alarm"), reason="needs POSIX signals")
+def test_a_worker_outlives_signals_for_a_moment_only(monkeypatch) -> None:
+    """A scheduler's SIGTERM must not take the data from a step; multiprocessing waits after its own."""
+    monkeypatch.setattr(dataset, "GRACE", 1)
+
+    def work() -> None:
+        dataset.start_worker(0)
+        time.sleep(60)
+
+    process = multiprocessing.get_context("fork").Process(target=work, daemon=True)
+    process.start()
+    time.sleep(0.3)
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM):
+        os.kill(process.pid, number)
+    process.join(0.4)
+    assert process.is_alive()
+    process.join(10)
+    assert not process.is_alive()
