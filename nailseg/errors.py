@@ -29,6 +29,10 @@ class OutputError(NailsegError):
     """A file that would be overwritten or cannot be written."""
 
 
+class WriteError(OutputError):
+    """A place that takes no file, this one or the next: a full disk, a folder without permission."""
+
+
 def name_own_options(text: str, command: Callable[..., object]) -> str:
     """Names the options of a command, such as `nailseg check`, where a message names those of a training.
 

@@ -1,10 +1,11 @@
 """Writes files completely or not at all."""
 
+import contextlib
 import os
 import uuid
 from pathlib import Path
 
-from nailseg.errors import OutputError
+from nailseg.errors import WriteError
 
 
 def write_atomically(path: Path, content: bytes | memoryview, durable: bool = False) -> None:
@@ -16,7 +17,7 @@ def write_atomically(path: Path, content: bytes | memoryview, durable: bool = Fa
         durable: Also survive a crash of the machine, which takes longer (fsync).
 
     Raises:
-        OutputError: The file cannot be written, for example because the disk is full.
+        WriteError: The file cannot be written, for example because the disk is full.
     """
     partial = path.with_name(f".{uuid.uuid4().hex}.part")  # two processes may write the same file
     try:
@@ -29,6 +30,7 @@ def write_atomically(path: Path, content: bytes | memoryview, durable: bool = Fa
         os.replace(partial, path)
     except OSError as error:
         found = f"expected to write {len(content):,} bytes, found: {error.strerror or error}"
-        raise OutputError(f"{path}: {found}. Free some space, or choose another place.") from error
+        raise WriteError(f"{path}: {found}. Free some space, or choose another place.") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it was renamed, or its folder does not exist
+            partial.unlink()

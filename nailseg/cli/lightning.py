@@ -3,14 +3,13 @@
 The only module that knows both; `add_arguments_to_parser` states which facts of the data reach the model.
 """
 
-import contextlib
 import logging
 import os
 import shutil
 import sys
 import warnings
 from argparse import ArgumentError
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +29,7 @@ from nailseg.cli.cross_validation import FOLD_VARIABLE, train_folds
 from nailseg.cli.messages import explain_error
 from nailseg.cli.runner import UsageError
 from nailseg.data.datamodule import SegmentationDataModule
-from nailseg.errors import ConfigError, NailsegError
+from nailseg.errors import ConfigError
 from nailseg.evaluation import report
 from nailseg.evaluation.wandb import report_to_wandb
 from nailseg.inference.backends import find_exported_file
@@ -38,8 +37,13 @@ from nailseg.inference.backends.torch import create_backend
 from nailseg.inference.segmenter import Segmenter
 from nailseg.model_info import RUNS, model_name
 from nailseg.training import callbacks
-from nailseg.training.interruption import AtomicCheckpointIO, StopOnSignal
-from nailseg.training.run_dir import create_logger, create_run_folder, find_git_commit
+from nailseg.training.interruption import StopOnSignal
+from nailseg.training.run_dir import (
+    create_logger,
+    create_run_folder,
+    find_git_commit,
+    removed_if_refused,
+)
 from nailseg.training.task import MONITOR, SegmentationTask
 
 log = logging.getLogger("nailseg")
@@ -225,7 +229,7 @@ class NailsegCLI(LightningCLI):
         stopping = [StopOnSignal(self.folder / "checkpoints" / "last.ckpt")] if fits else []
         return super().instantiate_trainer(
             callbacks=[*added, *(own if isinstance(own, list) else [own]), *stopping],
-            plugins=[AtomicCheckpointIO(), *(plugins if isinstance(plugins, list) else [plugins])],
+            plugins=[callbacks.AtomicCheckpointIO(), *(plugins if isinstance(plugins, list) else [plugins])],
             default_root_dir=str(self.folder),
             logger=logger or False,
             precision=given.precision or ("bf16-mixed" if _has_bf16(on_gpu) else "32-true"),
@@ -250,17 +254,21 @@ class NailsegCLI(LightningCLI):
             added.append(EarlyStopping(MONITOR, mode="max", patience=options.patience))
         return added
 
+    def _is_new(self) -> bool:
+        """Whether this process has created the run folder."""
+        return self.trainer.is_global_zero and not self.options.resume
+
     def before_fit(self) -> None:
         """Logs what will be trained and saves the configuration."""
         network = self.model.network
         count = sum(parameter.numel() for parameter in network.parameters()) / 1e6
         log.info("network: %.1f M parameters, weights: %s", count, network.origin["weights"])
         content = yaml.safe_load(self._parser("fit").dump(self.options, skip_validation=True))
-        with self._removing_unused_folder():
+        with removed_if_refused(self.folder, self._is_new()):
             facts = {"data_fingerprint": self.datamodule.fingerprint(), "git_commit": find_git_commit()}
         for logger in self.trainer.loggers:
             logger.log_hyperparams(content | facts)
-        if self.trainer.is_global_zero and not self.options.resume:
+        if self._is_new():
             # absolute paths: the run can be resumed from any folder
             for part, name in (("data", "csv"), ("data", "root"), ("model", "weights")):
                 value = content[part].get(name)
@@ -272,24 +280,13 @@ class NailsegCLI(LightningCLI):
     def fit(self, model: SegmentationTask, **kwargs: Any) -> None:
         """Runs Lightning's fit; an interruption logs how to continue."""
         try:
-            with self._removing_unused_folder():
+            with removed_if_refused(self.folder, self._is_new()):
                 self.trainer.fit(model, **kwargs)
         except SystemExit:
             alone = self.trainer.is_global_zero and not os.environ.get(FOLD_VARIABLE)
             if alone and (self.folder / "checkpoints" / "last.ckpt").exists():
                 verb = "train" if self.test_after_fit else "fit"
                 log.info("interrupted; to continue: nailseg %s --resume %s", verb, self.folder)
-            raise
-
-    @contextlib.contextmanager
-    def _removing_unused_folder(self) -> Iterator[None]:
-        """Data that is refused leaves no run folder behind; a run that diverges leaves its curves."""
-        try:
-            yield
-        except NailsegError:
-            started = (self.folder / "checkpoints").exists() or (self.folder / "metrics.csv").exists()
-            if self.trainer.is_global_zero and not self.options.resume and not started:
-                shutil.rmtree(self.folder)
             raise
 
     def after_fit(self) -> None:

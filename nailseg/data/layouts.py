@@ -46,17 +46,14 @@ class Layout:
 
 
 _PART = "(training|validation|test)"
+
 LAYOUTS = (
     Layout("Images and Masks", "images?", "masks?"),
     Layout("ADE20K", "images", "annotations"),
     Layout("Pascal VOC or CVAT", "jpegimages", "segmentationclass"),
     Layout("Cityscapes", "leftimg8bit", "gtfine", "_leftImg8bit", ("_gtFine_labelIds",), only_suffixed=True),
     # ISIC2018_Task1-2_Training_Input with ISIC2018_Task1_Training_GroundTruth, and the names of other years
-    Layout(
-        "ISIC",
-        r".*(training|validation|test).*_(?:data|input)",
-        r".*(training|validation|test).*_groundtruth",
-    ),
+    Layout("ISIC", rf".*{_PART}.*_(?:data|input)", rf".*{_PART}.*_groundtruth"),
     Layout("Carvana", r"(.+)", r"(.+)_masks?"),
     Layout("masks beside their images", "", ""),
 )

@@ -77,8 +77,8 @@ def load_manifest(
     """Reads a CSV and checks its paths and splits; no image is opened.
 
     The columns `image,mask,split,group` may stand in any order, further ones are kept. Without `group` each
-    row is its own group; a missing `split` is derived, with a fixed seed; missing masks are found
-    as `pair_folders` does.
+    row is its own group; a missing `split` is derived, with a fixed seed; missing masks are found as
+    `pair_folders` does.
 
     Args:
         csv_path: the CSV, UTF-8 or UTF-16, with commas, semicolons or tabs.
@@ -255,12 +255,17 @@ def _to_posix(path: str) -> str:
 
 def _derive_masks(table: pd.DataFrame, root: Path, issues: list[Issue]) -> pd.DataFrame:
     pairs = pair_folders(root)
-    masks, doubtful = dict(pairs.pairs), {PurePosixPath(names[0]).stem: names for names in pairs.ambiguous}
+    masks, doubtful = dict(pairs.pairs), {_name_below_side(names[0]): names for names in pairs.ambiguous}
     for image in table["image"][~table["image"].isin(masks)]:
-        found = " and ".join(doubtful.get(PurePosixPath(image).stem, ())) or "none"
+        found = " and ".join(doubtful.get(_name_below_side(image), ())) or "none"
         message = f"expected one mask, by name, where `nailseg index` finds masks; found {found}"
         issues.append(Issue("missing-file", image, message, "Put it there, or add a column mask to the CSV."))
     return table.assign(mask=table["image"].map(masks)).dropna(subset="mask")
+
+
+def _name_below_side(file: str) -> PurePosixPath:
+    """A path without its first folder, images or masks, and without its suffix."""
+    return PurePosixPath(*PurePosixPath(file).with_suffix("").parts[1:])
 
 
 def _check_splits(table: pd.DataFrame, csv_name: str, issues: list[Issue]) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from nailseg.errors import ConfigError, DataError, OutputError
+from nailseg.errors import ConfigError, DataError, OutputError, WriteError
 from nailseg.files import write_atomically
 from nailseg.imaging.overlay import encode_image
 from nailseg.inference import segmenter
@@ -198,6 +198,8 @@ def _predict(
         for (job, _), saved in _run_ahead(pool, lambda predicted: save(*predicted), predict_readable()):
             try:
                 results.extend(saved.result())
+            except WriteError:
+                raise
             except OutputError as error:  # the image is too large for an overlay's format
                 results.append(f"{job.file}: {error}")
     return results

@@ -1,5 +1,6 @@
 """Callbacks of a training run: averaged weights, checkpoints, validation images, the table of the epochs."""
 
+import io
 import math
 import os
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import (
     Callback,
@@ -65,6 +67,21 @@ class AveragedWeights(WeightAveraging):
             return
         n = n_averaged.item()
         torch._foreach_lerp_(averages, currents, 1 - min(self.decay, (1 + n) / (10 + n)))
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint under another name beside its target, then renames it.
+
+    Lightning's own writes into TMPDIR first: moved to another file system, a checkpoint can be cut off.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Writes the checkpoint; raises `WriteError`, and keeps an existing one then."""
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        write_atomically(Path(path), content.getbuffer(), durable=True)
 
 
 class RunCheckpoint(ModelCheckpoint):

@@ -5,7 +5,6 @@ process's random state and sums of training losses; the data's order and augment
 they follow from seed, epoch and row (`data.samplers`).
 """
 
-import io
 import math
 import signal
 import sys
@@ -15,12 +14,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
-from nailseg.files import write_atomically
 from nailseg.training.callbacks import AveragedWeights
 from nailseg.training.task import SegmentationTask
 from nailseg.types import STOP_SIGNALS
@@ -28,21 +25,7 @@ from nailseg.types import STOP_SIGNALS
 REPEATED = 1.0
 """Seconds within which a second signal is the first again: scheduler and parent process may both send it."""
 STATE_KEY = "nailseg_processes"
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint under another name beside its target, then renames it.
-
-    Lightning's own writes into TMPDIR first: moved to another file system, a checkpoint can be cut off.
-    """
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
-    ) -> None:
-        """Writes the checkpoint; raises `OutputError`, and keeps an existing one then."""
-        content = io.BytesIO()
-        torch.save(checkpoint, content)
-        write_atomically(Path(path), content.getbuffer(), durable=True)
+"""Of a checkpoint: the state of each process, by rank."""
 
 
 class StopOnSignal(Callback):
@@ -67,14 +50,18 @@ class StopOnSignal(Callback):
         if not self._number:
             self._number, self._received = number, time.monotonic()
 
-    def on_sanity_check_start(self, trainer: Trainer, pl_module: SegmentationTask) -> None:
+    def _take_over(self) -> None:
         """Takes the signals over from Lightning, which registers its own when the training begins."""
         for number in STOP_SIGNALS:
             signal.signal(number, self._receive)
 
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: SegmentationTask) -> None:
+        """Takes the signals over before the first validation batches."""
+        self._take_over()
+
     def on_train_start(self, trainer: Trainer, pl_module: SegmentationTask) -> None:
         """Takes the signals over, and restores the state of the checkpoint that is continued."""
-        self.on_sanity_check_start(trainer, pl_module)
+        self._take_over()
         self._step = trainer.global_step
         if self._states:
             state, device = self._states[trainer.global_rank], trainer.strategy.root_device

@@ -5,14 +5,16 @@ import logging
 import netrc
 import os
 import secrets
+import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from nailseg.checkpoints import model_folder
-from nailseg.errors import ConfigError
+from nailseg.errors import ConfigError, NailsegError
 
 log = logging.getLogger("nailseg")
 
@@ -26,6 +28,17 @@ def create_run_folder(folder: Path) -> Path:
             free.mkdir()
             log.info("run folder: %s", free)
             return free
+
+
+@contextlib.contextmanager
+def removed_if_refused(folder: Path, is_new: bool) -> Iterator[None]:
+    """Removes a new run folder where input is refused before the first epoch; later, its curves are kept."""
+    try:
+        yield
+    except NailsegError:
+        if is_new and not (folder / "checkpoints").exists() and not (folder / "metrics.csv").exists():
+            shutil.rmtree(folder)
+        raise
 
 
 LOGGERS = {

@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import sys
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import cv2
@@ -501,9 +500,7 @@ def test_a_fold_leaves_the_hint_to_the_folds(tmp_path, monkeypatch, caplog) -> N
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()
     trainer = SimpleNamespace(fit=lambda model: sys.exit(1), is_global_zero=True)
-    cli = SimpleNamespace(
-        folder=tmp_path, trainer=trainer, _removing_unused_folder=nullcontext, test_after_fit=True
-    )
+    cli = SimpleNamespace(folder=tmp_path, trainer=trainer, _is_new=lambda: False, test_after_fit=True)
     for value, hints in (("", 1), ("1", 0)):
         monkeypatch.setenv("NAILSEG_FOLD", value)
         caplog.clear()

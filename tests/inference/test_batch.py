@@ -1,7 +1,9 @@
 """Inputs and outputs of `nailseg predict`, and interrupted runs."""
 
 import csv
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -241,3 +243,17 @@ def test_index_writes_class_indices(predict, photos) -> None:
     code, out = predict(photos / "Images/e.png", "--index")
     assert code == 0
     assert set(np.unique(pixels(out / "e.png"))) == {0, 1}
+
+
+def test_a_full_disk_ends_the_prediction_at_once(predict, photos, monkeypatch, capsys) -> None:
+    written = []
+
+    def full(source: object, target: object) -> None:
+        written.append(target)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    assert predict(photos / "Images")[0] == 1
+    errors = capsys.readouterr().err
+    assert errors.count("No space left on device. Free some space") == 1
+    assert len(written) <= 3, "those that were waiting to be written"

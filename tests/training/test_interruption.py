@@ -12,8 +12,9 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 
+from nailseg.cli.lightning import NailsegCLI
 from nailseg.cli.main import main
-from nailseg.errors import OutputError
+from nailseg.errors import WriteError
 from nailseg.files import write_atomically
 
 EPOCHS = 3
@@ -26,12 +27,11 @@ def elsewhere(tmp_path, monkeypatch) -> None:
 
 
 class Signal(Callback):
-    """Sends a signal to this process at the end of a training or validation batch, once for each place."""
+    """Sends a signal to this process at the start of a training or validation batch, once for each place."""
 
     def __init__(self) -> None:
         self.places: list[tuple[str, int, int]] = []  # hook, epoch, batch
         self.number = signal.SIGTERM
-        self.steps_after = 0
 
     def _at(self, hook: str, trainer: Trainer, batch: int) -> None:
         if (hook, trainer.current_epoch, batch) in self.places and not trainer.sanity_checking:
@@ -46,10 +46,6 @@ class Signal(Callback):
 
 
 SIGNAL = Signal()
-
-
-def make_signal() -> Callback:
-    return SIGNAL
 
 
 def arguments(drawn: Path, tiny_folder: Path, *more: str) -> list[str]:
@@ -67,13 +63,17 @@ def arguments(drawn: Path, tiny_folder: Path, *more: str) -> list[str]:
     ]
 
 
+def send_signals(places: list, monkeypatch, number=signal.SIGTERM) -> None:
+    """Adds `SIGNAL` to the callbacks of every training."""
+    original = NailsegCLI._fit_callbacks
+    monkeypatch.setattr(NailsegCLI, "_fit_callbacks", lambda self: [*original(self), SIGNAL])
+    SIGNAL.places, SIGNAL.number = list(places), number
+
+
 def train_interrupted(places: list, line: list[str], name: str, monkeypatch, number=signal.SIGTERM) -> Path:
     """Trains with a signal at each place, resumes after each, and returns the run folder."""
-    from nailseg.cli import lightning
-
-    original = lightning.NailsegCLI._fit_callbacks
-    monkeypatch.setattr(lightning.NailsegCLI, "_fit_callbacks", lambda self: [*original(self), SIGNAL])
-    SIGNAL.places, SIGNAL.number, interruptions = list(places), number, 0
+    send_signals(places, monkeypatch, number)
+    interruptions = 0
     code = main(["fit", *line, f"--name={name}"])
     while code == 128 + number:
         interruptions += 1
@@ -157,7 +157,7 @@ def test_a_signal_stops_within_a_step_and_names_the_command(
 
 @pytest.mark.slow
 def test_two_processes_continue_exactly(drawn, tiny_folder) -> None:
-    """Ended three times at any moment, and continued: as the same two processes without a pause."""
+    """Ended once or twice at any moment, and continued: as the same two processes without a pause."""
     line = arguments(drawn, tiny_folder, "--data.workers=0", "--trainer.devices=2", "--trainer.strategy=ddp")
     command = [sys.executable, "-m", "nailseg", "fit"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -185,11 +185,7 @@ def test_two_processes_continue_exactly(drawn, tiny_folder) -> None:
 
 
 def test_a_checkpoint_in_the_middle_is_where_the_signal_came(drawn, tiny_folder, monkeypatch) -> None:
-    from nailseg.cli import lightning
-
-    original = lightning.NailsegCLI._fit_callbacks
-    monkeypatch.setattr(lightning.NailsegCLI, "_fit_callbacks", lambda self: [*original(self), SIGNAL])
-    SIGNAL.places, SIGNAL.number = [("train", 1, 2)], signal.SIGTERM
+    send_signals([("train", 1, 2)], monkeypatch)
     assert main(["fit", *arguments(drawn, tiny_folder, "--data.workers=0"), "--name=cut"]) == 143
     assert load(Path("runs/cut"))["global_step"] == 6 + 3
     assert not list(Path("runs/cut").rglob("*.part"))
@@ -210,7 +206,7 @@ def test_a_write_that_fails_keeps_the_old_file(tmp_path, monkeypatch) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OutputError, match=r"last\.ckpt: expected to write 3 bytes, found: No space left"):
+    with pytest.raises(WriteError, match=r"last\.ckpt: expected to write 3 bytes, found: No space left"):
         write_atomically(path, b"new")
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
     assert path.read_bytes() == b"old"

@@ -95,10 +95,11 @@ def index_dataset(
         DataError: No pairs, or a CSV that cannot be read.
         OutputError: A CSV of a fold or the .bak file exists, or a file cannot be written.
     """
-    shares_given = {"--val": val, "--test": test, "--seed": seed}
+    split_options = {"--val": val, "--test": test, "--seed": seed}
     if folds is not None and val is not None:
         raise ConfigError("--val: has no meaning beside --folds, whose parts are the val rows. Leave it out.")
     val, test = (DEFAULT_SHARE if share is None else share for share in (val, test))
+    seed = seed or 0
     _check_options(val, test, group, folds)
     source = load_manifest(root) if Path(root).is_file() else None
     ignored = {"--images": images, "--masks": masks, "--mask-suffix": mask_suffix}
@@ -129,15 +130,16 @@ def index_dataset(
     strata = [strata.get(row.image, row.folder) for row in rows]
     folders = [None if resplit else _find_split_folder(row) for row in rows]
     kept_folders = all(folders) and not existing and not folds
-    if unused := [name for name, value in shares_given.items() if value is not None and kept_folders]:
+    unused = [name for name, value in split_options.items() if value is not None]
+    if kept_folders and unused:
         found = "the folders named train, valid or test decide the splits"
         raise ConfigError(f"{unused[0]}: has no meaning where {found}. Leave it out, or add --resplit.")
     if kept_folders:
         assigned = [folders]
     elif folds:
-        assigned = assign_folds([row.group for row in rows], strata, folds, test, seed or 0)
+        assigned = assign_folds([row.group for row in rows], strata, folds, test, seed)
     else:
-        assigned = [[row.split for row in split_rows(rows, val, test, seed or 0, strata)]]
+        assigned = [[row.split for row in split_rows(rows, val, test, seed, strata)]]
     tables = [
         (*existing, *(replace(row, split=split) for row, split in zip(rows, splits, strict=True)))
         for splits in assigned
