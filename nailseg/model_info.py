@@ -1,14 +1,17 @@
 """What is recorded about a model besides its weights, and where models are; does not import torch."""
 
-import dataclasses
 import json
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
+
+from annotated_types import Ge, Gt, Le, Len, Lt
 
 from nailseg import __version__
-from nailseg.errors import WeightsError
+from nailseg.errors import ConfigError, WeightsError
+from nailseg.schema import FIX, validate
+from nailseg.types import check_class_names
 
 INFO_FILE = "nailseg.json"
 ONNX_FILE, OPENVINO_FILE = "model.onnx", "model.xml"
@@ -20,21 +23,36 @@ SHIPPED = "nailseg-b0"
 """The name of the model that ships with the package."""
 
 
+MAX_SIDE = 8192
+"""A larger size of the network's input, in pixels, is taken for an error."""
+
+Side = Annotated[int, Ge(1), Le(MAX_SIDE)]
+Channels = Annotated[list[Annotated[float, Ge(-1e4), Le(1e4)]], Len(3, 3)]
+Deviations = Annotated[list[Annotated[float, Gt(0), Le(1e4)]], Len(3, 3)]
+Level = Annotated[int, Ge(0), Le(65535)]
+
+
 @dataclass
 class ModelInfo:
-    """The information about a model besides its weights; the content of nailseg.json."""
+    """The information about a model besides its weights; the content of nailseg.json.
+
+    The types and limits are checked where it is read (`from_dict`), not where a program creates it.
+    """
 
     class_names: list[str]  # in index order, the first is the background
     # pixels of the side of the network's input that `resize` names, with `crop` of a tile; [height, width] in
     # some folders of others
-    image_size: int | list[int] = 512
-    resize: str = "keep"  # as `geometry.Resize`
-    overlap: float = OVERLAP  # share of a tile that its neighbour covers too, in tiled inference
-    mean: list[float] = field(default_factory=list)  # of RGB images in 0..1, applied inside the network
-    std: list[float] = field(default_factory=list)  # as `mean`, standard deviation
+    image_size: Side | Annotated[list[Side], Len(2, 2)] = 512
+    resize: Literal["keep", "squash", "shortest", "crop", "none"] = "keep"  # as `geometry.Resize`
+    # share of a tile that its neighbour covers too, in tiled inference
+    overlap: Annotated[float, Ge(0), Lt(1)] = OVERLAP
+    mean: Channels = field(default_factory=list)  # of RGB images in 0..1, applied inside the network
+    std: Deviations = field(default_factory=list)  # as `mean`, standard deviation
     origin: dict[str, str] = field(default_factory=dict)  # `weights` at the start, and their `licence`
-    image_range: list[int] | None = None  # the 16-bit values that become 0 and 255; None: 0 and 65535
-    threshold: float | None = None  # foreground probability with the best validation Dice; None if not chosen
+    # the 16-bit values that become 0 and 255; None: 0 and 65535
+    image_range: Annotated[list[Level], Len(2, 2)] | None = None
+    # foreground probability with the best validation Dice; None if not chosen
+    threshold: Annotated[float, Ge(0), Le(1)] | None = None
     mask_values: dict[str, Any] = field(default_factory=dict)  # mask encoding of the data, as its `to_dict`
     metrics: dict[str, Any] = field(default_factory=dict)  # metrics.json of the test, empty without one
     data: dict[str, Any] = field(default_factory=dict)  # statistics of the training data, empty if unknown
@@ -47,21 +65,43 @@ class ModelInfo:
         return self.image_size if isinstance(self.image_size, int) else max(self.image_size)
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Self:
-        """Creates it from the content of a nailseg.json; fields of later versions are ignored."""
-        known = {f.name for f in dataclasses.fields(cls)}
-        return cls(**{key: value for key, value in content.items() if key in known})
+    def from_dict(cls, content: Any, place: str | Path) -> Self:
+        """Creates it from the content of a nailseg.json; fields of later versions are ignored.
+
+        Args:
+            content: What JSON or a checkpoint gave.
+            place: The file, for the message.
+
+        Raises:
+            WeightsError: A field that is missing, of another type, or outside of its limits.
+        """
+        if not isinstance(content, dict):
+            raise WeightsError(f"{place}: expected an object, found a {type(content).__name__}. {FIX}")
+        known = {key: value for key, value in content.items() if key in cls.__dataclass_fields__}
+        info = validate(cls, known, place)
+        try:
+            check_class_names(info.class_names)
+        except ConfigError as error:
+            raise WeightsError(f"{place}: {error}") from None
+        if info.image_range and info.image_range[0] >= info.image_range[1]:
+            expected = "expected the lower value first, and another one"
+            raise WeightsError(f"{place}: image_range: {expected}, found {info.image_range}. {FIX}")
+        return info
 
 
 def read_info(folder: str | Path) -> ModelInfo | None:
     """Reads the nailseg.json of a model folder; None without one, as in folders that transformers wrote."""
     path = Path(folder) / INFO_FILE
-    if not path.is_file():
-        return None
+    return parse_info(path.read_bytes(), path) if path.is_file() else None
+
+
+def parse_info(text: str | bytes, place: str | Path) -> ModelInfo:
+    """Parses the text of a nailseg.json; raises `WeightsError` with the place where it stands."""
     try:
-        return ModelInfo.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path}: expected the content that nailseg writes, found {error}.") from error
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{place}: expected the JSON that nailseg writes, found {error}.") from error
+    return ModelInfo.from_dict(content, place)
 
 
 def is_checkpoint(source: str | Path) -> bool:

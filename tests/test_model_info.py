@@ -24,6 +24,6 @@ def test_locate(tmp_path: Path) -> None:
     assert locate(tmp_path) == str(tmp_path)
     (tmp_path / "model" / "nailseg.json").write_text("[]")
     assert locate(tmp_path) == str(tmp_path / "model")
-    with pytest.raises(WeightsError, match=r"nailseg.json: expected the content that nailseg writes"):
+    with pytest.raises(WeightsError, match=r"nailseg.json: expected an object"):
         read_info(tmp_path / "model")
     assert read_info(tmp_path) is None

@@ -13,19 +13,20 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from nailseg.checkpoints.model_card import render_model_card
 from nailseg.data.mask_encoding import MaskEncoding
-from nailseg.errors import ConfigError, OutputError, WeightsError
+from nailseg.errors import ConfigError, NailsegError, OutputError, WeightsError
 from nailseg.model_info import INFO_FILE, ModelInfo, is_checkpoint, locate, read_info
 from nailseg.models.base import Network
 from nailseg.models.loading import quiet_transformers
 from nailseg.models.preprocessing import read_preprocessing
-from nailseg.models.pretrained import are_default_labels, find_weights, load_plain
+from nailseg.models.pretrained import are_default_labels, check_tensors, find_weights, load_plain
 from nailseg.models.registry import INTERCHANGEABLE, build_network, network_class
+from nailseg.schema import FIX, validate
 from nailseg.types import IGNORE_INDEX
 
 CHECKPOINT_KEY = "nailseg"
@@ -142,6 +143,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     content = load_plain(path)
     if not isinstance(content, dict) or CHECKPOINT_KEY not in content:
         raise WeightsError(f"{path}: not written by nailseg: it lacks the network's config and class names.")
+    validate(dict[Literal["config", "info"], dict[str, Any]], content[CHECKPOINT_KEY], path)
+    if not isinstance(content.get("state_dict"), dict) or len(content[CHECKPOINT_KEY]) != 2:
+        raise WeightsError(f"{path}: expected a config, info and a state_dict, found a part of them. {FIX}")
     return content
 
 
@@ -153,7 +157,7 @@ def checkpoint_metadata(network: Network, info: ModelInfo) -> dict[str, Any]:
 def read_model_info(source: str | Path) -> ModelInfo | None:
     """Reads the information in a checkpoint or model folder; None for other weights."""
     if is_checkpoint(source):
-        return ModelInfo.from_dict(read_checkpoint(source)[CHECKPOINT_KEY]["info"])
+        return ModelInfo.from_dict(read_checkpoint(source)[CHECKPOINT_KEY]["info"], source)
     return read_info(locate(source))
 
 
@@ -183,7 +187,7 @@ def open_network(
     """
     source = locate(source)
     content = read_checkpoint(source) if is_checkpoint(source) else None
-    info = ModelInfo.from_dict(content[CHECKPOINT_KEY]["info"]) if content else read_info(source)
+    info = ModelInfo.from_dict(content[CHECKPOINT_KEY]["info"], source) if content else read_info(source)
     recorded = info.architecture if info else "segformer"
     name = name or recorded
     if info:
@@ -195,10 +199,21 @@ def open_network(
                 f"{recorded}. Give --model.name {recorded}, or other weights."
             )
     if content is None:
-        return build_network(source, class_names, drop_path, name)
-    network = network_class(name).from_config(
-        content[CHECKPOINT_KEY]["config"], info.class_names, drop_path, info.mean, info.std, info.origin
-    )
+        network = build_network(source, class_names, drop_path, name)
+        if info and not network.new_head and len(network.class_names) != len(info.class_names):
+            raise WeightsError(
+                f"{source}: config.json has {len(network.class_names)} classes, {INFO_FILE} names "
+                f"{info.class_names}. {FIX}"
+            )
+        return network
+    try:
+        network = network_class(name).from_config(
+            content[CHECKPOINT_KEY]["config"], info.class_names, drop_path, info.mean, info.std, info.origin
+        )
+    except NailsegError as error:
+        raise WeightsError(f"{source}: {error}") from error
+    except Exception as error:  # an inconsistent config causes many kinds
+        raise WeightsError(f"{source}: no network can be built from its config ({error!r}). {FIX}") from error
     load_checkpoint_weights(network, content, source)
     return network
 
@@ -247,7 +262,8 @@ def require_trained(network: Network, source: str | Path) -> None:
 def load_checkpoint_weights(network: Network, content: dict[str, Any], source: str | Path) -> None:
     """Loads a checkpoint's weights (averaged ones, if any); raises `WeightsError` if they do not fit."""
     prefix = "network."
-    state = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
+    state = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if str(k).startswith(prefix)}
+    check_tensors(state, Path(source))
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

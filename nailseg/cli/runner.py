@@ -44,13 +44,17 @@ def run_guarded(action: Callable[[], object]) -> int:
         if not (isinstance(error.code, int) and error.code - 128 in STOP_SIGNALS):
             raise
         message, code = f"interrupted by {signal.Signals(error.code - 128).name}", error.code
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, which need not be imported here
+    except (RuntimeError, ValueError) as error:
+        text = (str(error).splitlines() or [""])[0]
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which need not be imported here
+            message = (
+                f"the GPU's memory is full. {text} Use a smaller --data.batch_size (with "
+                "--trainer.accumulate_grad_batches for the same steps) or --data.size; predict: --tile."
+            )
+        elif text.startswith("Symlink loop") or "null byte" in text or "null character" in text:
+            message = f"expected a path, found one that cannot exist ({text}). Correct it."  # of pathlib
+        else:
             raise
-        message = (
-            f"the GPU's memory is full. {str(error).splitlines()[0]} Use a smaller --data.batch_size (with "
-            "--trainer.accumulate_grad_batches for the same steps) or --data.size; predict: --tile."
-        )
     print(f"nailseg: {message}", file=sys.stderr)
     return code
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -143,6 +144,8 @@ def write_manifest(csv_path: str | Path, rows: Sequence[Row]) -> None:
 def _read_csv(path: Path) -> pd.DataFrame:
     """The CSV as text, without spaces around values; the index holds line numbers, the first line is 1."""
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise OSError("a pipe, socket or device")  # to open it would wait for a writer
         with open(path, newline="", encoding=_find_encoding(path)) as file:
             delimiter = _find_delimiter(file.readline())
             file.seek(0)
@@ -204,7 +207,8 @@ def _check_paths(table: pd.DataFrame, root: Path, csv_name: str, issues: list[Is
     """Adds the issues of paths, and returns the other rows with forward slashes in their paths."""
     real_root = root.resolve()
     # cached by folder: resolving every file would take seconds
-    is_inside = cache(lambda folder: folder.resolve().is_relative_to(real_root))
+    # realpath, unlike resolve, ends at a link in a loop, which is found missing when it is read
+    is_inside = cache(lambda folder: Path(os.path.realpath(folder)).is_relative_to(real_root))
     first_lines: dict[str, int] = {}
     columns = [column for column in ("image", "mask") if column in table]
     relative = partial(_make_relative, root=real_root)
@@ -241,6 +245,8 @@ def _find_path_problem(value: str, root: Path, is_inside: Callable[[Path], bool]
     if PurePosixPath(value).is_absolute() or PureWindowsPath(value).drive or value.startswith("\\"):
         return f"expected a relative path, found {value}"
     value = value.replace("\\", "/")
+    if "\0" in value:
+        return f"expected a path, found a null character in {value!r}"
     if ".." in value.split("/"):
         return f"expected a path inside the root, found {value}"
     path = root / value

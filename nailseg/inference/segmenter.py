@@ -112,6 +112,7 @@ class Segmenter:
         Raises:
             DataError: The file is damaged, or the array has another shape or dtype.
             ConfigError: The tile is too small.
+            WeightsError: The network's output is nan.
         """
         pixels = self.read(image)
         return self._make_result(pixels, *predict_tiled(self.backend, pixels, tta, tile))
@@ -160,6 +161,9 @@ class Segmenter:
         return decoded.pixels
 
     def _make_result(self, image: np.ndarray, mask: np.ndarray, probability: np.ndarray) -> Result:
+        if np.isnan(probability.sum()):
+            advice = "Its weights hold nan or infinite values: take another checkpoint, or train again."
+            raise WeightsError(f"expected probabilities from the network, found nan. {advice}")
         if self.threshold is not None:
             mask = (probability[1] >= self.threshold).astype(np.uint8)
         return Result(image, mask, probability, self.class_names)

@@ -4,6 +4,7 @@ Two convolutional baselines need no download, with random weights: UperNet on Co
 Liu et al. 2022) and DeepLabV3 on MobileNetV2 (Chen et al. 2017, Sandler et al. 2018).
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from transformers import AutoModelForSemanticSegmentation, PreTrainedConfig, Pre
 from nailseg.errors import WeightsError
 from nailseg.models import loading, pretrained
 from nailseg.models.base import Network
+from nailseg.schema import FIX
 
 BASELINES: dict[str, dict[str, Any]] = {
     "upernet-convnext-tiny": {
@@ -41,8 +43,29 @@ _IGNORED_FIELDS = (
 )
 
 
+def _check_limits(value: Any, name: str) -> None:
+    """Raises `WeightsError` for numbers that no network has, which would take all time or memory.
+
+    transformers has one config class per model type, so only the magnitude is known: layers up to 512, widths
+    up to 16,384, other integers up to a million (vocabularies).
+    """
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else ((name, part) for part in value)
+        for key, part in items:
+            _check_limits(part, str(key))
+    elif isinstance(value, str) and name.endswith("attn_implementation") and "/" in value:
+        expected = "expected an implementation of transformers itself, found one to download"
+        raise WeightsError(f"config.json: {name}: {expected}: {value!r}. Remove the field.")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        is_width = re.search("size|dim|channels|width", name) and not name.startswith("vocab")
+        limit = 512 if re.search("depth|layers|blocks", name) else 16_384 if is_width else 1_000_000
+        if not abs(value) <= limit:  # nan is refused too
+            raise WeightsError(f"config.json: {name}: expected at most {limit:,}, found {value}. {FIX}")
+
+
 def _make_config(content: dict[str, Any], class_names: Sequence[str], drop_path: float) -> PreTrainedConfig:
     fields = {key: value for key, value in content.items() if key not in _IGNORED_FIELDS}
+    _check_limits(fields, "config.json")
     config = loading.make_config(fields, class_names)
     for part in (config, getattr(config, "backbone_config", None)):
         if hasattr(part, "drop_path_rate"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nailseg.errors import WeightsError
+from nailseg.model_info import MAX_SIDE
 from nailseg.models.pretrained import PREPROCESSOR_FILE, read_json
 
 SQUARE = ("Segformer", "Beit", "ViT", "DPT")
@@ -18,8 +19,6 @@ HONOURED = {"do_resize", "do_rescale", "do_normalize", "do_reduce_labels", "do_c
 UNSUPPORTED = {"rescale_offset", "keep_aspect_ratio", "crop_pct"}
 BILINEAR = (2, "bilinear")
 EDGES = {"shortest_edge": "shortest", "longest_edge": "keep"}
-MAX_SIDE = 8192
-"""A larger `size` in pixels is taken for an error."""
 
 
 @dataclass(frozen=True)

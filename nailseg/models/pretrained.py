@@ -5,7 +5,9 @@ Everything is read as data: JSON, safetensors, `torch.load(weights_only=True)`. 
 
 import json
 import logging
+import pickle
 import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,9 +105,23 @@ def load_plain(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                entries = archive.infolist()
+            # torch.save does not compress: what would inflate was made by someone else, to fill the memory
+            if (
+                any(e.compress_type for e in entries)
+                or sum(e.file_size for e in entries) > path.stat().st_size
+            ):
+                raise ValueError("a compressed archive, which torch does not write")
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged and hostile files cause many kinds
         reason = f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(". ")
+        if (
+            isinstance(error, pickle.UnpicklingError) or "weights_only" in reason
+        ):  # torch's text advises to load it without protection
+            global_name = re.search(r"GLOBAL ([\w.]+)", str(error))
+            reason = f"an object ({global_name[1]})" if global_name else "something else, or a damaged one"
         raise WeightsError(
             f"{path}: expected a file with tensors and plain values only, found {reason}. "
             "Download or save it again."
@@ -207,7 +223,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # neither text nor JSON
+    except (ValueError, RecursionError) as error:  # neither text nor JSON
         raise WeightsError(f"{path}: expected JSON, found {error}. Download or save it again.") from error
     if not isinstance(content, dict):
         raise WeightsError(f"{path}: expected a JSON object, found a {type(content).__name__}.")

@@ -4,25 +4,63 @@ Xie et al., "SegFormer: Simple and Efficient Design for Semantic Segmentation wi
 """
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le, Len
 from torch import nn
 from transformers import PreTrainedConfig, SegformerForSemanticSegmentation
+from typing_extensions import TypedDict  # pydantic cannot read typing's before Python 3.12
 
+from nailseg.errors import WeightsError
 from nailseg.models import loading
 from nailseg.models.base import Network
 from nailseg.models.decode_head import DecodeHead
 from nailseg.models.mix_transformer import ARCHITECTURES
 from nailseg.models.pretrained import Source, read_tensors
+from nailseg.schema import FIX, validate
 
-# a config.json can ask transformers for more than an architecture (kernels, quantization, patches): no other
-# field is used
-CONFIG_FIELDS = (
-    *("num_channels", "num_encoder_blocks", "depths", "sr_ratios", "hidden_sizes", "patch_sizes", "strides"),
-    *("num_attention_heads", "mlp_ratios", "hidden_act", "decoder_hidden_size", "reshape_last_stage"),
-    *("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout_prob"),
-    *("initializer_range", "layer_norm_eps", "semantic_loss_ignore_index", "output_hidden_states"),
+Length = Annotated[int, Ge(1), Le(64)]
+Width = Annotated[int, Ge(1), Le(8192)]
+Share = Annotated[float, Ge(0), Le(1)]
+
+
+class Config(TypedDict, total=False):
+    """The fields of a SegFormer's config.json that are used, with their limits.
+
+    A config.json can ask transformers for more than an architecture (kernels, quantization, patches).
+    """
+
+    num_channels: Literal[3]
+    num_encoder_blocks: Annotated[int, Ge(1), Le(8)]
+    depths: list[Annotated[int, Ge(1), Le(128)]]
+    sr_ratios: list[Length]
+    hidden_sizes: list[Width]
+    patch_sizes: list[Length]
+    strides: list[Length]
+    num_attention_heads: list[Length]
+    mlp_ratios: list[Annotated[float, Gt(0), Le(16)]]
+    hidden_act: Annotated[str, Len(1, 64)]
+    decoder_hidden_size: Width
+    reshape_last_stage: bool
+    hidden_dropout_prob: Share
+    attention_probs_dropout_prob: Share
+    classifier_dropout_prob: Share
+    initializer_range: Annotated[float, Gt(0), Le(1)]
+    layer_norm_eps: Annotated[float, Gt(0), Le(1)]
+    semantic_loss_ignore_index: int
+    output_hidden_states: bool
+
+
+PER_STAGE = (
+    "depths",
+    "sr_ratios",
+    "hidden_sizes",
+    "patch_sizes",
+    "strides",
+    "num_attention_heads",
+    "mlp_ratios",
 )
 CLASSIFIER = ("decode_head.classifier.weight", "decode_head.classifier.bias")
 IMAGENET_CLASSIFIER = ("classifier.weight", "classifier.bias")  # in the files of encoders
@@ -74,7 +112,7 @@ class SegFormer(Network):
         else:
             unused, new = IMAGENET_CLASSIFIER, ("decode_head.",)
         tensors = {name: tensor for name, tensor in tensors.items() if name not in unused}
-        config = _make_config(source.config, names, drop_path)
+        config = _make_config(source.config, names, drop_path, source.folder / "config.json")
         hf = loading.load_network(SegformerForSemanticSegmentation, config, tensors, source.folder, new)
         if not has_head:
             loading.initialize_as_paper(hf.decode_head)
@@ -104,6 +142,19 @@ def convert_to_channels_last(encoder: nn.Module) -> None:
             module.to(memory_format=torch.channels_last)
 
 
-def _make_config(config: dict[str, Any], class_names: Sequence[str], drop_path: float) -> PreTrainedConfig:
-    fields = {key: config[key] for key in CONFIG_FIELDS if key in config} | {"model_type": "segformer"}
-    return loading.make_config(fields, class_names, drop_path_rate=drop_path, attn_implementation="sdpa")
+def _make_config(
+    config: dict[str, Any], class_names: Sequence[str], drop_path: float, place: str | Path = "config"
+) -> PreTrainedConfig:
+    fields = {key: config[key] for key in Config.__annotations__ if config.get(key) is not None}
+    validate(Config, fields, place)
+    made = loading.make_config(
+        fields | {"model_type": "segformer"},
+        class_names,
+        drop_path_rate=drop_path,
+        attn_implementation="sdpa",
+    )
+    for name in PER_STAGE:
+        if len(getattr(made, name)) != made.num_encoder_blocks:
+            expected = f"expected {made.num_encoder_blocks} values, one a stage"
+            raise WeightsError(f"{place}: {name}: {expected}, found {getattr(made, name)}. {FIX}")
+    return made

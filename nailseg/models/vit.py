@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Le, Lt
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,19 +22,20 @@ from nailseg.errors import ConfigError, WeightsError
 from nailseg.models import pretrained
 from nailseg.models.base import Network
 from nailseg.models.loading import choose_class_names, initialize_as_paper
+from nailseg.schema import validate
 
 
 @dataclass(frozen=True)
 class Shape:
     """The shape of a ViT: the fields of its config.json besides the classes; sizes in pixels."""
 
-    image_size: int
-    patch_size: int = 16
-    width: int = 768
-    depth: int = 12
-    heads: int = 8
-    mlp_ratio: int = 4
-    dropout: float = 0.2
+    image_size: Annotated[int, Ge(32), Le(2048)]
+    patch_size: Annotated[int, Ge(1), Le(256)] = 16
+    width: Annotated[int, Ge(1), Le(8192)] = 768
+    depth: Annotated[int, Ge(1), Le(128)] = 12
+    heads: Annotated[int, Ge(1), Le(64)] = 8
+    mlp_ratio: Annotated[int, Ge(1), Le(16)] = 4
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.2
 
 
 SHAPES = {
@@ -129,7 +131,12 @@ class ViT(Network):
 
     def _build(self, config: dict[str, Any], class_names: list[str], drop_path: float) -> None:
         fields = {field.name for field in dataclasses.fields(Shape)}
-        shape = Shape(**{key: value for key, value in config.items() if key in fields})
+        known = {key: value for key, value in config.items() if key in fields}
+        shape = validate(Shape, known, f"the config of a {self.model_type}")
+        if shape.width % shape.heads:
+            raise WeightsError(
+                f"vit: expected a width divisible by {shape.heads} heads, found {shape.width}."
+            )
         if shape.image_size % shape.patch_size or shape.image_size % 32:
             raise ConfigError(
                 f"vit: expected an image size that is a multiple of 32 and of the patch size "

@@ -227,8 +227,8 @@ def test_pickles_are_not_executed(folder: Path, monkeypatch: pytest.MonkeyPatch)
     [
         ({"model_type": "bert"}, "expected model_type 'segformer', found 'bert'"),
         ({"num_channels": 4}, "expected 3 channels, found 4"),
-        ({"depths": "many"}, "the network's config"),
-        ({"depths": [1, 1]}, "no network can be built"),
+        ({"depths": "many"}, "config.json: depths: .* found 'many'"),
+        ({"depths": [1, 1]}, "depths: expected 4 values, one a stage"),
         ({"id2label": {"0": "a", "7": "b"}}, "expected id2label to name classes 0, 1, 2"),
         ({"id2label": {"0": "nail"}}, "expected at least two classes"),
         ({"id2label": 5}, "expected id2label to name classes 0, 1, 2 …, found 5"),

@@ -12,9 +12,9 @@ as in nearly every viewer. A TIFF's fourth band is alpha only if the file says s
 JPEG (MPO, motion photos) the first is read.
 """
 
-import contextlib
 import io
-from collections.abc import Iterator
+import os
+import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -214,16 +214,18 @@ def _composite_over_white(colors: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return ((colors * share + 255 * (255 - share) + 127) // 255).astype(np.uint8)
 
 
-@contextlib.contextmanager
-def _open_file(path: str | Path) -> Iterator[BinaryIO]:
+def _open_file(path: str | Path) -> BinaryIO:
+    code, found = "missing-file", "nothing"
     try:
-        with open(path, "rb") as file:
-            yield file
+        mode = os.stat(path).st_mode
+        if stat.S_ISREG(mode):  # to open a pipe would wait for its writer
+            return open(path, "rb")
+        code, found = "not-a-file", "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
+    except FileNotFoundError:
+        pass
     except OSError as error:
-        code, found = "missing-file", error.strerror or error
-        if Path(path).is_dir():
-            code, found = "not-a-file", "a folder"
-        elif isinstance(error, FileNotFoundError):
-            found = "nothing"
-        fix = "Put it there, check its permissions, or correct the CSV or the data root."
-        raise IssueError(code, path, f"expected a file, found {found}", fix) from None
+        found = error.strerror or str(error)
+    except ValueError:
+        path, found = repr(str(path)), "a null character in its name"
+    fix = "Put it there, check its permissions, or correct the CSV or the data root."
+    raise IssueError(code, path, f"expected a file, found {found}", fix)

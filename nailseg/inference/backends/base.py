@@ -1,6 +1,5 @@
 """The `Backend` protocol, and what the backends of exported files share."""
 
-import json
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -9,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from nailseg.errors import ConfigError, WeightsError
-from nailseg.model_info import ModelInfo
+from nailseg.model_info import ModelInfo, parse_info
 
 
 class Backend(Protocol):
@@ -41,13 +40,12 @@ class ExportedBackend:
     def __init__(self, file: Path, metadata: str | None, source: str) -> None:
         """Parses the metadata, the JSON text of nailseg.json; `source` names its place in messages."""
         self.file = file
-        try:
-            self.info = ModelInfo.from_dict(json.loads(metadata or ""))
-        except (ValueError, TypeError, AttributeError) as error:
+        if not metadata:
             raise WeightsError(
                 f"{file}: expected a file exported by nailseg with class names in {source}, found none. "
                 f"Run: nailseg export MODEL --format {'onnx' if file.suffix == '.onnx' else 'openvino'}"
-            ) from error
+            )
+        self.info = parse_info(metadata, f"{file}, {source}")
 
     def __call__(self, images: np.ndarray, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """As `Backend`, thread-safe; raises a ConfigError if the size is not the one fixed in the graph."""
