@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -12,15 +13,18 @@ from typing import Any
 
 import yaml
 
-from nailseg.checkpoints.model_folder import describe_weights
+from nailseg.checkpoints.model_folder import describe_weights, read_checkpoint
 from nailseg.cli.runner import UsageError
-from nailseg.errors import ConfigError
+from nailseg.errors import ConfigError, WeightsError
 from nailseg.inference.backends import find_exported_file
 from nailseg.inference.backends.as_module import read_module_info
 from nailseg.model_info import locate
 from nailseg.models.pretrained import are_default_labels
+from nailseg.schema import read_yaml
 from nailseg.training.run_dir import LOGGERS
 from nailseg.types import split_class_names
+
+log = logging.getLogger("nailseg")
 
 
 def find_config(name: str) -> Path:
@@ -50,6 +54,8 @@ class CommandLine:
     def read(cls, args: Sequence[str]) -> CommandLine:
         """Separates the configs from the other arguments and finds their files."""
         names, rest = _separate(args, "-c", "--config")
+        allowed, rest = _separate(rest, "--allow_class", "--allow-class")
+        rest += [f"--allow_class={name}" for name in allowed]
         rest = _name_logger(rest)
         classes, others = _separate(rest, "--data.classes", nargs="+")
         if classes:
@@ -62,8 +68,11 @@ class CommandLine:
 
     def option(self, name: str) -> str | None:
         """Returns the typed value of an option, or None."""
-        values, _ = _separate(self.typed, f"--{name}")
-        return values[-1] if values else None
+        return (self.options(name) or [None])[-1]
+
+    def options(self, name: str) -> list[str]:
+        """Returns all typed values of an option."""
+        return _separate(self.typed, f"--{name}")[0]
 
     def value(self, name: str) -> Any:
         """Returns the value of an option, typed or from the last config that has it, or None."""
@@ -98,12 +107,39 @@ def prepare_resume(line: CommandLine, run: str) -> CommandLine:
     if line.option("name"):
         raise ConfigError(f"--resume {run} continues in that folder: --name has no meaning beside it.")
     config, last = Path(run, "config.yaml"), Path(run, "checkpoints", "last.ckpt")
-    for needed in (config, last):
-        if not needed.is_file():
-            raise ConfigError(f"--resume {run}: expected {needed}, found none. Give a run with a checkpoint.")
+    if not config.is_file():
+        raise ConfigError(f"--resume {run}: expected {config}, found none. Give a run with a checkpoint.")
+    if not last.parent.is_dir() or not (found := list(last.parent.glob("*.ckpt"))):
+        raise ConfigError(f"--resume {run}: expected {last}, found none. Give a run with a checkpoint.")
+    checkpoint = _find_readable(sorted(found, key=lambda path: (path == last, path.stat().st_mtime)))
     # the weights come from the checkpoint too: building the network must not need the hub
     line = replace(line, configs=(config, *line.configs))
-    return line.with_options(model__weights=last, ckpt_path=last)
+    return line.with_options(model__weights=checkpoint, ckpt_path=checkpoint)
+
+
+def _find_readable(checkpoints: list[Path]) -> Path:
+    """Returns the last that can be continued, with a warning if others were damaged; WeightsError if none."""
+    *older, last = checkpoints
+    try:
+        require_resumable(last)
+    except WeightsError as error:
+        if not older:
+            raise
+        found = _find_readable(older)
+        log.warning("%s\nContinuing from %s instead, which is older.", error, found)
+        return found
+    return last
+
+
+def require_resumable(checkpoint: str | Path) -> None:
+    """Raises `WeightsError` for a file that no training can continue from."""
+    content = read_checkpoint(checkpoint)
+    needed = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch", "global_step")
+    if missing := [key for key in needed if key not in content]:
+        raise WeightsError(
+            f"{checkpoint}: expected a training's checkpoint, found none of {', '.join(missing)} in it. To "
+            f"start a new training from its weights: --model.weights {checkpoint}"
+        )
 
 
 def prepare_evaluation(line: CommandLine) -> tuple[CommandLine, str]:
@@ -171,13 +207,10 @@ def _separate(args: Sequence[str], *names: str, nargs: str | None = None) -> tup
 
 
 def _read_settings(config: Path) -> dict[str, Any]:
-    """Reads the options of a config by dotted name; none if it is unreadable, which the parser reports."""
-    try:
-        content = yaml.safe_load(config.read_text())
-    except (yaml.YAMLError, OSError):
-        return {}
-    settings = dict(content) if isinstance(content, dict) else {}
-    for part, options in list(settings.items()):
+    """Reads the options of a config by dotted name."""
+    content = read_yaml(config)
+    settings = dict(content)
+    for part, options in content.items():
         if isinstance(options, dict):
             settings.update({f"{part}.{name}": value for name, value in options.items()})
     return settings

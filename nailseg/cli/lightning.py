@@ -3,6 +3,7 @@
 The only module that knows both; `add_arguments_to_parser` states which facts of the data reach the model.
 """
 
+import contextlib
 import logging
 import os
 import shutil
@@ -23,13 +24,14 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from nailseg.checkpoints import model_folder
-from nailseg.cli.arguments import CommandLine, prepare_evaluation, prepare_resume
+from nailseg.cli.arguments import CommandLine, prepare_evaluation, prepare_resume, require_resumable
 from nailseg.cli.auto_config import auto_configure
 from nailseg.cli.cross_validation import FOLD_VARIABLE, train_folds
 from nailseg.cli.messages import explain_error
+from nailseg.cli.run_config import is_run_config, require_known_classes
 from nailseg.cli.runner import UsageError
 from nailseg.data.datamodule import SegmentationDataModule
-from nailseg.errors import ConfigError
+from nailseg.errors import ConfigError, NailsegError, WeightsError
 from nailseg.evaluation import report
 from nailseg.evaluation.wandb import report_to_wandb
 from nailseg.inference.backends import find_exported_file
@@ -42,6 +44,7 @@ from nailseg.training.run_dir import (
     create_logger,
     create_run_folder,
     find_git_commit,
+    locked,
     removed_if_refused,
 )
 from nailseg.training.task import MONITOR, SegmentationTask
@@ -49,7 +52,7 @@ from nailseg.training.task import MONITOR, SegmentationTask
 log = logging.getLogger("nailseg")
 
 NOT_SAVED = {"config", "ckpt_path", "weights_only", "verbose"}
-NOT_SAVED |= {"name", "runs", "resume", "folds", "auto_config"}
+NOT_SAVED |= {"name", "runs", "resume", "folds", "auto_config", "allow_class"}
 """Options of one call, which a run's config.yaml must not repeat."""
 
 HARMLESS = (
@@ -83,6 +86,9 @@ def run(verb: str, args: Sequence[str]) -> object:
             line = prepare_resume(line, folder)
         else:
             line = auto_configure(line)
+        for config in line.configs:
+            if is_run_config(config) or line.option("resume"):
+                require_known_classes(config, line.options("allow_class"))
     try:
         return NailsegCLI([lightning_verb, *line.arguments()], run_name, test_after_fit=verb == "train")
     except MisconfigurationException as error:  # Lightning's name for options that do not go together
@@ -127,7 +133,7 @@ class NailsegCLI(LightningCLI):
 
     def __init__(self, args: list[str], run_name: str, test_after_fit: bool = False) -> None:
         self.run_name, self.test_after_fit = run_name, test_after_fit
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.ExitStack() as self.held:
             for message in HARMLESS:
                 warnings.filterwarnings("ignore", message)
             super().__init__(
@@ -157,6 +163,8 @@ class NailsegCLI(LightningCLI):
         parser.add_class_arguments(RunOptions, instantiate=False)
         sending = "Send the validation images to W&B too. Photographs leave this machine then."
         parser.add_argument("--log_images", action="store_true", help=sending)
+        trusting = "A class that a run's own config may name besides those of nailseg, lightning and torch."
+        parser.add_argument("--allow_class", type=str | None, help=trusting)
         if self.test_after_fit:
             folds = "Cross-validate with this many folds, each tested on its own part of the rows."
             parser.add_argument("--folds", type=int | None, help=folds)
@@ -176,6 +184,9 @@ class NailsegCLI(LightningCLI):
             verb = "train" if self.test_after_fit else args[0]
             raise UsageError(explain_error(verb, str(error), self._parser(args[0]))) from None
 
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: Lightning's would let the options in a checkpoint override those that were typed."""
+
     def before_instantiate_classes(self) -> None:
         """Refuses options that contradict each other or mean nothing: ConfigError with the option's name."""
         self.options = options = self.config[self.subcommand]
@@ -191,6 +202,8 @@ class NailsegCLI(LightningCLI):
             )
         if not 0 <= options.ema_decay < 1:
             raise ConfigError(f"--ema_decay: expected a number from 0 to below 1, found {options.ema_decay}.")
+        if fits and options.ckpt_path and not options.resume:  # that of a run that is resumed was read
+            require_resumable(options.ckpt_path)
         if fits and find_exported_file(options.model.weights):
             raise ConfigError(
                 f"--model.weights {options.model.weights}: expected weights that can be trained, found an "
@@ -210,6 +223,8 @@ class NailsegCLI(LightningCLI):
         if is_new:
             # the trainer is instantiated last: refused options leave no run folder behind
             self.folder = create_run_folder(self.folder)
+        if fits and rank == 0:
+            self.held.enter_context(locked(self.folder))
         try:
             return self._build_trainer(rank, fits)
         except Exception:
@@ -226,7 +241,8 @@ class NailsegCLI(LightningCLI):
             logger = create_logger(self.options.logger, self.folder, rank)
         added = [] if given.enable_progress_bar is False else [callbacks.ProgressBar()]
         added += self._fit_callbacks() if fits else []
-        stopping = [StopOnSignal(self.folder / "checkpoints" / "last.ckpt")] if fits else []
+        self.stop = StopOnSignal(self.folder / "checkpoints" / "last.ckpt")
+        stopping = [self.stop] if fits else []
         return super().instantiate_trainer(
             callbacks=[*added, *(own if isinstance(own, list) else [own]), *stopping],
             plugins=[callbacks.AtomicCheckpointIO(), *(plugins if isinstance(plugins, list) else [plugins])],
@@ -281,13 +297,27 @@ class NailsegCLI(LightningCLI):
         """Runs Lightning's fit; an interruption logs how to continue."""
         try:
             with removed_if_refused(self.folder, self._is_new()):
-                self.trainer.fit(model, **kwargs)
+                self._continue(model, **kwargs)
         except SystemExit:
             alone = self.trainer.is_global_zero and not os.environ.get(FOLD_VARIABLE)
             if alone and (self.folder / "checkpoints" / "last.ckpt").exists():
                 verb = "train" if self.test_after_fit else "fit"
                 log.info("interrupted; to continue: nailseg %s --resume %s", verb, self.folder)
             raise
+
+    def _continue(self, model: SegmentationTask, **kwargs: Any) -> None:
+        """Fits; errors of Lightning while it restores a checkpoint become one message."""
+        try:
+            self.trainer.fit(model, **kwargs)
+        except Exception as error:  # a checkpoint whose parts do not fit causes many kinds
+            path = self.options.ckpt_path
+            if isinstance(error, NailsegError) or self.stop.has_begun or not path:
+                raise
+            reason = (str(error).splitlines() or [repr(error)])[0]
+            raise WeightsError(
+                f"{path}: expected a checkpoint that this training can continue from, found that it does not "
+                f"fit: {reason} For its weights alone give it as --model.weights, without --ckpt_path."
+            ) from error
 
     def after_fit(self) -> None:
         """Loads the best weights, tests them if asked, and writes the model folder."""

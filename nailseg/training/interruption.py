@@ -37,11 +37,15 @@ class StopOnSignal(Callback):
 
     Args:
         path: the checkpoint to write.
+
+    Attributes:
+        has_begun: whether the first batch is near: the checkpoint to continue, if any, was restored.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._number, self._received, self._step = 0, 0.0, 0
+        self.has_begun = False
         self._states: list[dict[str, Any]] = []
 
     def _receive(self, number: int, _: object) -> None:
@@ -52,6 +56,7 @@ class StopOnSignal(Callback):
 
     def _take_over(self) -> None:
         """Takes the signals over from Lightning, which registers its own when the training begins."""
+        self.has_begun = True
         for number in STOP_SIGNALS:
             signal.signal(number, self._receive)
 

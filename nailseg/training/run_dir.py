@@ -1,14 +1,17 @@
 """The folder of a run, runs/NAME: a free name, and its W&B logger."""
 
 import contextlib
+import json
 import logging
 import netrc
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
@@ -39,6 +42,58 @@ def removed_if_refused(folder: Path, is_new: bool) -> Iterator[None]:
         if is_new and not (folder / "checkpoints").exists() and not (folder / "metrics.csv").exists():
             shutil.rmtree(folder)
         raise
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a run for this process, so that no second one writes its checkpoints; removes leftovers first.
+
+    The file .lock has the process's number and machine. That of a process that has ended, by a kill or a
+    crash, is taken over on the same machine.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    lock, own = folder / ".lock", {"pid": os.getpid(), "host": socket.gethostname()}
+    while True:
+        try:
+            with open(lock, "x", encoding="utf-8") as file:
+                json.dump(own, file)
+            break
+        except FileExistsError:
+            holder = _read_holder(lock)
+            if holder["host"] == own["host"] and not _is_alive(holder["pid"]):
+                lock.unlink(missing_ok=True)
+                continue
+            raise ConfigError(
+                f"{folder}: expected a run that no other process trains, found that process {holder['pid']} "
+                f"on {holder['host']} does. Wait for its end; if it no longer exists, delete {lock}."
+            ) from None
+    for partial in (*folder.glob(".*.part"), *folder.glob("checkpoints/.*.part")):
+        partial.unlink(missing_ok=True)  # of a process that was killed while it wrote
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+
+
+def _read_holder(lock: Path) -> dict[str, Any]:
+    """The process in a lock; one that is being written, or is damaged, counts as another machine's."""
+    with contextlib.suppress(OSError, ValueError):
+        content = json.loads(lock.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and isinstance(content.get("pid"), int) and content["pid"] > 0:
+            return {"pid": content["pid"], "host": str(content.get("host"))}
+    return {"pid": "of unknown number", "host": "an unknown machine"}
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return pid != os.getpid()  # this process holds nothing yet: an earlier one had its number
 
 
 LOGGERS = {

@@ -342,8 +342,7 @@ class SegmentationTask(LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW (without weight decay: Adam) with the paper's groups and a per-step schedule over the run."""
-        groups = parameter_groups(self.network, self.lr, self.weight_decay, self.head_lr_multiplier)
-        optimizer = torch.optim.AdamW(groups, lr=self.lr)
+        optimizer = torch.optim.AdamW(self._parameter_groups(), lr=self.lr)
         total = self.trainer.estimated_stepping_batches
         if total == math.inf:
             raise ConfigError(
@@ -373,6 +372,20 @@ class SegmentationTask(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Makes the checkpoint complete: network config, class names, preprocessing."""
         checkpoint[model_folder.CHECKPOINT_KEY] = model_folder.checkpoint_metadata(self.network, self.info())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Makes learning rate and weight decay those of this call; torch would take the checkpoint's."""
+        groups = self._parameter_groups()
+        for optimizer in checkpoint["optimizer_states"]:
+            for stored, group in zip(optimizer["param_groups"], groups, strict=True):
+                if stored["initial_lr"] != group["lr"]:  # else not a bit changes
+                    stored["lr"] *= group["lr"] / stored["initial_lr"]
+                stored |= {"initial_lr": group["lr"], "weight_decay": group["weight_decay"]}
+        for schedule in checkpoint["lr_schedulers"]:
+            schedule["base_lrs"] = [group["lr"] for group in groups]
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        return parameter_groups(self.network, self.lr, self.weight_decay, self.head_lr_multiplier)
 
 
 def gather(parts: list[ImageCounts]) -> ImageCounts:

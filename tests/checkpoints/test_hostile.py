@@ -1,4 +1,4 @@
-"""Model files of others with wrong, huge or hostile content: one message, exit code 1, through every command."""
+"""Model files of others with wrong, huge or hostile content: one message and exit code 1 in every command."""
 
 import json
 import os

@@ -55,11 +55,18 @@ def test_the_last_of_an_option_counts_and_configs_follow() -> None:
     assert line.with_options(model__lr=1, b=3).typed[-2:] == ("--model.lr=1", "--b=3")
 
 
-def test_a_config_that_cannot_be_read_is_left_to_the_parser() -> None:
-    for text in ("data: [", "- 1", ""):
-        with open("a.yaml", "w") as file:
-            file.write(text)
-        assert CommandLine.read(["-c", "a.yaml"]).value("data.size") is None
+@pytest.mark.parametrize(
+    "text", [b"data: [", b"- 1", b"\xff\xfe\x00", b"a: &a [1]\nb: [" + b"*a," * 101 + b"]"]
+)
+def test_a_config_that_cannot_be_read_is_refused(text: bytes, tmp_path) -> None:
+    (tmp_path / "a.yaml").write_bytes(text)
+    with pytest.raises(ConfigError, match=r"a\.yaml: expected"):
+        CommandLine.read(["-c", "a.yaml"]).value("data.size")
+
+
+def test_an_empty_config_has_no_options(tmp_path) -> None:
+    (tmp_path / "a.yaml").touch()
+    assert CommandLine.read(["-c", "a.yaml"]).value("data.size") is None
 
 
 def test_an_option_without_its_value_is_refused() -> None:
@@ -67,7 +74,7 @@ def test_an_option_without_its_value_is_refused() -> None:
         CommandLine.read(["--resume", "--x"]).option("resume")
 
 
-def test_resume_needs_a_run_with_a_checkpoint(tmp_path) -> None:
+def test_resume_needs_a_run_with_a_checkpoint(tmp_path, monkeypatch) -> None:
     with pytest.raises(ConfigError, match=r"--resume runs/x: expected runs/x/config\.yaml, found none"):
         arguments.prepare_resume(CommandLine.read([]), "runs/x")
     folder = tmp_path / "runs" / "x"
@@ -76,6 +83,9 @@ def test_resume_needs_a_run_with_a_checkpoint(tmp_path) -> None:
     with pytest.raises(ConfigError, match=r"last\.ckpt"):
         arguments.prepare_resume(CommandLine.read([]), str(folder))
     (folder / "checkpoints" / "last.ckpt").touch()
+    with pytest.raises(WeightsError, match=r"last\.ckpt: expected a file with tensors"):
+        arguments.prepare_resume(CommandLine.read([]), str(folder))
+    monkeypatch.setattr(arguments, "require_resumable", lambda path: None)
     args = [f"--resume={folder}", "--trainer.max_epochs=3"]
     last = folder / "checkpoints" / "last.ckpt"
     assert arguments.prepare_resume(CommandLine.read(args), str(folder)).arguments() == [

@@ -131,19 +131,20 @@ def test_what_cannot_be_parsed_meets_one_line(args, message: str, capsys) -> Non
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "code", "message"),
     [
         (
-            "trainer:\n  max_epoch: 3\n",
+            "trainer: {max_epoch: 3}",
+            2,
             "unknown option trainer.max_epoch. Did you mean --trainer.max_epochs?",
         ),
-        ("model:\n  lr: high\n", "--model.lr: expected a number, found high"),
-        ("model: [\n", "Problems parsing config"),
+        ("model: {lr: high}", 2, "--model.lr: expected a number, found high"),
+        ("model: [", 1, "c.yaml: expected a config in YAML, found"),
     ],
 )
-def test_an_error_in_a_config_meets_one_line(text: str, message: str, tmp_path, capsys) -> None:
+def test_an_error_in_a_config_meets_one_line(text: str, code: int, message: str, tmp_path, capsys) -> None:
     (tmp_path / "c.yaml").write_text(text)
-    assert main(["fit", "--config", str(tmp_path / "c.yaml")]) == 2
+    assert main(["fit", "--config", str(tmp_path / "c.yaml")]) == code
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
 
