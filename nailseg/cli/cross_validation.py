@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -61,6 +62,9 @@ def train_folds(line: CommandLine) -> int:
         run = folder / f"fold-{fold}"
         log.info("fold %d of %d%s", fold, folds, ", finished before" if _is_finished(run) else "")
         code = 0 if _is_finished(run) else _train(_fold_options(line, run).arguments())
+        if code and not resumed and not any(path.is_dir() for path in folder.iterdir()):
+            shutil.rmtree(folder)  # an option was refused: nothing was trained
+            return code
         if code or not _is_finished(run):
             log.error("fold %d did not finish. To continue: the same command with --resume %s", fold, folder)
             return code or 1

@@ -5,6 +5,7 @@ The only module that knows both; `add_arguments_to_parser` states which facts of
 
 import contextlib
 import logging
+import math
 import os
 import shutil
 import sys
@@ -45,6 +46,7 @@ from nailseg.training.run_dir import (
     create_run_folder,
     find_git_commit,
     locked,
+    record_start,
     removed_if_refused,
 )
 from nailseg.training.task import MONITOR, SegmentationTask
@@ -54,6 +56,20 @@ log = logging.getLogger("nailseg")
 NOT_SAVED = {"config", "ckpt_path", "weights_only", "verbose"}
 NOT_SAVED |= {"name", "runs", "resume", "folds", "auto_config", "allow_class"}
 """Options of one call, which a run's config.yaml must not repeat."""
+
+LIMITS = {
+    "seed_everything": (0, 2**32 - 1),
+    "patience": (0, math.inf),
+    "trainer.accumulate_grad_batches": (1, math.inf),
+    "trainer.check_val_every_n_epoch": (1, math.inf),
+    "trainer.gradient_clip_val": (0, math.inf),
+    "trainer.log_every_n_steps": (0, math.inf),
+    "trainer.limit_train_batches": (1e-9, math.inf),
+    "trainer.val_check_interval": (1e-9, math.inf),
+    "trainer.max_epochs": (1, math.inf),
+    "trainer.max_steps": (1, math.inf),
+}
+"""Options that Lightning takes with any number, and then divides by, or ignores."""
 
 HARMLESS = (
     "LightningCLI's args parameter",  # sys.argv cannot be parsed again: configs and --resume are replaced
@@ -92,7 +108,7 @@ def run(verb: str, args: Sequence[str]) -> object:
     try:
         return NailsegCLI([lightning_verb, *line.arguments()], run_name, test_after_fit=verb == "train")
     except MisconfigurationException as error:  # Lightning's name for options that do not go together
-        raise ConfigError(str(error)) from error
+        raise ConfigError(f"--trainer: {error} Correct that option, or leave it out.") from error
     finally:
         if wandb := sys.modules.get("wandb"):
             wandb.finish()
@@ -183,6 +199,14 @@ class NailsegCLI(LightningCLI):
         except ArgumentError as error:
             verb = "train" if self.test_after_fit else args[0]
             raise UsageError(explain_error(verb, str(error), self._parser(args[0]))) from None
+        for name, (low, high) in LIMITS.items():  # here, because the seed is used next
+            value = self.config[args[0]].get(name)
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            is_unlimited = value == -1 and name.startswith("trainer.max")
+            if is_number and not is_unlimited and not low <= value <= high:
+                expected = f"{low} or more" if high == math.inf else f"a number from {low} to {high}"
+                expected = "a number above 0" if 0 < low < 1 else expected
+                raise ConfigError(f"--{name}: expected {expected}, found {value}.")
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning's would let the options in a checkpoint override those that were typed."""
@@ -227,9 +251,12 @@ class NailsegCLI(LightningCLI):
             self.held.enter_context(locked(self.folder))
         try:
             return self._build_trainer(rank, fits)
-        except Exception:
+        except Exception as error:
             if is_new:
                 shutil.rmtree(self.folder)
+            if isinstance(error, ValueError):  # Lightning's for unknown names
+                text = str(error).splitlines()[0]
+                raise ConfigError(f"--trainer: {text} Correct that option, or leave it out.") from error
             raise
 
     def _build_trainer(self, rank: int, fits: bool) -> Trainer:
@@ -282,6 +309,11 @@ class NailsegCLI(LightningCLI):
         content = yaml.safe_load(self._parser("fit").dump(self.options, skip_validation=True))
         with removed_if_refused(self.folder, self._is_new()):
             facts = {"data_fingerprint": self.datamodule.fingerprint(), "git_commit": find_git_commit()}
+        if self.trainer.is_global_zero:
+            device = str(self.trainer.strategy.root_device)
+            if device.startswith("cuda"):
+                device = f"{self.trainer.world_size} x {torch.cuda.get_device_name()}"
+            record_start(self.folder / "provenance.json", facts | {"device": device})
         for logger in self.trainer.loggers:
             logger.log_hyperparams(content | facts)
         if self._is_new():

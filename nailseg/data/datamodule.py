@@ -232,6 +232,8 @@ class SegmentationDataModule(LightningDataModule):
         sampler = EpochSampler(
             len(dataset), self.seed, *self._processes(), strata, self._position if self.trainer else None
         )
+        if len(sampler) < self.batch_size:
+            log.info("batch size: %d, all images of an epoch, not %d", len(sampler), self.batch_size)
         drop_last = len(sampler) >= self.batch_size  # batch norm cannot learn from a last batch of one
         return self._loader(dataset, batch_size=self.batch_size, sampler=sampler, drop_last=drop_last)
 

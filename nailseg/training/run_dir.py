@@ -5,11 +5,15 @@ import json
 import logging
 import netrc
 import os
+import platform
 import secrets
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +22,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 
 from nailseg.checkpoints import model_folder
 from nailseg.errors import ConfigError, NailsegError
+from nailseg.files import write_atomically
 
 log = logging.getLogger("nailseg")
 
@@ -166,6 +171,31 @@ def find_git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() or None
+
+
+def record_start(path: Path, facts: dict[str, Any]) -> None:
+    """Adds a start of the run to its provenance.json: when, where, with what; a resumed run has several.
+
+    Args:
+        path: The file, a JSON list; one that is no such list is kept under another name.
+        facts: What the caller knows: device, git commit, fingerprint of the data.
+    """
+    packages = ("nailseg", "torch", "lightning", "transformers")
+    start = {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "host": socket.gethostname(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in packages},
+    }
+    starts = []
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            starts = list(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            path.rename(model_folder.unique_path(path.with_name("provenance-damaged.json")))
+    content = json.dumps([*starts, start | facts], indent=2, ensure_ascii=False)
+    write_atomically(path, f"{content}\n".encode())
 
 
 def _has_wandb_key() -> bool:

@@ -123,10 +123,13 @@ class SegmentationTask(LightningModule):
             "focal_gamma": focal_gamma,
             "surface_tolerance": surface_tolerance,
         } | self.loss_weights
-        checks = [(option, value, value >= 0, "a number >= 0") for option, value in factors.items()]
+        checks = [
+            (name, value, 0 <= value <= 1e6, "a number from 0 to 1e6") for name, value in factors.items()
+        ]
         checks += [
             ("drop_path", drop_path, 0 <= drop_path < 1, "a rate >= 0 and < 1"),
             ("warmup", warmup, 0 <= warmup <= 1, "a share of the run from 0 to 1"),
+            ("freeze_encoder_epochs", freeze_encoder_epochs, freeze_encoder_epochs >= 0, "0 or more epochs"),
             ("step_epochs", step_epochs, step_epochs >= 1, "a number of epochs >= 1"),
             ("step_factor", step_factor, 0 < step_factor <= 1, "a factor > 0 and <= 1"),
         ]

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -57,6 +58,7 @@ def elsewhere(tmp_path, monkeypatch):
 def test_run_folder_keeps_its_promises(run, drawn) -> None:
     for name in (
         "config.yaml",
+        "provenance.json",
         "metrics.csv",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
@@ -345,7 +347,11 @@ def test_no_logger_and_a_frozen_encoder(drawn, tiny_folder, tmp_path, monkeypatc
         (["test", "--data.csv", "x.csv"], 1, "nothing to evaluate"),
         (["fit", "--data.csv", "x.csv", "--name", "a/b"], 1, "--name: expected a name without folders"),
         (["fit", "--data.csv", "x.csv", "--ema_decay", "2"], 1, "--ema_decay: expected a number from 0"),
-        (["fit", "--data.csv", "x.csv", "--model.lr", "-1"], 1, "--model.lr: expected a number >= 0"),
+        (
+            ["fit", "--data.csv", "x.csv", "--model.lr", "-1"],
+            1,
+            "--model.lr: expected a number from 0 to 1e6",
+        ),
         (["fit", "--data.csv", "x.csv", "--model.weight_decay", "-1"], 1, "--model.weight_decay: expected a"),
         (["fit", "--data.csv", "x.csv", "--model.dice_weight", "-1"], 1, "--model.dice_weight: expected a"),
         (["fit", "--data.csv", "x.csv", "--model.drop_path", "1"], 1, "--model.drop_path: expected a rate"),
@@ -371,6 +377,45 @@ def test_bad_input_meets_one_message(args, code: int, message: str, capsys) -> N
     errors = capsys.readouterr().err
     assert message in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("trainer.accelerator=foo", "trainer.strategy=foo", "trainer.devices=0", "trainer.max_epochs=0"),
+        *("trainer.accumulate_grad_batches=0", "trainer.check_val_every_n_epoch=0", "trainer.max_steps=0"),
+        *("trainer.limit_train_batches=0", "trainer.val_check_interval=0", "trainer.gradient_clip_val=-5"),
+        *("seed_everything=-1", "seed_everything=4294967296", "patience=-1", "model.lr=1e38"),
+        *("model.freeze_encoder_epochs=-1", "data.eval_size=0", "data.size=1e6", "trainer.precision=foo"),
+    ],
+)
+def test_values_that_no_training_can_use(option: str, drawn, tiny_folder, tmp_path, capsys) -> None:
+    code = main(["fit", *options(drawn, tiny_folder), f"--{option}"])
+    assert code == (2 if option in ("data.size=1e6", "trainer.precision=foo") else 1)
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert option.partition("=")[0].rpartition(".")[2] in error or "--trainer" in error
+    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
+
+
+def test_a_batch_larger_than_the_set_is_the_set(drawn, tiny_folder, capsys) -> None:
+    args = [*options(drawn, tiny_folder), "--data.batch_size=1000", "--trainer.max_epochs=1"]
+    assert main(["fit", *args]) == 0
+    assert "batch size: 12, all images of an epoch, not 1000" in capsys.readouterr().err
+
+
+def test_a_run_says_where_it_comes_from(run, drawn, tmp_path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "runs" / "tiny"))
+    assert main(["fit", f"--resume={copy}", "--trainer.max_epochs=3"]) == 0
+    first, second = json.loads((copy / "provenance.json").read_text())
+    assert first["started"] < second["started"]
+    assert first.keys() == {
+        *("started", "command", "host", "python", "versions", "data_fingerprint", "git_commit", "device")
+    }
+    assert (
+        first["versions"]["torch"] == torch.__version__.partition("+")[0] or "+" in first["versions"]["torch"]
+    )
+    assert first["device"] == "cpu"
 
 
 @pytest.mark.parametrize("start", [lambda args: main(["fit", *args]), train.main], ids=["fit", "train"])
@@ -439,7 +484,7 @@ def test_untrained_weights_are_not_tested(drawn, tiny_folder, capsys) -> None:
 
 
 def test_a_diverging_training_stops_at_once(drawn, tiny_folder, tmp_path, capsys) -> None:
-    wild = ["--model.lr=1e30", "--trainer.gradient_clip_val=0", "--name=wild"]
+    wild = ["--model.lr=1e6", "--trainer.gradient_clip_val=0", "--name=wild"]
     assert train.main([*options(drawn, tiny_folder), *wild]) == 1
     errors = capsys.readouterr().err
     assert re.search(r"expected a finite (training|validation) loss, found .* lower --model.lr", errors)
@@ -501,6 +546,7 @@ def test_a_fold_leaves_the_hint_to_the_folds(tmp_path, monkeypatch, caplog) -> N
     (tmp_path / "checkpoints" / "last.ckpt").touch()
     trainer = SimpleNamespace(fit=lambda model: sys.exit(1), is_global_zero=True)
     cli = SimpleNamespace(folder=tmp_path, trainer=trainer, _is_new=lambda: False, test_after_fit=True)
+    cli._continue = trainer.fit
     for value, hints in (("", 1), ("1", 0)):
         monkeypatch.setenv("NAILSEG_FOLD", value)
         caplog.clear()
@@ -517,7 +563,7 @@ def test_a_trainer_that_cannot_be_built_leaves_no_run_folder(
     monkeypatch.setenv("WANDB_MODE", "offline")
     wanted = [option for option in options(drawn, tiny_folder) if "accelerator" not in option]
     assert main(["fit", *wanted, "--trainer.accelerator=gpu", logger, "--name=nothing"]) == 1
-    assert "nailseg: No supported gpu backend found!" in capsys.readouterr().err
+    assert "nailseg: --trainer: No supported gpu backend found!" in capsys.readouterr().err
     assert not (tmp_path / "runs" / "nothing").exists()
 
 
