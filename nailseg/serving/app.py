@@ -7,8 +7,7 @@ unless another address is given. `GET /openapi.json` describes the API. Needs th
 import contextlib
 import logging
 import socket
-import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -17,7 +16,8 @@ import numpy as np
 import python_multipart  # noqa: F401 - FastAPI checks for it late, and with a less helpful message
 import uvicorn
 from fastapi import FastAPI, File, Request, Response, UploadFile
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from nailseg import __version__
@@ -29,14 +29,12 @@ from nailseg.imaging.overlay import encode_image
 from nailseg.inference import segmenter
 from nailseg.inference.polygons import describe_objects
 from nailseg.model_info import SHIPPED
+from nailseg.serving.request_queue import SHUTDOWN_SECONDS, Admission, RequestQueue, Server, TimedProtocol
 
 log = logging.getLogger("nailseg")
 
 MAX_BYTES, MAX_PIXELS, MAX_SIDE = 64_000_000, 50_000_000, 16_000
 """Limits of an uploaded image, of which the largest take gigabytes of memory."""
-
-WORKERS = 2
-"""Images that are decoded, segmented or encoded at a time, each in a thread; the others wait."""
 
 Upload = Annotated[UploadFile, File(description=FORMATS)]
 Answer = Literal["mask", "probability", "overlay", "objects"]
@@ -54,19 +52,11 @@ def create_app(segment: segmenter.Segmenter, hosts: Sequence[str] = ("*",)) -> F
     """
     # the documentation pages of FastAPI load scripts from other servers
     app = FastAPI(title="nailseg", version=__version__, docs_url=None, redoc_url=None)
+    app.state.queue = queue = RequestQueue()
+    paths = {"/", "/model", "/predict", "/tryon", "/healthz", "/readyz", "/metrics"}
+    app.add_middleware(Admission, queue=queue, max_bytes=lambda: MAX_BYTES, paths=paths)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-    free_workers = threading.Semaphore(WORKERS)
     page = (resources.files("nailseg.serving") / "page" / "index.html").read_text(encoding="utf-8")
-
-    @app.middleware("http")
-    async def limit_size(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        if request.method == "POST":  # before the body is read; Transfer-Encoding would replace the length
-            length = request.headers.get("content-length", "")
-            if not length.isdecimal() or "transfer-encoding" in request.headers:
-                return _error(411, "expected the header Content-Length, and not Transfer-Encoding")
-            if int(length) > MAX_BYTES:
-                return _error(413, f"expected at most {MAX_BYTES:,} bytes, found {int(length):,}")
-        return await call_next(request)
 
     @app.exception_handler(Exception)
     @app.exception_handler(NailsegError)
@@ -78,6 +68,22 @@ def create_app(segment: segmenter.Segmenter, hosts: Sequence[str] = ("*",)) -> F
     @app.get("/", include_in_schema=False, response_class=HTMLResponse)
     async def show_page() -> str:
         return page
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Whether the process answers."""
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        """Whether another image would be taken: 200, or 503 while the queue is full or the server ends."""
+        ready = queue.is_ready
+        return JSONResponse({"status": "ready" if ready else "busy"}, 200 if ready else 503)
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        """Requests by path and status, their seconds, and how many wait, in Prometheus' text format."""
+        return Response(generate_latest(queue.registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/model")
     async def model() -> dict[str, Any]:
@@ -95,26 +101,24 @@ def create_app(segment: segmenter.Segmenter, hosts: Sequence[str] = ("*",)) -> F
         mask: PNG of 0 and 255, or of class indices for more than two classes; probability: of the foreground,
         16-bit PNG, 0..65535 for 0..1; overlay: JPEG; objects: outline, box, area and score of each, as JSON.
         """
-        with free_workers:
-            result = segment(_decode(file, segment), tta)
-            if answer == "objects":
-                path = PurePosixPath(_base_name(file))
-                record = describe_objects(path, path.with_suffix(".png"), result.mask, result.probability)
-                return JSONResponse({"classes": result.class_names, **record})
-            if answer == "overlay":
-                return _image(result.overlay(), "jpeg")
-            if answer == "probability":
-                return _image(result.encode_probability(), "png")
-            return _image(result.encode_mask(), "png")
+        result = segment(_decode(file, segment), tta)
+        if answer == "objects":
+            path = PurePosixPath(_base_name(file))
+            record = describe_objects(path, path.with_suffix(".png"), result.mask, result.probability)
+            return JSONResponse({"classes": result.class_names, **record})
+        if answer == "overlay":
+            return _image(result.overlay(), "jpeg")
+        if answer == "probability":
+            return _image(result.encode_probability(), "png")
+        return _image(result.encode_mask(), "png")
 
     @app.post("/tryon", response_class=Response)
     def try_on(file: Upload, color: str) -> Response:
         """Recolours nails (#c2185b, rgb(194, 24, 91) or crimson); without nails, the JPEG is unchanged."""
         rgb = recolor.parse_color(color)
-        with free_workers:
-            result = segment(_decode(file, segment))
-            coverage = recolor.compute_coverage(result.mask, result.foreground_probability())
-            return _image(recolor.recolor(result.image, coverage, rgb), "jpeg")
+        result = segment(_decode(file, segment))
+        coverage = recolor.compute_coverage(result.mask, result.foreground_probability())
+        return _image(recolor.recolor(result.image, coverage, rgb), "jpeg")
 
     return app
 
@@ -175,8 +179,12 @@ def serve(
     name = f"[{host}]" if family == socket.AF_INET6 else host
     hosts = ("*",) if host in ("0.0.0.0", "::") else ("localhost", "127.0.0.1", "[::1]", name)
     with listening:
-        app = create_app(segmenter.load(model, device, threshold), hosts)
+        segment = segmenter.load(model, device, threshold)
+        segment(np.full((64, 64, 3), 128, np.uint8))  # a model that gives nan is refused here
+        app = create_app(segment, hosts)
         log.info("%s at http://%s:%d (Ctrl-C ends it)", model, name, listening.getsockname()[1])
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)  # stalled clients
+        config = uvicorn.Config(
+            app, http=TimedProtocol, log_level="warning", timeout_graceful_shutdown=SHUTDOWN_SECONDS
+        )
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listening])
+            Server(config, app.state.queue).run(sockets=[listening])
