@@ -54,6 +54,35 @@ def name_own_options(text: str, command: Callable[..., object]) -> str:
     return re.sub(r"--data\.(?P<name>\w+)( true)?", own, text)
 
 
+def process_message(error: BaseException) -> str | None:
+    """Returns what an error says that began in another process, without its traceback; None for others.
+
+    torch raises it in the main process as a RuntimeError, or one of the same class, whose text holds the
+    traceback; errors in the program, which only a traceback explains, give None.
+
+    Examples:
+        >>> first, last = "Caught E in DataLoader worker process 0.", "nailseg.errors.DataError: a.png: cut"
+        >>> process_message(RuntimeError(f"{first}\\nTraceback …\\n{last}"))
+        'a.png: cut'
+    """
+    text = str(error)
+    if re.search(r"gloo|NCCL|Connection (reset|closed) by peer", text) and isinstance(error, RuntimeError):
+        return (
+            "another process of this training has ended, for the reason that it gave above, or because it was "
+            "killed. The last checkpoint is complete: --resume RUN continues from it."
+        )
+    if "DataLoader worker" not in text.partition("\n")[0]:
+        return None
+    if re.search("exited unexpectedly|is killed by signal", text):
+        return (
+            f"a process that reads data has ended: {text.splitlines()[0].strip()} If the memory was full, "
+            "give fewer --data.workers, or 0 for none."
+        )
+    kinds = r"(?:nailseg\.[\w.]*|OS|FileNotFound|Permission)Error"
+    own = re.findall(rf"^{kinds}: (.*)", text, re.MULTILINE | re.DOTALL)
+    return own[-1].strip() if own else None
+
+
 def shorten_list(values: Sequence[object], limit: int = 8) -> str:
     """Lists the first values, for a message, and the number of the others.
 

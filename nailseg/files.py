@@ -34,3 +34,13 @@ def write_atomically(path: Path, content: bytes | memoryview, durable: bool = Fa
     finally:
         with contextlib.suppress(OSError):  # it was renamed, or its folder does not exist
             partial.unlink()
+
+
+def require_writable(folder: Path) -> None:
+    """Raises `WriteError` for a folder that cannot be made or written to: before the work, not after it."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        found = f"found that {existing} is read-only"
+        raise WriteError(
+            f"{folder}: expected a folder that can be written to, {found}. Choose another place."
+        )

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 
 from nailseg.checkpoints.model_card import render_model_card
 from nailseg.data.mask_encoding import MaskEncoding
-from nailseg.errors import ConfigError, NailsegError, OutputError, WeightsError
+from nailseg.errors import ConfigError, NailsegError, OutputError, WeightsError, WriteError
 from nailseg.model_info import INFO_FILE, ModelInfo, is_checkpoint, locate, read_info
 from nailseg.models.base import Network
 from nailseg.models.loading import quiet_transformers
@@ -61,12 +62,15 @@ def save_model_folder(folder: str | Path, network: Network, info: ModelInfo) -> 
         info: for nailseg.json and the model card.
 
     Raises:
-        OutputError: the folder exists.
+        OutputError: the folder exists, or the disk is full.
         WeightsError: the logits of the written folder differ from the network's.
     """
     with new_folder(folder) as scratch:
-        with quiet_transformers():
-            network.save(scratch)
+        try:
+            with quiet_transformers():
+                network.save(scratch)
+        except SafetensorError as error:  # its own kind for a full disk
+            raise WriteError(f"{folder}: cannot be written ({error}). Free some space.") from error
         write_metadata_files(scratch, Path(folder).name, info)
         _verify(scratch, network)
     return Path(folder)

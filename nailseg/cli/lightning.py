@@ -35,6 +35,7 @@ from nailseg.data.datamodule import SegmentationDataModule
 from nailseg.errors import ConfigError, NailsegError, WeightsError
 from nailseg.evaluation import report
 from nailseg.evaluation.wandb import report_to_wandb
+from nailseg.files import require_writable
 from nailseg.inference.backends import find_exported_file
 from nailseg.inference.backends.torch import create_backend
 from nailseg.inference.segmenter import Segmenter
@@ -247,6 +248,8 @@ class NailsegCLI(LightningCLI):
         if is_new:
             # the trainer is instantiated last: refused options leave no run folder behind
             self.folder = create_run_folder(self.folder)
+        if not fits:
+            require_writable(self.folder)  # for the report, at the end
         if fits and rank == 0:
             self.held.enter_context(locked(self.folder))
         try:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-from nailseg.errors import NailsegError
+from nailseg.errors import NailsegError, process_message
 from nailseg.types import STOP_SIGNALS
 
 
@@ -37,7 +37,7 @@ def run_guarded(action: Callable[[], object]) -> int:
             f"is a file ({error.strerror}). Choose another place."
         )
     except (NailsegError, OSError) as error:  # OSError: a full disk, a folder without permission
-        message = str(error)
+        message = process_message(error) or str(error)
     except KeyboardInterrupt:
         message, code = "interrupted", 128 + signal.SIGINT
     except SystemExit as error:  # of `signals_exit`, or the training's own
@@ -53,8 +53,10 @@ def run_guarded(action: Callable[[], object]) -> int:
             )
         elif text.startswith("Symlink loop") or "null byte" in text or "null character" in text:
             message = f"expected a path, found one that cannot exist ({text}). Correct it."  # of pathlib
-        else:
+        elif (found := process_message(error)) is None:
             raise
+        else:
+            message = found
     print(f"nailseg: {message}", file=sys.stderr)
     return code
 

@@ -1,5 +1,6 @@
 """SegmentationDataset: one row of the CSV to one `Sample`."""
 
+import os
 import signal
 from collections.abc import Sequence
 from functools import partial
@@ -185,6 +186,8 @@ def start_worker(worker: int) -> None:
     if hasattr(signal, "alarm"):
         # SIGTERM also comes from a main process that ends, which waits for this one
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+        # the alarm itself would look like a fault to the main process, which may be about to report another
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
 
 
 def collate(samples: list[Sample] | Sample) -> Batch:

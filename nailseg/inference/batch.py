@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nailseg.errors import ConfigError, DataError, OutputError, WriteError
-from nailseg.files import write_atomically
+from nailseg.files import require_writable, write_atomically
 from nailseg.imaging.overlay import encode_image
 from nailseg.inference import segmenter
 from nailseg.inference.multiprocess import run_distributed
@@ -94,6 +94,7 @@ def predict_files(
     out = Path(out)
     if blocking := [path for path in (out, *out.parents) if path.exists() and not path.is_dir()]:
         raise OutputError(f"--out {out}: expected a folder, found the file {blocking[0]}. Choose another.")
+    require_writable(out)
     if devices < 1:
         raise ConfigError(f"--devices {devices}: expected 1 or more processes. Leave it out for one.")
     skipped: list[Path] = []
@@ -108,6 +109,9 @@ def predict_files(
     jobs = [Job(file, images[file], mask, plan(mask)) for file, mask in masks.items()]
     tables = {"polygons.json": to_coco} if polygons else {}
     tables |= {"objects.csv": to_csv} if csv else {}
+    if tables and (names := [repr(str(job.image)) for job in jobs if not _is_text(str(job.image))]):
+        advice = "Rename it, or leave out --polygons and --csv"
+        raise DataError(f"{names[0]}: expected a file name in UTF-8 for the tables, found another. {advice}.")
     pending = _select_pending(jobs, out, list(tables), resume)
     save = functools.partial(_save, out, bool(tables))
     work = functools.partial(_predict, save=save, tta=tta, tile=tile)
@@ -126,6 +130,14 @@ def predict_files(
         for failure in failures:
             log.error("not done: %s", failure)
     return 1 if failures or skipped else 0
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # bytes that are no UTF-8
+        return False
+    return True
 
 
 def plan_outputs(

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
@@ -257,3 +258,22 @@ def test_a_full_disk_ends_the_prediction_at_once(predict, photos, monkeypatch, c
     errors = capsys.readouterr().err
     assert errors.count("No space left on device. Free some space") == 1
     assert len(written) <= 3, "those that were waiting to be written"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names")
+def test_a_file_name_that_is_no_text_is_found_before_the_work(mixed_model, tmp_path, capsys) -> None:
+    name = os.fsencode(tmp_path) + b"/n\xe4gel.png"
+    with open(name, "wb") as file:
+        file.write(cv2.imencode(".png", np.zeros((32, 32, 3), np.uint8))[1].tobytes())
+    args = ["predict", str(tmp_path), "--out", str(tmp_path / "out"), "--model", str(mixed_model)]
+    assert main([*args, "--csv"]) == 1
+    assert "expected a file name in UTF-8" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main(args) == 0, "masks alone need no text"
+
+
+def test_a_read_only_place_is_found_before_the_work(mixed_model, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("nailseg.files.os.access", lambda path, mode: False)  # as on a read-only mount
+    args = ["predict", "missing.png", "--out", str(tmp_path / "a" / "b"), "--model", str(mixed_model)]
+    assert main(args) == 1
+    assert f"{tmp_path} is read-only" in capsys.readouterr().err

@@ -1,0 +1,103 @@
+"""Faults while a training runs: files that vanish, workers and processes that are killed, a full disk."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nailseg.cli.main import main
+from nailseg.errors import process_message
+from tests.cli.test_lightning import options
+
+MODULE = """
+import os, signal
+from pathlib import Path
+from lightning.pytorch.callbacks import Callback
+
+class Vanish(Callback):
+    def __init__(self, folder):
+        self.folder = folder
+    def on_train_start(self, trainer, module):
+        for file in Path(self.folder).rglob("hand_*"):
+            file.unlink()
+
+class KillWorker(Callback):
+    def on_train_batch_start(self, trainer, *_):
+        loader = trainer.fit_loop._data_fetcher._combined_loader._iterator.iterators[0]
+        os.kill(loader._workers[0].pid, signal.SIGKILL)
+
+class KillRank(Callback):
+    def on_train_start(self, trainer, module):
+        if trainer.global_rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def data(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the drawn data, in an empty folder with a module of faults."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "faults", raising=False)
+    (tmp_path / "faults.py").write_text(MODULE)
+    return Path(shutil.copytree(drawn, tmp_path / "data"))
+
+
+def only_one_message(error: str, *words: str) -> None:
+    assert "Traceback" not in error, error
+    last = [line for line in error.splitlines() if line.startswith("nailseg: ")]
+    assert len(last) == 1
+    assert all(word in last[0] for word in words), last
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_files_that_vanish_while_training(data: Path, tiny_folder: Path, workers: int, capfd) -> None:
+    args = [*options(data, tiny_folder), "--data.cache=off", f"--data.workers={workers}"]
+    vanish = ["--trainer.callbacks=faults.Vanish", f"--trainer.callbacks.folder={data}"]
+    assert main(["fit", *args, *vanish]) == 1
+    only_one_message(capfd.readouterr().err, "hand_", "expected a file, found nothing")
+
+
+def test_a_killed_worker(data: Path, tiny_folder: Path, capfd) -> None:
+    args = [*options(data, tiny_folder), "--data.cache=off", "--data.workers=1", "--data.batch_size=1"]
+    args += ["--trainer.max_epochs=20", "--trainer.callbacks=faults.KillWorker"]
+    assert main(["fit", *args]) == 1
+    only_one_message(capfd.readouterr().err, "a process that reads data has ended", "--data.workers")
+
+
+def test_a_killed_training_process(data: Path, tiny_folder: Path) -> None:
+    args = [sys.executable, "-m", "nailseg", "fit", *options(data, tiny_folder), "--trainer.devices=2"]
+    args += ["--trainer.strategy=ddp", "--trainer.callbacks=faults.KillRank"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(args, check=False, capture_output=True, text=True, timeout=120, env=environment)
+    assert ended.returncode not in (0, -signal.SIGALRM)
+    assert "Traceback" not in ended.stderr, ended.stderr
+    assert "another process of this training has ended" in ended.stderr
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(data: Path, tiny_folder: Path, monkeypatch, capfd) -> None:
+    args = [*options(data, tiny_folder), "--name=full"]
+    assert main(["fit", *args]) == 0
+    last = Path("runs/full/checkpoints/last.ckpt")
+    before = last.read_bytes()
+
+    def no_space(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("nailseg.files.os.fsync", no_space)
+    capfd.readouterr()
+    assert main(["fit", "--resume=runs/full", "--trainer.max_epochs=3"]) == 1
+    only_one_message(capfd.readouterr().err, str(last.parent), "No space left on device", "Free some space")
+    assert last.read_bytes() == before
+    assert not list(last.parent.glob(".*.part"))
+
+
+def test_errors_of_the_program_keep_their_traceback() -> None:
+    text = "Caught KeyError in DataLoader worker process 0.\nOriginal Traceback\nKeyError: 'a'"
+    assert process_message(KeyError(text)) is None
+    assert process_message(ValueError("x")) is None
