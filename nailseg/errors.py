@@ -68,7 +68,7 @@ def process_message(error: BaseException) -> str | None:
     text = str(error)
     if re.search(r"gloo|NCCL|Connection (reset|closed) by peer", text) and isinstance(error, RuntimeError):
         return (
-            "another process of this training has ended, for the reason that it gave above, or because it was "
+            "another process of this training has ended, for the reason given above, or because it was "
             "killed. The last checkpoint is complete: --resume RUN continues from it."
         )
     if "DataLoader worker" not in text.partition("\n")[0]:

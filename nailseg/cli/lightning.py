@@ -181,7 +181,7 @@ class NailsegCLI(LightningCLI):
         sending = "Send the validation images to W&B too. Photographs leave this machine then."
         parser.add_argument("--log_images", action="store_true", help=sending)
         trusting = "A class that a run's own config may name besides those of nailseg, lightning and torch."
-        parser.add_argument("--allow_class", type=str | None, help=trusting)
+        parser.add_argument("--allow_class", "--allow-class", type=str | None, help=trusting)
         if self.test_after_fit:
             folds = "Cross-validate with this many folds, each tested on its own part of the rows."
             parser.add_argument("--folds", type=int | None, help=folds)
