@@ -2,10 +2,12 @@
 
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -194,3 +196,34 @@ def test_killed_processes_leave_a_run_that_is_continued(drawn, tiny_folder, tmp_
         child.kill()
     epoch = model_folder.read_checkpoint(last)["epoch"]
     assert main(["fit", f"--resume={last.parent.parent}", f"--trainer.max_epochs={epoch + 2}"]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.ismount("/dev/shm"), reason="needs a second file system, /dev/shm")
+def test_twenty_kills_on_two_file_systems(drawn, tiny_folder, tmp_path: Path) -> None:
+    """Killed while it writes checkpoints, each run goes on; Lightning's own way left empty files."""
+    runs = Path(tempfile.mkdtemp(dir="/dev/shm"))  # TMPDIR is on another file system
+    last, moment = runs / "killed" / "checkpoints" / "last.ckpt", random.Random(0)
+    start = [sys.executable, "-m", "nailseg", "fit"]
+    long = ["--trainer.max_epochs=100000", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1"]
+    new = [*start, *options(drawn, tiny_folder), f"--runs={runs}", "--name=killed", *long]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
+    steps = 0
+    try:
+        for _ in range(21):
+            command = [*start, f"--resume={last.parent.parent}"] if steps else new
+            before = last.stat().st_mtime_ns if steps else 0
+            with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment) as child:
+                end = time.monotonic() + 60
+                while not last.exists() or last.stat().st_mtime_ns == before:
+                    assert child.poll() is None, "it did not go on"
+                    assert time.monotonic() < end
+                    time.sleep(0.01)
+                time.sleep(moment.random())
+                child.kill()
+            reached = model_folder.read_checkpoint(last)["global_step"]
+            assert reached > steps
+            steps = reached
+        assert len(list(runs.rglob("*.part"))) <= 1, "what earlier kills left was removed"
+    finally:
+        shutil.rmtree(runs)
