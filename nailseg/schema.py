@@ -10,8 +10,8 @@ import yaml
 from nailseg.errors import ConfigError, WeightsError
 
 FIX = "Write or download it again."
-MAX_YAML, MAX_ALIASES = 200_000, 100
-"""Bytes and aliases of a config; aliases of aliases multiply, to billions of values within a kilobyte."""
+MAX_YAML, MAX_ALIASES = 200_000, 10
+"""Bytes and aliases of a config; aliases of aliases multiply: ten make at most 36 times as many values."""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -25,7 +25,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
         if aliases > MAX_ALIASES:
             raise ValueError(f"{aliases} aliases (more than {MAX_ALIASES})")
         content = yaml.safe_load(text)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: no UTF-8 too
+        json.dumps(content, default=str)  # ValueError for a value that contains itself
+    except (
+        OSError,
+        TypeError,
+        ValueError,
+        RecursionError,
+        yaml.YAMLError,
+    ) as error:  # ValueError: no UTF-8 too
         found = " ".join(str(error).split())
         raise ConfigError(f"{path}: expected a config in YAML, found {found}. Correct it.") from None
     if not isinstance(content, dict | None):

@@ -1,5 +1,6 @@
 """A run's config.yaml is data: the classes that it may name, as a run comes from other people too."""
 
+import contextlib
 import inspect
 import re
 from collections.abc import Collection, Iterator
@@ -8,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment, Precision
 from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.callbacks import Callback
@@ -44,8 +46,15 @@ def require_known_classes(config: Path, allowed: Collection[str] = ()) -> None:
         allowed: Names that the user trusts, `--allow-class`.
     """
     content = read_yaml(config)
-    if "config" in content:
-        raise ConfigError(f"{config}: expected options, found another config ({content['config']!r}).")
+    groups = [value for name, value in content.items() if name in ("trainer", "model", "data")]
+    if "config" in content or not all(isinstance(value, dict | None) for value in groups):
+        raise ConfigError(f"{config}: expected options alone, found the name of another config among them.")
+    for text in _find_texts(content.get("trainer")):
+        # jsonargparse would read the options of a class from such a file
+        if text.endswith((".yaml", ".yml", ".json")) or any(
+            (p / text).is_file() for p in (Path(), config.parent)
+        ):
+            raise ConfigError(f"{config}: expected options alone, found the file {text} among the trainer's.")
     for name, arguments in _find_names(content):
         if name not in allowed and not _is_known(name, arguments):
             raise ConfigError(
@@ -66,8 +75,24 @@ def _find_names(value: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]
     elif isinstance(value, list):
         for part in value:
             yield from _find_names(part, key)
-    elif isinstance(value, str) and DOTTED.fullmatch(value) and (key in CLASSES or _is_importable(value)):
-        yield value, {}
+    elif isinstance(value, str):
+        if DOTTED.fullmatch(value) and (key in CLASSES or _is_importable(value)):
+            yield value, {}
+        with contextlib.suppress(yaml.YAMLError, ValueError, RecursionError):
+            if isinstance(content := yaml.safe_load(value), dict | list):  # as jsonargparse reads it, too
+                yield from _find_names(content, key)
+
+
+def _find_texts(value: Any) -> Iterator[str]:
+    """Yields all texts in a value, those in texts that are YAML themselves included."""
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _find_texts(part)
+    elif isinstance(value, str):
+        yield value.strip()
+        with contextlib.suppress(yaml.YAMLError, ValueError, RecursionError):
+            if isinstance(content := yaml.safe_load(value), dict | list):
+                yield from _find_texts(content)
 
 
 def _is_importable(name: str) -> bool:

@@ -47,6 +47,23 @@ REFUSED = [
         ]
     },
 ]
+HIDDEN = [
+    "trainer: t.yaml",
+    "trainer: sub/t.yaml",
+    "trainer: {callbacks: sub/t.yaml}",
+    "trainer: {callbacks: [t.yaml]}",
+    "trainer: {callbacks: [plain]}",
+    "trainer: '{callbacks: [{class_path: evilmod.Own}]}'",
+    "trainer: {callbacks: '[{class_path: evilmod.Own}]'}",
+    "trainer: {callbacks: '{class_path: evilmod.Own}'}",
+    "trainer: {callbacks: \"['{class_path: evilmod.Own}']\"}",
+    "trainer.callbacks: [{class_path: evilmod.Own}]",
+    "trainer: {callbacks: [{class_path: ' evilmod.Own'}]}",
+    "fit: {trainer: {callbacks: [{class_path: evilmod.Own}]}}",
+    "model: m.yaml",
+    "config: t.yaml",
+]
+"""Ways in which jsonargparse would find the class all the same: other files, and YAML within texts."""
 TAKEN = [
     {"callbacks": [{"class_path": f"{LIGHTNING}LearningRateMonitor"}]},
     {"callbacks": [{"class_path": "LearningRateMonitor"}]},
@@ -85,9 +102,13 @@ def test_classes_that_are_taken(foreign: Path, change: dict) -> None:
     require_known_classes(add_to_trainer(foreign, change))
 
 
-def test_another_config_inside_is_refused(foreign: Path) -> None:
-    (foreign / "config.yaml").write_text("config: evil.yaml\n")
-    with pytest.raises(ConfigError, match="another config"):
+@pytest.mark.parametrize("text", HIDDEN)
+def test_hidden_names_are_refused(foreign: Path, text: str) -> None:
+    (foreign / "sub").mkdir()
+    for name in ("t.yaml", "sub/t.yaml", "plain"):
+        (foreign / name).write_text("class_path: evilmod.Own\n")
+    (foreign / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"expected (options alone|classes of nailseg)"):
         require_known_classes(foreign / "config.yaml")
 
 
