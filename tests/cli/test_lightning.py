@@ -404,6 +404,13 @@ def test_a_batch_larger_than_the_set_is_the_set(drawn, tiny_folder, capsys) -> N
     assert "batch size: 12, all images of an epoch, not 1000" in capsys.readouterr().err
 
 
+def test_a_run_of_a_number_of_steps(drawn, tiny_folder, tmp_path) -> None:
+    args = [*options(drawn, tiny_folder), "--trainer.max_steps=4", "--trainer.max_epochs=-1", "--name=steps"]
+    assert main(["fit", *args]) == 0
+    last = model_folder.read_checkpoint(tmp_path / "runs" / "steps" / "checkpoints" / "last.ckpt")
+    assert last["global_step"] == 4
+
+
 def test_a_run_says_where_it_comes_from(run, drawn, tmp_path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "runs" / "tiny"))
     assert main(["fit", f"--resume={copy}", "--trainer.max_epochs=3"]) == 0
