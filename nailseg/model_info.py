@@ -78,6 +78,9 @@ class ModelInfo:
         if not isinstance(content, dict):
             raise WeightsError(f"{place}: expected an object, found a {type(content).__name__}. {FIX}")
         known = {key: value for key, value in content.items() if key in cls.__dataclass_fields__}
+        for key in ("mean", "std"):
+            if known.get(key) == []:  # unknown, as the default is
+                del known[key]
         info = validate(cls, known, place)
         try:
             check_class_names(info.class_names)

@@ -103,9 +103,9 @@ def run(verb: str, args: Sequence[str]) -> object:
             line = prepare_resume(line, folder)
         else:
             line = auto_configure(line)
-        for config in line.configs:
-            if is_run_config(config) or line.option("resume"):
-                require_known_classes(config, line.options("allow_class"))
+    for config in line.configs:  # with --help, too: the parser reads them all the same
+        if is_run_config(config) or line.option("resume"):
+            require_known_classes(config, line.options("allow_class"))
     try:
         return NailsegCLI([lightning_verb, *line.arguments()], run_name, test_after_fit=verb == "train")
     except MisconfigurationException as error:  # Lightning's name for options that do not go together

@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import os
 import re
 from collections.abc import Collection, Iterator
 from importlib import import_module
@@ -47,13 +48,16 @@ def require_known_classes(config: Path, allowed: Collection[str] = ()) -> None:
     """
     content = read_yaml(config)
     groups = [value for name, value in content.items() if name in ("trainer", "model", "data")]
-    if "config" in content or not all(isinstance(value, dict | None) for value in groups):
+    names = {str(name) for name in (*content, *(content.get("trainer") or ()))}
+    if (
+        "config" in content
+        or not all(map(str.isidentifier, names))
+        or not all(isinstance(value, dict | None) for value in groups)
+    ):
         raise ConfigError(f"{config}: expected options alone, found the name of another config among them.")
     for text in _find_texts(content.get("trainer")):
         # jsonargparse would read the options of a class from such a file
-        if text.endswith((".yaml", ".yml", ".json")) or any(
-            (p / text).is_file() for p in (Path(), config.parent)
-        ):
+        if text.endswith((".yaml", ".yml", ".json")) or _is_file(text, config.parent):
             raise ConfigError(f"{config}: expected options alone, found the file {text} among the trainer's.")
     for name, arguments in _find_names(content):
         if name not in allowed and not _is_known(name, arguments):
@@ -63,6 +67,10 @@ def require_known_classes(config: Path, allowed: Collection[str] = ()) -> None:
             )
 
 
+def _is_file(text: str, folder: Path) -> bool:
+    return any((place / os.path.expanduser(text)).is_file() for place in (Path(), folder))
+
+
 def _find_names(value: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields what could be imported: each class_path with its arguments, and other dotted names."""
     if isinstance(value, dict):
@@ -70,7 +78,9 @@ def _find_names(value: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]
             arguments = value.get("init_args") or {}
             yield name, arguments if isinstance(arguments, dict) else {}
         for inner, part in value.items():
-            if inner != "class_path":
+            if inner != "class_path" and not (
+                key == "" and inner in ("data", "model")
+            ):  # they take no classes
                 yield from _find_names(part, str(inner))
     elif isinstance(value, list):
         for part in value:

@@ -94,6 +94,9 @@ class Admission:
 
         try:
             await (self._admit if scope["method"] == "POST" else self.app)(scope, receive, counted)
+        except Exception:
+            status = status or 500  # which the outermost middleware sends
+            raise
         except asyncio.CancelledError:  # the time for a graceful shutdown is over
             if not status:
                 await _refuse(503, "the server is shutting down")(scope, receive, counted)

@@ -79,7 +79,8 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)
+        if _read_holder(lock) == own:  # else another process has taken it over
+            lock.unlink(missing_ok=True)
 
 
 def _read_holder(lock: Path) -> dict[str, Any]:

@@ -379,12 +379,13 @@ class SegmentationTask(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Makes learning rate and weight decay those of this call; torch would take the checkpoint's."""
         groups = self._parameter_groups()
-        for optimizer in checkpoint["optimizer_states"]:
+        for optimizer in checkpoint.get("optimizer_states", ()):
             for stored, group in zip(optimizer["param_groups"], groups, strict=True):
                 if stored["initial_lr"] != group["lr"]:  # else not a bit changes
-                    stored["lr"] *= group["lr"] / stored["initial_lr"]
+                    share = stored["lr"] / stored["initial_lr"] if stored["initial_lr"] else 1.0
+                    stored["lr"] = share * group["lr"]
                 stored |= {"initial_lr": group["lr"], "weight_decay": group["weight_decay"]}
-        for schedule in checkpoint["lr_schedulers"]:
+        for schedule in checkpoint.get("lr_schedulers", ()):
             schedule["base_lrs"] = [group["lr"] for group in groups]
 
     def _parameter_groups(self) -> list[dict[str, Any]]:

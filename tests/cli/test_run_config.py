@@ -60,6 +60,8 @@ HIDDEN = [
     "trainer.callbacks: [{class_path: evilmod.Own}]",
     "trainer: {callbacks: [{class_path: ' evilmod.Own'}]}",
     "fit: {trainer: {callbacks: [{class_path: evilmod.Own}]}}",
+    "trainer.callbacks: [plain]",
+    "trainer: {callbacks+: [{class_path: evilmod.Own}]}",
     "model: m.yaml",
     "config: t.yaml",
 ]
@@ -118,6 +120,12 @@ def test_every_command_that_reads_a_runs_config(foreign: Path, verb: str, capsys
     args = ["train", f"--resume={foreign}"] if verb == "resume" else [verb, f"--config={config}"]
     assert main(args) == 1
     assert "--allow-class evilmod.Own" in capsys.readouterr().err
+    assert not Path("imported").exists()
+
+
+def test_help_reads_no_foreign_class(foreign: Path, capsys) -> None:
+    config = add_to_trainer(foreign, REFUSED[0])
+    assert main(["fit", f"--config={config}", "--help"]) == 1
     assert not Path("imported").exists()
 
 
