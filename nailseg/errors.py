@@ -66,9 +66,8 @@ def process_message(error: BaseException) -> str | None:
         'a.png: cut'
     """
     text = str(error)
-    if re.search(
-        r"gloo/transport|Connection (reset|closed) by peer|NCCL.*remote process", text
-    ) and isinstance(error, RuntimeError):
+    lost = r"gloo/transport|Connection (reset|closed) by peer|NCCL.*remote process"
+    if isinstance(error, RuntimeError) and re.search(lost, text):
         return (
             "another process of this training has ended, for the reason given above, or because it was "
             "killed. The last checkpoint is complete: --resume RUN continues from it."

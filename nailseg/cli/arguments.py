@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -25,6 +26,20 @@ from nailseg.training.run_dir import LOGGERS
 from nailseg.types import split_class_names
 
 log = logging.getLogger("nailseg")
+
+LIMITS = {
+    "seed_everything": (0, 2**32 - 1),
+    "patience": (0, math.inf),
+    "trainer.accumulate_grad_batches": (1, math.inf),
+    "trainer.check_val_every_n_epoch": (1, math.inf),
+    "trainer.gradient_clip_val": (0, math.inf),
+    "trainer.log_every_n_steps": (0, math.inf),
+    "trainer.limit_train_batches": (1e-9, math.inf),
+    "trainer.val_check_interval": (1e-9, math.inf),
+    "trainer.max_epochs": (1, math.inf),
+    "trainer.max_steps": (1, math.inf),
+}
+"""Options that Lightning takes with any number, and then divides by, or ignores."""
 
 
 def find_config(name: str) -> Path:
@@ -140,6 +155,18 @@ def require_resumable(checkpoint: str | Path) -> None:
             f"{checkpoint}: expected a training's checkpoint, found none of {', '.join(missing)} in it. To "
             f"start a new training from its weights: --model.weights {checkpoint}"
         )
+
+
+def check_limits(options: Mapping[str, Any]) -> None:
+    """Raises `ConfigError` for parsed options, by dotted name, that are outside of `LIMITS`."""
+    for name, (low, high) in LIMITS.items():
+        value = options.get(name)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        is_unlimited = value == -1 and name.startswith("trainer.max")
+        if is_number and not is_unlimited and not low <= value <= high:
+            expected = f"{low} or more" if high == math.inf else f"a number from {low} to {high}"
+            expected = "a number above 0" if 0 < low < 1 else expected
+            raise ConfigError(f"--{name}: expected {expected}, found {value}.")
 
 
 def prepare_evaluation(line: CommandLine) -> tuple[CommandLine, str]:

@@ -5,7 +5,6 @@ The only module that knows both; `add_arguments_to_parser` states which facts of
 
 import contextlib
 import logging
-import math
 import os
 import shutil
 import sys
@@ -25,7 +24,13 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from nailseg.checkpoints import model_folder
-from nailseg.cli.arguments import CommandLine, prepare_evaluation, prepare_resume, require_resumable
+from nailseg.cli.arguments import (
+    CommandLine,
+    check_limits,
+    prepare_evaluation,
+    prepare_resume,
+    require_resumable,
+)
 from nailseg.cli.auto_config import auto_configure
 from nailseg.cli.cross_validation import FOLD_VARIABLE, train_folds
 from nailseg.cli.messages import explain_error
@@ -57,20 +62,6 @@ log = logging.getLogger("nailseg")
 NOT_SAVED = {"config", "ckpt_path", "weights_only", "verbose"}
 NOT_SAVED |= {"name", "runs", "resume", "folds", "auto_config", "allow_class"}
 """Options of one call, which a run's config.yaml must not repeat."""
-
-LIMITS = {
-    "seed_everything": (0, 2**32 - 1),
-    "patience": (0, math.inf),
-    "trainer.accumulate_grad_batches": (1, math.inf),
-    "trainer.check_val_every_n_epoch": (1, math.inf),
-    "trainer.gradient_clip_val": (0, math.inf),
-    "trainer.log_every_n_steps": (0, math.inf),
-    "trainer.limit_train_batches": (1e-9, math.inf),
-    "trainer.val_check_interval": (1e-9, math.inf),
-    "trainer.max_epochs": (1, math.inf),
-    "trainer.max_steps": (1, math.inf),
-}
-"""Options that Lightning takes with any number, and then divides by, or ignores."""
 
 HARMLESS = (
     "LightningCLI's args parameter",  # sys.argv cannot be parsed again: configs and --resume are replaced
@@ -200,14 +191,7 @@ class NailsegCLI(LightningCLI):
         except ArgumentError as error:
             verb = "train" if self.test_after_fit else args[0]
             raise UsageError(explain_error(verb, str(error), self._parser(args[0]))) from None
-        for name, (low, high) in LIMITS.items():  # here, because the seed is used next
-            value = self.config[args[0]].get(name)
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            is_unlimited = value == -1 and name.startswith("trainer.max")
-            if is_number and not is_unlimited and not low <= value <= high:
-                expected = f"{low} or more" if high == math.inf else f"a number from {low} to {high}"
-                expected = "a number above 0" if 0 < low < 1 else expected
-                raise ConfigError(f"--{name}: expected {expected}, found {value}.")
+        check_limits(self.config[args[0]])  # here, because the seed is used next
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning's would let the options in a checkpoint override those that were typed."""

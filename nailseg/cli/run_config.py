@@ -78,9 +78,8 @@ def _find_names(value: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]
             arguments = value.get("init_args") or {}
             yield name, arguments if isinstance(arguments, dict) else {}
         for inner, part in value.items():
-            if inner != "class_path" and not (
-                key == "" and inner in ("data", "model")
-            ):  # they take no classes
+            takes_no_class = not key and inner in ("data", "model")
+            if inner != "class_path" and not takes_no_class:
                 yield from _find_names(part, str(inner))
     elif isinstance(value, list):
         for part in value:

@@ -108,9 +108,8 @@ class SegmentationDataModule(LightningDataModule):
         self.workers, self.start_method = workers, start_method
         self.seed = seed
         self.augmentation, self.balance_folders = augmentation, balance_folders
-        self.cache = {"false": "off", "true": "auto"}.get(
-            str(cache).lower(), cache
-        )  # YAML reads a bare off as false
+        # YAML reads a bare off as false
+        self.cache = {"false": "off", "true": "auto"}.get(str(cache).lower(), cache)
         self.allow, self.skip_bad = sorted(check_codes(allow)), skip_bad
         self.max_pixels = max_pixels
         if isinstance(class_weights, list) and len(class_weights) != len(self.class_names):

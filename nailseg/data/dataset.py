@@ -186,7 +186,7 @@ def start_worker(worker: int) -> None:
     if hasattr(signal, "alarm"):
         # SIGTERM also comes from a main process that ends, which waits for this one
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
-        # the alarm itself would look like a fault to the main process, which may be about to report another
+        # SIGALRM's own action would be an error to the main process, and hide one that it is to report
         signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
 
 

@@ -1,4 +1,4 @@
-"""Faults while a training runs: files that vanish, workers and processes that are killed, a full disk."""
+"""Failures while a training runs: files that vanish, workers and processes that are killed, a full disk."""
 
 import os
 import shutil
@@ -39,12 +39,12 @@ class KillRank(Callback):
 
 @pytest.fixture
 def data(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the drawn data, in an empty folder with a module of faults."""
+    """A copy of the drawn data, in an empty folder with a module of failures."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "faults", raising=False)
-    (tmp_path / "faults.py").write_text(MODULE)
+    monkeypatch.delitem(sys.modules, "failures", raising=False)
+    (tmp_path / "failures.py").write_text(MODULE)
     return Path(shutil.copytree(drawn, tmp_path / "data"))
 
 
@@ -58,21 +58,21 @@ def only_one_message(error: str, *words: str) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_files_that_vanish_while_training(data: Path, tiny_folder: Path, workers: int, capfd) -> None:
     args = [*options(data, tiny_folder), "--data.cache=off", f"--data.workers={workers}"]
-    vanish = ["--trainer.callbacks=faults.Vanish", f"--trainer.callbacks.folder={data}"]
+    vanish = ["--trainer.callbacks=failures.Vanish", f"--trainer.callbacks.folder={data}"]
     assert main(["fit", *args, *vanish]) == 1
     only_one_message(capfd.readouterr().err, "hand_", "expected a file, found nothing")
 
 
 def test_a_killed_worker(data: Path, tiny_folder: Path, capfd) -> None:
     args = [*options(data, tiny_folder), "--data.cache=off", "--data.workers=1", "--data.batch_size=1"]
-    args += ["--trainer.max_epochs=20", "--trainer.callbacks=faults.KillWorker"]
+    args += ["--trainer.max_epochs=20", "--trainer.callbacks=failures.KillWorker"]
     assert main(["fit", *args]) == 1
     only_one_message(capfd.readouterr().err, "a process that reads data has ended", "--data.workers")
 
 
 def test_a_killed_training_process(data: Path, tiny_folder: Path) -> None:
     args = [sys.executable, "-m", "nailseg", "fit", *options(data, tiny_folder), "--trainer.devices=2"]
-    args += ["--trainer.strategy=ddp", "--trainer.callbacks=faults.KillRank"]
+    args += ["--trainer.strategy=ddp", "--trainer.callbacks=failures.KillRank"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     ended = subprocess.run(args, check=False, capture_output=True, text=True, timeout=120, env=environment)
     assert ended.returncode not in (0, -signal.SIGALRM)
