@@ -19,6 +19,8 @@ READ_SECONDS, WAIT_SECONDS, WORK_SECONDS = 30.0, 60.0, 120.0
 """Time limits for sending a request, waiting for a worker, and the work itself."""
 SHUTDOWN_SECONDS = 25
 """Time for the work that has begun when the server shuts down; Kubernetes kills after 30 seconds."""
+MAX_READING = 1_000_000_000
+"""Bytes of the bodies that are read or wait at a time, as their headers announce them; they lie on the disk."""
 CHUNK = 1 << 20
 """Bytes of a body that are kept in memory; the rest is in a temporary file."""
 
@@ -33,6 +35,7 @@ class RequestQueue:
 
     def __init__(self) -> None:
         self.slots, self.closing, self.waiting = asyncio.Semaphore(WORKERS), asyncio.Event(), 0
+        self.reading = 0  # bytes
         self.registry = registry = CollectorRegistry()
         labels = ["path", "status"]
         self.requests = Counter("nailseg_requests", "Answered requests.", labels, registry=registry)
@@ -112,9 +115,13 @@ class Admission:
             answer = _refuse(411, "expected the header Content-Length, and not Transfer-Encoding")
         elif int(length) > limit:
             answer = _refuse(413, f"expected at most {limit:,} bytes, found {int(length):,}")
-        elif self.queue.is_ready:
-            with tempfile.SpooledTemporaryFile(CHUNK) as body:
-                return await self._work(scope, receive, send, body)
+        elif self.queue.is_ready and self.queue.reading + int(length) <= MAX_READING:
+            self.queue.reading += int(length)
+            try:
+                with tempfile.SpooledTemporaryFile(CHUNK) as body:
+                    return await self._work(scope, receive, send, body)
+            finally:
+                self.queue.reading -= int(length)
         else:
             answer = self._busy()
         await answer(scope, receive, send)
@@ -122,7 +129,9 @@ class Admission:
     def _busy(self) -> JSONResponse:
         if self.queue.closing.is_set():
             return _refuse(503, "the server is shutting down")
-        return _refuse(429, f"{MAX_WAITING} requests are waiting already; try again later")
+        return _refuse(
+            429, "as many requests are waiting or being sent as this server takes; try again later"
+        )
 
     async def _work(self, scope: Scope, receive: Receive, send: Send, body: Any) -> None:
         try:

@@ -1,6 +1,7 @@
 """The folder of a run, runs/NAME: a free name, and its W&B logger."""
 
 import contextlib
+import errno
 import json
 import logging
 import netrc
@@ -15,14 +16,15 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from urllib.parse import urlsplit
 
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from nailseg.checkpoints import model_folder
-from nailseg.errors import ConfigError, NailsegError
+from nailseg.errors import ConfigError, NailsegError, WeightsError
 from nailseg.files import write_atomically
+from nailseg.schema import validate
 
 log = logging.getLogger("nailseg")
 
@@ -53,53 +55,63 @@ def removed_if_refused(folder: Path, is_new: bool) -> Iterator[None]:
 def locked(folder: Path) -> Iterator[None]:
     """Holds a run for this process, so that no second one writes its checkpoints; removes leftovers first.
 
-    The file .lock has the process's number and machine. That of a process that has ended, by a kill or a
-    crash, is taken over on the same machine.
+    The operating system locks the file .lock, and unlocks it when the process ends, however it ends. The
+    file has the process's number and machine, for the message.
 
     Raises:
         ConfigError: another process holds it.
     """
-    lock, own = folder / ".lock", {"pid": os.getpid(), "host": socket.gethostname()}
+    lock = folder / ".lock"
     while True:
-        try:
-            with open(lock, "x", encoding="utf-8") as file:
-                json.dump(own, file)
-            break
-        except FileExistsError:
-            holder = _read_holder(lock)
-            if holder["host"] == own["host"] and not _is_alive(holder["pid"]):
-                lock.unlink(missing_ok=True)
-                continue
+        file = open(lock, "a+", encoding="utf-8")  # noqa: SIM115 - open as long as it is locked
+        if not _try_lock(file):
+            file.close()
             raise ConfigError(
-                f"{folder}: expected a run that no other process trains, found that process {holder['pid']} "
-                f"on {holder['host']} does. Wait for its end; if it no longer exists, delete {lock}."
-            ) from None
-    for partial in (*folder.glob(".*.part"), *folder.glob("checkpoints/.*.part")):
-        partial.unlink(missing_ok=True)  # of a process that was killed while it wrote
+                f"{folder}: expected a run that no other process trains, found that {_read_holder(lock)} "
+                f"does. Wait for its end, or end it; another --name trains beside it."
+            )
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(lock), os.fstat(file.fileno())):
+                break
+        file.close()  # its holder has ended, and removed it after it was opened here
     try:
+        file.truncate(0)
+        json.dump({"pid": os.getpid(), "host": socket.gethostname()}, file)
+        file.flush()
+        for partial in (*folder.glob(".*.part"), *folder.glob("checkpoints/.*.part")):
+            partial.unlink(missing_ok=True)  # of a process that was killed while it wrote
         yield
     finally:
-        if _read_holder(lock) == own:  # else another process has taken it over
-            lock.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # Windows keeps a file that is open, or the folder was removed
+            lock.unlink()
+        file.close()
 
 
-def _read_holder(lock: Path) -> dict[str, Any]:
-    """The process in a lock; one that is being written, or is damaged, counts as another machine's."""
-    with contextlib.suppress(OSError, ValueError):
-        content = json.loads(lock.read_text(encoding="utf-8"))
-        if isinstance(content, dict) and isinstance(content.get("pid"), int) and content["pid"] > 0:
-            return {"pid": content["pid"], "host": str(content.get("host"))}
-    return {"pid": "of unknown number", "host": "an unknown machine"}
-
-
-def _is_alive(pid: int) -> bool:
+def _try_lock(file: TextIO) -> bool:
+    """Locks an open file for this process alone (not for its children); False if another one holds it."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's
-        return True
-    return pid != os.getpid()  # this process holds nothing yet: an earlier one had its number
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(1 << 20)  # behind the content: what is locked there cannot be read by others
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            return False
+        log.warning("%s: its file system has no locks (%s); train it once at a time", file.name, error)
+    return True
+
+
+def _read_holder(lock: Path) -> str:
+    """The process that holds a lock, in words; one that is being written names none."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        content = json.loads(lock.read_text(encoding="utf-8"))
+        return f"process {content['pid']} on {content['host']}"
+    return "another one"
 
 
 LOGGERS = {
@@ -192,8 +204,8 @@ def record_start(path: Path, facts: dict[str, Any]) -> None:
     starts = []
     with contextlib.suppress(FileNotFoundError):
         try:
-            starts = list(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError):
+            starts = validate(list[dict[str, Any]], json.loads(path.read_text(encoding="utf-8")), path)
+        except (ValueError, WeightsError):
             path.rename(model_folder.unique_path(path.with_name("provenance-damaged.json")))
     content = json.dumps([*starts, start | facts], indent=2, ensure_ascii=False)
     write_atomically(path, f"{content}\n".encode())

@@ -126,6 +126,20 @@ def test_a_full_queue_refuses_and_says_so(photo, monkeypatch) -> None:
         assert post(address, photo).status_code == 200
 
 
+def test_bodies_that_are_sent_at_once_are_bounded(photo, monkeypatch) -> None:
+    monkeypatch.setattr(request_queue, "MAX_READING", 3 * len(raw_request(photo)))
+    segment = Gated()
+    segment.gate.set()
+    with serving(segment) as (address, server):
+        slow = [connect(address, raw_request(photo)[:-100]) for _ in range(3)]
+        wait_until(lambda: server.queue.reading > 2 * len(photo))
+        assert post(address, photo).status_code == 429
+        for connection in slow:
+            connection.close()
+        wait_until(lambda: server.queue.reading == 0)
+        assert post(address, photo).status_code == 200
+
+
 def test_abandoned_requests_are_dropped(photo) -> None:
     segment = Gated()
     with serving(segment) as (address, server), ThreadPoolExecutor(2) as pool:
@@ -148,7 +162,7 @@ def test_stalled_connections_are_closed(photo, monkeypatch) -> None:
     segment = Gated()
     segment.gate.set()
     with serving(segment) as (address, _):
-        silent = [connect(address, text) for text in (b"", b"POST /pre", raw_request(photo)[:-100]) * 10]
+        silent = [connect(address, text) for text in (b"", b"POST /pre", raw_request(photo)[:-100]) * 30]
         for number, connection in enumerate(silent):
             connection.settimeout(20)
             answer = connection.recv(1000)

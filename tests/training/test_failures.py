@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,13 @@ class KillWorker(Callback):
         os.kill(loader._workers[0].pid, signal.SIGKILL)
 
 class KillRank(Callback):
+    def __init__(self, rank):
+        self.rank = rank
     def on_train_start(self, trainer, module):
-        if trainer.global_rank == 1:
+        Path(f"rank{trainer.global_rank}").write_text(str(os.getpid()))
+        trainer.strategy.barrier()
+        if trainer.global_rank == self.rank:
+            Path("killed").touch()
             os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -70,14 +76,32 @@ def test_a_killed_worker(data: Path, tiny_folder: Path, capfd) -> None:
     only_one_message(capfd.readouterr().err, "a process that reads data has ended", "--data.workers")
 
 
-def test_a_killed_training_process(data: Path, tiny_folder: Path) -> None:
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_training_process(data: Path, tiny_folder: Path, rank: int) -> None:
     args = [sys.executable, "-m", "nailseg", "fit", *options(data, tiny_folder), "--trainer.devices=2"]
     args += ["--trainer.strategy=ddp", "--trainer.callbacks=failures.KillRank"]
+    args += [f"--trainer.callbacks.rank={rank}"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(args, check=False, capture_output=True, text=True, timeout=120, env=environment)
+    # to a file: a pipe would wait for the other process too
+    with open("errors", "w") as errors:
+        ended = subprocess.run(args, check=False, stderr=errors, timeout=120, env=environment)
     assert ended.returncode not in (0, -signal.SIGALRM)
-    assert "Traceback" not in ended.stderr, ended.stderr
-    assert "another process of this training has ended" in ended.stderr
+    others = [int(Path(f"rank{number}").read_text()) for number in (0, 1)]
+    limit = Path("killed").stat().st_mtime + 10
+    while any(is_alive(pid) for pid in others):
+        assert time.time() < limit, "all processes end within 10 s"
+        time.sleep(0.05)
+    error = Path("errors").read_text()
+    assert "Traceback" not in error, error
+    assert "another process of this training has ended" in error
 
 
 def test_a_full_disk_keeps_the_checkpoint_before(data: Path, tiny_folder: Path, monkeypatch, capfd) -> None:

@@ -1,3 +1,4 @@
+import json
 import sys
 from pathlib import Path
 
@@ -36,3 +37,13 @@ def test_wandb_is_offline_without_a_key_and_off_when_disabled(tmp_path, monkeypa
     again = run_dir.create_wandb_logger(tmp_path, rank=0)
     assert not again._offline
     assert again._id == logger._id, "a resumed run continues the same curve"
+
+
+@pytest.mark.parametrize("content", ['{"a": 1}', "[1]", "x", "[[]]"])
+def test_a_damaged_provenance_is_kept_under_another_name(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "provenance.json"
+    path.write_text(content)
+    for _ in range(2):
+        run_dir.record_start(path, {"device": "cpu"})
+    assert [start["device"] for start in json.loads(path.read_text())] == ["cpu", "cpu"]
+    assert (tmp_path / "provenance-damaged.json").read_text() == content
