@@ -8,14 +8,18 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 import nailseg
 from nailseg.data.io.images import decode_image
 from nailseg.data.manifest import load_manifest
 from nailseg.errors import ConfigError, DataError, NailsegError, WeightsError
 from nailseg.model_info import parse_info
+from nailseg.models.registry import build_network
+from nailseg.models.segformer import SegFormer
 from nailseg.schema import read_yaml
 
 COMMON = settings(
@@ -29,7 +33,8 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )
-SIZES = st.sampled_from([(1, 1), (1, 2), (3000, 17), (17, 3000), (33, 31), (5, 700), (64, 64)])
+SIDES = st.integers(1, 80) | st.integers(1, 1000)
+SIZES = st.sampled_from([(1, 1), (1, 2), (3000, 17), (17, 3000), (5, 700)]) | st.tuples(SIDES, SIDES)
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +137,29 @@ def test_configs_are_options_or_refused(tmp_path: Path, content: str | bytes) ->
 def test_descriptions_of_models_are_read_or_refused(content: bytes) -> None:
     with contextlib.suppress(WeightsError):
         assert parse_info(content, "here").class_names
+
+
+NUMBERS = st.integers(-3, 70) | st.floats(-2, 8) | st.sampled_from([2**31, 1e30])
+CONFIG_VALUES = JSON | NUMBERS | st.lists(NUMBERS, min_size=3, max_size=5)
+CONFIG = json.loads(
+    """{"model_type": "segformer", "num_encoder_blocks": 4, "depths": [1, 1, 1, 1], "sr_ratios": [8, 4, 2, 1],
+    "hidden_sizes": [8, 16, 24, 32], "patch_sizes": [7, 3, 3, 3], "strides": [4, 2, 2, 2],
+    "num_attention_heads": [1, 2, 3, 4], "mlp_ratios": [4, 4, 4, 4], "hidden_act": "gelu",
+    "decoder_hidden_size": 16, "id2label": {"0": "background", "1": "nail"}, "layer_norm_eps": 1e-5,
+    "hidden_dropout_prob": 0.0, "num_channels": 3, "reshape_last_stage": true}"""
+)
+
+
+@settings(COMMON, max_examples=150)
+@given(changes=st.dictionaries(st.sampled_from(sorted(CONFIG)), CONFIG_VALUES, min_size=1, max_size=2))
+def test_configs_of_networks_are_built_or_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """A changed config.json beside weights of the original one: it fits, or meets one error."""
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG | changes))
+    weights = tmp_path / "model.safetensors"
+    if not weights.exists():
+        tensors = SegFormer.from_config(CONFIG, ["background", "nail"]).hf.state_dict()
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, weights)
+    with contextlib.suppress(WeightsError, ConfigError):
+        network = build_network(str(tmp_path)).eval()
+        with torch.inference_mode():
+            assert network(torch.zeros(1, 3, 64, 64)).shape == (1, len(network.class_names), 64, 64)

@@ -14,12 +14,12 @@ from typing import Any
 
 import yaml
 
-from nailseg.checkpoints.model_folder import describe_weights, read_checkpoint
+from nailseg.checkpoints.model_folder import CHECKPOINT_KEY, describe_weights, read_checkpoint
 from nailseg.cli.runner import UsageError
 from nailseg.errors import ConfigError, WeightsError
 from nailseg.inference.backends import find_exported_file
 from nailseg.inference.backends.as_module import read_module_info
-from nailseg.model_info import locate
+from nailseg.model_info import ModelInfo, locate
 from nailseg.models.pretrained import are_default_labels
 from nailseg.schema import read_yaml
 from nailseg.training.run_dir import LOGGERS
@@ -149,6 +149,7 @@ def _find_readable(checkpoints: list[Path]) -> Path:
 def require_resumable(checkpoint: str | Path) -> None:
     """Raises `WeightsError` for a file that no training can continue from."""
     content = read_checkpoint(checkpoint)
+    ModelInfo.from_dict(content[CHECKPOINT_KEY]["info"], checkpoint)  # its limits
     needed = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch", "global_step")
     if missing := [key for key in needed if key not in content]:
         raise WeightsError(

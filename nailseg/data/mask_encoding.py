@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge, Le
+from typing_extensions import TypedDict  # pydantic cannot read typing's before Python 3.12
 
 from nailseg.data.issues import IssueError
-from nailseg.errors import ConfigError, shorten_list
+from nailseg.errors import ConfigError, WeightsError, shorten_list
+from nailseg.schema import FIX, validate
 from nailseg.types import IGNORE_INDEX, MAX_CLASSES
 
 Color = tuple[int, int, int]
@@ -29,6 +32,17 @@ def name_values(class_names: Sequence[str]) -> str:
     """The way out of values without a class: the option with an example of these classes."""
     example = json.dumps({"0": class_names[0], "128": "ignore", "255": class_names[1]})
     return f"Name what each value means, e.g. --data.mask_values '{example}', or redraw the masks."
+
+
+Level = Annotated[int, Ge(0), Le(255)]
+
+
+class _Stored(TypedDict):
+    """What `MaskEncoding.to_dict` gives, as JSON has it."""
+
+    mapping: list[tuple[Annotated[int, Ge(0), Le(65535)] | tuple[Level, Level, Level], Level]]
+    class_names: list[str]
+    smooth: bool
 
 
 @dataclass(frozen=True)
@@ -106,10 +120,14 @@ class MaskEncoding:
         return {"mapping": pairs, "class_names": list(self.class_names), "smooth": self.antialiased}
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> MaskEncoding:
-        """The inverse of `to_dict`."""
-        pairs = tuple((tuple(v) if isinstance(v, list) else v, k) for v, k in stored["mapping"])
-        return cls(pairs, tuple(stored["class_names"]), stored["smooth"])
+    def from_dict(cls, stored: Mapping[str, Any], place: str) -> MaskEncoding:
+        """The inverse of `to_dict`; raises `WeightsError` with the place of what `to_dict` does not write."""
+        content = validate(_Stored, stored, place)
+        count = len(content["class_names"])
+        if wrong := {k for _, k in content["mapping"] if k >= count and k != IGNORE_INDEX}:
+            expected = f"expected classes below {count} or {IGNORE_INDEX} in mapping"
+            raise WeightsError(f"{place}: {expected}, found {shorten_list(sorted(wrong))}. {FIX}")
+        return cls(tuple(content["mapping"]), tuple(content["class_names"]), content["smooth"])
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[Any, Any], class_names: Sequence[str]) -> MaskEncoding:

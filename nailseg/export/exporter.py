@@ -151,7 +151,8 @@ def measure_loss(reference: Backend, exported: Backend, csv: str, root: str | No
     from nailseg.data.mask_encoding import MaskEncoding
 
     info = reference.info
-    names, encoding = info.class_names, MaskEncoding.from_dict(info.mask_values) if info.mask_values else None
+    names, stored = info.class_names, info.mask_values
+    encoding = MaskEncoding.from_dict(stored, "mask_values of the model") if stored else None
     data = SegmentationDataModule(csv, root, names, encoding, image_range=info.image_range or "full")
     data.setup("test")
     dataset = data.dataset("test")

@@ -29,13 +29,16 @@ QUEUE_LENGTH = 2
 """Images that are read ahead, and results that wait to be written; more would fill the memory."""
 
 
+MEANWHILE = "another process has written it meanwhile, and it is kept"
+
+
 class Job(NamedTuple):
     """An image to predict."""
 
     file: Path
     image: Path  # its name in tables, relative
     mask: Path  # relative to the output folder
-    outputs: dict[Path, Callable[[Result], np.ndarray]]  # of `plan_outputs`, the mask's included
+    outputs: dict[Path, Callable[[Result], np.ndarray]]  # of `plan_outputs`, but what exists
 
 
 def predict_files(
@@ -120,13 +123,18 @@ def predict_files(
     else:
         results = work(lambda _: segment, pending, 0, device)
     failures = [result for result in results if isinstance(result, str)]
+    done = len(jobs) - len(failures)
     if int(os.environ.get("RANK", "0")) == 0:
         by_mask = {result["mask"]: result for result in results if isinstance(result, dict)}
         paths_of_masks = [job.mask.as_posix() for job in jobs]  # the order of the tables
         records = [by_mask[path] for path in paths_of_masks if path in by_mask]
         for name, to_text in tables.items():
-            write_atomically(out / name, to_text(records, segment.class_names).encode())
-        log.info("%d masks in %s", len(jobs) - len(failures), out)
+            path = out / name
+            if path.exists():
+                path = path.with_stem(f"{path.stem}-{os.getpid()}")
+                failures.append(f"{out / name}: {MEANWHILE}; this table is {path.name}")
+            write_atomically(path, to_text(records, segment.class_names).encode())
+        log.info("%d masks in %s", done, out)
         for failure in failures:
             log.error("not done: %s", failure)
     return 1 if failures or skipped else 0
@@ -171,7 +179,8 @@ def _select_pending(jobs: list[Job], out: Path, tables: list[str], resume: bool)
     blocking = existing_tables if resume else existing + existing_tables
     pending = jobs
     if resume:
-        pending = [job for job in jobs if any(not (out / name).exists() for name in job.outputs)]
+        missing = [{n: draw for n, draw in job.outputs.items() if not (out / n).exists()} for job in jobs]
+        pending = [job._replace(outputs=left) for job, left in zip(jobs, missing, strict=True) if left]
         masked = sum((out / job.mask).exists() for job in jobs)
         if masked and tables:
             lack = f"{' and '.join(tables)} would lack the {masked} of {len(jobs)} images whose masks exist"
@@ -232,8 +241,9 @@ def _run_ahead(
 def _save(out: Path, records: bool, job: Job, result: Result) -> list[dict[str, Any]]:
     """Writes an image's files, the mask last, and returns its record if asked; keeps existing files."""
     for name, draw in job.outputs.items():
-        if not (out / name).exists():
-            write_atomically(out / name, encode_image(draw(result), name.suffix))
+        if (out / name).exists():
+            raise OutputError(f"{out / name}: {MEANWHILE}. Choose another --out for each prediction.")
+        write_atomically(out / name, encode_image(draw(result), name.suffix))
     if not records:
         return []
     record = describe_objects(job.image, job.mask, result.mask, result.probability)

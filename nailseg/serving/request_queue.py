@@ -20,7 +20,7 @@ READ_SECONDS, WAIT_SECONDS, WORK_SECONDS = 30.0, 60.0, 120.0
 SHUTDOWN_SECONDS = 25
 """Time for the work that has begun when the server shuts down; Kubernetes kills after 30 seconds."""
 MAX_READING = 1_000_000_000
-"""Bytes of the bodies that are read or wait at a time, as their headers announce them; they lie on the disk."""
+"""Bytes of the bodies that are read or wait at a time, as announced; most are on the disk."""
 CHUNK = 1 << 20
 """Bytes of a body that are kept in memory; the rest is in a temporary file."""
 

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from nailseg.checkpoints import model_folder
-from nailseg.errors import ConfigError, NailsegError, WeightsError
+from nailseg.errors import ConfigError, NailsegError, WeightsError, process_message
 from nailseg.files import write_atomically
 from nailseg.schema import validate
 
@@ -45,8 +45,14 @@ def removed_if_refused(folder: Path, is_new: bool) -> Iterator[None]:
     """Removes a new run folder where input is refused before the first epoch; later, its curves are kept."""
     try:
         yield
-    except NailsegError:
-        if is_new and not (folder / "checkpoints").exists() and not (folder / "metrics.csv").exists():
+    except Exception as error:
+        refused = isinstance(error, NailsegError) or process_message(error)  # in a worker process
+        if (
+            refused
+            and is_new
+            and not (folder / "checkpoints").exists()
+            and not (folder / "metrics.csv").exists()
+        ):
             shutil.rmtree(folder)
         raise
 

@@ -109,6 +109,41 @@ def test_fields_of_config_json(mixed_model, image, tmp_path, capsys, field, valu
     )
 
 
+@pytest.mark.parametrize("command", ["serve", "tryon", "bench", "test", "fit", "convert"])
+@pytest.mark.parametrize(
+    ("file", "field", "value"),
+    [
+        ("nailseg.json", "image_size", -5),
+        ("nailseg.json", "std", [0.0, 0.2, 0.2]),
+        ("config.json", "depths", [100_000_000] * 4),
+        ("config.json", "strides", [4, 2, 2, 0]),
+        ("model.safetensors", "", b"no tensors"),
+        ("model.safetensors", "", b""),
+    ],
+)
+def test_every_command_that_opens_a_model(
+    mixed_model, drawn, image, tmp_path, capsys, command, file, field, value
+) -> None:
+    model = tmp_path / "model"
+    if field:
+        copy_with(mixed_model, model, file, field, value)
+    else:
+        shutil.copytree(mixed_model, model)
+        (model / file).write_bytes(value)
+    data = [f"--data.csv={drawn / 'data.csv'}", "--data.workers=0", f"--runs={tmp_path / 'runs'}"]
+    options = {
+        "serve": ["--model", str(model), "--port", "0"],
+        "tryon": [str(image), "--out", str(tmp_path / "out"), "--color", "red", "--model", str(model)],
+        "bench": [str(model)],
+        "test": [f"--model.weights={model}", *data],
+        "fit": [f"--model.weights={model}", *data, "--trainer.max_epochs=1"],
+        "convert": [str(model / file), str(tmp_path / "out")],
+    }
+    refuses([command, *options[command]], capsys)
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob("runs/*/*"))
+
+
 @pytest.mark.parametrize(
     ("part", "field", "value"),
     [

@@ -170,6 +170,9 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_newest_that_loads(foreign: 
         ({"callbacks": 3}, "it does not fit"),
         ({"lr_schedulers": [5]}, "it does not fit"),
         ({"state_dict": {}}, "it does not fit"),
+        ({"loops": {"fit_loop": 3}}, "it does not fit"),
+        ({"nailseg": 5}, "last.ckpt"),
+        ({"nailseg": {"info": {"image_size": -5}, "config": {}}}, "last.ckpt"),
         (None, "found none of optimizer_states"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from nailseg.data.mask_content import MaskContent, count_classes, count_values
 from nailseg.data.mask_encoding import MaskEncoding
 from nailseg.data.mask_inference import check_values
-from nailseg.errors import ConfigError, DataError
+from nailseg.errors import ConfigError, DataError, WeightsError
 
 TWO = ["background", "nail"]
 
@@ -61,5 +61,22 @@ def test_json_and_pickle_round_trips() -> None:
         MaskEncoding(((0, 0), (255, 1)), ("background", "nail"), antialiased=True),
         MaskEncoding.from_mapping({"#000000": 0, "#ff0000": 1}, TWO),
     ):
-        assert MaskEncoding.from_dict(json.loads(json.dumps(encoding.to_dict()))) == encoding
+        assert MaskEncoding.from_dict(json.loads(json.dumps(encoding.to_dict())), "a") == encoding
         assert pickle.loads(pickle.dumps(encoding)) == encoding
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mapping": [[0, 0], [255, 2]]},
+        {"mapping": [[0, 0], [70000, 1]]},
+        {"mapping": [["0", 0]]},
+        {"mapping": 3},
+        {"class_names": None},
+        {"smooth": "yes"},
+    ],
+)
+def test_damaged_encodings_of_model_folders_are_refused(change: dict) -> None:
+    stored = MaskEncoding(((0, 0), (255, 1)), ("background", "nail")).to_dict()
+    with pytest.raises(WeightsError, match=f"model.json: .*{next(iter(change))}"):
+        MaskEncoding.from_dict(stored | change, "model.json")

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from PIL import Image
 import nailseg
 from nailseg.checkpoints import model_folder
 from nailseg.cli.main import main
+from nailseg.inference import batch
 from nailseg.inference.batch import plan_outputs
 from nailseg.models.segformer import SegFormer
 from tests.conftest import TINY
@@ -228,6 +230,43 @@ def test_existing_files_are_not_overwritten(predict, photos, tmp_path, capsys) -
     assert predict(image)[0] == 0
     assert predict(image)[0] == 1
     assert "1 of the files to write exist already (the first: a.png)" in capsys.readouterr().err
+
+
+def test_what_another_process_writes_meanwhile_is_kept(
+    predict, photos, tmp_path, monkeypatch, capsys
+) -> None:
+    describe = batch.describe_objects
+
+    def write_meanwhile(*args: object) -> object:
+        (tmp_path / "out" / "b.png").write_text("another's")
+        (tmp_path / "out" / "objects.csv").write_text("another's")
+        return describe(*args)
+
+    monkeypatch.setattr(batch, "describe_objects", write_meanwhile)
+    code, out = predict(photos / "Images/1", "--csv")
+    assert code == 1
+    errors = capsys.readouterr().err
+    assert "1 masks in" in errors
+    assert f"not done: {out / 'objects.csv'}: another process has written it meanwhile" in errors
+    assert f"{out / 'b.png'}: another process has written it meanwhile" in errors
+    assert (out / "b.png").read_text() == (out / "objects.csv").read_text() == "another's"
+    assert (out / f"objects-{os.getpid()}.csv").read_text().count("a.png,a.png") == 1
+
+
+def test_two_predictions_into_one_folder(photos, mixed_model, tmp_path) -> None:
+    """Whoever comes first, every mask is complete, and nothing fails but by a message that says why."""
+    command = [sys.executable, "-m", "nailseg", "predict", photos / "Images", "--out", tmp_path / "out"]
+    command += ["--model", mixed_model, "--device", "cpu", "--csv"]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    errors = [process.communicate(timeout=120)[1] for process in both]
+    assert sorted(read_pngs(tmp_path / "out")) == sorted(f"{name}.png" for name in NAMES)
+    assert not list((tmp_path / "out").rglob("*.part"))
+    for error in errors:
+        assert "Errno" not in error
+        assert "Traceback" not in error
+    for process, error in zip(both, errors, strict=True):
+        refused = "are not overwritten" in error or "written it meanwhile" in error
+        assert process.returncode == int(refused), error
 
 
 def test_broken_file_does_not_stop_the_others(predict, photos, capsys) -> None:

@@ -67,6 +67,7 @@ def test_files_that_vanish_while_training(data: Path, tiny_folder: Path, workers
     vanish = ["--trainer.callbacks=failures.Vanish", f"--trainer.callbacks.folder={data}"]
     assert main(["fit", *args, *vanish]) == 1
     only_one_message(capfd.readouterr().err, "hand_", "expected a file, found nothing")
+    assert not list(Path("runs").iterdir()), "nothing was trained"
 
 
 def test_a_killed_worker(data: Path, tiny_folder: Path, capfd) -> None:
