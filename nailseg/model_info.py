@@ -1,6 +1,7 @@
 """What is recorded about a model besides its weights, and where models are; does not import torch."""
 
 import json
+import zipfile
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -121,11 +122,14 @@ def locate(source: str | Path) -> str:
     if str(source) == SHIPPED and not Path(SHIPPED).exists():
         return str(resources.files("nailseg") / "weights" / SHIPPED)
     inside = Path(source) / "model"
-    best = Path(source) / "checkpoints" / "best.ckpt"
-    if best.is_file() and not inside.exists():
+    checkpoints = [Path(source) / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
+    if any(path.exists() for path in checkpoints) and not inside.exists():
+        # torch's format is zip, whose end tells whether the file is complete
+        complete = next((path for path in checkpoints if path.is_file() and zipfile.is_zipfile(path)), None)
+        advice = f"Give {complete}, or continue" if complete else "Continue"
         raise WeightsError(
-            f"{source}: expected a run with the folder model, found an interrupted one. Give {best}, or "
-            f"continue the training: python -m nailseg.train --resume {source}"
+            f"{source}: expected a run with the folder model, found an interrupted one. {advice} the "
+            f"training: python -m nailseg.train --resume {source}"
         )
     return str(inside if (inside / INFO_FILE).is_file() else source)
 

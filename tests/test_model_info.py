@@ -1,3 +1,4 @@
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,12 @@ def test_model_name(source: str, name: str) -> None:
 def test_locate(tmp_path: Path) -> None:
     assert locate("nvidia/mit-b0") == "nvidia/mit-b0"
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "best.ckpt").touch()
-    with pytest.raises(WeightsError, match=r"found an interrupted one.*--resume"):
+    best, last = (tmp_path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    best.write_bytes(b"PK damaged")
+    with pytest.raises(WeightsError, match=r"found an interrupted one. Continue .*--resume"):
+        locate(tmp_path)
+    zipfile.ZipFile(last, "w").close()
+    with pytest.raises(WeightsError, match=r"Give .*last.ckpt, or continue .*--resume"):
         locate(tmp_path)
     (tmp_path / "model").mkdir()
     assert locate(tmp_path) == str(tmp_path)

@@ -69,9 +69,10 @@ def save_model_folder(folder: str | Path, network: Network, info: ModelInfo) -> 
         try:
             with quiet_transformers():
                 network.save(scratch)
-        except SafetensorError as error:  # its own kind for a full disk
-            raise WriteError(f"{folder}: cannot be written ({error}). Free some space.") from error
-        write_metadata_files(scratch, Path(folder).name, info)
+            write_metadata_files(scratch, Path(folder).name, info)
+        except (OSError, SafetensorError) as error:  # the latter is safetensors' own kind for a full disk
+            found = f"expected to write the model, found: {error}"
+            raise WriteError(f"{folder}: {found}. Free some space, or choose another place.") from error
         _verify(scratch, network)
     return Path(folder)
 

@@ -37,7 +37,7 @@ from nailseg.cli.messages import explain_error
 from nailseg.cli.run_config import is_run_config, require_known_classes
 from nailseg.cli.runner import UsageError
 from nailseg.data.datamodule import SegmentationDataModule
-from nailseg.errors import ConfigError, NailsegError, WeightsError
+from nailseg.errors import ConfigError, NailsegError, WeightsError, WriteError
 from nailseg.evaluation import report
 from nailseg.evaluation.wandb import report_to_wandb
 from nailseg.files import require_writable
@@ -363,7 +363,12 @@ class NailsegCLI(LightningCLI):
                 older = model_folder.unique_path(self.folder / "model-old")
                 target.rename(older)
                 log.info("the previous model is now %s", older)
-            self.model.save(target, metrics=metrics)
+            try:
+                self.model.save(target, metrics=metrics)
+            except WriteError as error:
+                kept = f"The training is kept in {target.with_name('checkpoints')}"
+                verb = f"nailseg fit --resume {self.folder}"
+                raise WriteError(f"{error} {kept}; to write its model: {verb}") from error
             log.info("model folder: %s", target)
 
     def before_validate(self) -> None:

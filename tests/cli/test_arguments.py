@@ -1,3 +1,5 @@
+import zipfile
+
 import pytest
 
 from nailseg.cli import arguments
@@ -104,7 +106,7 @@ def test_evaluation_needs_something_trained() -> None:
 def test_an_interrupted_run_names_its_checkpoint(tmp_path) -> None:
     checkpoint = tmp_path / "runs" / "x" / "checkpoints" / "best.ckpt"
     checkpoint.parent.mkdir(parents=True)
-    checkpoint.touch()
+    zipfile.ZipFile(checkpoint, "w").close()
     with pytest.raises(
         WeightsError, match=r"an interrupted one\. Give .*best\.ckpt, or continue the training"
     ):

@@ -1,17 +1,22 @@
 """Failures while a training runs: files that vanish, workers and processes that are killed, a full disk."""
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
+from nailseg.checkpoints.model_folder import describe_network, open_network, save_model_folder
 from nailseg.cli.main import main
-from nailseg.errors import process_message
+from nailseg.errors import WriteError, process_message
+from nailseg.models.segformer import SegFormer
 from tests.cli.test_lightning import options
 
 MODULE = """
@@ -120,6 +125,37 @@ def test_a_full_disk_keeps_the_checkpoint_before(data: Path, tiny_folder: Path, 
     only_one_message(capfd.readouterr().err, str(last.parent), "No space left on device", "Free some space")
     assert last.read_bytes() == before
     assert not list(last.parent.glob(".*.part"))
+
+
+@pytest.fixture
+def files_of_ten_kilobytes() -> Iterator[None]:
+    """Longer files cannot be written, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_model_folder_that_does_not_fit(tiny_folder, tmp_path, files_of_ten_kilobytes) -> None:
+    network = open_network(tiny_folder)
+    with pytest.raises(WriteError, match=r"model: expected to write the model, found: .*Free some space"):
+        save_model_folder(tmp_path / "model", network, describe_network(network))
+    assert not list(tmp_path.iterdir()), "no part of it stays"
+
+
+def test_no_space_for_the_model_folder(data: Path, tiny_folder: Path, monkeypatch, capfd) -> None:
+    """The training's last file does not fit; with space, --resume writes it."""
+
+    def no_space(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as full:
+        full.setattr(SegFormer, "save", no_space)
+        assert main(["fit", *options(data, tiny_folder), "--name=full"]) == 1
+    words = ("runs/full/model", "No space left on device", "Free some space", "--resume runs/full")
+    only_one_message(capfd.readouterr().err, *words)
+    assert main(["fit", "--resume=runs/full"]) == 0
+    assert Path("runs/full/model/model.safetensors").exists()
 
 
 def test_errors_of_the_program_keep_their_traceback() -> None:
