@@ -128,10 +128,9 @@ class SegmentationDataset(Dataset):
     def preprocessed_bytes(self, row: int) -> int:
         """Bytes of the result of `preprocess` in `train` and `val`, from the image's header."""
         height, width = read_image_size(self.root / self.rows[row].image, self.max_pixels)
-        if self.resize == "crop":
-            return 4 * height * width
         if self.mode == "train":
             height, width = downscaled_size(height, width, self.size, self.resize, self.transform.max_scale)
+        if self.mode == "train" or self.resize == "crop":
             return 4 * height * width
         height, width = network_size(height, width, self.size, self.resize)
         padded = (height + -height % MULTIPLE) * (width + -width % MULTIPLE)

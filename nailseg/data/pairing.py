@@ -138,8 +138,8 @@ def list_images(root: Path) -> list[PurePosixPath]:
     for folder, subfolders, files in os.walk(root):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         relative = PurePosixPath(Path(folder).relative_to(root).as_posix())
-        found.extend(relative / name for name in files if _is_image(name))
-    return sorted(found)
+        found.extend(relative / name for name in files if not name.startswith("."))
+    return sorted(file for file in found if file.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def name_masks(images: Collection[AnyPath]) -> dict[AnyPath, AnyPath]:
@@ -154,7 +154,3 @@ def name_masks(images: Collection[AnyPath]) -> dict[AnyPath, AnyPath]:
         is_shared = stems[image.with_suffix("")] > 1
         names[image] = image.with_name(f"{image.name if is_shared else image.stem}.png")
     return names
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES

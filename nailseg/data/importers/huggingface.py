@@ -18,7 +18,7 @@ from nailseg.data.io.masks import decode_mask_values
 from nailseg.data.issues import IssueError
 from nailseg.data.mask_content import MaskContent
 from nailseg.data.mask_encoding import MaskEncoding
-from nailseg.data.mask_inference import check_values, infer_encoding
+from nailseg.data.mask_inference import infer_encoding
 from nailseg.errors import ConfigError, DataError
 from nailseg.imaging.overlay import encode_image
 from nailseg.types import IGNORE_INDEX
@@ -69,10 +69,7 @@ def read_hub(
             group_name = f"{group} {row[group]}" if group else None
             read = partial(read_mask, where, read_values)
             source.items.append(Item(name, origin, find_split([split]), group_name, read_image, mask=read))
-    if encoding is None:
-        encoding, issues = infer_encoding(contents, names)
-    else:
-        issues = [issue for content in contents if (issue := check_values(content, encoding))]
+    encoding, issues = infer_encoding(contents, names, encoding)
     if encoding is None or (issues and len(issues) == len(contents)):
         raise DataError(
             f"{src}: expected masks of {', '.join(names)}; found {issues[0]} "

@@ -202,16 +202,10 @@ def _convert_colors(
             message = f"expected alpha of 0 or 255, found others on {translucent:.0%} of the image, which was"
             fix = "If the fourth channel is data (infrared, depth), save the image without it."
             issues.append(Issue("image-alpha", name, f"{message} composited over white", fix))
-        colors = _composite_over_white(colors, alpha)
-    return DecodedImage(colors, values, tuple(issues))
-
-
-def _composite_over_white(colors: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 3) and (H, W) -> (H, W, 3): the colors beneath transparent pixels are arbitrary."""
-    if alpha.min() == 255:
-        return np.ascontiguousarray(colors)
-    share = alpha[..., None].astype(np.uint16)
-    return ((colors * share + 255 * (255 - share) + 127) // 255).astype(np.uint8)
+        if alpha.min() < 255:  # over white: the colors beneath transparent pixels are arbitrary
+            share = alpha[..., None].astype(np.uint16)
+            colors = ((colors * share + 255 * (255 - share) + 127) // 255).astype(np.uint8)
+    return DecodedImage(np.ascontiguousarray(colors), values, tuple(issues))
 
 
 def _open_file(path: str | Path) -> BinaryIO:

@@ -12,7 +12,7 @@ from nailseg.data.issues import UNUSABLE, DataIssuesError, Issue, check_codes, f
 from nailseg.data.manifest import Manifest
 from nailseg.data.mask_content import count_classes, count_foreground
 from nailseg.data.mask_encoding import MaskEncoding
-from nailseg.data.mask_inference import check_values, infer_encoding
+from nailseg.data.mask_inference import infer_encoding
 from nailseg.data.splitting.near_duplicates import DuplicatePair, find_duplicates
 from nailseg.data.threads import map_threads
 from nailseg.data.validation import rules
@@ -173,10 +173,7 @@ def _apply_rules(
     """All issues of the rows, and the encoding: the given one, or the inferred one, None if none fits."""
     checked = [scan for scan in scans if scan.row.split in needed]
     contents = [scan.content for scan in scans if scan.content is not None]
-    if encoding is None:
-        encoding, mask_issues = infer_encoding(contents, class_names)
-    else:
-        mask_issues = [issue for content in contents if (issue := check_values(content, encoding))]
+    encoding, mask_issues = infer_encoding(contents, class_names, encoding)
     masks = {scan.row.mask for scan in checked}
     issues = [*rules.check_needed_splits(manifest, needed)]
     issues += [issue for scan in checked for issue in scan.issues]
