@@ -10,7 +10,7 @@ from typing import TypeVar
 from unicodedata import normalize
 
 from nailseg.data.io.headers import IMAGE_SUFFIXES
-from nailseg.data.layouts import LAYOUTS, MASK_SUFFIXES, Layout, strip
+from nailseg.data.layouts import LAYOUTS, Layout, strip
 from nailseg.errors import DataError
 
 AnyPath = TypeVar("AnyPath", bound=PurePath)
@@ -56,14 +56,12 @@ def pair_folders(
         if not Path(folder).is_dir():
             hint = " with Images/ and Masks/" if folder == root else ""
             raise DataError(f"{folder}: expected a folder{hint}, found no folder. Check the path.")
+    layouts = LAYOUTS
     if images and masks:
         given = ("masks", _relative(root, Path(masks))), ("images", _relative(root, Path(images)))
-        suffixes = (mask_suffix,) if mask_suffix else MASK_SUFFIXES
-        layouts = [Layout("given folders", "", "", "", suffixes, given=given)]
-    elif mask_suffix:
-        layouts = [replace(layout, mask_suffixes=(mask_suffix,)) for layout in LAYOUTS]
-    else:
-        layouts = list(LAYOUTS)
+        layouts = (Layout("given folders", "", "", given=given),)
+    if mask_suffix:
+        layouts = tuple(replace(layout, mask_suffixes=(mask_suffix,)) for layout in layouts)
     files = list_images(root)
     found = [_pair(files, layout) for layout in layouts]
     return next((pairs for pairs in found if pairs.pairs), found[0])

@@ -109,9 +109,10 @@ def predict_files(
     jobs = [Job(file, images[file], mask, plan(mask)) for file, mask in masks.items()]
     tables = {"polygons.json": to_coco} if polygons else {}
     tables |= {"objects.csv": to_csv} if csv else {}
-    if tables and (names := [repr(str(job.image)) for job in jobs if not _is_text(str(job.image))]):
+    names = [str(job.image) for job in jobs] if tables else []
+    if other := next((name for name in names if name.encode(errors="ignore").decode() != name), None):
         advice = "Rename it, or leave out --polygons and --csv"
-        raise DataError(f"{names[0]}: expected a file name in UTF-8 for the tables, found another. {advice}.")
+        raise DataError(f"{other!r}: expected a file name in UTF-8 for the tables, found another. {advice}.")
     pending = _select_pending(jobs, out, list(tables), resume)
     save = functools.partial(_save, out, bool(tables))
     work = functools.partial(_predict, save=save, tta=tta, tile=tile)
@@ -130,14 +131,6 @@ def predict_files(
         for failure in failures:
             log.error("not done: %s", failure)
     return 1 if failures or skipped else 0
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # bytes that are no UTF-8
-        return False
-    return True
 
 
 def plan_outputs(

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path, PureWindowsPath
@@ -119,7 +120,10 @@ def _load(src: str, subset: str | None) -> dict[str, Any]:
         elif (
             files := [folder] if folder.suffix == ".parquet" else sorted(map(str, folder.rglob("*.parquet")))
         ):
-            loaded = datasets.load_dataset("parquet", data_files=_by_split(files))
+            by_split = defaultdict(list)  # names begin with the split, as in train-00000-of-00001.parquet
+            for file in map(str, files):
+                by_split[find_split([Path(file).stem.split("-")[0]]) or "all"].append(file)
+            loaded = datasets.load_dataset("parquet", data_files=by_split)
         elif folder.exists():
             loaded = datasets.load_dataset("imagefolder", data_dir=src)
         else:
@@ -149,15 +153,6 @@ def _holds_arrays(feature: Any) -> bool:
         return True
     inner = getattr(feature, "feature", None)
     return getattr(inner, "feature", None) is not None
-
-
-def _by_split(files: Sequence[Any]) -> dict[str, list[str]]:
-    """Parquet files by the split that their names begin with, as in train-00000-of-00001.parquet."""
-    found: dict[str, list[str]] = {}
-    for file in map(str, files):
-        split = find_split([Path(file).stem.split("-")[0].lower()]) or "all"
-        found.setdefault(split, []).append(file)
-    return found
 
 
 def _select_columns(src: str, table: Any, requested: str | None) -> tuple[Any, str, str, str | None]:

@@ -63,9 +63,12 @@ class ValidationResult:
         lines = [f"masks: {self.mask_encoding.describe()}"]
         if self.image_range:
             lines.append("16-bit images: {} to {} become 0 to 255".format(*self.image_range))
+        train = Counter[int]()
         for split in self.splits:
             contents = [scan.content for scan in self.scans if scan.row.split == split and scan.content]
             classes = [count_classes(content, self.mask_encoding) for content in contents]
+            if split == "train":
+                train = sum(classes, train)
             foreground = [count_foreground(each) for each in classes]
             share = sum(foreground) / max(sum(foreground) + sum(each[0] for each in classes), 1)
             without = f", {foreground.count(0)} without" if 0 in foreground else ""
@@ -74,10 +77,6 @@ class ValidationResult:
         for title, issues in {"left out": self.skipped, "warnings": self.warnings}.items():
             if issues:
                 lines.append(f"{title}:\n{format_issues(issues)}")
-        train = Counter[int]()
-        for scan in self.scans:
-            if scan.row.split == "train" and scan.content:
-                train += count_classes(scan.content, self.mask_encoding)
         pixels = tuple(train[index] for index in range(len(self.mask_encoding.class_names)))
         found = self.mask_encoding, self.image_range, dict(counts), self.left_out, pixels
         return DataSummary(*found, "\n".join(lines))
@@ -151,15 +150,14 @@ def _resolve_range(image_range: RangeOption, scans: Sequence[ScanResult]) -> Ima
         return None
     if image_range != "percentile":
         return tuple(image_range)
-    samples = {scan.row.split: [] for scan in scans}
-    for scan in scans:
-        samples[scan.row.split] += [] if scan.values is None else [scan.values]
-    if any(samples.values()) and not samples.get("train"):
+    measured = [scan for scan in scans if scan.values is not None]
+    train = [scan.values for scan in measured if scan.row.split == "train"]
+    if measured and not train:
         raise ConfigError(
             "--data.image_range percentile: expected 16-bit training images to measure, found none among the "
             "checked rows. Give the two values that the training printed, such as '[7600,8110]'."
         )
-    return measure_range(samples.get("train", []))
+    return measure_range(train)
 
 
 def _apply_rules(
