@@ -126,7 +126,10 @@ def _find_form(content: MaskContent, names: Sequence[str], fix: str) -> str | Is
         return "65535"
     if values <= indices:
         return "index"
-    is_edge = not _find_labels(content) and not _has_common_gray(content) and not _check_gray(content, names)
+    white = sum(count for value, count in content.counts.items() if value > 250)
+    # no level of an edge is so common, unless all objects are tiny
+    common = any(content.counts[value] > MAX_FLAT * white for value in _find_grays(content, 6))
+    is_edge = not (_find_labels(content) or common or _check_gray(content, names))
     if n_classes == 2 and max(values) > 250 and is_edge:
         return "antialiased"
     known = "0/255, or 0/1 with" if n_classes == 2 else f"{expected}, or"
@@ -141,14 +144,7 @@ def _find_labels(content: MaskContent) -> set[int]:
     return (dark - {min(dark, default=0)}) | (bright - {max(bright, default=255)})
 
 
-def _has_common_gray(content: MaskContent) -> bool:
-    """Whether one gray level is as common as no level of an edge is, unless all objects are tiny."""
-    white = sum(count for value, count in content.counts.items() if value > 250)
-    return any(content.counts[value] > MAX_FLAT * white for value in _find_grays(content, 6))
-
-
 def _find_grays(content: MaskContent, darkest: int = 1) -> set[int]:
-    """The gray levels from `darkest` to 250."""
     return {value for value in content.counts if darkest <= value <= 250}
 
 

@@ -147,8 +147,7 @@ def name_masks(images: Collection[AnyPath]) -> dict[AnyPath, AnyPath]:
     still be that of another image's mask: a.jpg.webp alone gets a.jpg.png too.
     """
     stems = Counter(image.with_suffix("") for image in images)
-    names = {}
-    for image in images:
-        is_shared = stems[image.with_suffix("")] > 1
-        names[image] = image.with_name(f"{image.name if is_shared else image.stem}.png")
-    return names
+    shared = {image for image in images if stems[image.with_suffix("")] > 1}
+    return {
+        image: image.with_name(f"{image.name if image in shared else image.stem}.png") for image in images
+    }

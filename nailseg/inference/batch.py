@@ -123,8 +123,8 @@ def predict_files(
     failures = [result for result in results if isinstance(result, str)]
     if int(os.environ.get("RANK", "0")) == 0:
         by_mask = {result["mask"]: result for result in results if isinstance(result, dict)}
-        paths_of_masks = [job.mask.as_posix() for job in jobs]  # the order of the tables
-        records = [by_mask[path] for path in paths_of_masks if path in by_mask]
+        # in the order of the images
+        records = [by_mask[path] for job in jobs if (path := job.mask.as_posix()) in by_mask]
         for name, to_text in tables.items():
             write_atomically(out / name, to_text(records, segment.class_names).encode())
         log.info("%d masks in %s", len(jobs) - len(failures), out)

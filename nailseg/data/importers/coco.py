@@ -64,8 +64,7 @@ def read_tables(
     source = Source(root, skip_annotations=skip_annotations)
     for path, content in tables:
         _read_file(PurePosixPath(path.relative_to(root).as_posix()), content, images, listed_in, source)
-    n_images = sum(map(len, images.values()))
-    source.events["images that no JSON lists, left out"] += n_images - len(listed_in)
+    source.events["images that no JSON lists, left out"] += sum(map(len, images.values())) - len(listed_in)
     return source
 
 

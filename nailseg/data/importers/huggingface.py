@@ -105,7 +105,6 @@ def _read_cell(table: Any, number: int, column: str, where: str) -> bytes:
 
 
 def _load(src: str, subset: str | None) -> dict[str, Any]:
-    """The splits of a data set, by name."""
     folder = Path(src)
     try:
         import datasets
