@@ -33,9 +33,6 @@ class DataSummary:
     train_pixels: tuple[int, ...]  # of the training masks, by class index; zeros if they were not read
     text: str  # encoding, foreground per checked split, what was derived or left out, and the warnings
 
-    def __str__(self) -> str:
-        return self.text
-
 
 @dataclass(frozen=True)
 class ValidationResult:
