@@ -300,7 +300,7 @@ class SegmentationDataModule(LightningDataModule):
                     image_range=self._summary.image_range or "full" if self._summary else self.image_range,
                 ).summarize()
                 self._validated |= splits
-                log.info(str(self._summary))
+                log.info(self._summary.text)
         except NailsegError as error:
             self._summary = error
         return self._summary

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,7 @@ Mode = Literal["train", "val", "test"]
 """`train` augments; `val` evaluates at the network's size, which is cheap; `test` at the mask file's size."""
 
 
+@dataclass(eq=False, repr=False)
 class SegmentationDataset(Dataset):
     """The rows of one split, decoded and resized for the network.
 
@@ -50,29 +52,24 @@ class SegmentationDataset(Dataset):
         ConfigError: `train` without a transform, or another mode with one.
     """
 
-    def __init__(
-        self,
-        rows: Sequence[Row],
-        root: str | Path,
-        mask_encoding: MaskEncoding,
-        size: int,
-        resize: Resize = "keep",
-        mode: Mode = "train",
-        seed: int = 0,
-        transform: TrainingTransform | None = None,
-        max_pixels: int = MAX_PIXELS,
-        image_range: ImageRange | None = None,
-    ) -> None:
-        if (transform is not None) != (mode == "train"):
+    rows: Sequence[Row]
+    root: str | Path
+    mask_encoding: MaskEncoding
+    size: int
+    resize: Resize = "keep"
+    mode: Mode = "train"
+    seed: int = 0
+    transform: TrainingTransform | None = None
+    max_pixels: int = MAX_PIXELS
+    image_range: ImageRange | None = None
+    # of results of `preprocess`; samples are the same without it
+    cache: PixelCache | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if (self.transform is not None) != (self.mode == "train"):
             expected = "expected a transform for mode 'train' and none for any other"
-            raise ConfigError(f"SegmentationDataset: {expected}, found {mode!r} and {transform!r}.")
-        self.rows, self.root, self.max_pixels = list(rows), Path(root), max_pixels
-        self.image_range = image_range
-        self.mask_encoding = mask_encoding
-        self.size, self.resize = size, resize
-        self.mode: Mode = mode
-        self.seed, self.transform = seed, transform
-        self.cache: PixelCache | None = None  # of results of `preprocess`; samples are the same without it
+            raise ConfigError(f"SegmentationDataset: {expected}, found {self.mode!r} and {self.transform!r}.")
+        self.rows, self.root = list(self.rows), Path(self.root)
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -128,10 +125,9 @@ class SegmentationDataset(Dataset):
     def preprocessed_bytes(self, row: int) -> int:
         """Bytes of the result of `preprocess` in `train` and `val`, from the image's header."""
         height, width = read_image_size(self.root / self.rows[row].image, self.max_pixels)
-        if self.resize == "crop":
-            return 4 * height * width
         if self.mode == "train":
             height, width = downscaled_size(height, width, self.size, self.resize, self.transform.max_scale)
+        if self.mode == "train" or self.resize == "crop":
             return 4 * height * width
         height, width = network_size(height, width, self.size, self.resize)
         padded = (height + -height % MULTIPLE) * (width + -width % MULTIPLE)

@@ -78,14 +78,11 @@ def read_label_map(root: Path) -> str | None:
     file = root / LABEL_MAP
     if not file.is_file():
         return None
-    fields = [line.split(":") for line in file.read_text(encoding="utf-8").splitlines()]
-    colors = {entry[0]: tuple(map(int, entry[1].split(","))) for entry in fields if _is_entry(entry)}
+    entry = r"^([^:\n]*):(\d{1,3}),(\d{1,3}),(\d{1,3})(?::|$)"
+    entries = re.findall(entry, file.read_text(encoding="utf-8"), re.MULTILINE)
+    colors = {name: tuple(map(int, color)) for name, *color in entries}
     if len(colors) < 2:
         return None
     names = sorted(colors, key=lambda name: name != "background")
     mapping = json.dumps({"#{:02x}{:02x}{:02x}".format(*colors[name]): name for name in names})
     return f"--data.classes '[{','.join(names)}]' --data.mask_values '{mapping}'"
-
-
-def _is_entry(fields: list[str]) -> bool:
-    return len(fields) >= 2 and bool(re.fullmatch(r"\d{1,3},\d{1,3},\d{1,3}", fields[1]))

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pandas as pd
@@ -146,11 +147,14 @@ def _read_csv(path: Path) -> pd.DataFrame:
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise OSError("a pipe, socket or device")  # to open it would wait for a writer
-        with open(path, newline="", encoding=_find_encoding(path)) as file:
-            delimiter = _find_delimiter(file.readline())
-            file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
-            lines = [(reader.line_num, [value.strip() for value in values]) for values in reader]
+        data = path.read_bytes()
+        # Excel's Unicode text begins with a byte order mark; UTF-8 may, too
+        encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        file = io.StringIO(data.decode(encoding), newline="")
+        delimiter = _find_delimiter(file.readline())
+        file.seek(0)
+        reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
+        lines = [(reader.line_num, [value.strip() for value in values]) for values in reader]
     except FileNotFoundError:
         raise DataError(
             f"{path}: expected a CSV with the columns image,mask,split,group; found nothing. "
@@ -182,12 +186,6 @@ def _read_csv(path: Path) -> pd.DataFrame:
     raise DataError(f"{path}: expected {problem}")
 
 
-def _find_encoding(path: Path) -> str:
-    """UTF-16 if the byte order mark says so, as Excel's Unicode text does; else UTF-8 with or without one."""
-    with open(path, "rb") as file:
-        return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
-
-
 def _find_delimiter(header: str) -> str:
     """The delimiter, comma, semicolon or tab, that gives a column `image`; a comma where none does."""
     for delimiter in DELIMITERS:
@@ -211,8 +209,7 @@ def _check_paths(table: pd.DataFrame, root: Path, csv_name: str, issues: list[Is
     is_inside = cache(lambda folder: Path(os.path.realpath(folder)).is_relative_to(real_root))
     first_lines: dict[str, int] = {}
     columns = [column for column in ("image", "mask") if column in table]
-    relative = partial(_make_relative, root=real_root)
-    table = table.assign(**{column: table[column].map(relative) for column in columns})
+    table = table.assign(**{column: table[column].map(_make_relative, root=real_root) for column in columns})
     wrong: set[int] = set()
     for line, *paths in table[columns].itertuples():
         image = _to_posix(paths[0])
@@ -232,12 +229,8 @@ def _check_paths(table: pd.DataFrame, root: Path, csv_name: str, issues: list[Is
 def _make_relative(value: str, root: Path) -> str:
     """An absolute path below the root, relative to it; any other path unchanged."""
     path = Path(value)
-    if not path.is_absolute() or ".." in path.parts:
-        return value
-    for base in (root, root.resolve()):
-        if path.is_relative_to(base):
-            return path.relative_to(base).as_posix()
-    return value
+    is_below = path.is_absolute() and ".." not in path.parts and path.is_relative_to(root)
+    return path.relative_to(root).as_posix() if is_below else value
 
 
 def _find_path_problem(value: str, root: Path, is_inside: Callable[[Path], bool]) -> str | None:

@@ -27,9 +27,9 @@ _NAMES = {"255": "0/255", "65535": "0/65535", "index": "0/1"}
 
 
 def infer_encoding(
-    contents: Iterable[MaskContent], class_names: Sequence[str]
+    contents: Iterable[MaskContent], class_names: Sequence[str], given: MaskEncoding | None = None
 ) -> tuple[MaskEncoding | None, list[Issue]]:
-    """Infers the encoding of a set of masks from the contents of all of them.
+    """Infers the encoding of a set of masks from the contents of all of them, or checks a given one.
 
     Two classes: 0/255 (JPEG masks and antialiased edges at `> 127`), 0/65535, or 0/1 with 255 as ignore. More
     classes: 0..C-1 with 255 as ignore. A set in which some masks are 0/255 and others 0/1 is an error, and so
@@ -44,13 +44,14 @@ def infer_encoding(
         '0/255 read as background/nail'
     """
     names, contents = tuple(class_names), list(contents)
-    by_color, issues = compare_palettes(contents, names)
+    issues: list[Issue] = []
+    if given is None:
+        given, issues = compare_palettes(contents, names)
+        contents = [content.as_colors() for content in contents] if given else contents
+    if given:
+        return given, [issue for content in contents if (issue := check_values(content, given))]
     if issues:
         return None, issues
-    if by_color:
-        return by_color, [
-            issue for content in contents if (issue := check_values(content.as_colors(), by_color))
-        ]
     fix = _suggest_names(contents, names)
     groups: dict[str, list[MaskContent]] = {"empty": [], "antialiased": [], **{form: [] for form in _NAMES}}
     for content in contents:
@@ -125,7 +126,10 @@ def _find_form(content: MaskContent, names: Sequence[str], fix: str) -> str | Is
         return "65535"
     if values <= indices:
         return "index"
-    is_edge = not _find_labels(content) and not _has_common_gray(content) and not _check_gray(content, names)
+    white = sum(count for value, count in content.counts.items() if value > 250)
+    # no level of an edge is so common, unless all objects are tiny
+    common = any(content.counts[value] > MAX_FLAT * white for value in _find_grays(content, 6))
+    is_edge = not (_find_labels(content) or common or _check_gray(content, names))
     if n_classes == 2 and max(values) > 250 and is_edge:
         return "antialiased"
     known = "0/255, or 0/1 with" if n_classes == 2 else f"{expected}, or"
@@ -134,23 +138,13 @@ def _find_form(content: MaskContent, names: Sequence[str], fix: str) -> str | Is
 
 def _find_labels(content: MaskContent) -> set[int]:
     """The gray levels between black and white that cover areas, as those of an antialiased edge never do."""
-    flat = sorted(content.flat)
+    dark = {value for value in content.flat if value <= THRESHOLD}
+    bright = content.flat - dark
     # black and white may have become 1 and 254 by compression
-    if flat and flat[0] <= THRESHOLD:
-        del flat[0]
-    if flat and flat[-1] > THRESHOLD:
-        del flat[-1]
-    return set(flat)
-
-
-def _has_common_gray(content: MaskContent) -> bool:
-    """Whether one gray level is as common as no level of an edge is, unless all objects are tiny."""
-    white = sum(count for value, count in content.counts.items() if value > 250)
-    return any(content.counts[value] > MAX_FLAT * white for value in _find_grays(content, 6))
+    return (dark - {min(dark, default=0)}) | (bright - {max(bright, default=255)})
 
 
 def _find_grays(content: MaskContent, darkest: int = 1) -> set[int]:
-    """The gray levels from `darkest` to 250."""
     return {value for value in content.counts if darkest <= value <= 250}
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 from unicodedata import normalize
 
 from nailseg.data.io.headers import IMAGE_SUFFIXES
-from nailseg.data.layouts import LAYOUTS, MASK_SUFFIXES, Layout, strip
+from nailseg.data.layouts import LAYOUTS, Layout, strip
 from nailseg.errors import DataError
 
 AnyPath = TypeVar("AnyPath", bound=PurePath)
@@ -56,14 +56,12 @@ def pair_folders(
         if not Path(folder).is_dir():
             hint = " with Images/ and Masks/" if folder == root else ""
             raise DataError(f"{folder}: expected a folder{hint}, found no folder. Check the path.")
+    layouts = LAYOUTS
     if images and masks:
         given = ("masks", _relative(root, Path(masks))), ("images", _relative(root, Path(images)))
-        suffixes = (mask_suffix,) if mask_suffix else MASK_SUFFIXES
-        layouts = [Layout("given folders", "", "", "", suffixes, given=given)]
-    elif mask_suffix:
-        layouts = [replace(layout, mask_suffixes=(mask_suffix,)) for layout in LAYOUTS]
-    else:
-        layouts = list(LAYOUTS)
+        layouts = (Layout("given folders", "", "", given=given),)
+    if mask_suffix:
+        layouts = tuple(replace(layout, mask_suffixes=(mask_suffix,)) for layout in layouts)
     files = list_images(root)
     found = [_pair(files, layout) for layout in layouts]
     return next((pairs for pairs in found if pairs.pairs), found[0])
@@ -138,8 +136,8 @@ def list_images(root: Path) -> list[PurePosixPath]:
     for folder, subfolders, files in os.walk(root):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         relative = PurePosixPath(Path(folder).relative_to(root).as_posix())
-        found.extend(relative / name for name in files if _is_image(name))
-    return sorted(found)
+        found.extend(relative / name for name in files if not name.startswith("."))
+    return sorted(file for file in found if file.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def name_masks(images: Collection[AnyPath]) -> dict[AnyPath, AnyPath]:
@@ -149,12 +147,7 @@ def name_masks(images: Collection[AnyPath]) -> dict[AnyPath, AnyPath]:
     still be that of another image's mask: a.jpg.webp alone gets a.jpg.png too.
     """
     stems = Counter(image.with_suffix("") for image in images)
-    names = {}
-    for image in images:
-        is_shared = stems[image.with_suffix("")] > 1
-        names[image] = image.with_name(f"{image.name if is_shared else image.stem}.png")
-    return names
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+    shared = {image for image in images if stems[image.with_suffix("")] > 1}
+    return {
+        image: image.with_name(f"{image.name if image in shared else image.stem}.png") for image in images
+    }

@@ -28,11 +28,12 @@ def compare_palettes(
         The encoding by color where it replaces the indices; and `palette-order` issues.
     """
     colored = [content for content in contents if content.palette]
-    colors = sorted({color for content in colored for color in content.palette.values()}, key=_order)
+    found = {color for content in colored for color in content.palette.values()}
+    colors = sorted(found, key=lambda color: (color != BLACK, color != WHITE, color))
     background = colors[0] if colors and colors[0] in (BLACK, WHITE) else None
     commonest = _find_commonest(colored)
-    found = [(content, _describe_difference(content, commonest, background)) for content in colored]
-    wrong = [(content, message) for content, message in found if message]
+    messages = [(content, _describe_difference(content, commonest, background)) for content in colored]
+    wrong = [(content, message) for content, message in messages if message]
     if not wrong:
         return None, []
     # files without a palette say nothing of colors, unless they are black
@@ -78,11 +79,6 @@ def _describe_difference(
         return None
     expectation = "expected index 0 of the palette to be the background"
     return f"{expectation}, found {_to_hex(zero)}, and {_to_hex(background)} as index {indices[0]}"
-
-
-def _order(color: Color) -> tuple[bool, bool, Color]:
-    """Black first, then white, then the others."""
-    return color != BLACK, color != WHITE, color
 
 
 def _to_hex(color: Color) -> str:

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,7 +92,7 @@ def find_slices(
     median area of the image's objects, see `OBJECT_SIZES`); `image size` (each size, or thirds by pixels if
     there are more than `MOST_SIZES`). A kind that does not divide the images is left out.
     """
-    labels: dict[str, list[Any]] = {"folder": [str(PurePosixPath(row.image).parent) for row in rows]}
+    labels: dict[str, list[Any]] = {"folder": [row.folder for row in rows]}
     occurrences = Counter(row.group for row in rows if row.group)
     large = {group for group, n in occurrences.most_common(MOST_GROUPS) if n >= FEW_IMAGES}
     labels["group"] = [row.group if row.group in large else None for row in rows]

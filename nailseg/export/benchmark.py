@@ -26,8 +26,7 @@ import torch
 
 from nailseg.checkpoints import model_folder
 from nailseg.errors import ConfigError
-from nailseg.export.exporter import load_images
-from nailseg.export.graph import write_onnx, write_openvino
+from nailseg.export.exporter import WRITERS, load_images
 from nailseg.imaging.figures import COLORS, GREY, new_figure, to_svg
 from nailseg.inference.backends import find_exported_file, open_exported
 from nailseg.inference.backends.base import Backend, import_runtime, last_line
@@ -152,9 +151,9 @@ def _forms(model: str | Path, size: int | None, scratch: Path) -> tuple[Any, dic
 
     sources = {BASELINE: plain, "torch": plain}
     openers = {BASELINE: partial(in_torch, stock), "torch": partial(in_torch, network)}
-    writers = {"onnx": write_onnx, "openvino": write_openvino}
+    writers = dict(WRITERS)
     if "BF16" in import_runtime("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        writers["openvino bf16"] = partial(write_openvino, precision="bf16")
+        writers["openvino bf16"] = partial(WRITERS["openvino"], precision="bf16")
     for form, write in writers.items():
         sources[form] = scratch / form
         sources[form].mkdir()

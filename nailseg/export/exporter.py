@@ -5,7 +5,7 @@ An export is compared with torch, on several sizes and batches, before its folde
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -25,30 +25,18 @@ from nailseg.inference.backends.torch import open_torch
 from nailseg.inference.tiling import predict_tiled
 from nailseg.metrics.confusion import ConfusionMatrix, iou, mean_defined
 
-Format = Literal["onnx", "openvino"]
-Precision = Literal["fp32", "fp16", "bf16"]
 WRITERS = {"onnx": write_onnx, "openvino": write_openvino}
 MIN_AGREEMENT, MAX_DIFFERENCE = 0.999, 1e-3
 """Limits of a float32 export: smallest share of equal mask pixels, largest difference of a probability."""
-
-
-class Difference(NamedTuple):
-    """Differences from torch: smallest share of equal mask pixels, largest difference of a probability."""
-
-    mask: float
-    probability: float
-
-    def __str__(self) -> str:
-        return f"masks agree on {100 * self.mask:.4f} %, probabilities within {self.probability:.1e}"
 
 
 def export_model(
     model: str | Path,
     /,
     *,
-    format: Format,
+    format: Literal["onnx", "openvino"],
     out: str | Path,
-    precision: Precision = "fp32",
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32",
     images: Sequence[str] = (),
     csv: str | None = None,
     root: str | None = None,
@@ -91,7 +79,7 @@ def export_model(
         card = render_model_card(Path(out).name, reference.info, format)
         (scratch / "README.md").write_text(card, encoding="utf-8")
         exported = open_exported(scratch)
-        result = str(compare_with_torch(reference, exported, images, strict=precision == "fp32"))
+        result = compare_with_torch(reference, exported, images, strict=precision == "fp32")
         if csv is not None:
             result += "; " + measure_loss(reference, exported, csv, root, max_drop)
     if push:
@@ -101,8 +89,10 @@ def export_model(
 
 def compare_with_torch(
     reference: Backend, exported: Backend, images: Sequence[str] = (), strict: bool = True
-) -> Difference:
+) -> str:
     """Runs an export and torch on the same images: three sizes, one image and three in a batch.
+
+    Returns the smallest share of equal mask pixels and the largest difference of a probability, as text.
 
     Args:
         reference: torch's backend of the same model.
@@ -112,7 +102,7 @@ def compare_with_torch(
     """
     originals = load_images(images)
     size = reference.info.longest_side
-    worst = Difference(1.0, 0.0)
+    agreement, difference = 1.0, 0.0
     for height, width in ((size, size), (size // 2 + 7, size + 13), (2 * size + 1, 3 * size // 2)):
         resized = np.stack([cv2.resize(image, (width, height)) for image in originals])
         for batch in (resized[:1], resized):
@@ -121,15 +111,15 @@ def compare_with_torch(
                 raise WeightsError(
                     f"the export gives masks of {own_mask.shape} for {batch.shape} images; nothing is kept."
                 )
-            difference = float(np.abs(probability - own_probability).max())
-            agreement = float((mask == own_mask).mean())
-            worst = Difference(min(worst.mask, agreement), max(worst.probability, difference))
-    if strict and not (worst.mask >= MIN_AGREEMENT and worst.probability <= MAX_DIFFERENCE):
+            difference = max(difference, float(np.abs(probability - own_probability).max()))
+            agreement = min(agreement, float((mask == own_mask).mean()))
+    found = f"masks agree on {100 * agreement:.4f} %, probabilities within {difference:.1e}"
+    if strict and not (agreement >= MIN_AGREEMENT and difference <= MAX_DIFFERENCE):
         raise WeightsError(
-            f"the export differs from torch: {worst}; expected {100 * MIN_AGREEMENT} % and {MAX_DIFFERENCE}. "
+            f"the export differs from torch: {found}; expected {100 * MIN_AGREEMENT} % and {MAX_DIFFERENCE}. "
             "Nothing is kept; the model folder is unchanged."
         )
-    return worst
+    return found
 
 
 def load_images(images: Sequence[str]) -> list[np.ndarray]:

@@ -98,21 +98,17 @@ class ExportGraph(nn.Module):
         return self.postprocess(self.body(pixels), pixels, image)
 
 
-def describe_input(info: ModelInfo) -> str:
-    """What the metadata says about the images' size."""
-    if info.resize == "crop":
-        tiles = f"tiles of {info.image_size} pixels that overlap by {info.overlap:g} of that"
-        return f"not resized: cut larger images into {tiles}, and blend the probabilities"
-    return "any size"
-
-
 def metadata(info: ModelInfo) -> dict[str, str]:
     """The metadata of an exported file; `nailseg` holds the content of nailseg.json."""
+    size = "any size"
+    if info.resize == "crop":
+        tiles = f"tiles of {info.image_size} pixels that overlap by {info.overlap:g} of that"
+        size = f"not resized: cut larger images into {tiles}, and blend the probabilities"
     return {
         METADATA_KEY: json.dumps(dataclasses.asdict(info), ensure_ascii=False),
         "class_names": ", ".join(info.class_names),
         "licence": info.origin.get("licence", "unknown"),
-        "input": "image: uint8 (N, 3, H, W), RGB, " + describe_input(info),
+        "input": f"image: uint8 (N, 3, H, W), RGB, {size}",
         "output": "mask: uint8 (N, H, W), class index; probability: float32 (N, C, H, W), 0 to 1",
     }
 

@@ -24,8 +24,7 @@ def parse_color(color: str) -> tuple[int, int, int]:
     (220, 20, 60)
     """
     try:
-        red, green, blue = np.clip(ImageColor.getrgb(color)[:3], 0, 255).tolist()
-        return red, green, blue
+        return tuple(np.clip(ImageColor.getrgb(color)[:3], 0, 255).tolist())
     except ValueError as error:
         raise ConfigError(
             f"--color {color}: expected a colour such as '#c2185b', 'rgb(194, 24, 91)' or crimson."

@@ -112,9 +112,10 @@ def predict_files(
     jobs = [Job(file, images[file], mask, plan(mask)) for file, mask in masks.items()]
     tables = {"polygons.json": to_coco} if polygons else {}
     tables |= {"objects.csv": to_csv} if csv else {}
-    if tables and (names := [repr(str(job.image)) for job in jobs if not _is_text(str(job.image))]):
+    names = [str(job.image) for job in jobs] if tables else []
+    if other := next((name for name in names if name.encode(errors="ignore").decode() != name), None):
         advice = "Rename it, or leave out --polygons and --csv"
-        raise DataError(f"{names[0]}: expected a file name in UTF-8 for the tables, found another. {advice}.")
+        raise DataError(f"{other!r}: expected a file name in UTF-8 for the tables, found another. {advice}.")
     pending = _select_pending(jobs, out, list(tables), resume)
     save = functools.partial(_save, out, bool(tables))
     work = functools.partial(_predict, save=save, tta=tta, tile=tile)
@@ -126,8 +127,8 @@ def predict_files(
     done = len(jobs) - len(failures)
     if int(os.environ.get("RANK", "0")) == 0:
         by_mask = {result["mask"]: result for result in results if isinstance(result, dict)}
-        paths_of_masks = [job.mask.as_posix() for job in jobs]  # the order of the tables
-        records = [by_mask[path] for path in paths_of_masks if path in by_mask]
+        # in the order of the images
+        records = [by_mask[path] for job in jobs if (path := job.mask.as_posix()) in by_mask]
         for name, to_text in tables.items():
             path = out / name
             if path.exists():
@@ -138,14 +139,6 @@ def predict_files(
         for failure in failures:
             log.error("not done: %s", failure)
     return 1 if failures or skipped else 0
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # bytes that are no UTF-8
-        return False
-    return True
 
 
 def plan_outputs(

@@ -42,7 +42,6 @@ def describe_objects(
 
 
 def _find_objects(region: np.ndarray, probability: np.ndarray) -> list[dict[str, Any]]:
-    """Lists the connected components of a boolean (H, W) region."""
     left, top, width, height = cv2.boundingRect(region.view(np.uint8))
     part = slice(top, top + height), slice(left, left + width)
     region, probability = region[part], probability[part]

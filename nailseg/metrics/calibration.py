@@ -113,11 +113,9 @@ def summarize_calibration(
     found = {}
     for name, histogram in zip(class_names[1:], histograms, strict=True):
         best, best_dice = best_threshold(histogram) or (None, None)
-        bins = [
-            {"confidence": confidence, "frequency": frequency, "share": share}
-            for confidence, frequency, share in reliability_curve(histogram).tolist()
-            if share > 0
-        ]
+        names = ("confidence", "frequency", "share")
+        points = (dict(zip(names, point, strict=True)) for point in reliability_curve(histogram).tolist())
+        bins = [point for point in points if point["share"] > 0]
         ece = none_if_nan(expected_calibration_error(histogram))
         found[name] = {"ece": ece, "reliability": bins}
         found[name] |= {"best_threshold": best, "best_threshold_dice": best_dice}

@@ -340,8 +340,7 @@ def test_a_plain_vit_exports_too(tmp_path) -> None:
 @pytest.mark.slow
 def test_bench_compares_all_forms(model, onnx, openvino, tmp_path, monkeypatch, capsys) -> None:
     # exporting and starting processes has its own tests
-    monkeypatch.setattr(benchmark, "write_onnx", copies_of(onnx))
-    monkeypatch.setattr(benchmark, "write_openvino", copies_of(openvino))
+    monkeypatch.setattr(benchmark, "WRITERS", {"onnx": copies_of(onnx), "openvino": copies_of(openvino)})
     monkeypatch.setattr(benchmark, "_probe", lambda *_: (100.0, 1.0, 0.2))
     out = tmp_path / "bench"
     assert main(["bench", str(model), "--threads", "1", "--repeats", "2", "--out", str(out)]) == 0

@@ -25,24 +25,14 @@ Region = list | dict | str
 """A COCO segmentation: polygons, run lengths, or the name of a shape that has no area."""
 
 
-def read_labelme(src: Path, skip_annotations: bool = False) -> Source:
-    """Reads labelme's JSON files, one per image: polygons, rectangles, circles and masks."""
-    return _read(src, skip_annotations, "*.json", _parse_labelme, "labelme's JSON files (shapes, imagePath)")
+def read_annotations(kind: str, src: Path, skip_annotations: bool = False) -> Source:
+    """Reads the files of a tool, `labelme`, `via` or `cvat`: one file, or all of a folder.
 
-
-def read_via(src: Path, skip_annotations: bool = False) -> Source:
-    """Reads VIA's project or exported annotations (JSON); a region's class is its first attribute's value."""
-    return _read(src, skip_annotations, "*.json", _parse_via, "via's JSON (filename, regions)")
-
-
-def read_cvat(src: Path, skip_annotations: bool = False) -> Source:
-    """Reads "CVAT for images 1.1": annotations.xml with polygons, boxes, ellipses and masks."""
-    return _read(src, skip_annotations, "*.xml", _parse_cvat, "cvat's annotations.xml (CVAT for images 1.1)")
-
-
-def _read(
-    src: Path, skip_annotations: bool, pattern: str, parse: Callable[[bytes], Iterator[dict]], expected: str
-) -> Source:
+    labelme writes a JSON per image: polygons, rectangles, circles and masks. VIA's JSON is a project or its
+    annotations; a region's class is its first attribute's value. "CVAT for images 1.1" is an annotations.xml
+    with polygons, boxes, ellipses and masks.
+    """
+    pattern, parse, expected = TOOLS[kind]
     paths = [src] if src.is_file() else sorted(src.rglob(pattern))
     tables = []
     for path in paths:
@@ -170,3 +160,11 @@ def _run_lengths(inside: np.ndarray, top: int, left: int, height: int, width: in
     mask[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
     edges = np.flatnonzero(np.diff(mask.T.ravel(), prepend=False))
     return {"size": [height, width], "counts": np.diff([0, *edges, mask.size]).tolist()}
+
+
+TOOLS: dict[str, tuple[str, Callable[[bytes], Iterator[dict]], str]] = {
+    "labelme": ("*.json", _parse_labelme, "labelme's JSON files (shapes, imagePath)"),
+    "via": ("*.json", _parse_via, "via's JSON (filename, regions)"),
+    "cvat": ("*.xml", _parse_cvat, "cvat's annotations.xml (CVAT for images 1.1)"),
+}
+"""Tool -> pattern of its files, parser of one, and what errors say was expected."""

@@ -84,8 +84,7 @@ def parse_label(where: str, parse: Callable[..., Annotation], *args: Any) -> Ann
     try:
         return parse(*args)
     except ValueError as error:
-        issue = label_issue(where, str(error))
-        return AnnotationIssue(issue.code, issue.file, issue.message, issue.fix)
+        return AnnotationIssue(**vars(label_issue(where, str(error))))
 
 
 def choose_classes(source: Source, requested: Sequence[str] | None) -> tuple[tuple[str, ...], dict[str, int]]:

@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -63,8 +64,7 @@ def read_tables(
     source = Source(root, skip_annotations=skip_annotations)
     for path, content in tables:
         _read_file(PurePosixPath(path.relative_to(root).as_posix()), content, images, listed_in, source)
-    n_images = sum(map(len, images.values()))
-    source.events["images that no JSON lists, left out"] += n_images - len(listed_in)
+    source.events["images that no JSON lists, left out"] += sum(map(len, images.values())) - len(listed_in)
     return source
 
 
@@ -97,7 +97,8 @@ def _read_file(
         image = _find_image(name, file, split, images)
         size = (entry.get("height"), entry.get("width"))
         if size == (None, None) and image is not None:
-            size = _read_size(source.root / image)
+            with suppress(DataError):  # the image itself is reported later
+                size = read_image_size(source.root / image)
         has_size = all(type(side) is int and side > 0 for side in size)
         problems = {
             "expected one image of this name, found none or several": image is None,
@@ -114,13 +115,6 @@ def _read_file(
             found.append(parse_label(where, _parse, label, categories, size))
         group = None if entry.get("video_id") is None else f"video {entry['video_id']}"
         source.add_image(image, found, split, group, size)
-
-
-def _read_size(path: Path) -> tuple[int | None, int | None]:
-    try:
-        return read_image_size(path)
-    except DataError:  # the image itself is reported later
-        return None, None
 
 
 def _find_image(name: str, file: PurePosixPath, split: str | None, images: Images) -> PurePosixPath | None:

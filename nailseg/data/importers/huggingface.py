@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path, PureWindowsPath
@@ -18,7 +19,7 @@ from nailseg.data.io.masks import decode_mask_values
 from nailseg.data.issues import IssueError
 from nailseg.data.mask_content import MaskContent
 from nailseg.data.mask_encoding import MaskEncoding
-from nailseg.data.mask_inference import check_values, infer_encoding
+from nailseg.data.mask_inference import infer_encoding
 from nailseg.errors import ConfigError, DataError
 from nailseg.imaging.overlay import encode_image
 from nailseg.types import IGNORE_INDEX
@@ -69,10 +70,7 @@ def read_hub(
             group_name = f"{group} {row[group]}" if group else None
             read = partial(read_mask, where, read_values)
             source.items.append(Item(name, origin, find_split([split]), group_name, read_image, mask=read))
-    if encoding is None:
-        encoding, issues = infer_encoding(contents, names)
-    else:
-        issues = [issue for content in contents if (issue := check_values(content, encoding))]
+    encoding, issues = infer_encoding(contents, names, encoding)
     if encoding is None or (issues and len(issues) == len(contents)):
         raise DataError(
             f"{src}: expected masks of {', '.join(names)}; found {issues[0]} "
@@ -107,7 +105,6 @@ def _read_cell(table: Any, number: int, column: str, where: str) -> bytes:
 
 
 def _load(src: str, subset: str | None) -> dict[str, Any]:
-    """The splits of a data set, by name."""
     folder = Path(src)
     try:
         import datasets
@@ -122,7 +119,10 @@ def _load(src: str, subset: str | None) -> dict[str, Any]:
         elif (
             files := [folder] if folder.suffix == ".parquet" else sorted(map(str, folder.rglob("*.parquet")))
         ):
-            loaded = datasets.load_dataset("parquet", data_files=_by_split(files))
+            by_split = defaultdict(list)  # names begin with the split, as in train-00000-of-00001.parquet
+            for file in map(str, files):
+                by_split[find_split([Path(file).stem.split("-")[0]]) or "all"].append(file)
+            loaded = datasets.load_dataset("parquet", data_files=by_split)
         elif folder.exists():
             loaded = datasets.load_dataset("imagefolder", data_dir=src)
         else:
@@ -152,15 +152,6 @@ def _holds_arrays(feature: Any) -> bool:
         return True
     inner = getattr(feature, "feature", None)
     return getattr(inner, "feature", None) is not None
-
-
-def _by_split(files: Sequence[Any]) -> dict[str, list[str]]:
-    """Parquet files by the split that their names begin with, as in train-00000-of-00001.parquet."""
-    found: dict[str, list[str]] = {}
-    for file in map(str, files):
-        split = find_split([Path(file).stem.split("-")[0].lower()]) or "all"
-        found.setdefault(split, []).append(file)
-    return found
 
 
 def _select_columns(src: str, table: Any, requested: str | None) -> tuple[Any, str, str, str | None]:

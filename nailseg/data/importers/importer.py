@@ -10,13 +10,14 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
 
 from nailseg.data.assign import SPLITS
-from nailseg.data.importers.annotation_tools import read_cvat, read_labelme, read_via
+from nailseg.data.importers.annotation_tools import TOOLS, read_annotations
 from nailseg.data.importers.base import Item, Source, choose_classes, complete_splits
 from nailseg.data.importers.coco import read_coco
 from nailseg.data.importers.huggingface import read_hub
@@ -33,13 +34,7 @@ from nailseg.errors import ConfigError, DataError, OutputError
 from nailseg.imaging.overlay import encode_image
 from nailseg.types import DEFAULT_CLASSES, split_class_names
 
-READERS = {
-    "yolo": read_yolo,
-    "coco": read_coco,
-    "labelme": read_labelme,
-    "via": read_via,
-    "cvat": read_cvat,
-}
+READERS = {"yolo": read_yolo, "coco": read_coco} | {kind: partial(read_annotations, kind) for kind in TOOLS}
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,23 @@ def read_header(data: bytes | BinaryIO, name: str, verify: bool = False) -> Head
     file = io.BytesIO(data) if isinstance(data, bytes) else data
     image = open_image(file, name)
     with reported_damage(name):
-        return _describe(image, file, verify)
+        format_, form, bits, exif = image.format.lower(), image.mode, 8, image.info.get("exif", b"")
+        lossy = format_ in ("jpeg", "avif", "heif") or (format_ == "webp" and _is_lossy_webp(file))
+        if format_ == "png":
+            form, _, depth = image.tile[0].args.partition(";")  # the mode is RGB for RGB;16B, too
+            form, bits = ("L" if form == "I" else form), (16 if depth == "16B" else 8)
+            exif = _read_png_to_end(file, verify)
+        elif format_ == "heif":
+            exif = b""  # pillow_heif applies the rotation, and gives the upright size
+        elif format_ == "tiff":
+            bits = max(image.tag_v2.get(Base.BitsPerSample, (8,)))
+            lossy = image.info.get("compression") == "jpeg"
+            exif = b""  # both decoders apply the orientation of a TIFF, and this size is the upright one
+            form = form if has_alpha(image) else form.removesuffix("A")
+        channels, orientation = _CHANNELS.get(form, "other"), _read_orientation(exif)
+        frames, transparent = getattr(image, "n_frames", 1), format_ == "png" and "transparency" in image.info
+        size, profile = (image.height, image.width), image.info.get("icc_profile") or None
+        return Header(format_, *size, orientation, channels, bits, lossy, frames, transparent, profile)
 
 
 def is_image(start: bytes) -> bool:
@@ -117,22 +133,17 @@ def open_image(file: BinaryIO, name: str) -> ImageFile:
     matches = [found for signature, found in _SIGNATURES.items() if re.match(signature, start, re.DOTALL)]
     plugin = matches[0] if matches else f"none of them by its first bytes {start[:4].hex(' ')}"
     if plugin == "HEIC":
-        plugin = _import_heif(name)
+        try:
+            from pillow_heif import HeifImageFile as plugin
+        except ImportError:
+            message = "expected a format that is installed, found HEIC, as iPhones write it"
+            fix = "Run: pip install 'nailseg[heif]', or save it as JPEG."
+            raise IssueError("unreadable", name, message, fix) from None
     if isinstance(plugin, str):
         message = f"expected {FORMATS}, found {plugin}"
         raise IssueError("unreadable", name, message, "Save it as PNG or JPEG.")
     with reported_damage(name), _no_warnings():
         return plugin(file)
-
-
-def _import_heif(name: str) -> type[ImageFile]:
-    try:
-        from pillow_heif import HeifImageFile
-    except ImportError:
-        message = "expected a format that is installed, found HEIC, as iPhones write it"
-        fix = "Run: pip install 'nailseg[heif]', or save it as JPEG."
-        raise IssueError("unreadable", name, message, fix) from None
-    return HeifImageFile
 
 
 @contextlib.contextmanager
@@ -178,26 +189,6 @@ def _no_warnings() -> Iterator[None]:
     with _WARNINGS_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _describe(image: ImageFile, file: BinaryIO, verify: bool) -> Header:
-    format_, form, bits, exif = image.format.lower(), image.mode, 8, image.info.get("exif", b"")
-    lossy = format_ in ("jpeg", "avif", "heif") or (format_ == "webp" and _is_lossy_webp(file))
-    if format_ == "png":
-        form, _, depth = image.tile[0].args.partition(";")  # the mode is RGB for RGB;16B, too
-        form, bits = ("L" if form == "I" else form), (16 if depth == "16B" else 8)
-        exif = _read_png_to_end(file, verify)
-    elif format_ == "heif":
-        exif = b""  # pillow_heif applies the rotation, and gives the upright size
-    elif format_ == "tiff":
-        bits = max(image.tag_v2.get(Base.BitsPerSample, (8,)))
-        lossy = image.info.get("compression") == "jpeg"
-        exif = b""  # both decoders apply the orientation of a TIFF, and this size is the upright one
-        form = form if has_alpha(image) else form.removesuffix("A")
-    channels, orientation = _CHANNELS.get(form, "other"), _read_orientation(exif)
-    frames, transparent = getattr(image, "n_frames", 1), format_ == "png" and "transparency" in image.info
-    size, profile = (image.height, image.width), image.info.get("icc_profile") or None
-    return Header(format_, *size, orientation, channels, bits, lossy, frames, transparent, profile)
 
 
 def has_alpha(image: Image) -> bool:

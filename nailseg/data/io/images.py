@@ -23,16 +23,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from nailseg.data.io.headers import (
-    TRANSPARENT,
-    Header,
-    apply_orientation,
-    has_alpha,
-    open_image,
-    read_header,
-    reported_damage,
-    unsupported_format,
-)
+from nailseg.data.io import headers
+from nailseg.data.io.headers import Header
 from nailseg.data.io.levels import ImageRange, sample_values, scale_to_8_bits
 from nailseg.data.io.profiles import convert_to_srgb
 from nailseg.data.issues import Issue, IssueError
@@ -91,15 +83,15 @@ def decode_image(
             colors = colors[..., 0]
     else:
         image = decode_with_pillow(data, name)
-        colors, alpha = _split_alpha(image, has_alpha(image), name)
+        colors, alpha = _split_alpha(image, headers.has_alpha(image), name)
     decoded = _convert_colors(colors, alpha, header.profile, image_range, name)
-    return replace(decoded, pixels=apply_orientation(decoded.pixels, header.orientation))
+    return replace(decoded, pixels=headers.apply_orientation(decoded.pixels, header.orientation))
 
 
 def decode_pillow_image(image: Image.Image, image_range: ImageRange | None = None) -> DecodedImage:
     """Converts an image that Pillow has open to what `decode_image` gives for its file; raises the same."""
     name = "the PIL image"
-    colors, alpha = _split_alpha(ImageOps.exif_transpose(image), has_alpha(image), name)
+    colors, alpha = _split_alpha(ImageOps.exif_transpose(image), headers.has_alpha(image), name)
     return _convert_colors(colors, alpha, image.info.get("icc_profile"), image_range, name)
 
 
@@ -117,7 +109,7 @@ def read_bytes(path: str | Path) -> bytes:
 
 def check_header(data: bytes | BinaryIO, name: str, max_pixels: int) -> Header:
     """Reads the header of one image of at most `max_pixels`; of bytes, PNG's checksums are verified too."""
-    header = read_header(data, name, verify=isinstance(data, bytes))
+    header = headers.read_header(data, name, verify=isinstance(data, bytes))
     if header.height * header.width > max_pixels:
         message = f"expected at most {max_pixels:,} pixels, found {header.width} x {header.height}"
         fix = "Make it smaller; for training and check, --data.max_pixels and --max-pixels raise the limit."
@@ -130,7 +122,7 @@ def check_header(data: bytes | BinaryIO, name: str, max_pixels: int) -> Header:
 
 def decode_with_cv2(data: bytes, flags: int, name: str) -> np.ndarray:
     """Decodes JPEG or PNG with cv2, the fastest decoder, to gray, RGB or RGBA."""
-    with reported_damage(name):
+    with headers.reported_damage(name):
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
         if decoded is None:
             raise ValueError("it is cut off, or its content is damaged")
@@ -141,8 +133,8 @@ def decode_with_cv2(data: bytes, flags: int, name: str) -> np.ndarray:
 
 def decode_with_pillow(data: bytes, name: str) -> Image.Image:
     """Decodes with Pillow, for the forms that cv2 does not support or changes."""
-    image = open_image(io.BytesIO(data), name)
-    with reported_damage(name):
+    image = headers.open_image(io.BytesIO(data), name)
+    with headers.reported_damage(name):
         image.load()
     return image
 
@@ -155,15 +147,15 @@ def decode_16_bits(data: bytes, header: Header, name: str) -> np.ndarray:
         raw = decode_with_cv2(data, cv2.IMREAD_UNCHANGED, name)
         if raw.dtype == np.uint16:
             return raw
-    raise unsupported_format(f"{header.bits}-bit {header.format} in another form", name)
+    raise headers.unsupported_format(f"{header.bits}-bit {header.format} in another form", name)
 
 
 def _split_alpha(image: Image.Image, transparent: bool, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Colors, uint8 or uint16 (H, W), uint8 (H, W, 3) RGB or (H, W, 4) CMYK; and alpha, uint8 (H, W)."""
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16), None
-    if image.mode not in (*_OPAQUE, *TRANSPARENT):
-        raise unsupported_format(f"Pillow's mode {image.mode}", name)
+    if image.mode not in (*_OPAQUE, *headers.TRANSPARENT):
+        raise headers.unsupported_format(f"Pillow's mode {image.mode}", name)
     if transparent:
         pixels = np.array(image.convert("RGBA"))
         return pixels[..., 0] if image.mode in _GRAY else pixels[..., :3], pixels[..., 3]
@@ -202,16 +194,10 @@ def _convert_colors(
             message = f"expected alpha of 0 or 255, found others on {translucent:.0%} of the image, which was"
             fix = "If the fourth channel is data (infrared, depth), save the image without it."
             issues.append(Issue("image-alpha", name, f"{message} composited over white", fix))
-        colors = _composite_over_white(colors, alpha)
-    return DecodedImage(colors, values, tuple(issues))
-
-
-def _composite_over_white(colors: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 3) and (H, W) -> (H, W, 3): the colors beneath transparent pixels are arbitrary."""
-    if alpha.min() == 255:
-        return np.ascontiguousarray(colors)
-    share = alpha[..., None].astype(np.uint16)
-    return ((colors * share + 255 * (255 - share) + 127) // 255).astype(np.uint8)
+        if alpha.min() < 255:  # over white: the colors beneath transparent pixels are arbitrary
+            share = alpha[..., None].astype(np.uint16)
+            colors = ((colors * share + 255 * (255 - share) + 127) // 255).astype(np.uint8)
+    return DecodedImage(np.ascontiguousarray(colors), values, tuple(issues))
 
 
 def _open_file(path: str | Path) -> BinaryIO:

@@ -1,14 +1,11 @@
 """Groups of images that no split divides: by file name, folder, CSV column, and near-duplicates."""
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from scipy.cluster.hierarchy import DisjointSet
 
 from nailseg.data.io.images import decode_image, read_bytes
 from nailseg.data.io.masks import decode_mask_values
@@ -81,25 +78,26 @@ def merge_groups(
     # the second of two equal files adds nothing, and `nailseg check` would report it as an error
     duplicates = {row.image for row in new} & {second for _, second, exact in pairs if exact}
     new = [row for row in new if row.image not in duplicates]
-    rows = [*existing, *new]
-    position = {row.image: number for number, row in enumerate(rows)}
-    first: dict[str, int] = {}
-    near = [(position[a], position[b]) for a, b, _ in pairs if {a, b} <= position.keys()]
-    same_group = [(first.setdefault(row.group, number), number) for number, row in enumerate(rows)]
-    labels = _label_components(len(rows), near + same_group)
-    members: dict[int, list[Row]] = {}
-    for row, label in zip(rows, labels, strict=True):
-        members.setdefault(label, []).append(row)
+    rows = {row.image: row for row in (*existing, *new)}
+    links = DisjointSet(rows)
+    for one, other, _ in pairs:
+        if {one, other} <= rows.keys():
+            links.merge(one, other)
+    sizes = [len(cluster) for cluster in links.subsets()]
+    first: dict[str, str] = {}  # group -> its first image
+    for row in rows.values():
+        links.merge(row.image, first.setdefault(row.group, row.image))
+    linked = {image: cluster for cluster in links.subsets() for image in cluster}
     merged, conflicts = [], []
-    for row, label in zip(new, labels[len(existing) :], strict=True):
-        anchors = [member for member in members[label] if member.split] or members[label]
+    for row in new:
+        members = [rows[image] for image in linked[row.image]]
+        anchors = [member for member in members if member.split] or members
         splits = {anchor.split for anchor in anchors}
         if len(splits) > 1:
             conflicts.append(row.image)
         else:
             group = min(anchor.group for anchor in anchors)
             merged.append(replace(row, group=group, split=splits.pop()))
-    sizes = Counter(_label_components(len(rows), near)).values()
     clusters, largest = sum(size > 1 for size in sizes), max(sizes, default=0)
     images = len({image for pair in pairs for image in pair[:2]})
     found = f"{clusters} clusters of near-duplicates ({images} images), each in one split"
@@ -118,10 +116,3 @@ def merge_groups(
 def list_names(what: str, names: Sequence[str]) -> list[str]:
     """A line with the number of names and the first 20 of them, if there are any."""
     return [f"{len(names)} {what}: {shorten_list(names, 20)}"] if names else []
-
-
-def _label_components(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
-    """Labels `count` items by the connected component that they belong to."""
-    one, other = np.array(pairs, int).reshape(-1, 2).T
-    links = coo_array((np.ones(len(one)), (one, other)), (count, count))
-    return connected_components(links, directed=False)[1].tolist()

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from nailseg.data.assign import DEFAULT_SHARE, SPLITS, TOLERANCE, assign_folds, find_split
 from nailseg.data.layouts import LABEL_MAP, read_label_map
@@ -103,13 +103,11 @@ def index_dataset(
     _check_options(val, test, group, folds)
     source = load_manifest(root) if Path(root).is_file() else None
     ignored = {"--images": images, "--masks": masks, "--mask-suffix": mask_suffix}
-    if given := [name for name, value in ignored.items() if value]:
-        if source:
-            raise ConfigError(
-                f"{' '.join(given)}: expected a folder as ROOT, found a CSV, which has the pairs."
-            )
-        if bool(images) != bool(masks):
-            raise ConfigError(f"{given[0]}: expected --images and --masks together, found one. Give both.")
+    given = [name for name, value in ignored.items() if value]
+    if given and source:
+        raise ConfigError(f"{' '.join(given)}: expected a folder as ROOT, found a CSV, which has the pairs.")
+    if bool(images) != bool(masks):
+        raise ConfigError(f"{given[0]}: expected --images and --masks together, found one. Give both.")
     root = source.root if source else Path(root)
     out = Path(out) if out is not None else root / DEFAULT_CSV
     outputs = [out.with_name(f"{out.stem}-fold{k + 1}{out.suffix}") for k in range(folds or 0)] or [out]
@@ -128,7 +126,7 @@ def index_dataset(
     duplicates, strata, notes = read_contents(root, [*existing, *rows] if near_duplicates else [])
     rows, group_notes = merge_groups(existing, rows, duplicates)
     strata = [strata.get(row.image, row.folder) for row in rows]
-    folders = [None if resplit else _find_split_folder(row) for row in rows]
+    folders = [None if resplit else find_split(row.folder.split("/")) for row in rows]
     kept_folders = all(folders) and not existing and not folds
     unused = [name for name, value in split_options.items() if value is not None]
     if kept_folders and unused:
@@ -191,11 +189,6 @@ def _list_rows(
     return [row for row in rows if row.image not in images], notes
 
 
-def _find_split_folder(row: Row) -> str | None:
-    """The split that a folder above the image is named after."""
-    return find_split(PurePosixPath(row.image).parts[:-1])
-
-
 def _describe(
     root: Path, outputs: list[Path], existing: Sequence[Row], rows: Sequence[Row], shares: dict[str, float]
 ) -> list[str]:
@@ -212,7 +205,7 @@ def _describe(
         notes.append(f"written: {names}; the counts are those of the first")
     if outputs[0].resolve().parent != root.resolve():
         notes.append(f"paths are relative to {root}: give it with --data.root")
-    if shares and 0 < sum(_find_split_folder(row) is not None for row in rows) < len(rows):
+    if shares and 0 < sum(find_split(row.folder.split("/")) is not None for row in rows) < len(rows):
         notes.append("only some images lie in folders train, valid or test: those folders are no splits")
     present = {row.split for row in rows}
     empty = " and ".join(s for s in SPLITS if s not in present and shares.get(s, 1) > TOLERANCE)

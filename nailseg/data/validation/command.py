@@ -97,8 +97,7 @@ def _to_json(result: ValidationResult, statistics: Statistics, allow: Sequence[s
 def _to_text(result: ValidationResult, statistics: Statistics) -> str:
     encoding = result.mask_encoding
     meaning = encoding.describe() if encoding else "no encoding fits all: see the errors"
-    parts = [f"masks: {meaning}"]
-    parts += result.manifest.notes
+    parts = [f"masks: {meaning}", *result.manifest.notes]
     if statistics:
         parts.append(f"\n{format_statistics(statistics)}\n")
     titles = {"left out": result.skipped, "warnings": result.warnings, "errors": result.errors}

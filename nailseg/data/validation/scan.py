@@ -113,7 +113,6 @@ def _count_components(raw: np.ndarray, content: MaskContent) -> dict[Value, int]
 def _compare(
     row: Row, size: tuple[int, int], mask_size: tuple[int, ...], orientation: int, mask_orientation: int
 ) -> Iterator[Issue]:
-    """Compares size (height, width) and EXIF orientation of image and mask."""
     if size != mask_size:
         expected, found = (f"{width} x {height}" for height, width in (size, mask_size))
         message = f"expected {expected} (width x height) like {row.image}, found {found}"

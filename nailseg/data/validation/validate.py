@@ -12,7 +12,7 @@ from nailseg.data.issues import UNUSABLE, DataIssuesError, Issue, check_codes, f
 from nailseg.data.manifest import Manifest
 from nailseg.data.mask_content import count_classes, count_foreground
 from nailseg.data.mask_encoding import MaskEncoding
-from nailseg.data.mask_inference import check_values, infer_encoding
+from nailseg.data.mask_inference import infer_encoding
 from nailseg.data.splitting.near_duplicates import DuplicatePair, find_duplicates
 from nailseg.data.threads import map_threads
 from nailseg.data.validation import rules
@@ -32,9 +32,6 @@ class DataSummary:
     left_out: tuple[str, ...]  # images of the rows that were left out
     train_pixels: tuple[int, ...]  # of the training masks, by class index; zeros if they were not read
     text: str  # encoding, foreground per checked split, what was derived or left out, and the warnings
-
-    def __str__(self) -> str:
-        return self.text
 
 
 @dataclass(frozen=True)
@@ -63,9 +60,12 @@ class ValidationResult:
         lines = [f"masks: {self.mask_encoding.describe()}"]
         if self.image_range:
             lines.append("16-bit images: {} to {} become 0 to 255".format(*self.image_range))
+        train = Counter[int]()
         for split in self.splits:
             contents = [scan.content for scan in self.scans if scan.row.split == split and scan.content]
             classes = [count_classes(content, self.mask_encoding) for content in contents]
+            if split == "train":
+                train = sum(classes, train)
             foreground = [count_foreground(each) for each in classes]
             share = sum(foreground) / max(sum(foreground) + sum(each[0] for each in classes), 1)
             without = f", {foreground.count(0)} without" if 0 in foreground else ""
@@ -74,10 +74,6 @@ class ValidationResult:
         for title, issues in {"left out": self.skipped, "warnings": self.warnings}.items():
             if issues:
                 lines.append(f"{title}:\n{format_issues(issues)}")
-        train = Counter[int]()
-        for scan in self.scans:
-            if scan.row.split == "train" and scan.content:
-                train += count_classes(scan.content, self.mask_encoding)
         pixels = tuple(train[index] for index in range(len(self.mask_encoding.class_names)))
         found = self.mask_encoding, self.image_range, dict(counts), self.left_out, pixels
         return DataSummary(*found, "\n".join(lines))
@@ -151,15 +147,14 @@ def _resolve_range(image_range: RangeOption, scans: Sequence[ScanResult]) -> Ima
         return None
     if image_range != "percentile":
         return tuple(image_range)
-    samples = {scan.row.split: [] for scan in scans}
-    for scan in scans:
-        samples[scan.row.split] += [] if scan.values is None else [scan.values]
-    if any(samples.values()) and not samples.get("train"):
+    measured = [scan for scan in scans if scan.values is not None]
+    train = [scan.values for scan in measured if scan.row.split == "train"]
+    if measured and not train:
         raise ConfigError(
             "--data.image_range percentile: expected 16-bit training images to measure, found none among the "
             "checked rows. Give the two values that the training printed, such as '[7600,8110]'."
         )
-    return measure_range(samples.get("train", []))
+    return measure_range(train)
 
 
 def _apply_rules(
@@ -173,10 +168,7 @@ def _apply_rules(
     """All issues of the rows, and the encoding: the given one, or the inferred one, None if none fits."""
     checked = [scan for scan in scans if scan.row.split in needed]
     contents = [scan.content for scan in scans if scan.content is not None]
-    if encoding is None:
-        encoding, mask_issues = infer_encoding(contents, class_names)
-    else:
-        mask_issues = [issue for content in contents if (issue := check_values(content, encoding))]
+    encoding, mask_issues = infer_encoding(contents, class_names, encoding)
     masks = {scan.row.mask for scan in checked}
     issues = [*rules.check_needed_splits(manifest, needed)]
     issues += [issue for scan in checked for issue in scan.issues]

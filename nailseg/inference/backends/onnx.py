@@ -26,5 +26,4 @@ class OnnxBackend(ExportedBackend):
         super().__init__(file, metadata, "its metadata")
 
     def _run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        mask, probability = self.session.run(["mask", "probability"], {"image": images})
-        return mask, probability
+        return tuple(self.session.run(["mask", "probability"], {"image": images}))

@@ -199,7 +199,7 @@ def test_exactly_the_planted_issue_is_found(data: Path, code: str) -> None:
     if code in WARNINGS:
         assert result.errors == ()
         assert {issue.code for issue in result.warnings} == {code}
-        assert f"\nwarnings:\n{code} (1):" in str(result.summarize())
+        assert f"\nwarnings:\n{code} (1):" in result.summarize().text
     else:
         assert {issue.code for issue in result.errors} == {code}
         for issue in result.errors:
@@ -228,7 +228,7 @@ def test_skip_bad_leaves_rows_out(data: Path, code: str) -> None:
     else:
         assert result.errors == ()
         assert {issue.code for issue in result.skipped} == {code}
-        assert f"left out:\n{code} (1):" in str(result.summarize())
+        assert f"left out:\n{code} (1):" in result.summarize().text
 
 
 def test_copies_leave_out_the_training_row(data: Path) -> None:

@@ -60,7 +60,7 @@ def test_a_valid_data_set_has_no_errors(data: Path, capsys: pytest.CaptureFixtur
     summary = check(data)
     assert summary.mask_encoding == MaskEncoding(((0, 0), (255, 1)), ("background", "nail"))
     assert summary.counts == {"train": 3, "val": 2, "test": 1}
-    assert "masks: 0/255 read as background/nail\ntrain: 3 images, 10.00% foreground" in str(summary)
+    assert "masks: 0/255 read as background/nail\ntrain: 3 images, 10.00% foreground" in summary.text
     assert pickle.loads(pickle.dumps(summary)) == summary
 
 
@@ -143,7 +143,7 @@ def test_needed_splits_must_have_rows(data: Path) -> None:
     csv = data / "dataset.csv"
     csv.write_text(csv.read_text().replace(",val", ",train"))
     assert find_errors(data) == [("split-empty", "val")]
-    assert "test: 1 images, 10.00% foreground" in str(check(data, splits_needed=("test",)))
+    assert "test: 1 images, 10.00% foreground" in check(data, splits_needed=("test",)).text
 
 
 def test_a_needed_split_must_have_foreground(data: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_needed_split_must_have_foreground(data: Path) -> None:
         put_mask(data, number, draw_mask() * 0)
     assert find_errors(data) == [("no-foreground", "val")]
     put_mask(data, 3, draw_mask())
-    assert "val: 2 images, 5.00% foreground, 1 without" in str(check(data))
+    assert "val: 2 images, 5.00% foreground, 1 without" in check(data).text
 
 
 def test_a_row_without_mask(data: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_given_encoding_is_used(data: Path) -> None:
     mapping = {"0": "background", "1": "nail", "255": "ignore"}
     summary = check(data, mask_values=mapping, splits_needed=("train",))
     assert summary.mask_encoding.describe() == "0/1/255 read as background/nail/ignore"
-    assert "train: 3 images, 3.57% foreground, 2 without" in str(summary)
+    assert "train: 3 images, 3.57% foreground, 2 without" in summary.text
     assert find_errors(data, mask_values=mapping) == [("no-foreground", "val")]
     assert find_errors(data, mask_values={"0": "background", "255": "nail"}) == [
         ("mask-values", "Masks/0.png")
@@ -218,7 +218,7 @@ def test_colors_and_palettes_with_a_given_encoding(data: Path) -> None:
     palette.putpalette([255, 0, 0, 0, 0, 0])
     palette.save(data / "Masks/1.png")
     summary = check(data, mask_values={"#000000": "background", "#ff0000": "nail"})
-    assert "val: 2 images, 10.00% foreground" in str(summary)
+    assert "val: 2 images, 10.00% foreground" in summary.text
 
 
 def test_three_classes_and_jpeg_masks(data: Path) -> None:
@@ -231,7 +231,7 @@ def test_three_classes_and_jpeg_masks(data: Path) -> None:
     csv.write_text(csv.read_text().replace(".png", ".jpg"))
     for number in range(6):
         Image.fromarray(draw_mask()).save(data / f"Masks/{number}.jpg", quality=60)
-    share = float(re.search(r"val: 2 images, (.*)% foreground", str(check(data)))[1])
+    share = float(re.search(r"val: 2 images, (.*)% foreground", check(data).text)[1])
     assert share == pytest.approx(10, abs=0.5)
     assert {code for code, _ in find_errors(data, ["background", "nail", "skin"])} == {"mask-values"}
 
