@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from efficientnet import EfficientNet
 from PIL import Image
 from torch import Tensor
 
 from nailseg.checkpoints import model_folder
+from nailseg.models.efficientnet import EfficientNet
 
 SPLIT = Path(__file__).parents[1] / "nailseg_b0_split.csv"
 SIDE = 432

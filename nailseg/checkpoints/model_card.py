@@ -28,7 +28,8 @@ def render_model_card(name: str, info: ModelInfo, library: str = "transformers")
         EvalResult("image-segmentation", "image-folder", dataset, key, value, dataset_split="test")
         for key, value in measured.items()
     ]
-    kind = {"vit": "plain ViT", "auto": "network of transformers"}.get(info.architecture, "SegFormer")
+    kinds = {"vit": "plain ViT", "auto": "network of transformers", "efficientnet": "EfficientNet-Lite"}
+    kind = kinds.get(info.architecture, "SegFormer")
     card = ModelCard.from_template(
         ModelCardData(
             **_hub_license(licence),

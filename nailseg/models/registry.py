@@ -11,10 +11,11 @@ from nailseg.errors import ConfigError
 if TYPE_CHECKING:
     from nailseg.models.base import Network
 
-Architecture = Literal["segformer", "mix_transformer", "vit", "auto"]
+Architecture = Literal["segformer", "mix_transformer", "efficientnet", "vit", "auto"]
 CLASSES = {
     "segformer": "segformer.SegFormer",
     "mix_transformer": "mix_segformer.MixSegFormer",
+    "efficientnet": "efficientnet.EfficientNet",
     "vit": "vit.ViT",
     "auto": "auto.AutoNetwork",
 }

