@@ -87,7 +87,7 @@ else
 endif
 
 ship-nailseg-b0: setup ## write that run's model into the package, in half precision
-	$(BIN)/python experiments/ship.py $(SHIPPED)
+	$(BIN)/python experiments/ship.py nailseg-b0 $(SHIPPED)
 
 wheel: setup ## build the package into dist/
 	$(BIN)/python -m build --outdir dist

@@ -20,9 +20,9 @@ OVERLAP = 1 / 4
 """Share of a tile that its neighbour covers too; near a tile's edge, context is missing."""
 RUNS = Path("runs")
 """The folder of the run folders, unless an option names another."""
-SHIPPED = "nailseg-b0"
-"""The name of the model that ships with the package."""
-
+SHIPPED = ("nailseg-lite0", "nailseg-b0")
+"""The names of the models that ship with the package."""
+DEFAULT_MODEL = SHIPPED[0]
 
 MAX_SIDE = 8192
 """A larger size of the network's input, in pixels, is taken for an error."""
@@ -114,13 +114,13 @@ def is_checkpoint(source: str | Path) -> bool:
 
 
 def locate(source: str | Path) -> str:
-    """Returns the model folder of a run or of the shipped model; any other `source` unchanged.
+    """Returns the model folder of a run or of a shipped model; any other `source` unchanged.
 
     Raises:
         WeightsError: an interrupted run, which has no model folder yet.
     """
-    if str(source) == SHIPPED and not Path(SHIPPED).exists():
-        return str(resources.files("nailseg") / "weights" / SHIPPED)
+    if str(source) in SHIPPED and not Path(source).exists():
+        return str(resources.files("nailseg") / "weights" / str(source))
     inside = Path(source) / "model"
     checkpoints = [Path(source) / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
     if any(path.exists() for path in checkpoints) and not inside.exists():

@@ -6,13 +6,19 @@ from nailseg.errors import ConfigError, DataError, OutputError
 from nailseg.files import write_atomically
 from nailseg.imaging import overlay, recolor
 from nailseg.inference import segmenter
-from nailseg.model_info import SHIPPED
+from nailseg.model_info import DEFAULT_MODEL
 
 OUTPUT_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def recolor_file(
-    photo: Path, /, *, color: str, model: str = SHIPPED, out: Path | None = None, device: str | None = None
+    photo: Path,
+    /,
+    *,
+    color: str,
+    model: str = DEFAULT_MODEL,
+    out: Path | None = None,
+    device: str | None = None,
 ) -> Path:
     """Writes a photograph, upright and at its own size, with its nails in another colour.
 

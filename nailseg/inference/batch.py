@@ -21,7 +21,7 @@ from nailseg.inference.multiprocess import run_distributed
 from nailseg.inference.polygons import describe_objects, to_coco, to_csv
 from nailseg.inference.segmenter import Result, Segmenter
 from nailseg.inference.sources import find_images, name_masks, refuse_collisions
-from nailseg.model_info import SHIPPED
+from nailseg.model_info import DEFAULT_MODEL
 
 log = logging.getLogger("nailseg")
 
@@ -46,7 +46,7 @@ def predict_files(
     /,
     *,
     out: str | Path,
-    model: str = SHIPPED,
+    model: str = DEFAULT_MODEL,
     overlay: bool = False,
     index: bool = False,
     device: str | None = None,

@@ -18,7 +18,7 @@ from nailseg.imaging.overlay import draw_overlay
 from nailseg.inference.backends import find_exported_file, open_exported
 from nailseg.inference.backends.base import Backend
 from nailseg.inference.tiling import predict_tiled
-from nailseg.model_info import SHIPPED, locate
+from nailseg.model_info import DEFAULT_MODEL, SHIPPED, locate
 
 log = logging.getLogger("nailseg")
 
@@ -170,7 +170,7 @@ class Segmenter:
 
 
 def load(
-    model: str | Path = SHIPPED,
+    model: str | Path = DEFAULT_MODEL,
     device: str | None = None,
     threshold: float | Literal["model"] | None = None,
     threads: int | None = None,
@@ -179,7 +179,7 @@ def load(
 
     Args:
         model: A model folder, a checkpoint, a run folder, a segmentation model of the hub, an exported file
-            or its folder, or `nailseg-b0`, the nail model that comes with the package.
+            or its folder, or `nailseg-lite0` or `nailseg-b0`, the nail models in the package.
         device: "cpu", "cuda", …; None uses a GPU if there is one. Exported files run on the CPU.
         threshold: As in `Segmenter`; "model" is the one in the model folder, chosen on its validation split.
         threads: Threads of an exported file's runtime; None takes OMP_NUM_THREADS, else the runtime chooses.
@@ -201,8 +201,8 @@ def load(
         place = locate(model)
         if not re.fullmatch(r"[^/]+/[^/]+", place) and not Path(place).exists():
             raise WeightsError(
-                f"--model {model}: expected {SHIPPED}, a model folder, a run folder, a checkpoint, an export "
-                f"or a model of the hub (owner/name); found nothing there (looked from {Path.cwd()})."
+                f"--model {model}: expected {', '.join(SHIPPED)}, a model folder, a run folder, a checkpoint, an "
+                f"export or a model of the hub (owner/name); found nothing there (looked from {Path.cwd()})."
             )
         from nailseg.inference.backends.torch import open_torch  # exported models do not need torch
 

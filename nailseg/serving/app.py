@@ -28,7 +28,7 @@ from nailseg.imaging import recolor
 from nailseg.imaging.overlay import encode_image
 from nailseg.inference import segmenter
 from nailseg.inference.polygons import describe_objects
-from nailseg.model_info import SHIPPED
+from nailseg.model_info import DEFAULT_MODEL
 from nailseg.serving.request_queue import SHUTDOWN_SECONDS, Admission, RequestQueue, Server, TimedProtocol
 
 log = logging.getLogger("nailseg")
@@ -146,7 +146,7 @@ def _image(pixels: np.ndarray, form: str) -> Response:
 
 def serve(
     *,
-    model: str = SHIPPED,
+    model: str = DEFAULT_MODEL,
     host: str = "127.0.0.1",
     port: int = 8000,
     device: str | None = None,

@@ -55,13 +55,15 @@ def test_unsupported_input(model) -> None:
 def test_unknown_model() -> None:
     for name in ("nix", "nailseg-b1", "./runs/none/model"):
         with pytest.raises(
-            WeightsError, match=rf"--model {name}: expected nailseg-b0, a model folder, a run"
+            WeightsError, match=rf"--model {name}: expected nailseg-lite0, nailseg-b0, a model folder, a run"
         ):
             nailseg.load(name)
 
 
 def test_untrained_model_is_refused() -> None:
-    with pytest.raises(WeightsError, match="--model b0-random: expected nailseg-b0, a model folder"):
+    with pytest.raises(
+        WeightsError, match="--model b0-random: expected nailseg-lite0, nailseg-b0, a model folder"
+    ):
         nailseg.load("b0-random", device="cpu")
 
 

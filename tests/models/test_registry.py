@@ -113,7 +113,8 @@ def test_default_architecture(tiny_folder: Path) -> None:
     assert model_folder.ModelInfo.from_dict({"class_names": ["a", "b"]}, "here").architecture == "segformer"
     assert type(model_folder.open_network(tiny_folder)) is SegFormer
     with pytest.raises(
-        ConfigError, match=r"--model.name: expected one of segformer, mix_transformer, efficientnet, vit, auto"
+        ConfigError,
+        match="expected one of segformer, mix_transformer, efficientnet, vit, auto",
     ):
         network_class("unet")
 
