@@ -29,7 +29,8 @@ def main() -> None:
     trainer.validate(task, data)
     task.choose_threshold()
     trainer.test(task, data)
-    print(task.save(options.out, metrics=task.summary), task.threshold)
+    data.setup("fit")
+    print(task.save(options.out, metrics=task.summary, **data.facts()), task.threshold)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ licence requires. The folder must not exist.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -37,6 +38,9 @@ def main() -> None:
     network = model_folder.open_network(options.run / "model")
     info = model_folder.read_model_info(options.run / "model")
     weights = f"{options.name}, trained by nailseg from {STARTS[options.name]} on {DATA}"
+    tested = options.run / "test" / "metrics.json"
+    if not info.metrics.get("intervals") and tested.exists():  # of a model that `nailseg test` has tested
+        info.metrics = json.loads(tested.read_text())
     info.origin = {"weights": weights, "licence": LICENCE}
     folder = Path(nailseg.__file__).parent / "weights" / options.name
     model_folder.save_model_folder(folder, network, info)

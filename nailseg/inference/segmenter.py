@@ -201,8 +201,8 @@ def load(
         place = locate(model)
         if not re.fullmatch(r"[^/]+/[^/]+", place) and not Path(place).exists():
             raise WeightsError(
-                f"--model {model}: expected {', '.join(SHIPPED)}, a model folder, a run folder, a checkpoint, an "
-                f"export or a model of the hub (owner/name); found nothing there (looked from {Path.cwd()})."
+                f"--model {model}: expected {', '.join(SHIPPED)}, a model folder, a run folder, a "
+                f"checkpoint, an export or a model of the hub (owner/name); found nothing there (in {Path.cwd()})."
             )
         from nailseg.inference.backends.torch import open_torch  # exported models do not need torch
 

@@ -1,4 +1,4 @@
-"""The model that ships with the package: files, card, and use in every place."""
+"""The models that ship with the package: files, card, and use in every place."""
 
 import json
 from pathlib import Path
@@ -15,8 +15,10 @@ from nailseg.checkpoints.model_card import render_model_card
 from nailseg.cli.main import main
 from nailseg.data.io.images import read_image
 from nailseg.data.synthetic.sample import write_sample
+from nailseg.model_info import SHIPPED
 
-FOLDER = Path(nailseg.__file__).parent / "weights" / "nailseg-b0"
+FOLDERS = {name: Path(nailseg.__file__).parent / "weights" / name for name in SHIPPED}
+each_model = pytest.mark.parametrize("name", SHIPPED)
 
 
 @pytest.fixture(autouse=True)
@@ -32,17 +34,21 @@ def hands(tmp_path_factory):
     return folder
 
 
-def test_size_and_precision() -> None:
-    assert (FOLDER / "model.safetensors").stat().st_size <= 8_000_000
-    with safe_open(FOLDER / "model.safetensors", "pt") as file:
+@each_model
+def test_size_and_precision(name: str) -> None:
+    folder = FOLDERS[name]
+    assert (folder / "model.safetensors").stat().st_size <= 8_000_000
+    with safe_open(folder / "model.safetensors", "pt") as file:
         kinds = {str(file.get_slice(key).get_dtype()) for key in file.keys()}  # noqa: SIM118
     assert kinds <= {"F16", "I64"}
-    assert json.loads((FOLDER / "config.json").read_text())["dtype"] == "float32"
+    if name == "nailseg-b0":  # which plain transformers loads
+        assert json.loads((folder / "config.json").read_text())["dtype"] == "float32"
 
 
-def test_card_has_origin_and_metrics() -> None:
-    info = model_folder.read_info(FOLDER)
-    card = (FOLDER / "README.md").read_text()
+@each_model
+def test_card_has_origin_and_metrics(name: str) -> None:
+    info = model_folder.read_info(FOLDERS[name])
+    card = (FOLDERS[name] / "README.md").read_text()
     for text in ("nails_segmentation-vsf0o", "Roboflow Universe", "CC BY 4.0"):
         assert text in card
         assert text in info.origin["weights"]
@@ -53,13 +59,25 @@ def test_card_has_origin_and_metrics() -> None:
     assert 0 < info.threshold < 1
 
 
-def test_card_is_up_to_date() -> None:
-    generated = render_model_card("nailseg-b0", model_folder.read_info(FOLDER)).split("---\n", 2)[2]
-    assert generated in (FOLDER / "README.md").read_text()
+@each_model
+def test_card_is_up_to_date(name: str) -> None:
+    generated = render_model_card(name, model_folder.read_info(FOLDERS[name])).split("---\n", 2)[2]
+    assert generated in (FOLDERS[name] / "README.md").read_text()
 
 
-def test_load_without_arguments(hands) -> None:
-    segment = nailseg.load()
+def test_the_default_model_sees_no_nails_on_blanks() -> None:
+    segment = nailseg.load(device="cpu")
+    x = np.linspace(0, 255, 432).astype(np.uint8)
+    ramp = np.broadcast_to(x[None, :, None], (432, 432, 3)).copy()
+    noise = np.random.default_rng(0).integers(0, 256, (432, 432, 3), np.uint8)
+    flats = [np.full((432, 432, 3), color, np.uint8) for color in ((128, 128, 128), (226, 172, 138))]
+    for image in (ramp, noise, *flats):
+        assert (segment(image).mask > 0).mean() <= 0.001
+
+
+@each_model
+def test_it_finds_nails(hands, name: str) -> None:
+    segment = nailseg.load(name)
     hits = false = missed = 0
     for image in sorted((hands / "Images").rglob("*.*")):
         (truth_file,) = (hands / "Masks").rglob(f"{image.stem}.*")
@@ -72,13 +90,14 @@ def test_load_without_arguments(hands) -> None:
     assert 2 * hits / (2 * hits + false + missed) > 0.3
 
 
-def test_every_command_accepts_its_name(hands, tmp_path) -> None:
+@each_model
+def test_every_command_accepts_its_name(hands, tmp_path, name: str) -> None:
     image = next(iter(sorted((hands / "Images").rglob("*.*"))))
-    assert main(["predict", str(image), "--model", "nailseg-b0", "--out", "masks"]) == 0
+    assert main(["predict", str(image), "--model", name, "--out", "masks"]) == 0
     assert main(["index", str(hands), "--out", "dataset.csv", "--val", "0.3", "--test", "0.3"]) == 0
     data = ["--data.csv=dataset.csv", f"--data.root={hands}", "--data.workers=0"]
-    assert main(["test", "--model.weights=nailseg-b0", *data, "--trainer.accelerator=cpu"]) == 0
-    assert json.loads((tmp_path / "runs" / "nailseg-b0" / "test" / "metrics.json").read_text())["n_images"]
+    assert main(["test", f"--model.weights={name}", *data, "--trainer.accelerator=cpu"]) == 0
+    assert json.loads((tmp_path / "runs" / name / "test" / "metrics.json").read_text())["n_images"]
 
 
 def test_fine_tuned_models_keep_its_origin(hands, tmp_path) -> None:
@@ -95,7 +114,7 @@ def test_local_folder_of_that_name_is_preferred(tmp_path) -> None:
     (tmp_path / "nailseg-b0").mkdir()
     assert model_folder.locate("nailseg-b0") == "nailseg-b0"
     (tmp_path / "nailseg-b0").rmdir()
-    assert Path(model_folder.locate("nailseg-b0")) == FOLDER
+    assert Path(model_folder.locate("nailseg-b0")) == FOLDERS["nailseg-b0"]
 
 
 def test_probabilities_sum_to_one(hands) -> None:
