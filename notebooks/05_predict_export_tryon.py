@@ -6,7 +6,7 @@
 
 # %%
 # Settings
-MODEL = "nailseg-b0"  # or runs/NAME/model
+MODEL = "nailseg-lite0"  # or runs/NAME/model
 PHOTO = None  # a path; None draws a hand
 EXPORT = "exported"  # a folder for the ONNX file
 COLORS = ("#c2185b", "#1a237e", "#00695c", "#d4af37")

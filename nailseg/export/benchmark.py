@@ -33,6 +33,7 @@ from nailseg.inference.backends.base import Backend, import_runtime, last_line
 from nailseg.inference.backends.openvino import STATIC_AFTER
 from nailseg.inference.backends.torch import TorchBackend, open_torch
 from nailseg.models.loading import quiet_transformers
+from nailseg.models.standalone import StandaloneNetwork
 
 log = logging.getLogger("nailseg")
 
@@ -91,7 +92,7 @@ def bench(
     repeats: int = 20,
     out: str | Path | None = None,
 ) -> str:
-    """Times a model in all its forms: transformers, torch, ONNX Runtime and OpenVINO.
+    """Times a model in all its forms: transformers (if it knows the network), torch, ONNX Runtime, OpenVINO.
 
     Args:
         model: A model folder or checkpoint, which is exported to a temporary folder; or an exported file.
@@ -141,16 +142,18 @@ def _forms(model: str | Path, size: int | None, scratch: Path) -> tuple[Any, dic
     network = reference.network
     info = dataclasses.replace(reference.info, image_size=size or reference.info.image_size)
     plain = model_folder.save_model_folder(scratch / "model", network, info)
-    stock = copy.deepcopy(network)
-    with quiet_transformers():
-        stock.logits = type(network).load_reference(plain)
 
     def in_torch(network: torch.nn.Module, number: int) -> Backend:
         torch.set_num_threads(number)  # one for the whole process
         return TorchBackend(network, info, "cpu")
 
-    sources = {BASELINE: plain, "torch": plain}
-    openers = {BASELINE: partial(in_torch, stock), "torch": partial(in_torch, network)}
+    sources, openers = {}, {}
+    if not isinstance(network, StandaloneNetwork):  # else transformers does not know it
+        stock = copy.deepcopy(network)
+        with quiet_transformers():
+            stock.logits = type(network).load_reference(plain)
+        sources[BASELINE], openers[BASELINE] = plain, partial(in_torch, stock)
+    sources["torch"], openers["torch"] = plain, partial(in_torch, network)
     writers = dict(WRITERS)
     if "BF16" in import_runtime("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         writers["openvino bf16"] = partial(WRITERS["openvino"], precision="bf16")

@@ -202,7 +202,7 @@ def load(
         if not re.fullmatch(r"[^/]+/[^/]+", place) and not Path(place).exists():
             raise WeightsError(
                 f"--model {model}: expected {', '.join(SHIPPED)}, a model folder, a run folder, a "
-                f"checkpoint, an export or a model of the hub (owner/name); found nothing there (in {Path.cwd()})."
+                f"checkpoint, an export or a model of the hub (owner/name); found nothing (in {Path.cwd()})."
             )
         from nailseg.inference.backends.torch import open_torch  # exported models do not need torch
 

@@ -30,6 +30,7 @@ from nailseg.export import benchmark, exporter
 from nailseg.inference.backends import find_exported_file
 from nailseg.inference.backends import openvino as openvino_backend
 from nailseg.model_info import ModelInfo
+from nailseg.models.efficientnet import EfficientNet
 from nailseg.models.loading import quiet_transformers
 from nailseg.models.segformer import SegFormer
 from nailseg.models.vit import ViT
@@ -334,6 +335,15 @@ def test_a_plain_vit_exports_too(tmp_path) -> None:
         assert main(["export", str(folder), "--format", form, "--out", str(tmp_path / form)]) == 0
         found = nailseg.load(tmp_path / form)(image)
         assert np.abs(expected.probability - found.probability).max() < 1e-3
+
+
+def test_bench_of_a_network_that_transformers_does_not_know(monkeypatch, tmp_path, onnx, openvino) -> None:
+    network = EfficientNet.from_config({"variant": "lite0", "width": 8}, ["background", "nail"])
+    info = model_folder.describe_network(network, image_size=64)
+    folder = model_folder.save_model_folder(tmp_path / "cnn", network, info)
+    monkeypatch.setattr(benchmark, "WRITERS", {"onnx": copies_of(onnx), "openvino": copies_of(openvino)})
+    _, _, openers = benchmark._forms(folder, 64, tmp_path)
+    assert list(openers)[:2] == ["torch", "onnx"]
 
 
 # slow, because a process with OpenVINO loaded may die after it when it starts another
