@@ -17,7 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("root", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--model", default="nailseg-b0")
+    parser.add_argument("--model", default="nailseg-lite0")
     parser.add_argument("--names", nargs="+", default=["3/583", "3/683"])
     options = parser.parse_args()
     segment = nailseg.load(options.model)
