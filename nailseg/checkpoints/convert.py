@@ -1,9 +1,10 @@
-"""Converts SegFormer weights of NVlabs/SegFormer and mmsegmentation to a model folder.
+"""Converts weights of NVlabs/SegFormer, mmsegmentation and PVT v2 (its encoders) to a model folder.
 
-The architecture follows from the tensors' shapes. Two naming schemes are supported: that of the paper's code
-(`block1.0.attn.kv`) and mmsegmentation's (`layers.0.1.0.attn.attn.in_proj_weight`). mmsegmentation's decode
-head is a different network (batch norm and ReLU after every scale's 1x1 convolution), so only its encoder can
-be converted. The encoder's norms have an epsilon of 1e-6 in the paper's code and of 1e-5 in transformers.
+The architecture follows from the tensors' shapes. Two naming schemes are supported: that of the paper's code,
+which PVT v2's authors use too (`block1.0.attn.kv`), and mmsegmentation's
+(`layers.0.1.0.attn.attn.in_proj_weight`). mmsegmentation's decode head is a different network (batch norm and
+ReLU after every scale's 1x1 convolution), so only its encoder can be converted. The encoder's norms have an
+epsilon of 1e-6 in the authors' code and of 1e-5 in transformers.
 """
 
 import re
@@ -15,8 +16,16 @@ from torch import Tensor
 
 from nailseg.checkpoints import model_folder
 from nailseg.errors import ConfigError, WeightsError, shorten_list
-from nailseg.models.loading import quiet_transformers, rename_key
-from nailseg.models.pretrained import NON_COMMERCIAL, check_tensors, load_plain, warn_if_non_commercial
+from nailseg.models import pvt
+from nailseg.models.loading import decoder_width, quiet_transformers, rename_key
+from nailseg.models.mix_transformer import ARCHITECTURES
+from nailseg.models.pretrained import (
+    APACHE,
+    NON_COMMERCIAL,
+    check_tensors,
+    load_plain,
+    warn_if_non_commercial,
+)
 from nailseg.models.segformer import SegFormer
 from nailseg.types import split_class_names
 
@@ -57,7 +66,7 @@ def convert(
     *,
     classes: Sequence[str] | None = None,
     encoder: bool = False,
-    licence: str = NON_COMMERCIAL,
+    licence: str | None = None,
 ) -> str:
     """Converts a file of weights to a model folder.
 
@@ -66,11 +75,13 @@ def convert(
         folder: New folder for the model.
         classes: Class names in index order; without them, whoever uses the weights may give any.
         encoder: Convert the encoder alone; fine-tuning starts with a new decode head.
-        licence: Licence of the weights.
+        licence: Licence of the weights. By default Apache-2.0 for PVT v2, which the MLPs' ratios tell (8, 8,
+            4, 4), and NVIDIA's non-commercial licence for a Mix Transformer (4, 4, 4, 4).
 
     Raises:
         WeightsError: A file whose tensors are not exactly those of a SegFormer.
-        ConfigError: Another number of names than classes.
+        ConfigError: Another number of names than classes; a B5, whose origin the file does not show, without
+            a licence.
         OutputError: The folder exists.
     """
     classes = classes and split_class_names(classes)
@@ -96,6 +107,7 @@ def convert(
     if classes and (not has_head or len(classes) != count):
         found = f"{count} in {file}" if has_head else f"none in {file}, which is an encoder"
         raise ConfigError(f"--classes: expected as many names as there are classes, {found}; got {classes}.")
+    licence = licence or _find_licence(file, config)
     network = SegFormer.from_config(config, classes or [f"LABEL_{index}" for index in range(count)])
     expected = {key for key in network.hf.state_dict() if has_head or key.startswith("segformer.")}
     if renamed.keys() != expected:
@@ -117,6 +129,18 @@ def convert(
     warn_if_non_commercial(network.origin)
     kind = f"SegFormer with {count} classes" if has_head else "SegFormer's encoder, to fine-tune from"
     return f"{kind}: depths {config['depths']}, widths {config['hidden_sizes']}. Written to {folder}"
+
+
+def _find_licence(file: str | Path, config: dict[str, Any]) -> str:
+    """The licence of an encoder that its shapes tell; raises `ConfigError` for a B5."""
+    if config["mlp_ratios"] == pvt.MLP_RATIOS:
+        return APACHE
+    if config["depths"] == list(ARCHITECTURES["b5"][0]):
+        raise ConfigError(
+            f"{file}: expected a licence, because NVIDIA's MiT-B5 and the authors' PVTv2-B5 have the same "
+            f"tensors; found none. Give --licence '{NON_COMMERCIAL}' or --licence {APACHE}."
+        )
+    return NON_COMMERCIAL
 
 
 def _read(file: Path) -> dict[str, Tensor]:
@@ -160,16 +184,17 @@ def _read_config(tensors: dict[str, Tensor], has_head: bool) -> dict[str, Any]:
     blocks = [{name.split(".")[4] for name in tensors if name.startswith(f"{s}blocks.")} for s in stages]
     reduction = "blocks.0.attention.sequence_reduction.sequence_reduction.weight"
     inner = [len(tensors[f"{stage}blocks.0.mlp.fc1.weight"]) for stage in stages]
-    projection = tensors["decode_head.linear_projections.0.proj.weight"] if has_head else [0] * widths[0]
+    depths, first = [len(names) for names in blocks], widths[0]
+    projection = "decode_head.linear_projections.0.proj.weight"
     return {
         "num_encoder_blocks": len(stages),
-        "depths": [len(names) for names in blocks],
+        "depths": depths,
         "hidden_sizes": widths,
         # the shapes do not show the number of heads; the paper's heads all have the first stage's width
-        "num_attention_heads": [width // widths[0] for width in widths],
+        "num_attention_heads": [width // first for width in widths],
         "sr_ratios": [tensors[s + reduction].shape[2] if s + reduction in tensors else 1 for s in stages],
         "mlp_ratios": [wide // width for wide, width in zip(inner, widths, strict=True)],
         "patch_sizes": patches,
         "strides": [(patch + 1) // 2 for patch in patches],  # 7 / 4 and 3 / 2
-        "decoder_hidden_size": len(projection),
+        "decoder_hidden_size": len(tensors[projection]) if has_head else decoder_width(depths, widths),
     }

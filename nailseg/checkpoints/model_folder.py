@@ -229,7 +229,7 @@ def describe_weights(source: str | Path) -> ModelInfo:
     Raises:
         WeightsError: nothing there, or preprocessing that nailseg cannot do.
     """
-    found = find_weights(str(source), None)
+    found, segformer = find_weights(str(source)), network_class("segformer")
     preprocessing = read_preprocessing(found.folder)
     info = ModelInfo(
         class_names=found.labels,
@@ -238,7 +238,7 @@ def describe_weights(source: str | Path) -> ModelInfo:
         mean=list(found.mean),
         std=list(found.std),
         origin=found.origin,
-        architecture="segformer" if found.config.get("model_type") == "segformer" else "auto",
+        architecture="segformer" if found.config.get("model_type") in segformer.model_types else "auto",
     )
     if preprocessing.reduce_labels:
         pairs = ((0, IGNORE_INDEX), *((index + 1, index) for index in range(len(found.labels))))

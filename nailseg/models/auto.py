@@ -112,7 +112,7 @@ class AutoNetwork(Network):
         """Returns the config of a built-in baseline, or of a folder without weights."""
         folder = Path(architecture)
         if folder.is_dir() and pretrained.weight_file(folder) is None:
-            return pretrained.find_weights(architecture, None).config
+            return pretrained.find_weights(architecture).config
         return BASELINES.get(architecture)
 
     def _build(self, config: dict[str, Any], class_names: list[str], drop_path: float) -> None:

@@ -33,7 +33,7 @@ class Network(nn.Module):
 
     Attributes:
         architecture: its name, as `--model.name` takes it.
-        model_type: the `model_type` that config.json must have; None accepts every type.
+        model_types: what config.json may name as its `model_type`; none accepts every type.
         fixed_size: height and width in pixels of the only input it takes; None if it takes any size.
         hf: the transformers model inside, if there is one.
         hf_config: transformers' config, which names the classes.
@@ -48,7 +48,7 @@ class Network(nn.Module):
     """
 
     architecture: ClassVar[str]
-    model_type: ClassVar[str | None] = None
+    model_types: ClassVar[tuple[str, ...]] = ()
     random_mean: ClassVar[tuple[float, ...]] = pretrained.IMAGENET_MEAN
     random_std: ClassVar[tuple[float, ...]] = pretrained.IMAGENET_STD
     hf: PreTrainedModel
@@ -67,7 +67,8 @@ class Network(nn.Module):
         if config is not None and name == weights:
             raise WeightsError(
                 f"weights {weights!r}: expected weights, found an architecture. Give '{weights}{RANDOM}' for "
-                f"random weights, or pretrained ones: 'nvidia/mit-b0' … 'nvidia/mit-b5', 'nailseg-b0'."
+                f"random weights, or pretrained ones: 'OpenGVLab/pvt_v2_b0' … b5 (Apache-2.0), "
+                f"'nvidia/mit-b0' … b5 (non-commercial), 'nailseg-b0'."
             )
         if config is not None:
             names = DEFAULT_CLASSES if class_names is None else class_names
@@ -75,7 +76,7 @@ class Network(nn.Module):
             origin = {"weights": f"{name}, random weights", "licence": pretrained.NO_LICENCE}
             self._complete(self.random_mean, self.random_std, origin, new_head=True)
         else:
-            source = pretrained.find_weights(weights, self.model_type)
+            source = pretrained.find_weights(weights, self.model_types)
             new_head = self._load(source, class_names, drop_path)
             pretrained.warn_if_non_commercial(source.origin)
             self._complete(source.mean, source.std, source.origin, new_head)

@@ -173,7 +173,7 @@ class EfficientNet(StandaloneNetwork):
     """
 
     architecture = "efficientnet"
-    model_type = "nailseg-efficientnet"
+    model_types = ("nailseg-efficientnet",)
     classifier = "head.classifier.6"
     random_mean, random_std = (127 / 255,) * 3, (128 / 255,) * 3
 
@@ -201,7 +201,7 @@ class EfficientNet(StandaloneNetwork):
 
     def _build(self, config: dict[str, Any], class_names: list[str], drop_path: float) -> None:
         known = {"variant": config.get("variant"), "width": config.get("width", 128)}
-        self.config = validate(Config, known, f"the config of a {self.model_type}")
+        self.config = validate(Config, known, f"the config of a {self.model_types[0]}")
         width, self.names = self.config["width"], class_names
         self.body = EfficientNetLite(self.config["variant"], drop_path)
         decoder = AllMLPDecoder(self.body.channels, width, len(class_names), 0.1)

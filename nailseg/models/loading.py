@@ -12,6 +12,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
 from nailseg.errors import WeightsError, shorten_list
+from nailseg.models.mix_transformer import ARCHITECTURES
 from nailseg.models.pretrained import Source, are_default_labels
 from nailseg.types import DEFAULT_CLASSES, check_class_names
 
@@ -34,6 +35,12 @@ def initialize_classifier(classifier: nn.Conv2d) -> None:
     """Initializes as torch and the paper's code do: by fan-out it would be normal(0, 1) for two classes."""
     classifier.reset_parameters()
     nn.init.zeros_(classifier.bias)
+
+
+def decoder_width(depths: Any, widths: Any) -> int:
+    """Returns the paper's width of the decode head for an encoder's blocks and widths per stage, else 256."""
+    known = ((list(blocks), list(stages), decoder) for blocks, stages, decoder in ARCHITECTURES.values())
+    return next((decoder for blocks, stages, decoder in known if (blocks, stages) == (depths, widths)), 256)
 
 
 def choose_class_names(

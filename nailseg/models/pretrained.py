@@ -8,6 +8,7 @@ import logging
 import pickle
 import re
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ logger = logging.getLogger("nailseg")
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+APACHE = "Apache-2.0"
 NON_COMMERCIAL = "non-commercial (NVIDIA Source Code License for SegFormer)"
 UNKNOWN_LICENCE = "unknown: the folder does not say"
 NO_LICENCE = "random initialisation, no licence attached"
@@ -44,11 +46,11 @@ class Source:
     origin: dict[str, str]  # `weights` (where they came from) and `licence`
 
 
-def find_weights(weights: str, model_type: str | None) -> Source:
-    """Finds weights by local folder or hub name (`nvidia/mit-b0`) and reads everything but the tensors.
+def find_weights(weights: str, model_types: Sequence[str] = ()) -> Source:
+    """Finds weights by local folder or hub name (`OpenGVLab/pvt_v2_b0`) and reads everything but the tensors.
 
     Raises:
-        WeightsError: nothing of that name, no network, or another `model_type` than asked for (None: any).
+        WeightsError: nothing of that name, no network, or a `model_type` that is not asked for (none: any).
     """
     local = Path(weights).expanduser()
     folder = local if local.is_dir() else _download(weights)
@@ -59,10 +61,11 @@ def find_weights(weights: str, model_type: str | None) -> Source:
             f"{folder}: expected config.json beside {' or '.join(WEIGHT_FILES)}, as save_pretrained "
             f"writes them; found no config.json. Give the folder that has it."
         )
-    if model_type not in (None, config.get("model_type")):
+    if model_types and config.get("model_type") not in model_types:
+        found = f"found {config.get('model_type')!r}. Give weights of that type, or another --model.name"
         raise WeightsError(
-            f"{file}: expected model_type {model_type!r}, found {config.get('model_type')!r}. Give weights "
-            f"of that type, or another --model.name (auto takes every segmentation model of transformers)."
+            f"{file}: expected model_type {' or '.join(map(repr, model_types))}, {found} (auto takes every "
+            f"segmentation model of transformers)."
         )
     if config.get("num_channels", 3) != 3:
         raise WeightsError(f"{file}: expected 3 channels, found {config['num_channels']}.")
@@ -144,7 +147,7 @@ def _download(name: str) -> Path:
     """Returns the folder of a hub model in the Hugging Face cache; downloads missing files."""
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
         raise WeightsError(
-            f"weights {name!r}: expected a folder, a hub name such as 'nvidia/mit-b0', or b0-random "
+            f"weights {name!r}: expected a folder, a hub name such as 'OpenGVLab/pvt_v2_b0', or b0-random "
             f"… b5-random (another --model.name has other names); found no such folder (in {Path.cwd()})."
         )
     from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
@@ -195,8 +198,9 @@ def _find_origin(weights: str, config: dict[str, Any], folder: Path) -> dict[str
         if isinstance(recorded, dict):
             return {str(key): str(value) for key, value in recorded.items()}
         source = str(config.get("_name_or_path") or "")
-    if source.startswith("nvidia/"):
-        return {"weights": source, "licence": NON_COMMERCIAL}
+    for start, licence in (("nvidia/", NON_COMMERCIAL), ("OpenGVLab/pvt_v2_", APACHE)):
+        if source.startswith(start):
+            return {"weights": source, "licence": licence}
     return {"weights": weights, "licence": UNKNOWN_LICENCE}
 
 

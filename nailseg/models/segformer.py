@@ -14,7 +14,7 @@ from transformers import PreTrainedConfig, SegformerForSemanticSegmentation
 from typing_extensions import TypedDict  # pydantic cannot read typing's before Python 3.12
 
 from nailseg.errors import WeightsError
-from nailseg.models import loading
+from nailseg.models import loading, pvt
 from nailseg.models.base import Network
 from nailseg.models.decode_head import DecodeHead
 from nailseg.models.mix_transformer import ARCHITECTURES
@@ -69,9 +69,10 @@ IMAGENET_CLASSIFIER = ("classifier.weight", "classifier.bias")  # in the files o
 class SegFormer(Network):
     """A SegFormer with the decode head `DecodeHead` and normalization inside.
 
-    `weights` is a hub name (`nvidia/mit-b0`, `nvidia/segformer-b4-finetuned-ade-512-512`), a local folder as
-    `save_pretrained` writes it (old and new key names), or `b0-random` … `b5-random` for the architecture
-    with the paper's initialization and no download. `drop_path` is the rate of the last block; it rises
+    `weights` is a hub name (`OpenGVLab/pvt_v2_b0`, see `pvt`; `nvidia/mit-b0`,
+    `nvidia/segformer-b4-finetuned-ade-512-512`), a local folder as `save_pretrained` writes it (old and new
+    key names), or `b0-random` … `b5-random` for the architecture with the paper's initialization and no
+    download. `drop_path` is the rate of the last block; it rises
     linearly from 0 over the blocks. Everything else is as in `Network`.
 
     Attributes:
@@ -85,7 +86,7 @@ class SegFormer(Network):
     """
 
     architecture = "segformer"
-    model_type = "segformer"
+    model_types = ("segformer", pvt.MODEL_TYPE)
 
     @staticmethod
     def random_config(architecture: str) -> dict[str, Any] | None:
@@ -102,7 +103,10 @@ class SegFormer(Network):
         self._wrap(hf)
 
     def _load(self, source: Source, class_names: Sequence[str] | None, drop_path: float) -> bool:
+        file, content = source.folder / "config.json", source.config
         tensors = read_tensors(source.folder)
+        if content["model_type"] == pvt.MODEL_TYPE:
+            content, tensors = pvt.translate(content, tensors, file)
         if not any(name.startswith(("segformer.", "decode_head.")) for name in tensors):  # an encoder alone
             tensors = {f"segformer.{name}": tensor for name, tensor in tensors.items()}
         has_head = any(name.startswith("decode_head.") for name in tensors)
@@ -112,7 +116,7 @@ class SegFormer(Network):
         else:
             unused, new = IMAGENET_CLASSIFIER, ("decode_head.",)
         tensors = {name: tensor for name, tensor in tensors.items() if name not in unused}
-        config = _make_config(source.config, names, drop_path, source.folder / "config.json")
+        config = _make_config(content, names, drop_path, file)
         hf = loading.load_network(SegformerForSemanticSegmentation, config, tensors, source.folder, new)
         if not has_head:
             loading.initialize_as_paper(hf.decode_head)

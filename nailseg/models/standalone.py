@@ -39,7 +39,7 @@ class StandaloneNetwork(Network):
 
     def config_dict(self) -> dict[str, Any]:
         labels = {str(index): name for index, name in enumerate(self.names)}
-        return {"model_type": self.model_type, "id2label": labels, **self.fields()}
+        return {"model_type": self.model_types[0], "id2label": labels, **self.fields()}
 
     def _load(self, source: pretrained.Source, class_names: Sequence[str] | None, drop_path: float) -> bool:
         names, new_head = choose_class_names(source, True, class_names)

@@ -95,7 +95,7 @@ class ViT(StandaloneNetwork):
     """
 
     architecture = "vit"
-    model_type = "nailseg-vit"
+    model_types = ("nailseg-vit",)
     classifier = "head"
     random_mean, random_std = (0.0,) * 3, (1.0,) * 3  # batch norm normalizes
 
@@ -117,7 +117,7 @@ class ViT(StandaloneNetwork):
     def _build(self, config: dict[str, Any], class_names: list[str], drop_path: float) -> None:
         fields = {field.name for field in dataclasses.fields(Shape)}
         known = {key: value for key, value in config.items() if key in fields}
-        shape = validate(Shape, known, f"the config of a {self.model_type}")
+        shape = validate(Shape, known, f"the config of a {self.model_types[0]}")
         if shape.width % shape.heads:
             raise WeightsError(
                 f"vit: expected a width divisible by {shape.heads} heads, found {shape.width}."

@@ -225,7 +225,7 @@ def test_pickles_are_not_executed(folder: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "bert"}, "expected model_type 'segformer', found 'bert'"),
+        ({"model_type": "bert"}, "expected model_type 'segformer' or 'pvt_v2', found 'bert'"),
         ({"num_channels": 4}, "expected 3 channels, found 4"),
         ({"depths": "many"}, "config.json: depths: .* found 'many'"),
         ({"depths": [1, 1]}, "depths: expected 4 values, one a stage"),
