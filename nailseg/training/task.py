@@ -68,7 +68,8 @@ class SegmentationTask(LightningModule):
         freeze_encoder_epochs: Epochs at the beginning in which only the head is trained.
         surface_tolerance: Pixels an outline may be off in the test's surface Dice, at the masks' own size.
         name: The architecture. mix_transformer is SegFormer written from the paper, efficientnet a CNN with
-            SegFormer's head, vit a plain ViT, auto any segmentation network of transformers.
+            SegFormer's head, vit a plain ViT, auto any segmentation network of transformers. By default that
+            of a model folder or checkpoint, and segformer for all other weights.
         schedule: Schedule of the learning rate: poly (the paper's, with warm-up) or step.
         step_epochs: Epochs between two steps of the step schedule.
         step_factor: Factor on the learning rate at each step.
@@ -103,7 +104,7 @@ class SegmentationTask(LightningModule):
         focal_gamma: float = 2.0,
         freeze_encoder_epochs: int = 0,
         surface_tolerance: float = SURFACE_TOLERANCE,
-        name: Architecture = "segformer",
+        name: Architecture | None = None,
         schedule: Literal["poly", "step"] = "poly",
         step_epochs: int = 12,
         step_factor: float = 0.8,
@@ -143,8 +144,8 @@ class SegmentationTask(LightningModule):
         fixed = self.network.fixed_size
         if fixed and (image_size, resize) != (fixed, "squash"):
             raise ConfigError(
-                f"--model.name {name}: expected squashed images of {fixed} x {fixed} pixels, because its "
-                f"positions are learned; found size {image_size}, resize {resize}. Give --data.size {fixed} "
+                f"--model.name {self.network.architecture}: expected squashed images of {fixed} x {fixed} "
+                f"pixels, because its positions are learned; found size {image_size}, resize {resize}. Give --data.size {fixed} "
                 "--data.eval_size null --data.resize squash (from Python: image_size and resize)."
             )
         self.image_size, self.resize = image_size, resize

@@ -121,3 +121,14 @@ def test_probabilities_sum_to_one(hands) -> None:
     result = nailseg.load()(next(iter(sorted((hands / "Images").rglob("*.*")))))
     assert np.allclose(result.probability.sum(0), 1, atol=1e-5)
     assert (result.mask == (result.probability[1] > result.probability[0])).mean() > 0.9999
+
+
+@each_model
+def test_fine_tuning_takes_the_architecture_of_the_weights(hands, tmp_path, name: str) -> None:
+    assert main(["index", str(hands), "--out", "dataset.csv", "--val", "0.3", "--test", "0"]) == 0
+    args = ["--data.csv=dataset.csv", f"--data.root={hands}", "--data.workers=0", "--data.size=64"]
+    args += [f"--model.weights={name}", "--name=tuned", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
+    assert main(["fit", *args]) == 0
+    info = model_folder.read_info(tmp_path / "runs" / "tuned" / "model")
+    assert info.architecture == {"nailseg-lite0": "efficientnet", "nailseg-b0": "segformer"}[name]
+    assert main(["fit", "--resume=runs/tuned", "--trainer.max_epochs=2"]) == 0
