@@ -146,8 +146,8 @@ class SegmentationTask(LightningModule):
             raise ConfigError(
                 f"--model.name {self.network.architecture}: expected squashed images of {fixed} x {fixed} "
                 f"pixels, because its positions are learned; found size {image_size}, resize {resize}. Give "
-                f"--data.size {fixed} --data.eval_size null --data.resize squash (from Python: image_size and "
-                "resize)."
+                f"--data.size {fixed} --data.eval_size null --data.resize squash (from Python: image_size "
+                "and resize)."
             )
         self.image_size, self.resize = image_size, resize
         self.lr, self.head_lr_multiplier, self.weight_decay = lr, head_lr_multiplier, weight_decay
