@@ -44,11 +44,13 @@ class SegmentationTask(LightningModule):
     `validate`, `validate/…` are the numbers of metrics.json, at the masks' original size.
 
     Args:
-        weights: Initial weights: a hub name (nvidia/mit-b0 … b5, nvidia/segformer-b*-…: non-commercial), a
-            local folder in transformers' format, a model folder, a checkpoint, or b0-random … b5-random.
-            vit: vit-pet-random, vit-small-random (or vit-small-192-random for another size), a model folder,
-            a checkpoint. auto: any segmentation network of transformers by hub name or folder, or
-            upernet-convnext-tiny-random, mobilenetv2-deeplabv3-random.
+        weights: Initial weights: a hub name (OpenGVLab/pvt_v2_b0 … b5: Apache-2.0; nvidia/mit-b0 … b5,
+            nvidia/segformer-b*-…: non-commercial), a local folder in transformers' format, a model folder, a
+            checkpoint, or b0-random … b5-random. efficientnet: lite0, lite1, lite2 (ImageNet), the same with
+            -random, a model folder, a checkpoint. vit: vit-pet-random, vit-small-random (or
+            vit-small-192-random for another size), a model folder, a checkpoint. auto: any segmentation
+            network of transformers by hub name or folder, or upernet-convnext-tiny-random,
+            mobilenetv2-deeplabv3-random.
         class_names: In index order, the first is the background; linked from data.classes on the command
             line.
         image_size: Pixels of the longer side in evaluation, with crop of a tile's side, for the model folder;
