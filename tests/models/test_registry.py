@@ -89,7 +89,7 @@ def test_weights_of_another_architecture(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"segformer: expected weights of that.*m, which is vit. Give --model.name vit"
     ):
-        SegmentationTask(weights=str(tmp_path / "m"))
+        SegmentationTask(weights=str(tmp_path / "m"), name="segformer")
 
 
 def test_vit_requires_its_size(capsys, drawn: Path) -> None:
